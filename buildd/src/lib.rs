@@ -1,0 +1,1 @@
+//! The daemon, its sessions, sources, exporters and workers; the rbuild command line

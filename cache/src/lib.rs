@@ -1,0 +1,1 @@
+//! Blobs, records, trees, snapshots, layers, images, garbage collection and the OCI registry client

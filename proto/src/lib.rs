@@ -1,0 +1,1 @@
+//! Generated gRPC and LLB messages, nothing else

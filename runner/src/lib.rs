@@ -1,0 +1,1 @@
+//! Sandboxes and containers: launcher, mounts, namespaces, cgroups, seccomp, capabilities, network

@@ -1,0 +1,233 @@
+//! The build graph: vertices in topological order.
+
+use std::collections::BTreeMap;
+
+use crate::digest::Digest;
+use crate::op::{Op, Platform};
+
+/// The index of a vertex within its graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VertexId(pub u32);
+
+impl VertexId {
+    /// The index as a slice index.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One output of one vertex.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Edge {
+    /// The vertex that makes it.
+    pub vertex: VertexId,
+    /// Which of its outputs.
+    pub output: u32,
+}
+
+/// An operation, its inputs and what describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vertex {
+    /// What is done.
+    pub op: Op,
+    /// In the order that the op's indexes refer to.
+    pub inputs: Vec<Edge>,
+    /// The platform it is done for; part of the key.
+    pub platform: Option<Platform>,
+    /// Worker filters of LLB; never in the key, because they choose where, not what.
+    pub constraints: Vec<String>,
+    /// What never enters a key.
+    pub meta: VertexMeta,
+}
+
+/// What describes a vertex without changing its result; never part of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VertexMeta {
+    /// LLB's description map: `llb.customname`, `com.docker.dockerfile.v1.command`, …
+    pub description: BTreeMap<String, String>,
+    /// Runs again even where a record exists.
+    pub ignore_cache: bool,
+    /// LLB's export_cache switch.
+    pub export_cache: Option<bool>,
+    /// Capabilities that LLB says the vertex needs.
+    pub caps: BTreeMap<String, bool>,
+    /// Groups vertices in the progress display.
+    pub progress_group: Option<ProgressGroup>,
+    /// Limits for this vertex's sandbox.
+    pub resources: Option<LinuxResources>,
+    /// Where in which source file it comes from.
+    pub locations: Vec<SourceLocation>,
+    /// The LLB digest under which a client knows the vertex, when it came as LLB.
+    pub llb_digest: Option<Digest>,
+}
+
+impl VertexMeta {
+    /// The name shown in progress, if one was given.
+    pub fn custom_name(&self) -> Option<&str> {
+        self.description.get("llb.customname").map(String::as_str)
+    }
+}
+
+/// A named group of vertices.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProgressGroup {
+    /// Identifies the group.
+    pub id: String,
+    /// Shown to the user.
+    pub name: String,
+    /// Other groups win.
+    pub weak: bool,
+}
+
+/// Limits; zero or empty means none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LinuxResources {
+    /// Bytes.
+    pub memory: i64,
+    /// Bytes of memory and swap together.
+    pub memory_swap: i64,
+    /// Relative weight.
+    pub cpu_shares: u64,
+    /// Microseconds.
+    pub cpu_period: u64,
+    /// Microseconds per period.
+    pub cpu_quota: i64,
+    /// Such as `0-3`.
+    pub cpuset_cpus: String,
+    /// Such as `0,1`.
+    pub cpuset_mems: String,
+}
+
+/// Ranges of lines in one of the graph's source files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceLocation {
+    /// Index into [`Graph::sources`].
+    pub source: u32,
+    /// One-based, inclusive.
+    pub ranges: Vec<SourceRange>,
+}
+
+/// A range of a source file; lines count from 1, characters from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SourceRange {
+    /// First line.
+    pub start_line: u32,
+    /// First character.
+    pub start_character: u32,
+    /// Last line.
+    pub end_line: u32,
+    /// Last character.
+    pub end_character: u32,
+}
+
+/// A source file that vertices point into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceInfo {
+    /// Name as the user gave it.
+    pub filename: String,
+    /// Such as `Dockerfile`.
+    pub language: String,
+    /// Whole content.
+    pub data: Vec<u8>,
+}
+
+/// A build graph. Invariant: an input's vertex index is lower than that of the vertex that uses it, so there are no cycles.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Graph {
+    vertices: Vec<Vertex>,
+    /// Files that locations refer to.
+    pub sources: Vec<SourceInfo>,
+    /// What is built; `None` is scratch.
+    pub head: Option<Edge>,
+}
+
+impl Graph {
+    /// All vertices, inputs before users.
+    pub fn vertices(&self) -> &[Vertex] {
+        &self.vertices
+    }
+
+    /// The vertex `id`, which must come from this graph.
+    pub fn vertex(&self, id: VertexId) -> &Vertex {
+        &self.vertices[id.index()]
+    }
+
+    /// The ids of all vertices, inputs before users.
+    pub fn ids(&self) -> impl DoubleEndedIterator<Item = VertexId> + use<> {
+        (0..self.vertices.len() as u32).map(VertexId)
+    }
+
+    /// Which vertices `heads` need, themselves included; indexed by vertex.
+    pub fn reachable(&self, heads: impl IntoIterator<Item = Edge>) -> Vec<bool> {
+        let mut seen = vec![false; self.vertices.len()];
+        let mut todo: Vec<VertexId> = heads.into_iter().map(|e| e.vertex).collect();
+        while let Some(id) = todo.pop() {
+            if !std::mem::replace(&mut seen[id.index()], true) {
+                todo.extend(self.vertex(id).inputs.iter().map(|e| e.vertex));
+            }
+        }
+        seen
+    }
+}
+
+/// A vertex whose input does not exist (yet) in the graph.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("input {input} of vertex {vertex} points at vertex {target}, which does not come before it")]
+pub struct DanglingInput {
+    /// The vertex that was to be added.
+    pub vertex: usize,
+    /// Which of its inputs.
+    pub input: usize,
+    /// Where it points.
+    pub target: usize,
+}
+
+/// Builds a graph from its leaves up.
+#[derive(Debug, Default)]
+pub struct GraphBuilder {
+    graph: Graph,
+}
+
+impl GraphBuilder {
+    /// An empty graph.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a vertex.
+    ///
+    /// # Errors
+    /// An input that points at a vertex not added before.
+    pub fn add(&mut self, vertex: Vertex) -> Result<VertexId, DanglingInput> {
+        let id = self.graph.vertices.len();
+        for (i, e) in vertex.inputs.iter().enumerate() {
+            if e.vertex.index() >= id {
+                return Err(DanglingInput { vertex: id, input: i, target: e.vertex.index() });
+            }
+        }
+        self.graph.vertices.push(vertex);
+        Ok(VertexId(id as u32))
+    }
+
+    /// Adds a source file and returns its index.
+    pub fn add_source(&mut self, info: SourceInfo) -> u32 {
+        self.graph.sources.push(info);
+        (self.graph.sources.len() - 1) as u32
+    }
+
+    /// A vertex added before, to describe it further.
+    pub fn meta_mut(&mut self, id: VertexId) -> &mut VertexMeta {
+        &mut self.graph.vertices[id.index()].meta
+    }
+
+    /// What has been added so far.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Ends with the vertex output that is wanted.
+    pub fn finish(mut self, head: Option<Edge>) -> Graph {
+        self.graph.head = head;
+        self.graph
+    }
+}

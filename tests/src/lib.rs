@@ -1,0 +1,1 @@
+//! End-to-end suites: the real program, real sandboxes, a real registry

@@ -1,13 +1,17 @@
 //! Digests, the build graph, cache keys, and the scheduler that runs a graph at most once.
 //!
-//! Reading order: [`digest`] and [`graph`] are plain data; [`key`] turns an op into cache keys;
-//! with the feature `engine`, `engine` evaluates a graph against the traits of `traits`.
-//! Without that feature the crate has no I/O and no async runtime, so the frontend can use it.
+//! Reading order: [`digest`], [`op`] and [`graph`] are plain data; [`record`] is what the cache keeps.
+//! With the feature `engine`, the scheduler evaluates a graph against the traits `RecordStore`, `Source`
+//! and `Worker`. Without that feature the crate has no I/O and no async runtime, so the frontend can use it.
 
 pub mod digest;
 pub mod graph;
 pub mod op;
+pub mod record;
 
 pub use digest::Digest;
 pub use graph::{Edge, Graph, GraphBuilder, Vertex, VertexId, VertexMeta};
 pub use op::Op;
+pub use record::{Key, LayerId, OutputRecord, Record};
+#[cfg(feature = "engine")]
+pub use record::{Put, RecordError, RecordStore};

@@ -1,1 +1,17 @@
-//! From Dockerfile text to a build graph: grammar, AST, words, stages, lint, lowering
+//! From Dockerfile text to a build graph: grammar, AST, words, stages, lint, lowering.
+//!
+//! Nothing here does I/O. [`parse`] turns bytes into an [`ast::Document`] and all its errors;
+//! [`words`] expands variables; [`lint`] holds BuildKit's rules; [`dockerignore`] matches context paths.
+
+pub mod ast;
+pub mod diagnostic;
+pub mod dockerignore;
+mod excerpt;
+pub mod lint;
+pub mod mount;
+mod number;
+pub mod parse;
+pub mod quote;
+pub mod span;
+pub mod suggest;
+pub mod words;

@@ -1,0 +1,109 @@
+//! What the frontend has to say about a file: errors and lint findings, with places and hints.
+
+use std::fmt;
+
+use crate::span::{Lines, SourceFile, Span};
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The build cannot go on.
+    Error,
+    /// A lint finding.
+    Warning,
+}
+
+/// Which of BuildKit's passes reports such an error; the passes run one after the other over the whole file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Lines, continuations, heredocs, JSON forms.
+    Parser,
+    /// Typed instructions and their flags.
+    Instructions,
+    /// Lowering.
+    Convert,
+}
+
+impl Phase {
+    /// The phase's name in the corpus records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Parser => "parser",
+            Self::Instructions => "instructions",
+            Self::Convert => "convert",
+        }
+    }
+}
+
+/// One error or finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Error or warning.
+    pub severity: Severity,
+    /// The pass that BuildKit would report it from.
+    pub phase: Phase,
+    /// The lint rule's name, for findings.
+    pub rule: Option<&'static str>,
+    /// One line, without the file and line.
+    pub message: String,
+    /// The lines that BuildKit names; `None` where it names none.
+    pub lines: Option<Lines>,
+    /// The words meant, for carets; empty when the lines say it all.
+    pub spans: Vec<Span>,
+    /// What to do about it, each printed under the excerpt.
+    pub hints: Vec<String>,
+    /// A page that says more, for findings.
+    pub url: Option<&'static str>,
+}
+
+impl Diagnostic {
+    /// An error of a phase, without a place yet.
+    pub fn error(phase: Phase, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            phase,
+            rule: None,
+            message: message.into(),
+            lines: None,
+            spans: Vec::new(),
+            hints: Vec::new(),
+            url: None,
+        }
+    }
+
+    /// Names the lines, unless they are named already: the innermost place wins.
+    #[must_use]
+    pub fn at(mut self, lines: Lines) -> Self {
+        self.lines.get_or_insert(lines);
+        self
+    }
+
+    /// Adds a span to underline.
+    #[must_use]
+    pub fn mark(mut self, span: Span) -> Self {
+        self.spans.push(span);
+        self
+    }
+
+    /// Adds a hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Renders the error as a failed build prints it: the message, the excerpt with its lines marked, the hints.
+    ///
+    /// The excerpt is BuildKit's, under a line that ends in `NAME:LINE`.
+    pub fn render(&self, source: &SourceFile) -> String {
+        crate::excerpt::render(self, source)
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Diagnostic {}

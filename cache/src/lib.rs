@@ -1,1 +1,5 @@
 //! Blobs, records, trees, snapshots, layers, images, garbage collection and the OCI registry client
+
+pub mod layer;
+pub mod tree;
+pub mod view;

@@ -1,0 +1,28 @@
+//! Layers: what one step changed, as a directory in normal form, as entries, and as a tar stream.
+//!
+//! **Normal form** of a layer directory (`snapshots/<id>/fs`): the format of an overlayfs upper directory, with
+//! whiteouts as character devices 0:0, and without opaque marks, overlay xattrs, copied-up objects equal to the lower
+//! ones and mount stubs. Such a directory means the same on any parent with equal content.
+//!
+//! Three things make one: [`commit`] from an overlay upper directory, [`LayerBuilder`] without a mount, and
+//! [`unpack`] from a layer tar. [`write_tar`] turns one into the tar stream whose SHA-256 is the diff ID.
+
+mod base;
+mod builder;
+mod commit;
+mod entry;
+mod error;
+mod tar_in;
+mod tar_out;
+mod unpack;
+mod window;
+
+pub use base::Base;
+pub use builder::{LayerBuilder, Meta, Special};
+pub use commit::{CommitRequest, commit};
+pub use entry::{Change, CommittedLayer, Entries, LayerEntry};
+pub use error::LayerError;
+pub use tar_in::{TarEntry, TarError, TarKind, TarReader};
+pub use tar_out::{TarOptions, diff_id, write_tar};
+pub use unpack::{UnpackLimits, Unpacked, unpack};
+pub use window::RunWindow;

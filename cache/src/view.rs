@@ -1,0 +1,10 @@
+//! A chain of layers seen as one file system, in user space and read-only.
+//!
+//! Exporters, gateway reads, user look-ups and copies from other stages read through a [`MergedView`], so none of
+//! them needs a mount or a privilege.
+
+mod error;
+mod merged;
+
+pub use error::ViewError;
+pub use merged::{DirItem, FileType, Located, MergedView, Stat};

@@ -1,0 +1,39 @@
+//! Compiles the .proto files with protox: no protoc needed.
+
+use std::path::Path;
+
+/// Every file of `proto/`; imports are found below it.
+const FILES: &[&str] = &[
+    "buildkit/auth.proto",
+    "buildkit/caps.proto",
+    "buildkit/control.proto",
+    "buildkit/errdefs.proto",
+    "buildkit/exporter.proto",
+    "buildkit/filesync.proto",
+    "buildkit/gateway.proto",
+    "buildkit/ops.proto",
+    "buildkit/policy.proto",
+    "buildkit/secrets.proto",
+    "buildkit/sshforward.proto",
+    "buildkit/upload.proto",
+    "buildkit/worker.proto",
+    "containerd/content.proto",
+    "fsutil/types.proto",
+    "google/rpc/error_details.proto",
+    "google/rpc/status.proto",
+    "rbuild/rbuild.proto",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = Path::new("proto");
+    println!("cargo::rerun-if-changed=proto");
+    let descriptors = protox::compile(FILES, [root])?;
+    tonic_prost_build::configure()
+        // Sorted maps: the same message always has the same bytes, which LLB digests rest on.
+        .btree_map(".")
+        // No copy of file data and logs out of the receive buffer.
+        .bytes(".")
+        .include_file("packages.rs")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

@@ -8,5 +8,5 @@ mod pattern;
 mod read;
 
 pub use matcher::{IgnoreMatcher, Parents, Verdict};
-pub use pattern::PatternError;
+pub use pattern::{PatternError, clean};
 pub use read::read_patterns;

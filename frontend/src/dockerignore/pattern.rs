@@ -238,7 +238,7 @@ fn class_char(chars: &mut Chars<'_>) -> Option<char> {
 }
 
 /// The shortest path that means the same, as Go's `filepath.Clean`.
-pub(crate) fn clean(path: &str) -> String {
+pub fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {

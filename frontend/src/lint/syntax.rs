@@ -1,0 +1,130 @@
+//! The rules that need no more than the syntax tree.
+
+use std::collections::HashSet;
+
+use crate::ast::{ArgCommand, Command, Document, Instruction, Place, Stage};
+use crate::lint::{Linter, Rule};
+use crate::quote::quote;
+use crate::span::Lines;
+
+/// Stage names that mean something else in `--from`.
+const RESERVED: [&str; 2] = ["context", "scratch"];
+
+/// Runs the rules of casing, names, comments and continuations over a whole file.
+pub fn check_syntax(document: &Document, linter: &mut Linter) {
+    for instruction in &document.instructions {
+        check_instruction(instruction, linter);
+    }
+    for &line in &document.empty_continuations {
+        linter.report(Place::bare(Lines::single(line)), Rule::NoEmptyContinuation, "Empty continuation line");
+    }
+    check_stage_names(document, linter);
+    check_casing(document, linter);
+}
+
+fn check_instruction(instruction: &Instruction, linter: &mut Linter) {
+    match &instruction.command {
+        Command::From(from) => {
+            check_from_casing(instruction, linter);
+            if let Some(name) = &from.name {
+                check_description(instruction, "FROM", &[name], linter);
+            }
+        }
+        Command::Arg(ArgCommand { args }) => {
+            let keys: Vec<&str> = args.iter().map(|arg| arg.key.as_str()).collect();
+            check_description(instruction, "ARG", &keys, linter);
+        }
+        Command::Maintainer(_) => linter.report(
+            instruction.place(),
+            Rule::MaintainerDeprecated,
+            "Maintainer instruction is deprecated in favor of using label",
+        ),
+        _ => {}
+    }
+}
+
+fn check_from_casing(instruction: &Instruction, linter: &mut Linter) {
+    let [_, keyword, name, ..] = instruction.args.as_slice() else { return };
+    if *name != name.to_lowercase() {
+        linter.report_at(
+            instruction.place(),
+            Rule::StageNameCasing,
+            format!("Stage name '{name}' should be lowercase"),
+            Some(instruction.find(name)),
+        );
+    }
+    let from = &instruction.keyword;
+    // A keyword of mixed case is ConsistentInstructionCasing's.
+    let matches = if *from == from.to_lowercase() {
+        *keyword == keyword.to_lowercase()
+    } else {
+        *from != from.to_uppercase() || *keyword == keyword.to_uppercase()
+    };
+    if !matches {
+        linter.report_at(
+            instruction.place(),
+            Rule::FromAsCasing,
+            format!("'{keyword}' and '{from}' keywords' casing do not match"),
+            Some(instruction.find(&format!(" {keyword} "))),
+        );
+    }
+}
+
+fn check_description(instruction: &Instruction, keyword: &str, names: &[&str], linter: &mut Linter) {
+    let Some(comment) = instruction.comments.last() else { return };
+    if names.contains(&comment.split(' ').next().unwrap_or("")) {
+        return;
+    }
+    let example = if let [name] = names { name } else { "<arg_key>" };
+    linter.report(
+        instruction.place(),
+        Rule::InvalidDefinitionDescription,
+        format!("Comment for {keyword} should follow the format: `# {example} <description>`"),
+    );
+}
+
+fn check_stage_names(document: &Document, linter: &mut Linter) {
+    let mut seen = HashSet::new();
+    for stage in &document.stages {
+        let Some(name) = &stage.name else { continue };
+        if RESERVED.contains(&name.as_str()) {
+            let message = format!("Stage name should not use the same name as reserved stage {}", quote(name));
+            linter.report(Place::bare(stage.lines), Rule::ReservedStageName, message);
+        }
+        if !seen.insert(name) {
+            let message = format!("Duplicate stage name {}, stage names should be unique", quote(name));
+            linter.report(Place::bare(stage.lines), Rule::DuplicateStageName, message);
+        }
+    }
+}
+
+/// Each keyword against the case of the majority; ARGs before the first FROM do not count.
+fn check_casing(document: &Document, linter: &mut Linter) {
+    let start = document.stages.first().map_or(document.instructions.len(), |stage: &Stage| stage.from);
+    let instructions = &document.instructions[start..];
+    let (mut lower, mut upper) = (0, 0);
+    for instruction in instructions {
+        let keyword = &instruction.keyword;
+        if *keyword == keyword.to_lowercase() {
+            lower += 1;
+        } else if *keyword == keyword.to_uppercase() {
+            upper += 1;
+        }
+    }
+    for instruction in instructions {
+        let keyword = &instruction.keyword;
+        let (fits, majority) = if lower > upper {
+            (*keyword == keyword.to_lowercase(), "lowercase")
+        } else {
+            (*keyword == keyword.to_uppercase(), "uppercase")
+        };
+        if !fits {
+            linter.report_at(
+                Place::bare(instruction.lines),
+                Rule::ConsistentInstructionCasing,
+                format!("Command '{keyword}' should match the case of the command majority ({majority})"),
+                Some(instruction.find(keyword)),
+            );
+        }
+    }
+}

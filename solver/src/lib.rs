@@ -6,12 +6,34 @@
 
 pub mod digest;
 pub mod graph;
+pub mod key;
 pub mod op;
 pub mod record;
 
+#[cfg(feature = "engine")]
+mod engine;
+#[cfg(feature = "engine")]
+mod flight;
+#[cfg(feature = "engine")]
+mod log;
+#[cfg(feature = "engine")]
+mod session;
+#[cfg(feature = "engine")]
+mod traits;
+
 pub use digest::Digest;
+#[cfg(feature = "engine")]
+pub use engine::{Build, Engine, Need, SolveError};
 pub use graph::{Edge, Graph, GraphBuilder, Vertex, VertexId, VertexMeta};
+pub use key::{Selection, Use};
 pub use op::Op;
 pub use record::{Key, LayerId, OutputRecord, Record};
 #[cfg(feature = "engine")]
 pub use record::{Put, RecordError, RecordStore};
+#[cfg(feature = "engine")]
+pub use session::SessionGroup;
+#[cfg(feature = "engine")]
+pub use traits::{
+    Event, EventSink, ExecError, Job, LocalRef, Output, Progress, Source, SourceAnswer, SourceIdentity,
+    Status, Stream, Update, VertexContext, Worker,
+};

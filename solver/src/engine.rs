@@ -1,0 +1,158 @@
+//! The scheduler: evaluates a graph, executing only what no record answers.
+//!
+//! A pass over a graph has three parts. *Plan*: sources are pinned, definition keys computed and looked up in one
+//! batch. *Known*: each wanted vertex gets its outputs from a record, by its definition key or, where that misses,
+//! by its content key, or by execution. *Present*: the layers behind the outputs are brought in.
+//! A pass that finds its own answers outdated (a layer gone, a file changed meanwhile) ends and another begins;
+//! what was executed is on record by then, so passes only move forward.
+
+mod pass;
+mod plan;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::flight::Flights;
+use crate::graph::{Edge, Graph, VertexId};
+use crate::record::{Key, Record, RecordStore};
+use crate::traits::{EventSink, ExecError, Output, Source, Worker};
+use pass::{Pass, Stop};
+
+/// A pass heals at least one vertex or file before it asks for another; more than this many is a moving target.
+const MAX_PASSES: usize = 64;
+
+/// Evaluates the graphs of all builds of one daemon.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) records: Arc<dyn RecordStore>,
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) worker: Arc<dyn Worker>,
+    pub(crate) flights: Arc<Flights>,
+    pub(crate) slots: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Engine")
+    }
+}
+
+/// How much of an output a caller needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// Which layers it is made of.
+    Known = 0,
+    /// Also, every layer made by a step exists on this machine; an image's own layers may stay where they are.
+    Available = 1,
+    /// All layers are on this machine.
+    Present = 2,
+}
+
+/// One build: it pins each answer that it gets, over any number of graphs.
+#[derive(Clone, Debug)]
+pub struct Build {
+    engine: Engine,
+    state: Arc<BuildState>,
+}
+
+#[derive(Debug)]
+pub(crate) struct BuildState {
+    pub(crate) id: String,
+    pub(crate) session: String,
+    pub(crate) begun: u64,
+    pub(crate) cancel: CancellationToken,
+    pins: Mutex<HashMap<Key, Arc<Record>>>,
+}
+
+/// A graph could not be evaluated.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{error}")]
+pub struct SolveError {
+    /// The vertex that failed, if it was one.
+    pub vertex: Option<VertexId>,
+    /// Why.
+    #[source]
+    pub error: ExecError,
+}
+
+impl Engine {
+    /// An engine that executes at most `parallelism` vertices at a time.
+    pub fn new(
+        records: Arc<dyn RecordStore>,
+        source: Arc<dyn Source>,
+        worker: Arc<dyn Worker>,
+        parallelism: usize,
+    ) -> Self {
+        let slots = Arc::new(Semaphore::new(parallelism.max(1)));
+        Self { inner: Arc::new(Inner { records, source, worker, flights: Arc::default(), slots }) }
+    }
+
+    /// Begins a build that asks `session` for credentials and secrets, until `cancel`.
+    pub fn begin(&self, id: &str, session: &str, cancel: CancellationToken) -> Build {
+        let state = BuildState {
+            id: id.to_owned(),
+            session: session.to_owned(),
+            begun: self.inner.flights.now(),
+            cancel,
+            pins: Mutex::default(),
+        };
+        Build { engine: self.clone(), state: Arc::new(state) }
+    }
+}
+
+impl Build {
+    /// Evaluates `wanted` of `graph`, in order, as far as `need` says.
+    ///
+    /// # Errors
+    /// The first vertex that fails; cancellation. What else runs for this call is cancelled then,
+    /// unless another build wants it.
+    pub async fn solve(
+        &self,
+        graph: Arc<Graph>,
+        wanted: &[Edge],
+        need: Need,
+        events: Arc<dyn EventSink>,
+    ) -> Result<Vec<Output>, SolveError> {
+        for _ in 0..MAX_PASSES {
+            let pass =
+                Pass::new(self.engine.inner.clone(), self.state.clone(), graph.clone(), events.clone());
+            let _cancel_on_drop = pass.cancel.clone().drop_guard();
+            let run = async {
+                pass.plan(wanted).await?;
+                pass.outputs_of(wanted, need).await
+            };
+            let stop = tokio::select! {
+                biased;
+                () = self.state.cancel.cancelled() => return Err(SolveError { vertex: None, error: ExecError::Canceled }),
+                r = run => match r {
+                    Ok(outputs) => return Ok(outputs),
+                    Err(stop) => stop,
+                },
+            };
+            match stop {
+                Stop::Again => {
+                    tracing::debug!(build = %self.state.id, "evaluating again: an answer went stale")
+                }
+                Stop::Failed(e) => return Err(e),
+            }
+        }
+        Err(SolveError { vertex: None, error: ExecError::Changed { path: "the build's inputs".into() } })
+    }
+}
+
+impl BuildState {
+    pub(crate) fn pinned(&self, key: &Key) -> Option<Arc<Record>> {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    pub(crate) fn pin(&self, key: Key, record: Arc<Record>) {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner).insert(key, record);
+    }
+}

@@ -1,0 +1,105 @@
+//! The first part of a pass: sources pinned, definition keys computed and looked up.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::future::try_join_all;
+
+use super::pass::{Node, Pass, Stop};
+use crate::digest::Digest;
+use crate::graph::{Edge, VertexId};
+use crate::key::{self, Use};
+use crate::op::{Op, SourceOp};
+use crate::record::Key;
+use crate::traits::{Event, ExecError, SourceIdentity};
+
+impl Pass {
+    /// Fills in the definition key of every vertex that `wanted` needs, and the record behind it.
+    pub(super) async fn plan(self: &Arc<Self>, wanted: &[Edge]) -> Result<(), Stop> {
+        let reachable = self.graph.reachable(wanted.iter().copied());
+        let needed: Vec<VertexId> = self.graph.ids().filter(|id| reachable[id.index()]).collect();
+        let sources = needed.iter().filter_map(|&id| match &self.graph.vertex(id).op {
+            Op::Source(s) => Some(self.identify(id, s)),
+            _ => None,
+        });
+        try_join_all(sources).await?;
+        for &id in &needed {
+            let key = self.definition_key(id).await?;
+            let _ = self.node(id).definition.set(key);
+        }
+        self.look_up(&needed).await
+    }
+
+    async fn identify(&self, id: VertexId, op: &SourceOp) -> Result<(), Stop> {
+        let vertex = self.graph.vertex(id);
+        self.tell(id, Event::Started(SystemTime::now()));
+        let answer = self.engine.source.identify(op, vertex.platform.as_ref(), &self.context(id)).await;
+        let failed = answer.as_ref().err().map(ToString::to_string);
+        self.tell(id, Event::Completed(SystemTime::now(), failed));
+        let answer = answer.map_err(|e| Stop::from_exec(id, e))?;
+        let _ = self.node(id).answer.set(answer);
+        Ok(())
+    }
+
+    async fn definition_key(&self, id: VertexId) -> Result<Key, Stop> {
+        let vertex = self.graph.vertex(id);
+        let node = self.node(id);
+        let mut inputs = Vec::with_capacity(vertex.inputs.len());
+        for (edge, used) in vertex.inputs.iter().zip(&node.uses) {
+            inputs.push(self.defined_as(*edge, used).await.map_err(|e| Stop::from_exec(id, e))?);
+        }
+        let op = match node.answer.get().map(|a| a.identity) {
+            Some(SourceIdentity::Digest(d)) => d,
+            _ => node.op,
+        };
+        Ok(key::definition_key(&op, &inputs))
+    }
+
+    /// What an input counts as: its definition, or, for a session's directory, the content that is selected.
+    async fn defined_as(&self, edge: Edge, used: &Use) -> Result<Digest, ExecError> {
+        let input: &Node = self.node(edge.vertex);
+        if let Some(answer) = input.answer.get()
+            && answer.identity == SourceIdentity::Content
+            && let Some(output) = &answer.output
+        {
+            return match (used, output.content) {
+                (Use::Rootfs, Some(content)) => Ok(content),
+                (Use::Selected(list), _) => self.engine.worker.selection_digest(output, list).await,
+                (Use::Rootfs, None) => Err(ExecError::failed(NoContent)),
+            };
+        }
+        let definition = input.definition.get().ok_or_else(|| ExecError::failed(NoContent))?;
+        Ok(key::edge_digest(definition, edge.output))
+    }
+
+    async fn look_up(&self, needed: &[VertexId]) -> Result<(), Stop> {
+        let mut asked = Vec::new();
+        for &id in needed {
+            let node = self.node(id);
+            let Some(&key) = node.definition.get() else { continue };
+            if matches!(self.graph.vertex(id).op, Op::Source(_)) {
+                continue;
+            }
+            if let Some(record) = self.build.pinned(&key) {
+                let _ = node.hit.set(record);
+            } else if !self.graph.vertex(id).meta.ignore_cache {
+                asked.push((id, key));
+            }
+        }
+        let keys: Vec<_> = asked.iter().map(|(_, k)| *k).collect();
+        let found = self.engine.records.lookup(&keys).await.map_err(Stop::internal)?;
+        for ((id, key), record) in asked.into_iter().zip(found) {
+            if let Some(record) = record {
+                let record = Arc::new(record);
+                self.build.pin(key, record.clone());
+                let _ = self.node(id).hit.set(record);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A source broke its contract.
+#[derive(Debug, thiserror::Error)]
+#[error("internal error: a source was used before its content was known")]
+pub(super) struct NoContent;

@@ -1,0 +1,99 @@
+//! The counted fields of an exec.
+
+use super::index;
+use crate::digest::Hasher;
+use crate::op::{
+    CacheMount, ExecMeta, ExecOp, HostIp, Mount, MountKind, NetMode, SecretMount, SecurityMode, SshMount,
+};
+
+pub(super) fn hash(h: &mut Hasher, op: &ExecOp) {
+    let ExecOp { meta: m, mounts, network, security, secret_env, cdi_devices } = op;
+    meta(h, m);
+    // Mount order does not show inside the sandbox: nested targets are mounted outside in.
+    let mut sorted: Vec<&Mount> = mounts.iter().collect();
+    sorted.sort_by(|a, b| a.dest.cmp(&b.dest));
+    h.u64(sorted.len() as u64);
+    for m in sorted {
+        mount(h, m);
+    }
+    h.u64(match network {
+        NetMode::Unset => 0,
+        NetMode::Host => 1,
+        NetMode::None => 2,
+    });
+    h.u64(match security {
+        SecurityMode::Sandbox => 0,
+        SecurityMode::Insecure => 1,
+    });
+    h.u64(secret_env.len() as u64);
+    for s in secret_env {
+        h.str(&s.id).str(&s.name).bool(s.optional);
+    }
+    h.u64(cdi_devices.len() as u64);
+    for d in cdi_devices {
+        h.str(&d.name).bool(d.optional);
+    }
+}
+
+fn meta(h: &mut Hasher, meta: &ExecMeta) {
+    let ExecMeta {
+        args,
+        env,
+        cwd,
+        user,
+        proxy_env: _how_the_network_is_reached_not_what_is_built,
+        extra_hosts,
+        hostname,
+        ulimits,
+        cgroup_parent: _where_it_is_accounted_not_what_it_sees,
+        remove_mount_stubs_recursive,
+        valid_exit_codes,
+    } = meta;
+    h.strs(args).strs(env).str(cwd).str(user);
+    h.u64(extra_hosts.len() as u64);
+    for HostIp { host, ip: _an_address_may_move } in extra_hosts {
+        h.str(host);
+    }
+    h.str(hostname).u64(ulimits.len() as u64);
+    for u in ulimits {
+        h.str(&u.name).i64(u.soft).i64(u.hard);
+    }
+    h.bool(*remove_mount_stubs_recursive).u64(valid_exit_codes.len() as u64);
+    for c in valid_exit_codes {
+        h.i64((*c).into());
+    }
+}
+
+fn mount(h: &mut Hasher, m: &Mount) {
+    let Mount {
+        input,
+        selector: _the_selected_content_is_in_the_inputs_digest,
+        dest,
+        output,
+        readonly,
+        kind,
+        result_id: _only_another_name_for_the_result,
+        content_cache: _says_how_to_key_not_what_to_do,
+    } = m;
+    index(h, *input);
+    h.str(dest);
+    index(h, *output);
+    h.bool(*readonly);
+    match kind {
+        MountKind::Bind => {
+            h.str("bind");
+        }
+        MountKind::Cache(CacheMount { id: _a_cache_must_not_change_results, sharing: _likewise }) => {
+            h.str("cache");
+        }
+        MountKind::Tmpfs { size } => {
+            h.str("tmpfs").i64(*size);
+        }
+        MountKind::Secret(SecretMount { id, uid, gid, mode, optional }) => {
+            h.str("secret").str(id).u64((*uid).into()).u64((*gid).into()).u64((*mode).into()).bool(*optional);
+        }
+        MountKind::Ssh(SshMount { id, uid, gid, mode, optional }) => {
+            h.str("ssh").str(id).u64((*uid).into()).u64((*gid).into()).u64((*mode).into()).bool(*optional);
+        }
+    }
+}

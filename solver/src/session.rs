@@ -1,0 +1,34 @@
+//! The sessions that want a vertex.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The ids of the sessions that wait for one vertex; it grows and shrinks while the vertex runs.
+#[derive(Debug, Clone, Default)]
+pub struct SessionGroup(Arc<Mutex<Vec<String>>>);
+
+impl SessionGroup {
+    /// A group of one.
+    pub fn of(session: &str) -> Self {
+        Self(Arc::new(Mutex::new(vec![session.to_owned()])))
+    }
+
+    /// The sessions now, longest waiting first.
+    pub fn ids(&self) -> Vec<String> {
+        self.lock().clone()
+    }
+
+    pub(crate) fn join(&self, session: &str) {
+        self.lock().push(session.to_owned());
+    }
+
+    pub(crate) fn leave(&self, session: &str) {
+        let mut ids = self.lock();
+        if let Some(i) = ids.iter().position(|s| s == session) {
+            ids.remove(i);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,237 @@
+//! The seams of the scheduler: where sources come from, who executes, who listens.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use crate::digest::Digest;
+use crate::graph::{Vertex, VertexId};
+use crate::key::Selection;
+use crate::op::{Platform, SourceOp};
+use crate::record::{LayerId, OutputRecord};
+use crate::session::SessionGroup;
+
+/// One output of a vertex, as this build chose it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Layers, lowest first; empty is scratch. They need not be present on this machine.
+    pub chain: Arc<[LayerId]>,
+    /// Rootfs digest; `None` while a source has not been fetched.
+    pub content: Option<Digest>,
+    /// Set where the content is a session's directory that no layer holds yet; `chain` is empty then.
+    pub local: Option<LocalRef>,
+}
+
+impl Output {
+    /// A file system with nothing in it.
+    pub fn scratch(content: Digest) -> Self {
+        Self { chain: Arc::new([]), content: Some(content), local: None }
+    }
+}
+
+/// A walked directory that the worker's process holds for a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LocalRef(pub u64);
+
+/// What a source turned out to be, before anything large is fetched.
+#[derive(Debug, Clone)]
+pub struct SourceAnswer {
+    /// What the source counts as in a definition key.
+    pub identity: SourceIdentity,
+    /// The output where it is known already: an image's chain follows from its config, without pulling.
+    pub output: Option<Output>,
+}
+
+/// What a source counts as in a definition key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceIdentity {
+    /// A digest that stands for all of it: of a manifest, a commit, an HTTP body.
+    Digest(Digest),
+    /// Nothing but its content, as far as each user selects it: a local directory.
+    Content,
+}
+
+/// Brings things in from outside the graph.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Pins what the source is now. Called once per vertex and build, before keys are computed.
+    async fn identify(
+        &self,
+        op: &SourceOp,
+        platform: Option<&Platform>,
+        cx: &VertexContext,
+    ) -> Result<SourceAnswer, ExecError>;
+
+    /// Makes the pinned source's layers present and its content known.
+    async fn fetch(
+        &self,
+        op: &SourceOp,
+        platform: Option<&Platform>,
+        answer: &SourceAnswer,
+        cx: &VertexContext,
+    ) -> Result<Output, ExecError>;
+}
+
+/// Executes ops and answers questions about what they gave. Works on layer ids: no paths, no descriptors.
+#[async_trait]
+pub trait Worker: Send + Sync {
+    /// Executes a vertex whose inputs are present, and returns what each of its outputs is.
+    ///
+    /// The result must satisfy the invariant of [`crate::Record`]. A dropped future or a cancelled
+    /// context ends the execution and leaves nothing behind.
+    async fn execute(&self, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecError>;
+
+    /// The copy digest of what is selected from an output whose content is known.
+    async fn selection_digest(&self, output: &Output, selections: &[Selection]) -> Result<Digest, ExecError>;
+
+    /// Whether a layer made here is on this machine (or can be brought in without executing).
+    async fn available(&self, layer: LayerId) -> bool;
+}
+
+/// A vertex to execute.
+#[derive(Debug)]
+pub struct Job {
+    /// What to do.
+    pub vertex: Vertex,
+    /// The vertex's inputs, in order; all present.
+    pub inputs: Vec<Output>,
+    /// Who wants it, and where output goes.
+    pub cx: VertexContext,
+}
+
+/// For whom a vertex is evaluated, and how to tell them.
+#[derive(Debug, Clone)]
+pub struct VertexContext {
+    /// The build that began it; several may wait.
+    pub build: String,
+    /// Sessions that want it; any live one serves for authentication.
+    pub sessions: SessionGroup,
+    /// Takes progress and output.
+    pub progress: Progress,
+    /// Cancelled when no build wants the vertex any more.
+    pub cancel: CancellationToken,
+}
+
+/// Where a vertex's progress goes.
+#[derive(Clone)]
+pub struct Progress(pub(crate) Arc<dyn Fn(Update) + Send + Sync>);
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Progress")
+    }
+}
+
+impl Progress {
+    /// Hands every update to `f`.
+    pub fn new(f: impl Fn(Update) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(f))
+    }
+
+    /// Reports output of the vertex.
+    pub fn log(&self, stream: Stream, data: &[u8]) {
+        (self.0)(Update::Log { stream, data: data.into(), at: SystemTime::now() });
+    }
+
+    /// Reports how far a part of the work is.
+    pub fn status(&self, status: Status) {
+        (self.0)(Update::Status(status));
+    }
+}
+
+/// Which stream output came from; the numbers are those of the file descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Descriptor 1.
+    Stdout = 1,
+    /// Descriptor 2.
+    Stderr = 2,
+}
+
+/// How far a part of a vertex's work is, such as one layer's download.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Names the part within its vertex; shown.
+    pub id: String,
+    /// Bytes or items done.
+    pub current: u64,
+    /// Bytes or items in all; 0 when unknown.
+    pub total: u64,
+    /// When the part began.
+    pub started: SystemTime,
+    /// When it ended, once it has.
+    pub completed: Option<SystemTime>,
+}
+
+/// Something that happens within a vertex while it is evaluated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Update {
+    /// Output.
+    Log {
+        /// Which stream.
+        stream: Stream,
+        /// Bytes as they came; lines may be split.
+        data: Arc<[u8]>,
+        /// When.
+        at: SystemTime,
+    },
+    /// Progress of a part.
+    Status(Status),
+}
+
+/// What a build's listener learns about its vertices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Work on the vertex began.
+    Started(SystemTime),
+    /// Its result was known.
+    Cached(SystemTime),
+    /// Something happened within it.
+    Update(Update),
+    /// It ended, with an error's text if it failed.
+    Completed(SystemTime, Option<String>),
+}
+
+/// Listens to one build. Called from many tasks; must not block.
+pub trait EventSink: Send + Sync {
+    /// Something happened to a vertex of the graph that was handed to [`crate::Build::solve`].
+    fn event(&self, vertex: VertexId, event: Event);
+}
+
+/// Why a vertex gave no result.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ExecError {
+    /// The command ended with this code.
+    #[error("exit code: {code}")]
+    Exit {
+        /// Exit status, or 128 and the signal's number.
+        code: i32,
+    },
+    /// Nobody wants the result any more.
+    #[error("canceled")]
+    Canceled,
+    /// The session that a secret or an agent came from is gone; another may serve.
+    #[error("session `{session}` is gone")]
+    SessionLost {
+        /// Its id.
+        session: String,
+    },
+    /// What was keyed is no longer what is there: the build has to look again.
+    #[error("`{path}` changed while it was read")]
+    Changed {
+        /// What changed.
+        path: String,
+    },
+    /// Anything else, named by who executed it.
+    #[error("{0}")]
+    Failed(#[source] Arc<dyn std::error::Error + Send + Sync>),
+}
+
+impl ExecError {
+    /// Wraps an error of the worker or a source.
+    pub fn failed(err: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Failed(Arc::new(err))
+    }
+}

@@ -1,0 +1,306 @@
+//! The scheduler against fake ops that count look-ups and executions.
+
+mod fake;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use fake::*;
+use solver::*;
+use tokio_util::sync::CancellationToken;
+
+/// FROM base; one RUN after the other.
+fn chain(steps: &[&str]) -> Arc<Graph> {
+    let mut g = G::default();
+    let mut v = g.source("img://base");
+    for s in steps {
+        v = g.run(s, &[v]);
+    }
+    g.head(v)
+}
+
+#[tokio::test]
+async fn second_build_runs_nothing_and_asks_once() {
+    let w = World::new(4);
+    let g = chain(&["a", "b", "c"]);
+    let (first, _) = w.build(&g).await;
+    assert_eq!(w.worker.runs(), ["a", "b", "c"]);
+    let (lookups, fetches) =
+        (w.records.lookups.load(Ordering::SeqCst), w.source.fetches.load(Ordering::SeqCst));
+    let (second, told) = w.build(&g).await;
+    assert_eq!(second.unwrap(), first.unwrap());
+    assert_eq!(w.worker.runs().len(), 3);
+    assert_eq!(w.records.lookups.load(Ordering::SeqCst) - lookups, 1, "one batch");
+    assert_eq!(w.source.fetches.load(Ordering::SeqCst), fetches, "the base is not pulled for a cached build");
+    assert_eq!(told.cached(), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn equal_content_cuts_off() {
+    let w = World::new(4);
+    w.build(&chain(&["a out=x", "b", "c"])).await.0.unwrap();
+    let (out, told) = w.build(&chain(&["a2 out=x", "b", "c"])).await;
+    out.unwrap();
+    assert_eq!(
+        w.worker.runs(),
+        ["a out=x", "a2 out=x", "b", "c"],
+        "what follows equal content is not run again"
+    );
+    assert_eq!(told.cached(), [2, 3]);
+    let lookups = w.records.lookups.load(Ordering::SeqCst);
+    w.build(&chain(&["a2 out=x", "b", "c"])).await.0.unwrap();
+    assert_eq!(
+        w.records.lookups.load(Ordering::SeqCst) - lookups,
+        1,
+        "the content hit left definition aliases"
+    );
+}
+
+#[tokio::test]
+async fn each_build_keeps_its_own_base_layers() {
+    let w = World::new(4);
+    let (one, _) = w.build(&chain(&["a out=x", "b"])).await;
+    let (two, _) = w.build(&chain(&["p", "q out=x", "b"])).await;
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert_eq!(one.content, two.content);
+    assert_eq!((one.chain.len(), two.chain.len()), (3, 4));
+    assert_eq!(one.chain.last(), two.chain.last(), "the shared step's own layer");
+    assert_ne!(one.chain[1], two.chain[2]);
+    assert_eq!(w.worker.runs(), ["a out=x", "b", "p", "q out=x"]);
+}
+
+#[tokio::test]
+async fn equal_steps_of_concurrent_builds_run_once() {
+    let w = World::new(4);
+    w.behave("a", Behaviour::LogThenWait);
+    let g = chain(&["a"]);
+    let first = w.build(&g);
+    let late = async {
+        w.until_ran(1).await;
+        let second = w.build(&g);
+        let open = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            w.worker.gate.add_permits(1);
+        };
+        tokio::join!(second, open).0
+    };
+    let ((a, log_a), (b, log_b)) = tokio::join!(first, late);
+    assert_eq!(a.unwrap(), b.unwrap());
+    assert_eq!(w.worker.runs(), ["a"]);
+    assert_eq!(log_a.log(), "early\nlate\n");
+    assert_eq!(log_b.log(), "early\nlate\n", "a late joiner gets the whole log");
+}
+
+#[tokio::test]
+async fn failures_are_not_kept() {
+    let w = World::new(4);
+    w.behave("a", Behaviour::Fail);
+    let g = chain(&["a", "b"]);
+    for n in 1..3 {
+        let err = w.build(&g).await.0.unwrap_err();
+        assert_eq!(err.vertex, Some(VertexId(1)));
+        assert!(matches!(err.error, ExecError::Exit { code: 3 }));
+        assert_eq!(w.worker.runs().len(), n);
+    }
+}
+
+#[tokio::test]
+async fn a_panic_fails_the_vertex_only() {
+    let w = World::new(4);
+    w.behave("a", Behaviour::Panic);
+    let err = w.build(&chain(&["a"])).await.0.unwrap_err();
+    assert!(err.to_string().contains("panicked"), "{err}");
+    w.build(&chain(&["b"])).await.0.unwrap();
+}
+
+#[tokio::test]
+async fn a_vertex_is_cancelled_when_no_build_wants_it() {
+    let w = World::new(4);
+    w.behave("a", Behaviour::WaitForGate);
+    let g = chain(&["a"]);
+    let (stop1, stop2) = (CancellationToken::new(), CancellationToken::new());
+    let one = w.build_as(&g, "s1", stop1.clone(), Need::Known);
+    let two = w.build_as(&g, "s2", stop2.clone(), Need::Known);
+    let script = async {
+        w.until_ran(1).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        stop1.cancel();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(w.worker.cancelled.lock().unwrap().is_empty(), "another build still wants it");
+        stop2.cancel();
+    };
+    let ((a, _), (b, _), ()) = tokio::join!(one, two, script);
+    assert!(matches!(a.unwrap_err().error, ExecError::Canceled));
+    assert!(matches!(b.unwrap_err().error, ExecError::Canceled));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(*w.worker.cancelled.lock().unwrap(), ["a"]);
+    w.worker.gate.add_permits(1);
+    w.build(&g).await.0.unwrap();
+}
+
+#[tokio::test]
+async fn a_dead_session_hands_the_step_to_another() {
+    let w = World::new(4);
+    w.behave("a", Behaviour::NeedSession("s1".into()));
+    let g = chain(&["a"]);
+    let one = w.build_as(&g, "s1", CancellationToken::new(), Need::Known);
+    let two = async {
+        w.until_ran(1).await;
+        let join = w.build_as(&g, "s2", CancellationToken::new(), Need::Known);
+        let die = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            w.worker.gate.add_permits(1);
+        };
+        tokio::join!(join, die).0
+    };
+    let (_, (b, _)) = tokio::join!(one, two);
+    b.unwrap();
+    assert_eq!(w.worker.runs(), ["a", "a"]);
+}
+
+#[tokio::test]
+async fn ignore_cache_runs_again_and_replaces() {
+    let w = World::new(4);
+    w.build(&chain(&["a", "b"])).await.0.unwrap();
+    let mut g = G::default();
+    let base = g.source("img://base");
+    let a = g.run_uncached("a", &[base]);
+    let b = g.run("b", &[a]);
+    let (forced, _) = w.build(&g.head(b)).await;
+    assert_eq!(w.worker.runs(), ["a", "a", "b"], "`b` follows equal content");
+    let (after, _) = w.build(&chain(&["a", "b"])).await;
+    assert_eq!(after.unwrap().chain, forced.unwrap().chain, "the newest record wins");
+    assert_eq!(w.worker.runs().len(), 3);
+}
+
+#[tokio::test]
+async fn ignore_cache_joins_only_runs_begun_after_its_own_build() {
+    let w = World::new(4);
+    w.behave("a", Behaviour::WaitForGate);
+    let g = chain(&["a"]);
+    let mut f = G::default();
+    let base = f.source("img://base");
+    let a = f.run_uncached("a", &[base]);
+    let forced = f.head(a);
+    let later = async {
+        w.until_ran(1).await;
+        let second = w.build(&forced);
+        let open = async {
+            w.until_ran(2).await;
+            w.worker.gate.add_permits(2);
+        };
+        tokio::join!(second, open).0
+    };
+    let ((x, _), (y, _)) = tokio::join!(w.build(&g), later);
+    x.unwrap();
+    y.unwrap();
+    assert_eq!(w.worker.runs(), ["a", "a"]);
+}
+
+#[tokio::test]
+async fn a_lost_layer_is_made_again_where_it_is_needed() {
+    let w = World::new(4);
+    let g = chain(&["a", "b"]);
+    let (first, _) = w.build(&g).await;
+    let gone = first.unwrap().chain[1];
+    w.worker.layers.lock().unwrap().remove(&gone);
+    let (again, _) = w.build(&g).await;
+    let again = again.unwrap();
+    assert_eq!(w.worker.runs(), ["a", "a", "b"], "`b` stands on record by content");
+    assert_ne!(again.chain[1], gone);
+    for layer in &again.chain[1..] {
+        assert!(w.worker.available(*layer).await);
+    }
+}
+
+#[tokio::test]
+async fn a_gap_does_not_hide_what_follows() {
+    let w = World::new(4);
+    // The lost layer belongs to a stage that only a bind mount reads.
+    let graph = || {
+        let mut g = G::default();
+        let base = g.source("img://base");
+        let tool = g.run("tool", &[base]);
+        let used = g.run("use", &[base, tool]);
+        g.head(used)
+    };
+    w.build(&graph()).await.0.unwrap();
+    w.worker.layers.lock().unwrap().retain(|l| *l != LayerId(Digest::of(b"tool0")));
+    w.build(&graph()).await.0.unwrap();
+    assert_eq!(w.worker.runs(), ["tool", "use"]);
+}
+
+#[tokio::test]
+async fn another_machine_trusts_the_records_and_makes_missing_layers() {
+    let w = World::new(4);
+    let g = chain(&["a", "b"]);
+    w.build(&g).await.0.unwrap();
+    let far = w.other_machine();
+    let (known, _) = far.build_as(&g, "s", CancellationToken::new(), Need::Known).await;
+    assert_eq!(known.unwrap().chain.len(), 3);
+    assert!(far.worker.runs().is_empty());
+    let (out, _) = far.build(&g).await;
+    out.unwrap();
+    assert_eq!(far.worker.runs(), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn what_changed_while_it_was_read_is_looked_at_again() {
+    let w = World::new(4);
+    w.behave("a", Behaviour::ChangedOnce);
+    w.build(&chain(&["a"])).await.0.unwrap();
+    assert_eq!(w.worker.runs(), ["a", "a"]);
+}
+
+#[tokio::test]
+async fn a_directory_counts_by_its_content_only() {
+    let w = World::new(4);
+    let graph = || {
+        let mut g = G::default();
+        let (base, ctx) = (g.source("img://base"), g.source("dir://ctx"));
+        let v = g.run("use", &[base, ctx]);
+        g.head(v)
+    };
+    for (content, runs) in [("v1", 1), ("v1", 1), ("v2", 2), ("v1", 2)] {
+        w.source.dirs.lock().unwrap().insert("ctx".into(), content.into());
+        w.build(&graph()).await.0.unwrap();
+        assert_eq!(w.worker.runs().len(), runs, "{content}");
+    }
+}
+
+#[tokio::test]
+async fn a_moved_tag_with_equal_content_only_costs_the_look() {
+    let w = World::new(4);
+    w.build(&chain(&["a"])).await.0.unwrap();
+    w.source.images.lock().unwrap().insert("base".into(), "m2");
+    let (out, _) = w.build(&chain(&["a"])).await;
+    assert_eq!(out.unwrap().chain[0], LayerId(Digest::of(b"m2")), "the base that this build chose");
+    assert_eq!(w.worker.runs(), ["a"]);
+}
+
+#[tokio::test]
+async fn parallelism_is_bounded() {
+    let w = World::new(3);
+    let mut g = G::default();
+    let base = g.source("img://base");
+    let stages: Vec<_> = (0..20).map(|i| g.run(&format!("s{i:02}"), &[base])).collect();
+    let all: Vec<_> = std::iter::once(base).chain(stages).collect();
+    let v = g.run("join", &all);
+    w.build(&g.head(v)).await.0.unwrap();
+    assert_eq!(w.worker.runs().len(), 21);
+    let most = w.worker.most.load(Ordering::SeqCst);
+    assert!((2..=3).contains(&most), "{most}");
+}
+
+#[tokio::test]
+async fn a_long_chain_needs_no_deep_stack() {
+    let w = World::new(4);
+    let names: Vec<String> = (0..2000).map(|i| format!("s{i}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let g = chain(&names);
+    w.build(&g).await.0.unwrap();
+    let (out, told) = w.build(&g).await;
+    assert_eq!(out.unwrap().chain.len(), 2001);
+    assert_eq!(told.cached().len(), 2000);
+}

@@ -1,0 +1,81 @@
+# Two commands for a stranger: `make hello` and `make test`. Both say what they install, and can be repeated.
+
+SHELL       := /bin/bash
+CACHE       ?= $(or $(RBUILD_CACHE),$(HOME)/.cache/rbuild)
+SHARED      ?= $(or $(RBUILD_SHARED),../shared)
+DENY        := 0.20.2
+NEXTEST     := 0.9.143
+
+export CARGO_TARGET_DIR         ?= $(CACHE)/target
+export CARGO_INCREMENTAL        ?= 0
+export CARGO_TERM_COLOR         ?= never
+export ROCKSDB_LIB_DIR          := $(CACHE)/rocksdb
+export ROCKSDB_STATIC           := 1
+export BINDGEN_EXTRA_CLANG_ARGS := -I$(shell gcc -print-file-name=include 2>/dev/null)
+export PATH                     := $(CACHE)/tools/bin:$(HOME)/.cargo/bin:$(PATH)
+
+RBUILD := $(CARGO_TARGET_DIR)/release/rbuild
+
+# What the build needs, then what the tests need on top of it.
+BUILD_PACKAGES := build-essential clang libclang-14-dev cmake pkg-config curl ca-certificates
+RUN_PACKAGES   := busybox-static nftables iproute2 uidmap git
+TEST_PACKAGES  := docker-registry file zstd xz-utils mmdebstrap xfsprogs e2fsprogs python3 tmux
+
+.PHONY: help hello test release soak fmt clippy unit frontend-alone docs deny conformance fuzz-smoke packages-build packages-test rust rocksdb tools
+
+help: ## Lists the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+hello: release ## Builds rbuild and examples/hello, and runs the image
+	examples/hello/hello "$(RBUILD)"
+
+release: packages-build rust rocksdb ## Builds the release binary
+	cargo build --release --locked -p buildd
+	@echo "built $(RBUILD)"
+
+test: packages-test rust rocksdb tools fmt clippy unit frontend-alone docs deny release conformance ## All checks
+	@echo "all checks passed"
+
+fmt:
+	cargo fmt --all --check
+
+clippy:
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+unit:
+	if cargo nextest --version >/dev/null 2>&1; \
+	then RBUILD_SHARED=$(abspath $(SHARED)) cargo nextest run --locked --workspace --no-fail-fast; \
+	else RBUILD_SHARED=$(abspath $(SHARED)) cargo test --locked --workspace --no-fail-fast; fi
+
+# Workspace builds unify features: the frontend must also build and pass without the solver's engine.
+frontend-alone:
+	RBUILD_SHARED=$(abspath $(SHARED)) cargo test --locked -p frontend
+
+docs:
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+
+deny:
+	cargo deny --locked check bans licenses sources
+
+conformance:
+	@if [ -d "$(SHARED)/conformance" ]; \
+	then python3 $(SHARED)/conformance/conform.py check --rbuild $(RBUILD) --known tests/conformance-known.txt; \
+	else echo "SKIPPED: conformance, corpus"; fi
+
+packages-build:
+	@.ci/packages $(BUILD_PACKAGES) $(RUN_PACKAGES)
+
+packages-test:
+	@.ci/packages $(BUILD_PACKAGES) $(RUN_PACKAGES) $(TEST_PACKAGES)
+
+rust:
+	@command -v cargo >/dev/null || { echo "installing Rust through rustup"; \
+	  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain none; }
+	@cargo --version
+
+rocksdb: packages-build rust
+	@RBUILD_CACHE=$(CACHE) .ci/rocksdb
+
+tools: rust
+	@cargo deny --version 2>/dev/null | grep -qx "cargo-deny $(DENY)" || { echo "installing cargo-deny $(DENY)"; \
+	  cargo install --quiet --locked --root $(CACHE)/tools cargo-deny@$(DENY); }

@@ -7,6 +7,7 @@ pub mod ast;
 pub mod diagnostic;
 pub mod dockerignore;
 mod excerpt;
+pub mod inspect;
 pub mod lint;
 pub mod mount;
 mod number;

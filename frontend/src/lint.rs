@@ -19,6 +19,6 @@ pub use stage::{
 };
 pub use syntax::check_syntax;
 pub use variables::{
-    base_image_platform, constant_platform, invalid_default_base, redundant_target_platform, undefined_from_args,
-    undefined_variables,
+    base_image_platform, constant_platform, invalid_default_base, redundant_target_platform,
+    undefined_from_args, undefined_variables,
 };

@@ -7,9 +7,8 @@ use crate::quote::quote;
 use crate::span::Lines;
 
 /// Words that make a variable's name look like a secret's.
-const SECRET: [&str; 10] = [
-    "apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token",
-];
+const SECRET: [&str; 10] =
+    ["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
 /// Words that say that it is none.
 const NOT_SECRET: [&str; 3] = ["public", "file", "version"];
 
@@ -20,7 +19,9 @@ pub fn legacy_key_value(linter: &mut Linter, instruction: &Instruction, pair: &K
         linter.report(
             instruction.place(),
             Rule::LegacyKeyValueFormat,
-            format!("\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"),
+            format!(
+                "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
+            ),
         );
     }
 }
@@ -66,7 +67,11 @@ impl UsedOnce {
                 "Multiple {} instructions should not be used in the same stage because only the last one will be used",
                 instruction.keyword
             );
-            linter.report(Place { lines, ..instruction.place() }, Rule::MultipleInstructionsDisallowed, message);
+            linter.report(
+                Place { lines, ..instruction.place() },
+                Rule::MultipleInstructionsDisallowed,
+                message,
+            );
         }
     }
 }
@@ -83,7 +88,13 @@ pub fn relative_workdir(linter: &mut Linter, instruction: &Instruction, path: &s
 /// CopyIgnoredFile: a source of COPY (`Copy`) or ADD (`Add`) that the ignore file leaves out.
 ///
 /// Says nothing when the ignore file has exceptions: what is below an ignored directory may be back.
-pub fn ignored_source(linter: &mut Linter, instruction: &Instruction, verb: &str, source: &str, matcher: &IgnoreMatcher) {
+pub fn ignored_source(
+    linter: &mut Linter,
+    instruction: &Instruction,
+    verb: &str,
+    source: &str,
+    matcher: &IgnoreMatcher,
+) {
     if matcher.is_empty() || matcher.has_exceptions() {
         return;
     }
@@ -110,6 +121,7 @@ pub fn expose_proto_casing(linter: &mut Linter, instruction: &Instruction, port:
 
 /// ExposeInvalidFormat: `port` is the word after expansion, with an address or a host port.
 pub fn expose_invalid_format(linter: &mut Linter, instruction: &Instruction, port: &str) {
-    let message = format!("EXPOSE instruction should not define an IP address or host-port mapping, found '{port}'");
+    let message =
+        format!("EXPOSE instruction should not define an IP address or host-port mapping, found '{port}'");
     linter.report_at(instruction.place(), Rule::ExposeInvalidFormat, message, Some(instruction.find(port)));
 }

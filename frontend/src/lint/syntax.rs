@@ -88,7 +88,8 @@ fn check_stage_names(document: &Document, linter: &mut Linter) {
     for stage in &document.stages {
         let Some(name) = &stage.name else { continue };
         if RESERVED.contains(&name.as_str()) {
-            let message = format!("Stage name should not use the same name as reserved stage {}", quote(name));
+            let message =
+                format!("Stage name should not use the same name as reserved stage {}", quote(name));
             linter.report(Place::bare(stage.lines), Rule::ReservedStageName, message);
         }
         if !seen.insert(name) {

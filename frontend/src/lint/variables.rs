@@ -59,8 +59,9 @@ pub fn redundant_target_platform(
         && expansion.matched.contains("TARGETPLATFORM")
         && expansion.text == target_platform;
     if only {
-        let message =
-            format!("Setting platform to predefined {written} in FROM is redundant as this is the default behavior");
+        let message = format!(
+            "Setting platform to predefined {written} in FROM is redundant as this is the default behavior"
+        );
         linter.report(place, Rule::RedundantTargetPlatform, message);
     }
 }
@@ -79,7 +80,8 @@ pub fn constant_platform(
     let constant = expansion.matched.is_empty() && expansion.unmatched.is_empty();
     let name = stage.unwrap_or("");
     if constant && !name.contains(os) && !name.contains(architecture) {
-        let message = format!("FROM --platform flag should not use constant value {}", quote(&expansion.text));
+        let message =
+            format!("FROM --platform flag should not use constant value {}", quote(&expansion.text));
         linter.report(place, Rule::FromPlatformFlagConstDisallowed, message);
     }
 }

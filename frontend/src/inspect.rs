@@ -1,0 +1,8 @@
+//! What `rbuild dockerfile inspect --json` prints: one record per file, as `shared/corpus/README.md` describes it.
+
+mod parse;
+
+pub use parse::{
+    DirectiveRecord, DirectivesRecord, ErrorRecord, HeredocRecord, InstructionRecord, ParseRecord,
+    StageRecord,
+};

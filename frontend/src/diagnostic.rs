@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::excerpt::excerpt;
 use crate::span::{Lines, SourceFile, Span};
 
 /// How bad it is.
@@ -92,12 +93,52 @@ impl Diagnostic {
         self
     }
 
-    /// Renders the error as a failed build prints it: the message, the excerpt with its lines marked, the hints.
-    ///
-    /// The excerpt is BuildKit's, under a line that ends in `NAME:LINE`.
-    pub fn render(&self, source: &SourceFile) -> String {
-        crate::excerpt::render(self, source)
+    /// The line that an excerpt is about, from 1: that of the first span where BuildKit names none.
+    pub fn line(&self, source: &SourceFile) -> Option<u32> {
+        let named = self.lines.map(|lines| lines.start).filter(|&line| line > 0);
+        named.or_else(|| self.spans.first().map(|span| source.locate(span.start).line))
     }
+
+    /// Renders the error as a failed build prints it: the excerpt with its lines marked, the message, the hints.
+    ///
+    /// The excerpt is BuildKit's, under a line `NAME:LINE`, with carets below the words meant.
+    pub fn render(&self, source: &SourceFile) -> String {
+        let lines = match self.lines {
+            Some(lines) if lines.start > 0 => Some(lines),
+            _ => self.line(source).map(Lines::single),
+        };
+        let mut text = lines.and_then(|lines| excerpt(source, &[lines], &self.spans)).unwrap_or_default();
+        text.push_str(match self.severity {
+            Severity::Error => "error: ",
+            Severity::Warning => "warning: ",
+        });
+        text.push_str(&self.message);
+        text.push('\n');
+        for hint in &self.hints {
+            text.push_str("hint: ");
+            text.push_str(hint);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Renders all errors of a file, that which BuildKit reports at the end, where the eye falls.
+///
+/// After `limit` errors the others are only counted.
+pub fn report(diagnostics: &[Diagnostic], source: &SourceFile, limit: usize) -> String {
+    let Some((first, others)) = diagnostics.split_first() else { return String::new() };
+    let shown = others.len().min(limit.saturating_sub(1));
+    let mut text = String::new();
+    for diagnostic in &others[..shown] {
+        text.push_str(&diagnostic.render(source));
+        text.push('\n');
+    }
+    if shown < others.len() {
+        text.push_str(&format!("… and {} more errors\n\n", others.len() - shown));
+    }
+    text.push_str(&first.render(source));
+    text
 }
 
 impl fmt::Display for Diagnostic {

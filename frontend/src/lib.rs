@@ -6,7 +6,7 @@
 pub mod ast;
 pub mod diagnostic;
 pub mod dockerignore;
-mod excerpt;
+pub mod excerpt;
 pub mod inspect;
 pub mod lint;
 pub mod mount;
@@ -14,5 +14,6 @@ mod number;
 pub mod parse;
 pub mod quote;
 pub mod span;
+pub mod subrequest;
 pub mod suggest;
 pub mod words;

@@ -1,1 +1,54 @@
-//! Sandboxes and containers: launcher, mounts, namespaces, cgroups, seccomp, capabilities, network
+//! Sandboxes and containers: launcher, mounts, namespaces, cgroups, seccomp, capabilities, network.
+//!
+//! # Who does what
+//!
+//! ```text
+//! daemon ── Launcher ──(socket)── launcher process ──(socket)── keeper ──(clone3)── pid 1 of the sandbox = the command
+//!    └────── SandboxHandle ───────────────(control socket)────────┘
+//! ```
+//!
+//! | module | process | what it does |
+//! |---|---|---|
+//! | [`Launcher`] | daemon | starts the launcher, sends requests with descriptors |
+//! | [`SandboxHandle`] | daemon | waits, kills, hands out the terminal |
+//! | `launcher::serve` | launcher | gives each request to a free keeper, makes keepers; knows nothing of sandboxes |
+//! | `keeper` | keeper | mounts the root, clones the sandbox, watches, removes mount stubs, reports |
+//! | `child` | sandbox | builds the file tree, drops privileges, becomes the command |
+//! | `cgroup`, `network` | keeper | limits and network namespaces, kept from one sandbox to the next |
+//! | [`overlay`] | any | detached overlay mounts |
+//! | `resolve`, `stubs` | sandbox, keeper | mount targets inside a hostile root; their removal |
+//! | `seccomp` | launcher | Docker's profile as BPF |
+
+//!
+//! Life and death: a closed control socket (handle dropped, daemon dead) makes the keeper kill its sandbox; a closed
+//! launcher socket ends idle keepers and kills the sandboxes of busy ones; a dead keeper takes its sandbox along
+//! (PDEATHSIG), and the death of a sandbox's pid 1 is the death of all its processes. Nothing is ever attached to the
+//! host's mount table.
+
+mod cgroup;
+mod child;
+mod error;
+mod exit;
+mod handle;
+mod job;
+mod keeper;
+mod launcher;
+mod names;
+mod network;
+pub mod overlay;
+mod resolve;
+mod seccomp;
+mod socket;
+mod spec;
+mod stubs;
+mod sys;
+
+pub use cgroup::{Support as CgroupSupport, Version as CgroupVersion};
+pub use error::RunnerError;
+pub use exit::{Exit, ExitStatus, Usage};
+pub use handle::SandboxHandle;
+pub use launcher::{Launcher, LauncherConfig, Stdio, launcher_main};
+pub use spec::{
+    DEFAULT_HOSTNAME, DEFAULT_PATH, DEFAULT_SHM_SIZE, Device, Dns, Limits, Mount, MountSource, NetworkMode,
+    Rlimit, RootFs, SandboxSpec, SecurityMode, User,
+};

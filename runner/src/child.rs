@@ -1,0 +1,174 @@
+//! The first process of a sandbox: it builds the sandbox around itself and then becomes the command.
+
+mod devices;
+mod filesystems;
+mod identity;
+mod masks;
+mod mounts;
+mod program;
+mod terminal;
+
+pub(crate) use identity::DEFAULT_CAPABILITIES;
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
+use rustix::process::Signal;
+
+use crate::error::{Doing, RunnerError, errno_of};
+use crate::job::Birth;
+use crate::names::NameFiles;
+use crate::seccomp;
+use crate::socket;
+use crate::spec::{NetworkMode, RootFs, SandboxSpec, SecurityMode};
+use crate::stubs::Stub;
+use crate::sys;
+
+/// What the keeper prepared for the process that it cloned.
+pub(crate) struct Sandbox<'a> {
+    pub spec: &'a SandboxSpec,
+    /// `/etc/hosts` and `/etc/resolv.conf`.
+    pub names: &'a NameFiles,
+    /// The mounted root, when it is an overlay.
+    pub root: Option<BorrowedFd<'a>>,
+    /// The network namespace to enter; none for the host's.
+    pub network: Option<BorrowedFd<'a>>,
+    pub stdin: BorrowedFd<'a>,
+    pub stdout: BorrowedFd<'a>,
+    pub stderr: BorrowedFd<'a>,
+    /// To the keeper.
+    pub birth: BorrowedFd<'a>,
+}
+
+/// Turns this process (pid 1 of fresh namespaces) into the command, or reports why not and ends.
+pub(crate) fn run(sandbox: &Sandbox<'_>) -> ! {
+    let Err(error) = become_command(sandbox);
+    tell(sandbox.birth, &Birth::Failed(error), &[]).ok();
+    sys::process::exit_now(1)
+}
+
+fn become_command(sandbox: &Sandbox<'_>) -> Result<Infallible, RunnerError> {
+    let spec = sandbox.spec;
+    let insecure = spec.security == SecurityMode::Insecure;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .doing(|| "bind the sandbox to its keeper")?;
+    rustix::process::umask(Mode::empty());
+    rustix::process::setsid().doing(|| "start a session")?;
+    enter_namespaces(sandbox)?;
+    let stubs = build_tree(sandbox)?;
+    tell(sandbox.birth, &Birth::Stubs(stubs), &[])?;
+    connect_stdio(sandbox)?;
+    identity::set_rlimits(&spec.rlimits)?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    // Nothing but the three standard descriptors reaches the command, whatever this process still holds.
+    sys::fds::cloexec_from(3).doing(|| "mark descriptors close-on-exec")?;
+    let cwd = open_cwd(&spec.cwd);
+    if !insecure {
+        // Before capabilities go: without no_new_privs a filter needs CAP_SYS_ADMIN.
+        sys::seccomp::install(seccomp::default_program()).doing(|| "install the seccomp filter")?;
+    }
+    identity::assume(&spec.user, insecure)?;
+    enter_cwd(&spec.cwd, cwd)?;
+    // The change of user cleared it.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .doing(|| "bind the sandbox to its keeper")?;
+    program::execute(&spec.args, &spec.env)
+}
+
+fn tell(birth: BorrowedFd<'_>, message: &Birth, fds: &[BorrowedFd<'_>]) -> Result<(), RunnerError> {
+    let bytes = serde_json::to_vec(message).map_err(|e| RunnerError::invalid(e.to_string()))?;
+    socket::send(birth, &bytes, fds).doing(|| "report to the keeper")
+}
+
+fn enter_namespaces(sandbox: &Sandbox<'_>) -> Result<(), RunnerError> {
+    if let Some(network) = sandbox.network {
+        nix::sched::setns(network, nix::sched::CloneFlags::CLONE_NEWNET)
+            .doing(|| "enter the network namespace")?;
+    }
+    rustix::system::sethostname(sandbox.spec.hostname.as_bytes())
+        .doing(|| format!("set the host name `{}`", sandbox.spec.hostname))?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .doing(|| "make mounts private")
+}
+
+/// Mounts everything and makes the result `/`.
+fn build_tree(sandbox: &Sandbox<'_>) -> Result<Vec<Stub>, RunnerError> {
+    let spec = sandbox.spec;
+    let insecure = spec.security == SecurityMode::Insecure;
+    // While the host's tree is still in view.
+    let sources = mounts::open_sources(&spec.mounts)?;
+    let host_devices = devices::open_host(spec, insecure)?;
+    let root_mount = match (&spec.root, sandbox.root) {
+        (RootFs::Overlay(_), Some(fd)) => {
+            fd.try_clone_to_owned().doing(|| "duplicate the root's descriptor")?
+        }
+        (RootFs::Overlay(_), None) => return Err(RunnerError::invalid("the overlay was not mounted")),
+        (RootFs::Directory(path), _) => {
+            mounts::clone_tree(CWD, path).doing(|| format!("clone `{}`", path.display()))?
+        }
+    };
+    // The host's /sys may be needed where a fresh one is refused.
+    let host_sys = filesystems::host_sys();
+    let workshop = mounts::Workshop::new()?;
+    let root = workshop.attach_root(root_mount)?;
+    let mut stubs = Vec::new();
+
+    let proc = filesystems::proc(root.as_fd())?;
+    let dev = devices::mount_dev(root.as_fd(), spec, &host_devices)?;
+    let share_host_net = spec.network == NetworkMode::Host;
+    let sys_mount = filesystems::sys(root.as_fd(), host_sys, insecure, share_host_net)?;
+    if !insecure {
+        masks::apply(proc.as_fd(), sys_mount.as_fd(), dev.as_fd(), &workshop)?;
+    }
+    mounts::bind_names(root.as_fd(), sandbox.names, &workshop, &mut stubs)?;
+    mounts::attach_all(root.as_fd(), &spec.mounts, sources, &workshop, &mut stubs)?;
+    if spec.tty {
+        let master = terminal::open(dev.as_fd())?;
+        tell(sandbox.birth, &Birth::Terminal, &[master.as_fd()])?;
+    }
+    if spec.read_only_root {
+        sys::mount::set_attributes(&root, libc::MOUNT_ATTR_RDONLY, false)
+            .doing(|| "make the root read-only")?;
+    }
+    change_root(root.as_fd())?;
+    Ok(stubs)
+}
+
+/// Makes the prepared tree `/` and lets go of the host's.
+fn change_root(root: BorrowedFd<'_>) -> Result<(), RunnerError> {
+    rustix::process::fchdir(root).doing(|| "enter the new root")?;
+    rustix::process::pivot_root(".", ".").doing(|| "pivot to the new root")?;
+    // `.` is the old root now, stacked on the new one.
+    rustix::mount::unmount(".", UnmountFlags::DETACH).doing(|| "unmount the host's tree")?;
+    rustix::process::chdir("/").doing(|| "enter `/`")
+}
+
+fn connect_stdio(sandbox: &Sandbox<'_>) -> Result<(), RunnerError> {
+    if sandbox.spec.tty {
+        return terminal::take_over(sandbox.spec.user.uid);
+    }
+    for fd in [sandbox.stdin, sandbox.stdout, sandbox.stderr] {
+        identity::give_to(fd, &sandbox.spec.user);
+    }
+    nix::unistd::dup2_stdin(sandbox.stdin).doing(|| "connect stdin")?;
+    nix::unistd::dup2_stdout(sandbox.stdout).doing(|| "connect stdout")?;
+    nix::unistd::dup2_stderr(sandbox.stderr).doing(|| "connect stderr")
+}
+
+/// Opens the working directory. Magic links are refused: `/proc/self/fd/N` would lead to what this process still holds.
+fn open_cwd(path: &Path) -> Result<OwnedFd, i32> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
+        .map_err(|e| e.raw_os_error())
+}
+
+/// Enters it as the user, who may be the only one who can see it (a FUSE mount) or may not enter it at all.
+fn enter_cwd(path: &Path, opened_as_root: Result<OwnedFd, i32>) -> Result<(), RunnerError> {
+    let opened = open_cwd(path).or(opened_as_root);
+    opened
+        .and_then(|dir| rustix::process::fchdir(dir).map_err(|e| errno_of(&e.into())))
+        .map_err(|errno| RunnerError::WorkingDirectory { path: path.to_owned(), errno })
+}

@@ -1,0 +1,125 @@
+//! A running sandbox, as the daemon holds it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::error::RunnerError;
+use crate::exit::Exit;
+use crate::job::{Event, MESSAGE_LIMIT, Order};
+use crate::socket::{self, Received};
+
+/// A sandbox that was started. Dropping it kills everything in the sandbox.
+///
+/// All methods may be called from any thread. For async callers: the descriptor of [`AsFd`] becomes readable when
+/// there is something to learn; call [`SandboxHandle::try_wait`] then.
+#[derive(Debug)]
+pub struct SandboxHandle {
+    control: OwnedFd,
+    learnt: Mutex<Learnt>,
+}
+
+/// What the keeper has told so far.
+#[derive(Debug, Default)]
+struct Learnt {
+    terminal: Option<OwnedFd>,
+    outcome: Option<Result<Exit, RunnerError>>,
+}
+
+impl SandboxHandle {
+    pub(crate) fn new(control: OwnedFd) -> Self {
+        Self { control, learnt: Mutex::default() }
+    }
+
+    /// Waits for the end: how the command ended, or why it could not be started. By then every process of the
+    /// sandbox is gone, its mount points are removed and its overlay is unmounted.
+    pub fn wait(&self) -> Result<Exit, RunnerError> {
+        loop {
+            if let Some(outcome) = self.learnt().outcome.clone() {
+                return outcome;
+            }
+            // Not under the lock: others may kill meanwhile, or wait as well.
+            let mut ready = [rustix::event::PollFd::new(&self.control, rustix::event::PollFlags::IN)];
+            match rustix::event::poll(&mut ready, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(RunnerError::os("wait for the sandbox", errno)),
+            }
+            self.listen();
+        }
+    }
+
+    /// The outcome if it is known already.
+    pub fn try_wait(&self) -> Option<Result<Exit, RunnerError>> {
+        self.listen();
+        self.learnt().outcome.clone()
+    }
+
+    /// Waits for the terminal of a sandbox that has one; gives its master once. None when the sandbox ended before.
+    pub fn terminal(&self) -> Option<OwnedFd> {
+        loop {
+            let mut learnt = self.learnt();
+            if learnt.terminal.is_some() || learnt.outcome.is_some() {
+                return learnt.terminal.take();
+            }
+            drop(learnt);
+            let mut ready = [rustix::event::PollFd::new(&self.control, rustix::event::PollFlags::IN)];
+            if rustix::event::poll(&mut ready, None).is_err_and(|errno| errno != rustix::io::Errno::INTR) {
+                return None;
+            }
+            self.listen();
+        }
+    }
+
+    /// Kills everything in the sandbox; the end is still to be waited for.
+    pub fn kill(&self) {
+        self.order(Order::Kill);
+    }
+
+    /// Sends a signal to the sandbox's first process. Like every pid 1 it ignores what it does not handle.
+    pub fn signal(&self, number: i32) {
+        self.order(Order::Signal(number));
+    }
+
+    fn order(&self, order: Order) {
+        if let Ok(bytes) = serde_json::to_vec(&order) {
+            // A keeper that is gone has nothing left to kill.
+            let _gone = socket::send(self.control.as_fd(), &bytes, &[]);
+        }
+    }
+
+    /// Takes in all messages that are there.
+    fn listen(&self) {
+        let mut learnt = self.learnt();
+        while learnt.outcome.is_none() {
+            match socket::receive_now(self.control.as_fd(), MESSAGE_LIMIT) {
+                Ok(Some(message)) => learnt.take_in(message),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(None) | Err(_) => learnt.outcome = Some(Err(RunnerError::KeeperGone)),
+            }
+        }
+    }
+
+    fn learnt(&self) -> MutexGuard<'_, Learnt> {
+        // Nothing is left half done when a thread panics here.
+        self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Learnt {
+    fn take_in(&mut self, message: Received) {
+        match serde_json::from_slice(&message.bytes) {
+            Ok(Event::Terminal) => self.terminal = message.fds.into_iter().next(),
+            Ok(Event::Done(outcome)) => self.outcome = Some(outcome),
+            Err(error) => {
+                let detail = error.to_string();
+                self.outcome = Some(Err(RunnerError::Protocol { peer: "keeper".to_owned(), detail }));
+            }
+        }
+    }
+}
+
+impl AsFd for SandboxHandle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
+    }
+}

@@ -1,0 +1,292 @@
+//! A keeper: a small process that runs one sandbox after the other. It makes what a sandbox needs from outside, watches
+//! over it, cleans up after it and reports. Its cgroups and network namespaces serve many sandboxes.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::process::{Pid, Signal, WaitOptions};
+
+use crate::cgroup::Cgroups;
+use crate::child::{self, Sandbox};
+use crate::error::{Doing, RunnerError};
+use crate::exit::{Exit, ExitStatus, Usage};
+use crate::job::{Birth, Event, Job, JobFds, MESSAGE_LIMIT, Order};
+use crate::names;
+use crate::network::Namespaces;
+use crate::overlay;
+use crate::socket;
+use crate::spec::{RootFs, SandboxSpec, SecurityMode};
+use crate::stubs::{self, Stub};
+use crate::sys::process::{Fork, clone3, exit_now};
+
+/// What a keeper tells the launcher when it is free again.
+pub(crate) const IDLE: &[u8] = b"idle";
+
+/// Serves jobs from the launcher until it closes its end. Never returns: the process is a fork.
+pub(crate) fn serve(launcher: &OwnedFd) -> ! {
+    let mut keeper = Keeper { cgroups: None, namespaces: Namespaces::default() };
+    while let Ok(Some(message)) = socket::receive(launcher.as_fd(), MESSAGE_LIMIT) {
+        let Some(fds) = JobFds::from_received(message.fds) else { continue };
+        keeper.serve_job(launcher.as_fd(), fds);
+        if socket::send(launcher.as_fd(), IDLE, &[]).is_err() {
+            break;
+        }
+    }
+    exit_now(0)
+}
+
+struct Keeper {
+    cgroups: Option<Cgroups>,
+    namespaces: Namespaces,
+}
+
+impl Keeper {
+    fn serve_job(&mut self, launcher: BorrowedFd<'_>, fds: JobFds) {
+        let job: Result<Job, _> = socket::from_memory(&fds.spec);
+        let result = match &job {
+            Ok(job) => self.run(launcher, job, &fds),
+            Err(error) => Err(RunnerError::Protocol { peer: "daemon".to_owned(), detail: error.to_string() }),
+        };
+        let JobFds { control, .. } = fds;
+        if let Ok(bytes) = serde_json::to_vec(&Event::Done(result)) {
+            // A daemon that has gone does not want to know.
+            let _gone = socket::send(control.as_fd(), &bytes, &[]);
+        }
+        drop(control);
+        if let Ok(job) = &job {
+            self.namespaces.settle(job.spec.network, job.spec.security == SecurityMode::Insecure);
+        }
+    }
+
+    fn run(&mut self, launcher: BorrowedFd<'_>, job: &Job, fds: &JobFds) -> Result<Exit, RunnerError> {
+        let spec = &job.spec;
+        check(spec)?;
+        let cgroups = self.cgroups.get_or_insert_with(|| Cgroups::new(&job.cgroup_parent));
+        cgroups.apply(&spec.limits)?;
+        let kills_before = cgroups.oom_kills();
+        let names = names::files(spec)?;
+        let root = open_root(&spec.root)?;
+        let network = self.namespaces.get(spec.network, job.network.as_ref())?;
+        let (birth, birth_child) = socket::pair().doing(|| "create a socket pair")?;
+        let usage_before = usage();
+        let flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        let (pid, pidfd) = match clone3(flags).doing(|| "clone the sandbox")? {
+            Fork::Child => child::run(&Sandbox {
+                spec,
+                names: &names,
+                root: matches!(spec.root, RootFs::Overlay(_)).then_some(root.as_fd()),
+                network: network.map(AsFd::as_fd),
+                stdin: fds.stdin.as_fd(),
+                stdout: fds.stdout.as_fd(),
+                stderr: fds.stderr.as_fd(),
+                birth: birth_child.as_fd(),
+            }),
+            Fork::Parent { pid, pidfd } => (pid, pidfd),
+        };
+        drop(birth_child);
+        let mut watch = Watch {
+            control: fds.control.as_fd(),
+            launcher,
+            birth: Some(birth),
+            pid,
+            pidfd,
+            ended: Ended::default(),
+        };
+        let status = watch.until_end()?;
+        let Ended { stubs, failure, orphaned } = watch.ended;
+        stubs::remove(root.as_fd(), &stubs);
+        drop(root);
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        if orphaned {
+            return Err(RunnerError::LauncherGone);
+        }
+        let oom_killed = self.cgroups.as_ref().is_some_and(|cgroups| cgroups.oom_kills() > kills_before);
+        let warnings = names.warning.into_iter().collect();
+        Ok(Exit { status, oom_killed, usage: difference(usage(), usage_before), warnings })
+    }
+}
+
+fn check(spec: &SandboxSpec) -> Result<(), RunnerError> {
+    if spec.args.is_empty() {
+        return Err(RunnerError::invalid("no program to run"));
+    }
+    if !spec.cwd.is_absolute() {
+        return Err(RunnerError::invalid(format!(
+            "working directory `{}` is not absolute",
+            spec.cwd.display()
+        )));
+    }
+    if let Some(mount) = spec.mounts.iter().find(|mount| !mount.target.is_absolute()) {
+        return Err(RunnerError::invalid(format!(
+            "mount target `{}` is not absolute",
+            mount.target.display()
+        )));
+    }
+    Ok(())
+}
+
+/// The mounted overlay, or the plain directory.
+fn open_root(root: &RootFs) -> Result<OwnedFd, RunnerError> {
+    match root {
+        RootFs::Overlay(overlay) => overlay::mount_detached(overlay),
+        RootFs::Directory(path) => {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::openat(CWD, path, flags, Mode::empty())
+                .doing(|| format!("open root `{}`", path.display()))
+        }
+    }
+}
+
+/// What was learnt about a sandbox while it ran.
+#[derive(Default)]
+struct Ended {
+    stubs: Vec<Stub>,
+    failure: Option<RunnerError>,
+    orphaned: bool,
+}
+
+/// A running sandbox and everybody who may say something about it.
+struct Watch<'a> {
+    control: BorrowedFd<'a>,
+    launcher: BorrowedFd<'a>,
+    birth: Option<OwnedFd>,
+    pid: Pid,
+    pidfd: OwnedFd,
+    ended: Ended,
+}
+
+impl Watch<'_> {
+    /// Relays until the first process has ended; by then all others in its pid namespace are gone, too.
+    fn until_end(&mut self) -> Result<ExitStatus, RunnerError> {
+        let (mut watch_control, mut watch_launcher) = (true, true);
+        loop {
+            let [ended, born, ordered, orphaned] = self.poll(watch_control, watch_launcher)?;
+            if ordered {
+                watch_control = self.obey();
+            }
+            if orphaned {
+                watch_launcher = false;
+                self.ended.orphaned = true;
+                self.kill();
+            }
+            if born {
+                self.hear();
+            }
+            if ended {
+                while self.birth.is_some() {
+                    self.hear();
+                }
+                return self.reap();
+            }
+        }
+    }
+
+    fn poll(&self, control: bool, launcher: bool) -> Result<[bool; 4], RunnerError> {
+        let wanted = [
+            Some(self.pidfd.as_fd()),
+            self.birth.as_ref().map(AsFd::as_fd),
+            control.then_some(self.control),
+            launcher.then_some(self.launcher),
+        ];
+        let mut polled: Vec<PollFd<'_>> =
+            wanted.iter().flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        loop {
+            match rustix::event::poll(&mut polled, None) {
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => break,
+                Err(errno) => return Err(RunnerError::os("wait for the sandbox", errno)),
+            }
+        }
+        let mut results = polled.iter();
+        Ok(wanted.map(|fd| fd.is_some() && results.next().is_some_and(|polled| !polled.revents().is_empty())))
+    }
+
+    /// Takes an order from the daemon; false when there will be no more.
+    fn obey(&self) -> bool {
+        let order = match socket::receive_now(self.control, MESSAGE_LIMIT) {
+            Ok(Some(message)) => serde_json::from_slice(&message.bytes).unwrap_or(Order::Kill),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return true,
+            Ok(None) | Err(_) => {
+                self.kill();
+                return false;
+            }
+        };
+        match order {
+            Order::Kill => self.kill(),
+            Order::Signal(number) => {
+                if let Ok(signal) = nix::sys::signal::Signal::try_from(number) {
+                    // Not reaped yet, so the pid is still this process; it may be a zombie already.
+                    let _ended =
+                        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid.as_raw_pid()), signal);
+                }
+            }
+        }
+        true
+    }
+
+    /// The end of the first process is the end of its pid namespace.
+    fn kill(&self) {
+        // Fails only when it has ended already.
+        let _ended = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
+    /// Takes a message from the sandbox's first process; its end is closed when it has become the command.
+    fn hear(&mut self) {
+        let Some(birth) = &self.birth else { return };
+        let message = match socket::receive(birth.as_fd(), MESSAGE_LIMIT) {
+            Ok(Some(message)) => message,
+            Ok(None) | Err(_) => {
+                self.birth = None;
+                return;
+            }
+        };
+        match serde_json::from_slice(&message.bytes) {
+            Ok(Birth::Stubs(stubs)) => self.ended.stubs = stubs,
+            Ok(Birth::Terminal) => self.forward_terminal(&message.fds),
+            Ok(Birth::Failed(error)) => self.ended.failure = Some(error),
+            Err(error) => {
+                let detail = error.to_string();
+                self.ended.failure = Some(RunnerError::Protocol { peer: "sandbox".to_owned(), detail });
+            }
+        }
+    }
+
+    fn forward_terminal(&self, fds: &[OwnedFd]) {
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        if let Ok(bytes) = serde_json::to_vec(&Event::Terminal) {
+            // A daemon that has gone is noticed by its closed end.
+            let _gone = socket::send(self.control, &bytes, &fds);
+        }
+    }
+
+    fn reap(&self) -> Result<ExitStatus, RunnerError> {
+        let waited =
+            rustix::process::waitpid(Some(self.pid), WaitOptions::empty()).doing(|| "reap the sandbox")?;
+        let (_, status) = waited.ok_or(RunnerError::KeeperGone)?;
+        Ok(match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => ExitStatus::Code(code),
+            (None, signal) => ExitStatus::Signal(signal.unwrap_or(libc::SIGKILL)),
+        })
+    }
+}
+
+fn usage() -> Usage {
+    let micros = |time: nix::sys::time::TimeVal| (time.tv_sec() as u64) * 1_000_000 + time.tv_usec() as u64;
+    getrusage(UsageWho::RUSAGE_CHILDREN)
+        .map(|usage| Usage {
+            user_micros: micros(usage.user_time()),
+            system_micros: micros(usage.system_time()),
+        })
+        .unwrap_or_default()
+}
+
+fn difference(after: Usage, before: Usage) -> Usage {
+    Usage {
+        user_micros: after.user_micros.saturating_sub(before.user_micros),
+        system_micros: after.system_micros.saturating_sub(before.system_micros),
+    }
+}

@@ -1,0 +1,159 @@
+//! The daemon's side of the launcher process.
+
+mod serve;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio as ProcessStdio};
+
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Doing, RunnerError};
+use crate::handle::SandboxHandle;
+use crate::job::Job;
+use crate::socket;
+use crate::spec::{NetworkMode, SandboxSpec};
+use crate::sys::process::{Fork, clone3};
+
+/// `argv[0]` of a launcher that was not forked but executed.
+const PROCESS_NAME: &str = "rbuild-launcher";
+
+/// What a launcher needs to know about its daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LauncherConfig {
+    /// Tells this daemon's cgroups, links and firewall table from those of others: a few lower-case letters and
+    /// digits, the same at each start over the same state.
+    pub id: String,
+    /// The executable that calls [`launcher_main`] first thing; none is this one.
+    pub program: Option<PathBuf>,
+}
+
+impl LauncherConfig {
+    pub(crate) fn cgroup_parent(&self) -> String {
+        format!("rbuild-{}", self.id)
+    }
+}
+
+/// Standard descriptors of a sandbox; none is `/dev/null`. With a terminal all three are ignored.
+#[derive(Debug, Default)]
+pub struct Stdio {
+    /// Read by the command.
+    pub stdin: Option<OwnedFd>,
+    /// Written by the command.
+    pub stdout: Option<OwnedFd>,
+    /// Written by the command; may be a duplicate of `stdout`, which keeps the order of what is written to both.
+    pub stderr: Option<OwnedFd>,
+}
+
+/// The helper process that starts sandboxes, so that the daemon with its threads and memory never forks.
+///
+/// Closing it (or the daemon's death) kills all its sandboxes.
+#[derive(Debug)]
+pub struct Launcher {
+    config: LauncherConfig,
+    socket: Option<OwnedFd>,
+    pidfd: OwnedFd,
+    null: OwnedFd,
+}
+
+impl Launcher {
+    /// Starts the process. Called before there are threads it is a fork, which shares the daemon's memory;
+    /// afterwards it executes this program (or [`LauncherConfig::program`]) again.
+    pub fn start(config: LauncherConfig) -> Result<Self, RunnerError> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        if config.id.is_empty() || config.id.len() > 8 || !config.id.chars().all(allowed) {
+            return Err(RunnerError::invalid(format!(
+                "launcher id `{}` is not 1 to 8 of a-z and 0-9",
+                config.id
+            )));
+        }
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .doing(|| "open `/dev/null`")?;
+        let (ours, theirs) = socket::pair().doing(|| "create a socket pair")?;
+        let pidfd = if is_single_threaded() { fork(&config, theirs)? } else { execute(&config, theirs)? };
+        Ok(Self { config, socket: Some(ours), pidfd, null })
+    }
+
+    /// Starts a sandbox. Returns at once: what goes wrong from here on is told by [`SandboxHandle::wait`].
+    pub fn spawn(&self, spec: &SandboxSpec, stdio: Stdio) -> Result<SandboxHandle, RunnerError> {
+        let network = match spec.network {
+            NetworkMode::Isolated => Some(self.network_plan()?),
+            NetworkMode::None | NetworkMode::Host => None,
+        };
+        let job = Job { spec: spec.clone(), network, cgroup_parent: self.config.cgroup_parent() };
+        let memory = socket::to_memory(&job).doing(|| "write the request")?;
+        let (control, theirs) = socket::pair().doing(|| "create a socket pair")?;
+        let or_null =
+            |fd: &Option<OwnedFd>| fd.as_ref().map_or(self.null.as_fd(), AsFd::as_fd).try_clone_to_owned();
+        let fds = [&stdio.stdin, &stdio.stdout, &stdio.stderr]
+            .map(|fd| or_null(fd).doing(|| "duplicate a standard descriptor"));
+        let [stdin, stdout, stderr] = fds;
+        let (stdin, stdout, stderr) = (stdin?, stdout?, stderr?);
+        let fds = [memory.as_fd(), theirs.as_fd(), stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        let socket = self.socket.as_ref().ok_or(RunnerError::LauncherGone)?;
+        socket::send(socket.as_fd(), b"job", &fds).map_err(|_| RunnerError::LauncherGone)?;
+        Ok(SandboxHandle::new(control))
+    }
+
+    fn network_plan(&self) -> Result<crate::network::NetworkPlan, RunnerError> {
+        Err(RunnerError::NetworkRefused { reason: "not available yet".to_owned() })
+    }
+
+    /// Readable once the launcher has died. Its sandboxes die with it; start another.
+    #[must_use]
+    pub fn death(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl Drop for Launcher {
+    /// Waits until the launcher has killed what still ran and cleaned up.
+    fn drop(&mut self) {
+        self.socket = None;
+        let mut ended = [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)];
+        let patience = rustix::time::Timespec { tv_sec: 8, tv_nsec: 0 };
+        // Whatever the reason for not waiting, there is nothing left to do.
+        let _waited = rustix::event::poll(&mut ended, Some(&patience));
+        let id = rustix::process::WaitId::PidFd(self.pidfd.as_fd());
+        let flags = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOHANG;
+        let _reaped = rustix::process::waitid(id, flags);
+    }
+}
+
+fn is_single_threaded() -> bool {
+    fs_err::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
+}
+
+fn fork(config: &LauncherConfig, theirs: OwnedFd) -> Result<OwnedFd, RunnerError> {
+    match clone3(0).doing(|| "fork the launcher")? {
+        Fork::Child => serve::forked(config, theirs),
+        Fork::Parent { pidfd, .. } => Ok(pidfd),
+    }
+}
+
+fn execute(config: &LauncherConfig, theirs: OwnedFd) -> Result<OwnedFd, RunnerError> {
+    let program = config.program.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
+    let text = serde_json::to_string(config).map_err(|e| RunnerError::invalid(e.to_string()))?;
+    let child = Command::new(&program)
+        .arg0(PROCESS_NAME)
+        .arg(text)
+        .env_clear()
+        .stdin(ProcessStdio::from(theirs))
+        .spawn()
+        .doing(|| format!("start `{}` as launcher", program.display()))?;
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+        .doing(|| "open the launcher's pidfd")
+}
+
+/// Turns this process into a launcher if it was started as one; otherwise returns at once.
+///
+/// To be called first thing in `main` of every program that uses [`Launcher`].
+pub fn launcher_main() {
+    let mut args = std::env::args();
+    if args.next().as_deref() == Some(PROCESS_NAME) {
+        serve::executed(args.next());
+    }
+}

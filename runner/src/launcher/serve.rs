@@ -1,0 +1,157 @@
+//! The launcher process: it hands requests to keepers, makes keepers when none is free, and buries them.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Pid, WaitOptions};
+
+use super::LauncherConfig;
+use crate::cgroup;
+use crate::job::MESSAGE_LIMIT;
+use crate::keeper;
+use crate::seccomp;
+use crate::socket::{self, Received};
+use crate::sys;
+use crate::sys::process::{Fork, clone3, exit_now, reset_signals};
+
+/// Keepers that wait for work; more than these are dismissed when they are done.
+const MAX_IDLE: usize = 8;
+
+/// Goes on as the launcher in a fork of the daemon.
+pub(super) fn forked(config: &LauncherConfig, daemon: OwnedFd) -> ! {
+    // The daemon's locks, sockets and files are not for us to hold; 0 to 2 stay for panics to be seen.
+    let kept = sys::fds::close_all_but(3, daemon.as_raw_fd() as u32);
+    if kept.is_err() {
+        exit_now(1);
+    }
+    serve(config, daemon)
+}
+
+/// Goes on as the launcher after an exec: the socket is stdin.
+pub(super) fn executed(config: Option<String>) -> ! {
+    let config = config.and_then(|text| serde_json::from_str(&text).ok());
+    let (Some(config), Ok(daemon)) = (config, std::io::stdin().as_fd().try_clone_to_owned()) else {
+        exit_now(1)
+    };
+    serve(&config, daemon)
+}
+
+fn serve(config: &LauncherConfig, daemon: OwnedFd) -> ! {
+    reset_signals();
+    let name = rustix::thread::set_name(c"rbuild-launcher");
+    debug_assert!(name.is_ok(), "any name of 15 bytes is taken");
+    // Made here once, so that all keepers and sandboxes share its memory.
+    seccomp::default_program();
+    let mut launcher = Serving { parent: config.cgroup_parent(), keepers: Vec::new() };
+    cgroup::remove_parent(&launcher.parent);
+    launcher.run(&daemon);
+    launcher.finish();
+    exit_now(0)
+}
+
+struct Keeper {
+    pid: Pid,
+    socket: OwnedFd,
+    idle: bool,
+}
+
+struct Serving {
+    parent: String,
+    keepers: Vec<Keeper>,
+}
+
+impl Serving {
+    /// Until the daemon closes its end.
+    fn run(&mut self, daemon: &OwnedFd) {
+        loop {
+            let mut polled = vec![PollFd::new(daemon, PollFlags::IN)];
+            polled.extend(self.keepers.iter().map(|keeper| PollFd::new(&keeper.socket, PollFlags::IN)));
+            match rustix::event::poll(&mut polled, None) {
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(_) => return,
+                Ok(_) => {}
+            }
+            let ready: Vec<bool> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
+            self.listen(&ready[1..]);
+            if ready[0] {
+                match socket::receive(daemon.as_fd(), MESSAGE_LIMIT) {
+                    Ok(Some(job)) => self.hand_over(job),
+                    Ok(None) | Err(_) => return,
+                }
+            }
+        }
+    }
+
+    /// Hears from keepers: free again, or gone.
+    fn listen(&mut self, ready: &[bool]) {
+        let mut gone = Vec::new();
+        for (index, keeper) in self.keepers.iter_mut().enumerate() {
+            if ready.get(index) != Some(&true) {
+                continue;
+            }
+            match socket::receive(keeper.socket.as_fd(), MESSAGE_LIMIT) {
+                Ok(Some(message)) => keeper.idle = message.bytes == keeper::IDLE,
+                Ok(None) | Err(_) => gone.push(index),
+            }
+        }
+        for index in gone.into_iter().rev() {
+            self.bury(index);
+        }
+        while self.keepers.iter().filter(|keeper| keeper.idle).count() > MAX_IDLE {
+            let Some(index) = self.keepers.iter().position(|keeper| keeper.idle) else { return };
+            self.bury(index);
+        }
+    }
+
+    /// Dismisses a keeper (or buries a dead one) and removes its cgroups.
+    fn bury(&mut self, index: usize) {
+        let keeper = self.keepers.swap_remove(index);
+        drop(keeper.socket);
+        // Idle or dead: it ends at once.
+        let _ended = rustix::process::waitpid(Some(keeper.pid), WaitOptions::empty());
+        cgroup::remove_leaf(&self.parent, keeper.pid.as_raw_pid());
+    }
+
+    /// Gives a job to a free keeper, or a new one. A job that nobody takes is dropped, which its handle notices.
+    fn hand_over(&mut self, job: Received) {
+        let fds: Vec<_> = job.fds.iter().map(AsFd::as_fd).collect();
+        while let Some(index) =
+            self.keepers.iter().rposition(|keeper| keeper.idle).or_else(|| self.add_keeper())
+        {
+            if socket::send(self.keepers[index].socket.as_fd(), &job.bytes, &fds).is_ok() {
+                self.keepers[index].idle = false;
+                return;
+            }
+            self.bury(index);
+        }
+    }
+
+    fn add_keeper(&mut self) -> Option<usize> {
+        let (ours, theirs) = socket::pair().ok()?;
+        match clone3(0).ok()? {
+            Fork::Child => {
+                // Sockets of other keepers held open here would keep those from noticing the launcher's end.
+                if sys::fds::close_all_but(3, theirs.as_raw_fd() as u32).is_err() {
+                    exit_now(1);
+                }
+                keeper::serve(&theirs)
+            }
+            Fork::Parent { pid, .. } => {
+                self.keepers.push(Keeper { pid, socket: ours, idle: true });
+                Some(self.keepers.len() - 1)
+            }
+        }
+    }
+
+    /// Sends all keepers home: a busy one kills its sandbox first.
+    fn finish(&mut self) {
+        let keepers = std::mem::take(&mut self.keepers);
+        let pids: Vec<Pid> = keepers.iter().map(|keeper| keeper.pid).collect();
+        drop(keepers);
+        for pid in pids {
+            let _ended = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+            cgroup::remove_leaf(&self.parent, pid.as_raw_pid());
+        }
+        cgroup::remove_parent(&self.parent);
+    }
+}

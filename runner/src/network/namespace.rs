@@ -1,0 +1,143 @@
+//! The network namespaces of one keeper, kept from one sandbox to the next where that is safe.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::sched::CloneFlags;
+use rustix::fs::{CWD, Mode, OFlags};
+
+use super::NetworkPlan;
+use super::netlink::{Netlink, Pair};
+use crate::error::{Doing, RunnerError};
+use crate::spec::NetworkMode;
+
+/// Loopback is the first link of every namespace.
+const LOOPBACK: u32 = 1;
+const INNER_NAME: &str = "eth0";
+
+/// Made when first needed.
+#[derive(Debug, Default)]
+pub(crate) struct Namespaces {
+    loopback_only: Option<OwnedFd>,
+    isolated: Option<OwnedFd>,
+}
+
+impl Namespaces {
+    /// The namespace for a sandbox; none means the host's.
+    pub(crate) fn get(
+        &mut self,
+        mode: NetworkMode,
+        plan: Option<&NetworkPlan>,
+    ) -> Result<Option<&OwnedFd>, RunnerError> {
+        let slot = match mode {
+            NetworkMode::Host => return Ok(None),
+            NetworkMode::None => {
+                if self.loopback_only.is_none() {
+                    self.loopback_only = Some(make(|_, _| Ok(()))?);
+                }
+                &self.loopback_only
+            }
+            NetworkMode::Isolated => {
+                if self.isolated.is_none() {
+                    let plan =
+                        plan.ok_or_else(|| RunnerError::invalid("an isolated network without a plan"))?;
+                    self.isolated = Some(make(|host, inner| connect(plan, host, inner))?);
+                }
+                &self.isolated
+            }
+        };
+        Ok(slot.as_ref())
+    }
+
+    /// After a sandbox: keeps its namespace only if nothing of it can be left there.
+    ///
+    /// Without CAP_NET_ADMIN a sandbox cannot change links, addresses, routes or filters; its sockets died with it,
+    /// except connections in their last phase, which would still hold a port.
+    pub(crate) fn settle(&mut self, mode: NetworkMode, trusted: bool) {
+        let slot = match mode {
+            NetworkMode::Host => return,
+            NetworkMode::None => &mut self.loopback_only,
+            NetworkMode::Isolated => &mut self.isolated,
+        };
+        if trusted || slot.as_ref().is_some_and(|namespace| !is_quiet(namespace)) {
+            *slot = None;
+        }
+    }
+}
+
+/// Makes a namespace with loopback up and lets `fill` add to it; gives it the connections to the host's and the new one.
+fn make(
+    fill: impl FnOnce(&Netlink, (&OwnedFd, &Netlink)) -> Result<(), RunnerError>,
+) -> Result<OwnedFd, RunnerError> {
+    let host = open_current()?;
+    let host_link = Netlink::open().doing(|| "open a netlink socket")?;
+    nix::sched::unshare(CloneFlags::CLONE_NEWNET).doing(|| "create a network namespace")?;
+    let work = || {
+        let namespace = open_current()?;
+        let link = Netlink::open().doing(|| "open a netlink socket")?;
+        link.set_up(LOOPBACK).doing(|| "bring up loopback")?;
+        fill(&host_link, (&namespace, &link))?;
+        Ok(namespace)
+    };
+    let made = work();
+    nix::sched::setns(&host, CloneFlags::CLONE_NEWNET).doing(|| "return to the host's network namespace")?;
+    made
+}
+
+fn open_current() -> Result<OwnedFd, RunnerError> {
+    rustix::fs::openat(CWD, "/proc/self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| "open the network namespace")
+}
+
+/// Links a namespace to the host: a point-to-point pair with routes for exactly the two addresses.
+fn connect(
+    plan: &NetworkPlan,
+    host: &Netlink,
+    (namespace, inner): (&OwnedFd, &Netlink),
+) -> Result<(), RunnerError> {
+    let slot = rustix::process::getpid().as_raw_pid() as u32;
+    let (name, address) = claim(plan, host, namespace, slot)?;
+    let action = |what: &str| format!("{what} link `{name}`");
+    let outer = host.index_of(&name).doing(|| action("find"))?;
+    host.add_address(outer, plan.gateway, 32).doing(|| action("give an address to"))?;
+    host.set_up(outer).doing(|| action("bring up"))?;
+    host.add_route(Some(address), None, outer).doing(|| action("route to"))?;
+    let index = inner.index_of(INNER_NAME).doing(|| format!("find link `{INNER_NAME}`"))?;
+    inner.add_address(index, address, 32).doing(|| format!("give an address to `{INNER_NAME}`"))?;
+    inner.set_up(index).doing(|| format!("bring up `{INNER_NAME}`"))?;
+    inner.add_route(Some(plan.gateway), None, index).doing(|| "route to the gateway")?;
+    inner.add_route(None, Some(plan.gateway), index).doing(|| "add the default route")
+}
+
+/// The first free name is the first free address: making a link of a given name is atomic.
+fn claim(
+    plan: &NetworkPlan,
+    host: &Netlink,
+    namespace: &OwnedFd,
+    start: u32,
+) -> Result<(String, Ipv4Addr), RunnerError> {
+    let room = (1_u32 << (32 - u32::from(plan.prefix_length))) - 3;
+    for offset in 0..room {
+        let n = (start + offset) % room;
+        let name = format!("{}{n}", plan.link_prefix);
+        let pair = Pair { host_name: &name, inner_name: INNER_NAME, namespace: namespace.as_fd() };
+        match host.make_pair(&pair) {
+            Ok(()) => return Ok((name, Ipv4Addr::from(u32::from(plan.gateway) + 1 + n))),
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+            Err(error) => return Err(RunnerError::os(format!("create link `{name}`"), error)),
+        }
+    }
+    Err(RunnerError::NetworkRefused { reason: "all addresses are in use".to_owned() })
+}
+
+/// Whether no TCP connection is left in the namespace, not even in TIME_WAIT.
+fn is_quiet(namespace: &OwnedFd) -> bool {
+    let Ok(host) = open_current() else { return false };
+    if nix::sched::setns(namespace, CloneFlags::CLONE_NEWNET).is_err() {
+        return false;
+    }
+    let text = fs_err::read_to_string("/proc/thread-self/net/sockstat").unwrap_or_default();
+    let returned = nix::sched::setns(&host, CloneFlags::CLONE_NEWNET).is_ok();
+    let quiet = text.lines().any(|line| line.starts_with("TCP: inuse 0 ") && line.contains(" tw 0 "));
+    returned && quiet
+}

@@ -1,0 +1,188 @@
+//! Overlay mounts that are attached nowhere: the host's mount table is never touched, and closing the
+//! descriptor unmounts.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Doing, RunnerError};
+
+/// Directories stacked into one tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlay {
+    /// Layers in the order in which they were made: **the bottom one first**, as image manifests list them.
+    /// May be empty (`FROM scratch`). At most 500, the kernel's limit.
+    pub lower: Vec<PathBuf>,
+    /// Where writes go; none makes the tree read-only.
+    pub upper: Option<Upper>,
+}
+
+/// The writable part of an overlay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upper {
+    /// Receives what is written. An existing directory whose owner and mode become those of the tree's root.
+    pub dir: PathBuf,
+    /// The kernel's scratch space: an existing empty directory on the same file system as `dir`.
+    pub work: PathBuf,
+}
+
+/// Options that are always given, so that no kernel or module default can change what a layer means.
+const FIXED_OPTIONS: [(&str, &str); 5] =
+    [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off"), ("xino", "off"), ("nfs_export", "off")];
+
+/// Mounts `overlay` and gives a descriptor of the mount's root. Reads and writes go through it with the `*at` calls; a
+/// sandbox attaches it with move_mount. The last descriptor closed unmounts it.
+pub fn mount_detached(overlay: &Overlay) -> Result<OwnedFd, RunnerError> {
+    match mount_by_descriptors(overlay) {
+        // The kernel predates `lowerdir+` (6.7), or this file system type took its options as one string (before 6.5).
+        Err(RunnerError::Os { errno: libc::EINVAL, .. }) => mount_classic(overlay),
+        other => other,
+    }
+}
+
+/// Opens the directories of an overlay, top layer first.
+fn open_lowers(overlay: &Overlay) -> Result<Vec<OwnedFd>, RunnerError> {
+    let mut lowers: Vec<OwnedFd> =
+        overlay.lower.iter().rev().map(|dir| open_dir(dir)).collect::<Result<_, _>>()?;
+    let needed = if overlay.upper.is_some() { 1 } else { 2 };
+    // The kernel refuses fewer; an empty directory below changes nothing.
+    if lowers.is_empty() || lowers.len() < needed {
+        lowers.push(open_dir(empty_directory()?)?);
+    }
+    if overlay.upper.is_none() && lowers.len() < needed {
+        return Err(RunnerError::invalid("an overlay needs a layer or an upper directory"));
+    }
+    Ok(lowers)
+}
+
+fn open_dir(path: &Path) -> Result<OwnedFd, RunnerError> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| format!("open layer `{}`", path.display()))
+}
+
+/// One `lowerdir+` per layer; paths through `/proc/self/fd` stay below the limit of 255 bytes per option.
+fn mount_by_descriptors(overlay: &Overlay) -> Result<OwnedFd, RunnerError> {
+    let lowers = open_lowers(overlay)?;
+    let upper = overlay.upper.as_ref().map(|u| Ok((open_dir(&u.dir)?, open_dir(&u.work)?))).transpose()?;
+    let fs = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
+        .doing(|| "open file system `overlay`")?;
+    let set = |key: &str, value: &str| {
+        rustix::mount::fsconfig_set_string(fs.as_fd(), key, value)
+            .doing(|| format!("set overlay option `{key}={value}`"))
+    };
+    for lower in &lowers {
+        set("lowerdir+", &descriptor_path(lower.as_fd()))?;
+    }
+    if let Some((dir, work)) = &upper {
+        set("upperdir", &descriptor_path(dir.as_fd()))?;
+        set("workdir", &descriptor_path(work.as_fd()))?;
+        flag(fs.as_fd(), "volatile")?;
+    }
+    for (key, value) in FIXED_OPTIONS {
+        set(key, value)?;
+    }
+    if in_user_namespace() {
+        flag(fs.as_fd(), "userxattr")?;
+    }
+    rustix::mount::fsconfig_create(fs.as_fd())
+        .map_err(|errno| creation_failed(fs.as_fd(), overlay, errno))?;
+    rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        .doing(|| "mount the overlay")
+}
+
+fn flag(fs: BorrowedFd<'_>, key: &str) -> Result<(), RunnerError> {
+    rustix::mount::fsconfig_set_flag(fs, key).doing(|| format!("set overlay option `{key}`"))
+}
+
+/// The kernel writes its reason into the context's log; it says more than the number.
+fn creation_failed(fs: BorrowedFd<'_>, overlay: &Overlay, errno: Errno) -> RunnerError {
+    let mut log = [0_u8; 512];
+    let said = match rustix::io::read(fs, &mut log) {
+        Ok(n) => String::from_utf8_lossy(&log[..n]).trim().to_owned(),
+        Err(_) => String::new(),
+    };
+    let on = overlay.upper.as_ref().map_or(String::new(), |u| format!(" with upper `{}`", u.dir.display()));
+    RunnerError::os(format!("create an overlay of {} layers{on} ({said})", overlay.lower.len()), errno)
+}
+
+fn descriptor_path(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// The old way: all options in one page of text. Layer names are descriptor numbers relative to
+/// `/proc/self/fd`, so hundreds fit. It can only attach, so it does so in a mount namespace of a short-lived thread.
+fn mount_classic(overlay: &Overlay) -> Result<OwnedFd, RunnerError> {
+    let overlay = overlay.clone();
+    std::thread::Builder::new()
+        .name("overlay".to_owned())
+        .spawn(move || mount_in_own_namespace(&overlay))
+        .doing(|| "start a thread for the overlay mount")?
+        .join()
+        .map_err(|_| RunnerError::invalid("the overlay mount thread panicked"))?
+}
+
+fn mount_in_own_namespace(overlay: &Overlay) -> Result<OwnedFd, RunnerError> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).doing(|| "unshare the mount namespace")?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .doing(|| "make mounts private")?;
+    let lowers = open_lowers(overlay)?;
+    let upper = overlay.upper.as_ref().map(|u| Ok((open_dir(&u.dir)?, open_dir(&u.work)?))).transpose()?;
+    rustix::process::chdir("/proc/thread-self/fd").doing(|| "enter `/proc/thread-self/fd`")?;
+    let numbers: Vec<String> = lowers.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+    let mut options = format!("lowerdir={}", numbers.join(":"));
+    if let Some((dir, work)) = &upper {
+        options += &format!(",upperdir={},workdir={},volatile", dir.as_raw_fd(), work.as_raw_fd());
+    }
+    for (key, value) in FIXED_OPTIONS {
+        options += &format!(",{key}={value}");
+    }
+    if in_user_namespace() {
+        options += ",userxattr";
+    }
+    let options =
+        std::ffi::CString::new(options).map_err(|_| RunnerError::invalid("NUL in overlay options"))?;
+    let target = empty_directory()?;
+    rustix::mount::mount("overlay", target, "overlay", MountFlags::empty(), options.as_c_str())
+        .doing(|| format!("mount an overlay of {} layers", lowers.len()))?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let detached = rustix::mount::open_tree(CWD, target, flags).doing(|| "detach the overlay mount")?;
+    rustix::mount::unmount(target, UnmountFlags::DETACH).doing(|| "unmount the attached overlay")?;
+    Ok(detached)
+}
+
+/// Whether ids are mapped, which decides about xattr names and device nodes.
+#[must_use]
+pub fn in_user_namespace() -> bool {
+    static MAPPED: OnceLock<bool> = OnceLock::new();
+    *MAPPED.get_or_init(|| {
+        let map = fs_err::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        map.split_whitespace().ne(["0", "0", "4294967295"])
+    })
+}
+
+/// A directory that is and stays empty: the lowest layer of an overlay that has too few.
+fn empty_directory() -> Result<&'static Path, RunnerError> {
+    static EMPTY: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(path) = EMPTY.get() {
+        return Ok(path);
+    }
+    let base = if in_user_namespace() || !rustix::process::geteuid().is_root() {
+        std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from)
+    } else {
+        PathBuf::from("/run")
+    };
+    let name = format!("rbuild-empty-{}", rustix::process::geteuid().as_raw());
+    let path = base.join(name);
+    match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o555)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(RunnerError::os(format!("create directory `{}`", path.display()), errno)),
+    }
+    Ok(EMPTY.get_or_init(|| path))
+}

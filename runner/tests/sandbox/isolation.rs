@@ -1,0 +1,162 @@
+//! What a sandbox may see and do: classes T2, T9 and T17.
+
+use runner::{NetworkMode, RootFs, SandboxSpec, SecurityMode, User};
+
+use crate::support::Bench;
+
+fn field<'a>(status: &'a str, name: &str) -> &'a str {
+    let line =
+        status.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {status}"));
+    line[name.len()..].trim_start_matches(':').trim()
+}
+
+#[test]
+fn root_has_the_fourteen_capabilities_and_a_filter() {
+    let Some(bench) = Bench::new() else { return };
+    let status = bench.run("cat /proc/self/status").text();
+    for (name, expected) in [
+        ("CapInh", "0000000000000000"),
+        ("CapPrm", "00000000a80425fb"),
+        ("CapEff", "00000000a80425fb"),
+        ("CapBnd", "00000000a80425fb"),
+        ("CapAmb", "0000000000000000"),
+        ("NoNewPrivs", "0"),
+        ("Seccomp", "2"),
+        ("Groups", ""),
+    ] {
+        assert_eq!(field(&status, name), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_user_has_exactly_the_groups_asked_for_and_nothing_in_effect() {
+    let Some(bench) = Bench::new() else { return };
+    let mut spec =
+        bench.spec("cat /proc/self/status; echo x > /dev/stdout; touch /bin/x 2>/dev/null || echo refused");
+    spec.user = User { uid: 1000, gid: 1001, groups: vec![2000, 3000] };
+    let status = bench.run_spec(&spec).text();
+    for (name, expected) in [
+        ("Uid", "1000\t1000\t1000\t1000"),
+        ("Gid", "1001\t1001\t1001\t1001"),
+        ("Groups", "2000 3000"),
+        ("CapPrm", "0000000000000000"),
+        ("CapEff", "0000000000000000"),
+        ("CapInh", "0000000000000000"),
+        ("CapBnd", "00000000a80425fb"),
+        ("Seccomp", "2"),
+    ] {
+        assert_eq!(field(&status, name), expected, "{name}");
+    }
+    assert!(status.ends_with("x\nrefused\n"), "{status}");
+}
+
+#[test]
+fn insecure_mode_has_everything_the_daemon_has() {
+    let Some(bench) = Bench::new() else { return };
+    let mut spec = bench.spec("cat /proc/self/status; mount -t tmpfs t /tmp && echo mounted; test -e /dev/loop-control && echo devices");
+    spec.security = SecurityMode::Insecure;
+    let status = bench.run_spec(&spec).text();
+    let own = std::fs::read_to_string("/proc/self/status").unwrap();
+    assert_eq!(field(&status, "CapEff"), field(&own, "CapBnd"));
+    assert_eq!(field(&status, "Seccomp"), "0");
+    assert!(status.contains("mounted\n"), "{status}");
+    assert_eq!(status.contains("devices\n"), std::path::Path::new("/dev/loop-control").exists());
+}
+
+#[test]
+fn refuses_what_the_profile_refuses() {
+    let Some(bench) = Bench::new() else { return };
+    let script = "mount -t tmpfs t /tmp; unshare -m true; echo 1 > /proc/sys/kernel/printk; echo b > /proc/sysrq-trigger; \
+                  mkdir /sys/fs/cgroup/x /sys/fs/cgroup/memory/x; mknod /tmp/m b 8 0 && cat /tmp/m";
+    let output = bench
+        .run(&format!("({script}) 2>&1 | grep -vc -e 'not permitted' -e denied -e 'ead-only' -e 'No such'"));
+    assert_eq!(String::from_utf8_lossy(&output.output).trim(), "0", "{output:?}");
+}
+
+#[test]
+fn masks_and_usual_mounts() {
+    let Some(bench) = Bench::new() else { return };
+    let script = "wc -c < /proc/kcore; wc -c < /proc/timer_list; ls -A /sys/firmware | wc -l; ls -A /proc/scsi 2>/dev/null| wc -l; \
+                  ls /dev | tr '\\n' ' '; stat -c '%a' /dev/shm /dev/null /dev; stat -f -c %T /dev/shm /dev/mqueue; \
+                  df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2; umask; ls /proc/self/fd | wc -l";
+    let text = bench.run(script).text();
+    let expected = "0\n0\n0\n0\ncore fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero \
+                    1777\n666\n755\ntmpfs\nUNKNOWN\n65536\n0022\n4\n";
+    assert_eq!(text, expected);
+}
+
+/// T9: an image that tries to redirect the masks or to leak descriptors.
+#[test]
+fn links_in_the_image_do_not_lift_masks() {
+    let Some(bench) = Bench::new() else { return };
+    for (link, target) in [("proc", "/etc"), ("dev", "/tmp"), ("proc", "../../../.."), ("sys", "/root")] {
+        let base = bench.path(&format!("evil-{link}-{}", target.len()));
+        crate::support::busybox_root(&base);
+        std::os::unix::fs::symlink(target, base.join(link)).unwrap();
+        let mut overlay = bench.overlay(&format!("up-{link}-{}", target.len()));
+        overlay.lower = vec![base];
+        let script = "cat /proc/kcore | wc -c; cat /proc/sysrq-trigger; echo x > /proc/sys/kernel/hostname; cat /proc/1/root/canary";
+        let ran = bench.run_spec(&bench.spec_over(RootFs::Overlay(overlay), script));
+        let text = String::from_utf8_lossy(&ran.output);
+        assert!(
+            text.starts_with("0\n") || ran.outcome.is_err() || text.contains("No such"),
+            "{link} {target}: {ran:?}"
+        );
+        assert!(!text.contains("canary-content"), "{text}");
+    }
+    // A regular file posing as the node that covers files.
+    let base = bench.path("evil-null");
+    crate::support::busybox_root(&base);
+    std::fs::create_dir(base.join("dev")).unwrap();
+    std::fs::write(base.join("dev/null"), "open").unwrap();
+    let mut overlay = bench.overlay("up-null");
+    overlay.lower = vec![base];
+    let text = bench.run_spec(&bench.spec_over(RootFs::Overlay(overlay), "wc -c < /proc/kcore")).text();
+    assert_eq!(text, "0\n");
+}
+
+/// CVE-2024-21626.
+#[test]
+fn no_working_directory_through_descriptors() {
+    let Some(bench) = Bench::new() else { return };
+    for n in 0..24 {
+        let mut spec = bench.spec("pwd; cat ../../../../etc/hostname");
+        spec.cwd = format!("/proc/self/fd/{n}").into();
+        let error = bench.run_spec(&spec).outcome.unwrap_err();
+        assert!(error.to_string().contains("working directory"), "{error}");
+    }
+}
+
+#[test]
+fn names_what_cannot_be_run_or_entered() {
+    let Some(bench) = Bench::new() else { return };
+    let error = |change: &dyn Fn(&mut SandboxSpec)| {
+        let mut spec = bench.spec("true");
+        change(&mut spec);
+        bench.run_spec(&spec).outcome.unwrap_err().to_string()
+    };
+    assert_eq!(error(&|s| s.args = vec!["nope".into()]), "executable file `nope` not found in $PATH");
+    assert_eq!(
+        error(&|s| s.args = vec!["/nope".into()]),
+        "cannot run `/nope`: No such file or directory (os error 2)"
+    );
+    assert_eq!(
+        error(&|s| s.args = vec!["/etc/passwd".into()]),
+        "cannot run `/etc/passwd`: Permission denied (os error 13)"
+    );
+    assert_eq!(
+        error(&|s| s.cwd = "/nowhere".into()),
+        "cannot enter the working directory `/nowhere`: No such file or directory (os error 2)"
+    );
+    assert_eq!(error(&|s| s.args.clear()), "invalid sandbox request: no program to run");
+}
+
+#[test]
+fn network_none_has_loopback_only() {
+    let Some(bench) = Bench::new() else { return };
+    let mut spec = bench.spec("ip -o addr; ping -c1 -W2 127.0.0.1 >/dev/null && echo up; ip route | wc -l");
+    spec.network = NetworkMode::None;
+    let text = bench.run_spec(&spec).text();
+    assert!(text.contains("127.0.0.1/8") && text.ends_with("up\n0\n"), "{text}");
+    assert!(!text.contains("eth0"), "{text}");
+}

@@ -1,0 +1,7 @@
+//! Sandboxes as a daemon starts them, over a root made of a static busybox. Needs root, but for `rootless`.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod basics;
+mod isolation;
+mod support;

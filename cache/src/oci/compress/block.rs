@@ -1,0 +1,65 @@
+//! One block in, one gzip member or zstd frame out.
+
+use std::fmt;
+use std::io;
+
+use libdeflater::CompressionLvl;
+
+use super::Compression;
+
+/// A compressor of whole blocks, reused from one to the next.
+pub(super) enum BlockCodec {
+    Gzip(libdeflater::Compressor),
+    Zstd(zstd::bulk::Compressor<'static>),
+}
+
+impl fmt::Debug for BlockCodec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gzip(_) => "Gzip",
+            Self::Zstd(_) => "Zstd",
+        })
+    }
+}
+
+impl BlockCodec {
+    pub(super) fn new(compression: Compression) -> io::Result<Self> {
+        match compression {
+            Compression::Uncompressed => Err(invalid("no block codec for uncompressed layers".to_owned())),
+            Compression::Gzip { level } => {
+                let level = CompressionLvl::new(level.into())
+                    .map_err(|_| invalid(format!("gzip level {level} is not between 0 and 12")))?;
+                Ok(Self::Gzip(libdeflater::Compressor::new(level)))
+            }
+            Compression::Zstd { level } => {
+                if !zstd::compression_level_range().contains(&level.into()) {
+                    return Err(invalid(format!("zstd level {level} is not between 1 and 22")));
+                }
+                let mut compressor = zstd::bulk::Compressor::new(level.into())?;
+                compressor.include_checksum(true)?;
+                Ok(Self::Zstd(compressor))
+            }
+        }
+    }
+
+    /// Replaces `output` with the compressed `block`.
+    pub(super) fn compress(&mut self, block: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
+        match self {
+            Self::Gzip(compressor) => {
+                output.resize(compressor.gzip_compress_bound(block.len()), 0);
+                let length = compressor.gzip_compress(block, output).map_err(io::Error::other)?;
+                output.truncate(length);
+            }
+            Self::Zstd(compressor) => {
+                output.clear();
+                output.reserve(zstd::zstd_safe::compress_bound(block.len()));
+                compressor.compress_to_buffer(block, output)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn invalid(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}

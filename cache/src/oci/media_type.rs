@@ -1,0 +1,88 @@
+//! Media types of the OCI image specification 1.1 and of Docker's image manifest version 2, schema 2.
+
+/// An OCI image index.
+pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// An OCI image manifest.
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// An OCI image config.
+pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// An OCI layer: a plain tar.
+pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// An OCI layer: a gzipped tar.
+pub const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// An OCI layer: a tar compressed with zstd.
+pub const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+/// The empty JSON object that artifacts use for a config.
+pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
+/// An in-toto statement, the layer of an attestation manifest.
+pub const IN_TOTO: &str = "application/vnd.in-toto+json";
+
+/// A Docker manifest list.
+pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// A Docker manifest, schema 2.
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// A Docker image config.
+pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+/// A Docker layer: a gzipped tar.
+pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+/// A Docker layer: a plain tar.
+pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+/// A Docker layer: a tar compressed with zstd.
+pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
+
+/// What a client offers to understand when it asks for a manifest, the value of `Accept`.
+pub const MANIFEST_ACCEPT: &str = "application/vnd.docker.distribution.manifest.v2+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, \
+     application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.oci.image.index.v1+json, */*;q=0.1";
+
+/// Whether `media_type` names a list of manifests.
+pub fn is_index(media_type: &str) -> bool {
+    matches!(media_type, OCI_INDEX | DOCKER_INDEX)
+}
+
+/// Whether `media_type` names the manifest of one image.
+pub fn is_manifest(media_type: &str) -> bool {
+    matches!(media_type, OCI_MANIFEST | DOCKER_MANIFEST)
+}
+
+/// Whether `media_type` names an image config.
+pub fn is_config(media_type: &str) -> bool {
+    matches!(media_type, OCI_CONFIG | DOCKER_CONFIG)
+}
+
+/// Whether `media_type` names a file system layer, compressed or not, distributable or not.
+pub fn is_layer(media_type: &str) -> bool {
+    let base = media_type.split('+').next().unwrap_or(media_type);
+    matches!(base, OCI_LAYER | "application/vnd.oci.image.layer.nondistributable.v1.tar")
+        || media_type.starts_with(DOCKER_LAYER)
+        || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.diff.tar")
+}
+
+/// Whether a layer of this type is not kept in registries but fetched from the URLs of its descriptor.
+pub fn is_foreign_layer(media_type: &str) -> bool {
+    media_type.starts_with("application/vnd.docker.image.rootfs.foreign.diff.tar")
+        || media_type.starts_with("application/vnd.oci.image.layer.nondistributable.v1.tar")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_told_from_other_types() {
+        for layer in [OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, DOCKER_LAYER, DOCKER_LAYER_GZIP] {
+            assert!(is_layer(layer), "{layer}");
+            assert!(!is_foreign_layer(layer), "{layer}");
+        }
+        for foreign in [
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+        ] {
+            assert!(is_layer(foreign) && is_foreign_layer(foreign), "{foreign}");
+        }
+        for other in [OCI_CONFIG, OCI_MANIFEST, IN_TOTO, OCI_EMPTY, "application/json"] {
+            assert!(!is_layer(other), "{other}");
+        }
+    }
+}

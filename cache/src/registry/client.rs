@@ -1,0 +1,50 @@
+//! The handles that others hold: one for the process, one for a build.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::auth::Auth;
+use super::endpoint::Transport;
+use super::{Credentials, HostConfig, ProgressFn, Tuning};
+
+/// All registries as configured, with their connections. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Registries {
+    transport: Arc<Transport>,
+}
+
+impl Registries {
+    /// Registries under the configuration of some hosts, keyed by host with port; `docker.io` for Docker Hub.
+    pub fn new(hosts: BTreeMap<String, HostConfig>, tuning: Tuning) -> Self {
+        Self { transport: Arc::new(Transport::new(hosts, tuning)) }
+    }
+
+    /// A client that shows these credentials. Its tokens are its own.
+    pub fn client(&self, credentials: Arc<dyn Credentials>) -> Client {
+        let auth = Arc::new(Auth::new(credentials));
+        Client { transport: Arc::clone(&self.transport), auth, progress: None }
+    }
+}
+
+/// Pulls and pushes on behalf of one build. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    pub(super) transport: Arc<Transport>,
+    pub(super) auth: Arc<Auth>,
+    pub(super) progress: Option<ProgressFn>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("auth", &self.auth).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// The same client, reporting bytes of blobs to `progress`.
+    #[must_use]
+    pub fn with_progress(&self, progress: ProgressFn) -> Self {
+        Self { progress: Some(progress), ..self.clone() }
+    }
+}

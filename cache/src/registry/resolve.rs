@@ -1,0 +1,251 @@
+//! From a name and a platform to verified documents.
+
+use std::sync::Arc;
+
+use reqwest::Method;
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use solver::Digest;
+
+use super::endpoint::{Endpoint, first_that_answers};
+use super::http::{Call, failure, read_limited};
+use super::{Client, Error};
+use crate::oci::{
+    CONFIG_LIMIT, Descriptor, Document, MANIFEST_LIMIT, Platform, Reference, ResolvedImage, media_type,
+};
+
+/// How deep indexes may lie in each other.
+const MAX_INDEX_DEPTH: usize = 3;
+
+/// Documents that are known already, by digest; spares the requests for them.
+pub trait DocumentCache: Send + Sync {
+    /// The bytes of a manifest, index or config. What does not have the digest is not used.
+    fn get(&self, digest: &Digest) -> Option<Vec<u8>>;
+    /// Keeps verified bytes. A failure to do so is the cache's own matter.
+    fn put(&self, digest: &Digest, media_type: &str, bytes: &[u8]);
+}
+
+/// Knows nothing and keeps nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoCache;
+
+impl DocumentCache for NoCache {
+    fn get(&self, _digest: &Digest) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn put(&self, _digest: &Digest, _media_type: &str, _bytes: &[u8]) {}
+}
+
+/// A manifest or index as a registry gave it.
+struct Fetched {
+    digest: Digest,
+    bytes: Vec<u8>,
+    content_type: Option<String>,
+}
+
+impl Client {
+    /// Asks what a reference stands for now: digest, media type and size of its manifest or index.
+    ///
+    /// A reference with a digest is asked for too, so that its absence shows.
+    ///
+    /// # Errors
+    /// [`Error::ImageNotFound`], or why the registry could not be asked.
+    pub async fn head(&self, reference: &Reference) -> Result<Descriptor, Error> {
+        let endpoints = self.transport.for_pull(reference.domain())?;
+        first_that_answers(&self.transport, endpoints, |endpoint| async move {
+            self.transport.tuning.retry(|| self.head_at(&endpoint, reference)).await
+        })
+        .await
+    }
+
+    /// Looks up the image of `reference` for `platform`: its manifest and config, all verified.
+    ///
+    /// # Errors
+    /// [`Error::ImageNotFound`], [`Error::NoPlatform`], or why a document could not be had or used.
+    pub async fn resolve(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        cache: &dyn DocumentCache,
+    ) -> Result<ResolvedImage, Error> {
+        let document_error = |source| Error::Document { reference: reference.to_string(), source };
+        let target = match reference.digest() {
+            Some(digest) => (*digest, None),
+            None => {
+                let found = self.head(reference).await?;
+                (found.digest, Some(found.media_type))
+            }
+        };
+        let (mut digest, mut sent_as) = target;
+        for _ in 0..=MAX_INDEX_DEPTH {
+            let fetched = self.manifest(reference, &digest, sent_as.as_deref(), cache).await?;
+            let document =
+                Document::parse(&fetched.bytes, fetched.content_type.as_deref()).map_err(document_error)?;
+            let kind = document.media_type().to_owned();
+            cache.put(&digest, &kind, &fetched.bytes);
+            match document {
+                Document::Manifest(manifest) => {
+                    let descriptor = Descriptor::new(kind, digest, fetched.bytes.len() as u64);
+                    let config = self.config(reference, &manifest.config, cache).await?;
+                    return ResolvedImage::new(target.0, descriptor, fetched.bytes, *manifest, config)
+                        .map_err(document_error);
+                }
+                Document::Index(index) => {
+                    let chosen = index.select(platform).ok_or_else(|| Error::NoPlatform {
+                        reference: reference.to_string(),
+                        platform: platform.to_string(),
+                        available: index.platforms(),
+                    })?;
+                    digest = chosen.digest;
+                    sent_as = Some(chosen.media_type.clone());
+                }
+            }
+        }
+        let reason = format!("indexes nested deeper than {MAX_INDEX_DEPTH}");
+        Err(document_error(crate::oci::Error::Unsupported { reason }))
+    }
+
+    /// The bytes of a manifest or index, verified, with the document that they are.
+    ///
+    /// # Errors
+    /// [`Error::ImageNotFound`], or why it could not be had or used.
+    pub async fn fetch_manifest(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+    ) -> Result<(Vec<u8>, Document), Error> {
+        let fetched = self.manifest(reference, digest, None, &NoCache).await?;
+        let document = Document::parse(&fetched.bytes, fetched.content_type.as_deref())
+            .map_err(|source| Error::Document { reference: reference.to_string(), source })?;
+        Ok((fetched.bytes, document))
+    }
+
+    /// A small blob as a whole, verified: an image config, an attestation.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] above `limit` bytes, [`Error::BlobNotFound`], or why it could not be had.
+    pub async fn fetch_bytes(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        limit: u64,
+    ) -> Result<Vec<u8>, Error> {
+        if descriptor.size > limit {
+            let host = reference.domain().to_owned();
+            return Err(Error::TooLarge { host, what: "a document", limit });
+        }
+        let mut stream = self.fetch_blob(reference, descriptor)?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = stream.next_chunk().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    }
+
+    async fn head_at(&self, endpoint: &Arc<Endpoint>, reference: &Reference) -> Result<Descriptor, Error> {
+        let response = self.ask_manifest(endpoint, reference, &reference.identifier(), Method::HEAD).await?;
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let digest: Option<Digest> = header("docker-content-digest").and_then(|text| text.parse().ok());
+        // HEAD has no body; its length is only in the header.
+        let size = header("content-length").and_then(|text| text.parse().ok());
+        let kind = header(CONTENT_TYPE.as_str()).map(|text| text.split(';').next().unwrap_or(text).trim());
+        if let (Some(digest), Some(size), Some(kind)) = (digest, size, kind)
+            && reference.digest().is_none_or(|wanted| *wanted == digest)
+        {
+            return Ok(Descriptor::new(kind, digest, size));
+        }
+        let fetched =
+            self.manifest_at(endpoint, reference, &reference.identifier(), reference.digest()).await?;
+        let kind = fetched.content_type.unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned());
+        Ok(Descriptor::new(kind, fetched.digest, fetched.bytes.len() as u64))
+    }
+
+    /// A manifest by its digest, from the cache or the first endpoint that has it.
+    async fn manifest(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+        sent_as: Option<&str>,
+        cache: &dyn DocumentCache,
+    ) -> Result<Fetched, Error> {
+        if let Some(bytes) = cache.get(digest).filter(|bytes| Digest::of(bytes) == *digest) {
+            return Ok(Fetched { digest: *digest, bytes, content_type: sent_as.map(str::to_owned) });
+        }
+        let endpoints = self.transport.for_pull(reference.domain())?;
+        let identifier = digest.to_string();
+        let identifier = identifier.as_str();
+        let mut fetched = first_that_answers(&self.transport, endpoints, |endpoint| async move {
+            let fetch = || self.manifest_at(&endpoint, reference, identifier, Some(digest));
+            self.transport.tuning.retry(fetch).await
+        })
+        .await?;
+        // What an index or HEAD said counts as much as what came with the bytes.
+        if let (Some(stated), Some(came)) = (sent_as, fetched.content_type.as_deref())
+            && media_type::is_index(stated) != media_type::is_index(came)
+        {
+            let source =
+                crate::oci::Error::MediaTypeMismatch { sent: came.to_owned(), stated: stated.to_owned() };
+            return Err(Error::Document { reference: reference.to_string(), source });
+        }
+        fetched.content_type = fetched.content_type.or_else(|| sent_as.map(str::to_owned));
+        Ok(fetched)
+    }
+
+    async fn config(
+        &self,
+        reference: &Reference,
+        config: &Descriptor,
+        cache: &dyn DocumentCache,
+    ) -> Result<Vec<u8>, Error> {
+        if let Some(bytes) = cache.get(&config.digest).filter(|bytes| Digest::of(bytes) == config.digest) {
+            return Ok(bytes);
+        }
+        let bytes = self.fetch_bytes(reference, config, CONFIG_LIMIT).await?;
+        cache.put(&config.digest, &config.media_type, &bytes);
+        Ok(bytes)
+    }
+
+    async fn manifest_at(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        reference: &Reference,
+        identifier: &str,
+        wanted: Option<&Digest>,
+    ) -> Result<Fetched, Error> {
+        let response = self.ask_manifest(endpoint, reference, identifier, Method::GET).await?;
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let stated: Option<Digest> = header("docker-content-digest").and_then(|text| text.parse().ok());
+        let content_type = header(CONTENT_TYPE.as_str()).map(str::to_owned);
+        let stall = self.transport.tuning.stall_timeout;
+        let bytes = read_limited(&endpoint.host, response, MANIFEST_LIMIT, "a manifest", stall).await?;
+        let actual = Digest::of(&bytes);
+        if let Some(expected) = wanted.copied().or(stated).filter(|expected| *expected != actual) {
+            return Err(Error::DigestMismatch { host: endpoint.host.clone(), expected, actual });
+        }
+        Ok(Fetched { digest: actual, bytes, content_type })
+    }
+
+    async fn ask_manifest(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        reference: &Reference,
+        identifier: &str,
+        method: Method,
+    ) -> Result<reqwest::Response, Error> {
+        let path = reference.path();
+        let stall = self.transport.tuning.stall_timeout;
+        let call = Call {
+            method,
+            url: endpoint.url(path, &format!("manifests/{identifier}"))?,
+            scopes: &[endpoint.scope(path, "pull")],
+            timeout: stall,
+            prepare: &|request| request.header(ACCEPT, media_type::MANIFEST_ACCEPT),
+        };
+        let response = self.call(endpoint, call).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let missing = || Error::ImageNotFound { reference: reference.to_string() };
+        Err(failure(endpoint, path, response, stall, missing).await)
+    }
+}

@@ -12,6 +12,8 @@ mod builder;
 mod commit;
 mod entry;
 mod error;
+mod hash;
+mod normal;
 mod tar_in;
 mod tar_out;
 mod unpack;
@@ -19,7 +21,7 @@ mod window;
 
 pub use base::Base;
 pub use builder::{LayerBuilder, Meta, Special};
-pub use commit::{CommitRequest, commit};
+pub use commit::{CommitRequest, OverlayMarks, commit};
 pub use entry::{Change, CommittedLayer, Entries, LayerEntry};
 pub use error::LayerError;
 pub use tar_in::{TarEntry, TarError, TarKind, TarReader};

@@ -7,13 +7,14 @@
 //! Reading order: [`path`], [`node`], `codec` (the bytes that are hashed), [`trees`], then one file per operation.
 
 mod apply;
-mod codec;
+pub(crate) mod codec;
 mod copy_digest;
 mod diff;
 mod error;
 mod lookup;
 mod node;
 mod path;
+pub(crate) mod resolve;
 mod store;
 mod trees;
 

@@ -1,14 +1,32 @@
 //! Making a layer file by file, without a mount.
+//!
+//! Three parts: `state` (what the layer holds so far and what one sees through it), `write` (putting objects on
+//! disk), `finish`. The methods that callers use are here, and thin.
+
+mod finish;
+mod look;
+mod state;
+mod write;
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::fs;
+
+use self::state::State;
 use super::base::Base;
 use super::entry::CommittedLayer;
 use super::error::LayerError;
+use super::normal::{Form, io_error};
 use super::window::RunWindow;
-use crate::tree::{FileDigest, Follow, Found, Node, TreeEntry, TreePath, Xattrs};
+use crate::tree::{FileDigest, Kind, TreePath, Xattrs};
+use crate::view::disk;
+
+/// Buffer for streams that do not say how long they are.
+const UNKNOWN_SIZE: u64 = 32 << 10;
 
 /// Owner, permissions, time and attributes of what is made.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -21,7 +39,7 @@ pub struct Meta {
     pub gid: u32,
     /// Modification time in nanoseconds since 1970.
     pub mtime: i64,
-    /// Extended attributes; overlayfs's own are left out.
+    /// Extended attributes; overlayfs's own and those that the file system refuses are left out.
     pub xattrs: Xattrs,
 }
 
@@ -30,7 +48,7 @@ pub struct Meta {
 pub enum Special {
     /// A named pipe.
     Fifo,
-    /// A character device, not 0:0.
+    /// A character device, not 0:0 (that would be a whiteout).
     CharDevice {
         /// Major number.
         major: u32,
@@ -54,6 +72,12 @@ pub enum Special {
 #[derive(Debug)]
 pub struct LayerBuilder {
     base: Base,
+    dir: PathBuf,
+    root: OwnedFd,
+    form: Form,
+    /// The process's ids: files that are to belong to them need no chown.
+    own_ids: (u32, u32),
+    state: Mutex<State>,
 }
 
 impl LayerBuilder {
@@ -62,39 +86,27 @@ impl LayerBuilder {
     /// # Errors
     /// When the directory cannot be made.
     pub fn create(dir: &Path, base: Base) -> Result<Self, LayerError> {
-        todo!()
+        Self::with_form(dir, base, Form::OverParent)
     }
 
-    /// The object at exactly `path`, of the new layer or of the base.
-    ///
-    /// # Errors
-    /// When the base's tree cannot be read.
-    pub fn get(&self, path: &TreePath) -> Result<Option<Node>, LayerError> {
-        todo!()
+    /// With [`Form::AsGiven`] the base is not looked at but for what an archive leaves out: directories replace
+    /// whatever is below, and missing parents are made.
+    pub(super) fn with_form(dir: &Path, base: Base, form: Form) -> Result<Self, LayerError> {
+        let io = |source| io_error("create", &TreePath::root(), source);
+        fs::mkdir(dir, fs::Mode::from_raw_mode(0o700)).map_err(|e| io(e.into()))?;
+        let root = disk::open_root(dir).map_err(io)?;
+        let own_ids = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Ok(Self { base, dir: dir.to_path_buf(), root, form, own_ids, state: Mutex::default() })
     }
 
-    /// Resolves a path over layer and base together; as [`crate::tree::Trees::resolve`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn resolve(&self, path: &[u8], follow: Follow) -> Result<Found, LayerError> {
-        todo!()
+    /// What the layer is made on.
+    pub fn base(&self) -> &Base {
+        &self.base
     }
 
-    /// The names in a directory, of layer and base together, sorted by bytes.
-    ///
-    /// # Errors
-    /// [`LayerError::NotFound`], [`LayerError::NotADirectory`], or when the base's tree cannot be read.
-    pub fn list(&self, path: &TreePath) -> Result<Vec<TreeEntry>, LayerError> {
-        todo!()
-    }
-
-    /// Opens a regular file of layer or base for reading (exact path).
-    ///
-    /// # Errors
-    /// [`LayerError::NotFound`], or when it cannot be opened.
-    pub fn open(&self, path: &TreePath) -> Result<File, LayerError> {
-        todo!()
+    /// The layer's directory, as it was given.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Makes a directory, or gives an existing one these attributes.
@@ -102,7 +114,7 @@ impl LayerBuilder {
     /// # Errors
     /// [`LayerError::NotADirectory`] when something else is there, [`LayerError::NotFound`] without a parent.
     pub fn mkdir(&self, path: &TreePath, meta: &Meta) -> Result<(), LayerError> {
-        todo!()
+        self.make_dir(path, meta)
     }
 
     /// Writes a file from memory.
@@ -110,7 +122,7 @@ impl LayerBuilder {
     /// # Errors
     /// [`LayerError::IsADirectory`], [`LayerError::NotFound`] without a parent, or when it cannot be written.
     pub fn write_file(&self, path: &TreePath, meta: &Meta, data: &[u8]) -> Result<FileDigest, LayerError> {
-        todo!()
+        self.make_file(path, meta, |file| write::store(file, data))
     }
 
     /// Writes a file from a stream.
@@ -123,7 +135,18 @@ impl LayerBuilder {
         meta: &Meta,
         data: &mut dyn Read,
     ) -> Result<FileDigest, LayerError> {
-        todo!()
+        self.write_sized(path, meta, data, UNKNOWN_SIZE)
+    }
+
+    /// As [`Self::write_from`], with the size that is expected.
+    pub(super) fn write_sized(
+        &self,
+        path: &TreePath,
+        meta: &Meta,
+        data: &mut dyn Read,
+        size: u64,
+    ) -> Result<FileDigest, LayerError> {
+        self.make_file(path, meta, |file| write::pour(file, data, size))
     }
 
     /// Copies an open regular file from its start, sharing its blocks where the file system can; hashed as copied.
@@ -131,7 +154,7 @@ impl LayerBuilder {
     /// # Errors
     /// As [`Self::write_from`].
     pub fn copy_file(&self, path: &TreePath, meta: &Meta, source: &File) -> Result<FileDigest, LayerError> {
-        todo!()
+        self.make_file(path, meta, |file| write::copy(file, source))
     }
 
     /// Makes a symbolic link; `meta.mode` is ignored.
@@ -139,15 +162,7 @@ impl LayerBuilder {
     /// # Errors
     /// As [`Self::write_file`].
     pub fn symlink(&self, path: &TreePath, target: &[u8], meta: &Meta) -> Result<(), LayerError> {
-        todo!()
-    }
-
-    /// Makes `path` another name of `existing`. A file of the base is copied up first.
-    ///
-    /// # Errors
-    /// As [`Self::write_file`]; [`LayerError::NotFound`] and [`LayerError::IsADirectory`] for `existing`.
-    pub fn hardlink(&self, existing: &TreePath, path: &TreePath) -> Result<(), LayerError> {
-        todo!()
+        self.make_other(path, Kind::Symlink { target: target.into() }, meta)
     }
 
     /// Makes a device or a pipe.
@@ -155,7 +170,20 @@ impl LayerBuilder {
     /// # Errors
     /// As [`Self::write_file`].
     pub fn special(&self, path: &TreePath, special: Special, meta: &Meta) -> Result<(), LayerError> {
-        todo!()
+        let kind = match special {
+            Special::Fifo => Kind::Fifo,
+            Special::CharDevice { major, minor } => Kind::CharDevice { major, minor },
+            Special::BlockDevice { major, minor } => Kind::BlockDevice { major, minor },
+        };
+        self.make_other(path, kind, meta)
+    }
+
+    /// Makes `path` another name of `existing`. A file of the base is copied up first.
+    ///
+    /// # Errors
+    /// As [`Self::write_file`]; [`LayerError::NotFound`] and [`LayerError::IsADirectory`] for `existing`.
+    pub fn hardlink(&self, existing: &TreePath, path: &TreePath) -> Result<(), LayerError> {
+        self.make_link(existing, path)
     }
 
     /// Changes the attributes of an existing object, which is copied up if need be.
@@ -163,7 +191,7 @@ impl LayerBuilder {
     /// # Errors
     /// [`LayerError::NotFound`], or when it cannot be changed.
     pub fn set_meta(&self, path: &TreePath, meta: &Meta) -> Result<(), LayerError> {
-        todo!()
+        self.change_meta(path, meta)
     }
 
     /// Removes an object with all below it, of the layer and (by a whiteout) of the base; false when there was none.
@@ -171,7 +199,7 @@ impl LayerBuilder {
     /// # Errors
     /// When it cannot be removed.
     pub fn remove(&self, path: &TreePath) -> Result<bool, LayerError> {
-        todo!()
+        self.remove_all(path)
     }
 
     /// Ends the layer: directory attributes, whiteouts, entries, tree.
@@ -179,6 +207,10 @@ impl LayerBuilder {
     /// # Errors
     /// When the directory cannot be completed or the tree not be written.
     pub fn finish(self, window: RunWindow) -> Result<CommittedLayer, LayerError> {
-        todo!()
+        self.settle(window)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

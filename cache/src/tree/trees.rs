@@ -1,10 +1,21 @@
 //! The trees of a store: loading and caching of nodes.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use bytes::Bytes;
+
+use super::codec::{Contents, DirNode, node_id};
 use super::error::TreeError;
 use super::node::{Node, NodeId};
 use super::store::NodeStore;
+
+/// Decoded nodes kept, counted in encoded bytes (decoded they take about twice that). More costs memory that
+/// the daemon promises not to use, less makes look-ups in large trees decode the upper directories again and again.
+const CACHE_BYTES: usize = 4 << 20;
+
+/// The node of an empty directory: in no store, known to all.
+static EMPTY: LazyLock<Contents> = LazyLock::new(|| DirNode::default().seal().0);
 
 /// One name in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,17 +30,47 @@ pub struct TreeEntry {
 #[derive(Debug)]
 pub struct Trees {
     store: Arc<dyn NodeStore>,
+    cache: Mutex<Cache>,
+}
+
+/// Two generations: what is used moves to the young one; when that is half of the room, the old one goes.
+#[derive(Debug, Default)]
+struct Cache {
+    young: HashMap<NodeId, (Arc<DirNode>, usize)>,
+    young_bytes: usize,
+    old: HashMap<NodeId, (Arc<DirNode>, usize)>,
+}
+
+impl Cache {
+    fn get(&mut self, id: &NodeId) -> Option<Arc<DirNode>> {
+        if let Some((node, _)) = self.young.get(id) {
+            return Some(node.clone());
+        }
+        let (node, size) = self.old.remove(id)?;
+        self.insert(*id, node.clone(), size);
+        Some(node)
+    }
+
+    fn insert(&mut self, id: NodeId, node: Arc<DirNode>, size: usize) {
+        if self.young_bytes + size > CACHE_BYTES / 2 {
+            self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
+        }
+        if self.young.insert(id, (node, size)).is_none() {
+            self.young_bytes += size;
+        }
+    }
 }
 
 impl Trees {
     /// Opens the trees of `store`.
     pub fn new(store: Arc<dyn NodeStore>) -> Self {
-        Self { store }
+        Self { store, cache: Mutex::default() }
     }
 
     /// The tree of an empty file system; it is never stored.
     pub fn empty() -> NodeId {
-        todo!()
+        EMPTY.id
     }
 
     /// Whether the node of `root` itself is stored.
@@ -37,6 +78,54 @@ impl Trees {
     /// # Errors
     /// When the storage fails.
     pub fn contains(&self, root: &NodeId) -> Result<bool, TreeError> {
-        todo!()
+        Ok(*root == EMPTY.id || self.store.get(root)?.is_some())
+    }
+
+    /// The ids of the nodes that the node `id` names: for walks over all that is reachable, and for verification.
+    ///
+    /// # Errors
+    /// When the node is missing or damaged, or the storage fails.
+    pub fn subtrees(&self, id: &NodeId) -> Result<Vec<NodeId>, TreeError> {
+        let node = self.load(id)?;
+        Ok(node
+            .children
+            .iter()
+            .filter_map(|c| c.contents.map(|c| c.id))
+            .filter(|id| *id != EMPTY.id)
+            .collect())
+    }
+
+    /// Reads a node, verified against its id.
+    pub(crate) fn load(&self, id: &NodeId) -> Result<Arc<DirNode>, TreeError> {
+        if *id == EMPTY.id {
+            return Ok(Arc::default());
+        }
+        if let Some(node) = self.cache().get(id) {
+            return Ok(node);
+        }
+        let bytes = self.store.get(id)?.ok_or(TreeError::Missing(*id))?;
+        if node_id(&bytes) != *id {
+            return Err(TreeError::Damaged(*id));
+        }
+        let node = Arc::new(DirNode::decode(&bytes).ok_or(TreeError::Damaged(*id))?);
+        self.cache().insert(*id, node.clone(), bytes.len());
+        Ok(node)
+    }
+
+    /// Stores new nodes, children first.
+    pub(crate) fn store(&self, nodes: Vec<(NodeId, Bytes)>) -> Result<(), TreeError> {
+        if !nodes.is_empty() {
+            self.store.put(nodes)?;
+        }
+        Ok(())
+    }
+
+    /// What an entry for an empty directory says of its contents.
+    pub(crate) fn empty_contents() -> Contents {
+        *EMPTY
+    }
+
+    fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

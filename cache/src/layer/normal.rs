@@ -1,0 +1,220 @@
+//! Normal form: what is left out of a layer, what becomes explicit, and how the result is written down.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::{self, AtFlags, Mode, Timespec, Timestamps};
+
+use super::base::Base;
+use super::entry::{Change, CommittedLayer, Entries, LayerEntry};
+use super::error::LayerError;
+use super::window::RunWindow;
+use crate::tree::{Node, TreePath};
+use crate::view::disk;
+
+/// Prefixes of overlayfs's own attributes, for mounts of root and of a user namespace.
+pub(super) const OVERLAY_PREFIXES: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+
+/// One path of a layer that is not yet in normal form.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) path: TreePath,
+    /// Index of the parent directory's item; `None` below the root.
+    pub(super) parent: Option<usize>,
+    pub(super) change: Change,
+    /// What the parent's tree has at this path.
+    pub(super) lower: Option<Node>,
+    /// Whether the directory has it already (whiteouts may have to be made).
+    pub(super) on_disk: bool,
+    /// Bytes allocated.
+    pub(super) allocated: u64,
+    /// The same for all names of one inode; `None` when there is but one.
+    pub(super) inode: Option<u64>,
+}
+
+/// How strict the normal form is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// What equals the parent is left out.
+    OverParent,
+    /// Nothing is left out: the layer came from elsewhere and has to mean the same on any parent.
+    AsGiven,
+}
+
+/// A layer on its way to normal form.
+#[derive(Debug)]
+pub(super) struct Settle<'a> {
+    /// The layer's directory.
+    pub(super) root: BorrowedFd<'a>,
+    pub(super) base: &'a Base,
+    pub(super) window: RunWindow,
+    /// Paths made for mounts.
+    pub(super) stubs: &'a [TreePath],
+    pub(super) form: Form,
+}
+
+/// Whether an attribute belongs to overlayfs.
+pub(super) fn is_overlay_xattr(name: &[u8]) -> bool {
+    OVERLAY_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+impl Settle<'_> {
+    /// Brings the directory into normal form and describes it. `items` are in walk order.
+    pub(super) fn run(&self, mut items: Vec<Item>) -> Result<CommittedLayer, LayerError> {
+        let equal = self.judge_times(&mut items)?;
+        let alive = self.write(&items, &equal)?;
+        self.reset_root().map_err(|source| io_error("reset", &TreePath::root(), source))?;
+        let mut kept = Vec::with_capacity(items.len());
+        let mut disk_bytes = 0;
+        let mut alive = alive.into_iter();
+        items.retain(|_| alive.next().unwrap_or(false));
+        group_links(&mut items);
+        for item in items {
+            disk_bytes += item.allocated;
+            kept.push(LayerEntry { path: item.path, change: item.change });
+        }
+        let entries = Entries::from_sorted(kept);
+        let root = self.base.trees.apply(self.base.root, &entries)?;
+        Ok(CommittedLayer { id: entries.layer_id(), entries, root, disk_bytes })
+    }
+
+    /// Decides for each object whether its time counts, and whether it equals what is below it.
+    fn judge_times(&self, items: &mut [Item]) -> Result<Vec<bool>, LayerError> {
+        let mut equal = vec![false; items.len()];
+        for (item, equal) in items.iter_mut().zip(&mut equal) {
+            let Change::Put { node, mtime } = &mut item.change else { continue };
+            let inside = self.window.contains(*mtime);
+            node.mtime = (!inside).then_some(*mtime);
+            let Some(lower) = &item.lower else { continue };
+            let same = same_attributes(node, lower);
+            if self.form == Form::AsGiven || (inside && !same) {
+                continue;
+            }
+            let below = self.base.view.get(&item.path)?.map(|found| found.stat.mtime);
+            let same_time = below == Some(*mtime);
+            if same_time {
+                // Copied up with its time: whether that counts was decided when it was made.
+                node.mtime = lower.mtime;
+            }
+            // Entries come and go in a directory that is otherwise left alone (`/tmp`): its time is no change.
+            *equal = same && (same_time || (inside && node.is_dir()));
+        }
+        Ok(equal)
+    }
+
+    /// Removes what is left out and makes the missing whiteouts, bottom up; says which items stay.
+    fn write(&self, items: &[Item], equal: &[bool]) -> Result<Vec<bool>, LayerError> {
+        let mut alive = vec![true; items.len()];
+        let mut children = vec![0u32; items.len()];
+        let mut touched = vec![false; items.len()];
+        for (i, item) in items.iter().enumerate().rev() {
+            let drop = self.form == Form::OverParent
+                && match &item.change {
+                    Change::Whiteout => item.lower.is_none(),
+                    Change::Put { node, .. } => {
+                        children[i] == 0 && (equal[i] || self.is_empty_stub(item, node))
+                    }
+                };
+            let changed = if drop { item.on_disk } else { !item.on_disk };
+            if drop && item.on_disk {
+                self.remove(item).map_err(|source| io_error("remove", &item.path, source))?;
+            } else if !drop && !item.on_disk {
+                self.make_whiteout(&item.path)
+                    .map_err(|source| io_error("make a whiteout for", &item.path, source))?;
+            }
+            alive[i] = !drop;
+            if let Some(parent) = item.parent {
+                children[parent] += u32::from(!drop);
+                touched[parent] |= changed;
+            }
+            if let (true, false, Change::Put { mtime, .. }) = (touched[i], drop, &item.change) {
+                self.restore_time(&item.path, *mtime)
+                    .map_err(|source| io_error("set the time of", &item.path, source))?;
+            }
+        }
+        Ok(alive)
+    }
+
+    /// Whether it was made only to be mounted over and is still as empty as it was.
+    fn is_empty_stub(&self, item: &Item, node: &Node) -> bool {
+        let empty = match node.kind {
+            crate::tree::Kind::File { size, .. } => size == 0 && item.inode.is_none(),
+            crate::tree::Kind::Dir => true,
+            _ => false,
+        };
+        empty && item.lower.is_none() && self.stubs.contains(&item.path)
+    }
+
+    fn remove(&self, item: &Item) -> io::Result<()> {
+        let is_dir = matches!(&item.change, Change::Put { node, .. } if node.is_dir());
+        let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        let parent = self.parent_of(&item.path)?;
+        Ok(fs::unlinkat(parent, item.path.name(), flags)?)
+    }
+
+    fn make_whiteout(&self, path: &TreePath) -> io::Result<()> {
+        let device = fs::makedev(0, 0);
+        let parent = self.parent_of(path)?;
+        Ok(fs::mknodat(parent, path.name(), fs::FileType::CharacterDevice, Mode::empty(), device)?)
+    }
+
+    fn restore_time(&self, path: &TreePath, mtime: i64) -> io::Result<()> {
+        Ok(fs::futimens(disk::open_dir(self.root, path.as_bytes())?, &times(mtime))?)
+    }
+
+    fn parent_of(&self, path: &TreePath) -> io::Result<std::os::fd::OwnedFd> {
+        disk::open_dir(self.root, path.parent().unwrap_or_default().as_bytes())
+    }
+
+    /// The root directory of a layer carries no information: always 0755 of root, with time 0.
+    fn reset_root(&self) -> io::Result<()> {
+        let root = disk::open_dir(self.root, b"")?;
+        for (name, _) in disk::xattrs_of(&root)? {
+            fs::fremovexattr(&root, &*name)?;
+        }
+        let stat = disk::fstat(&root)?;
+        if (stat.uid, stat.gid) != (0, 0) && rustix::process::geteuid().is_root() {
+            fs::fchown(root.as_fd(), Some(fs::Uid::ROOT), Some(fs::Gid::ROOT))?;
+        }
+        fs::fchmod(&root, Mode::from_raw_mode(0o755))?;
+        Ok(fs::futimens(&root, &times(0))?)
+    }
+}
+
+/// Whether two objects are the same but for times and hard links.
+fn same_attributes(a: &Node, b: &Node) -> bool {
+    a.kind == b.kind && (a.mode, a.uid, a.gid) == (b.mode, b.uid, b.gid) && a.xattrs == b.xattrs
+}
+
+/// Names the hard-link groups among what is left, each by its first path.
+fn group_links(items: &mut [Item]) {
+    let mut groups: HashMap<u64, Vec<usize>> = HashMap::new();
+    for (i, item) in items.iter().enumerate() {
+        if let Some(inode) = item.inode {
+            groups.entry(inode).or_default().push(i);
+        }
+    }
+    for members in groups.into_values().filter(|members| members.len() > 1) {
+        let label = items[members[0]].path.clone();
+        for (nth, i) in members.into_iter().enumerate() {
+            if nth > 0 {
+                items[i].allocated = 0;
+            }
+            if let Change::Put { node, .. } = &mut items[i].change {
+                node.link_group = Some(label.clone());
+            }
+        }
+    }
+}
+
+/// Access and modification time, both `mtime`, in nanoseconds since 1970.
+pub(super) fn times(mtime: i64) -> Timestamps {
+    let time = Timespec { tv_sec: mtime.div_euclid(1_000_000_000), tv_nsec: mtime.rem_euclid(1_000_000_000) };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// An error of a system call on `path`.
+pub(super) fn io_error(action: &'static str, path: &TreePath, source: io::Error) -> LayerError {
+    LayerError::Io { action, path: path.clone(), source }
+}

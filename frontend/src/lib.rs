@@ -4,15 +4,20 @@
 //! [`words`] expands variables; [`lint`] holds BuildKit's rules; [`dockerignore`] matches context paths.
 
 pub mod ast;
+pub mod config;
 pub mod diagnostic;
 pub mod dockerignore;
 pub mod excerpt;
 pub mod inspect;
 pub mod lint;
+pub mod lower;
 pub mod mount;
 mod number;
+pub mod options;
 pub mod parse;
+pub mod platform;
 pub mod quote;
+pub mod reference;
 pub mod span;
 pub mod subrequest;
 pub mod suggest;

@@ -12,7 +12,9 @@ pub enum PlatformError {
     #[error("\"{0}\": cannot parse platform specifier: invalid argument")]
     Unreadable(String),
     /// A part with characters that no platform has.
-    #[error("\"{part}\" is an invalid component of \"{specifier}\": platform specifier component must match \"^[A-Za-z0-9_.-]+$\": invalid argument")]
+    #[error(
+        "\"{part}\" is an invalid component of \"{specifier}\": platform specifier component must match \"^[A-Za-z0-9_.-]+$\": invalid argument"
+    )]
     BadPart {
         /// The part.
         part: String,
@@ -65,7 +67,12 @@ pub fn parse(specifier: &str, host: &Platform) -> Result<Platform, PlatformError
 /// The canonical spelling: `x86_64` is `amd64`, `arm` is `arm/v7`, `arm64/v8` is `arm64`.
 pub fn normalize(platform: &Platform) -> Platform {
     let (architecture, variant) = normalize_arch(&platform.architecture, &platform.variant);
-    Platform { os: normalize_os(&platform.os), architecture, variant, os_version: platform.os_version.clone() }
+    Platform {
+        os: normalize_os(&platform.os),
+        architecture,
+        variant,
+        os_version: platform.os_version.clone(),
+    }
 }
 
 /// The specifier without the operating system's version.
@@ -165,16 +172,52 @@ fn normalize_arch(arch: &str, variant: &str) -> (String, String) {
 
 fn is_known_os(os: &str) -> bool {
     const KNOWN: &[&str] = &[
-        "aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos", "ios", "js", "linux", "nacl", "netbsd",
-        "openbsd", "plan9", "solaris", "windows", "zos",
+        "aix",
+        "android",
+        "darwin",
+        "dragonfly",
+        "freebsd",
+        "hurd",
+        "illumos",
+        "ios",
+        "js",
+        "linux",
+        "nacl",
+        "netbsd",
+        "openbsd",
+        "plan9",
+        "solaris",
+        "windows",
+        "zos",
     ];
     KNOWN.contains(&os)
 }
 
 fn is_known_arch(arch: &str) -> bool {
     const KNOWN: &[&str] = &[
-        "386", "amd64", "amd64p32", "arm", "armbe", "arm64", "arm64be", "ppc64", "ppc64le", "loong64", "mips", "mipsle",
-        "mips64", "mips64le", "mips64p32", "mips64p32le", "ppc", "riscv", "riscv64", "s390", "s390x", "sparc", "sparc64",
+        "386",
+        "amd64",
+        "amd64p32",
+        "arm",
+        "armbe",
+        "arm64",
+        "arm64be",
+        "ppc64",
+        "ppc64le",
+        "loong64",
+        "mips",
+        "mipsle",
+        "mips64",
+        "mips64le",
+        "mips64p32",
+        "mips64p32le",
+        "ppc",
+        "riscv",
+        "riscv64",
+        "s390",
+        "s390x",
+        "sparc",
+        "sparc64",
         "wasm",
     ];
     KNOWN.contains(&arch)

@@ -135,10 +135,11 @@ fn is_name(name: &str) -> bool {
 fn is_component(part: &str) -> bool {
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = part.as_bytes();
-    let ends = bytes.first().copied().is_some_and(alphanumeric) && bytes.last().copied().is_some_and(alphanumeric);
-    ends && part.split(|ch: char| alphanumeric(u8::try_from(ch).unwrap_or(0))).all(|separator| {
-        matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-')
-    })
+    let ends =
+        bytes.first().copied().is_some_and(alphanumeric) && bytes.last().copied().is_some_and(alphanumeric);
+    ends && part
+        .split(|ch: char| alphanumeric(u8::try_from(ch).unwrap_or(0)))
+        .all(|separator| matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-'))
 }
 
 fn is_domain(domain: &str) -> bool {
@@ -198,13 +199,31 @@ mod tests {
             (&format!("a:1@{digest}"), &format!("docker.io/library/a:1@{digest}"), &format!("a:1@{digest}")),
         ] {
             let reference = Reference::parse(text).unwrap().or_latest();
-            assert_eq!((reference.to_string().as_str(), reference.familiar().as_str()), (full, familiar), "{text}");
+            assert_eq!(
+                (reference.to_string().as_str(), reference.familiar().as_str()),
+                (full, familiar),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn rejects() {
-        for text in ["", "a:", ":a", "a b", "a//b", "-a", "a-", "a@sha256:12", "a..b", "a___b", "Alpine", "h.x/Up", "a/b:"] {
+        for text in [
+            "",
+            "a:",
+            ":a",
+            "a b",
+            "a//b",
+            "-a",
+            "a-",
+            "a@sha256:12",
+            "a..b",
+            "a___b",
+            "Alpine",
+            "h.x/Up",
+            "a/b:",
+        ] {
             assert!(Reference::parse(text).is_err(), "{text}");
         }
         assert_eq!(Reference::parse("BUG_x"), Err(ReferenceError::Uppercase("library/BUG_x".into())));

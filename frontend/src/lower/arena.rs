@@ -137,19 +137,18 @@ impl Arena {
         Some(Output { instance: outputs[head.vertex.index()], index: head.output })
     }
 
-
     fn instance(&mut self, node: usize, visits: Vec<usize>, meta: VertexMeta) -> Output {
         self.instances.push(Instance { node, visits, meta });
         Output { instance: self.instances.len() - 1, index: 0 }
     }
 
     /// The graph of what `head` needs.
-    pub(crate) fn into_graph(self, head: Option<Output>, source: Option<SourceInfo>) -> Graph {
+    pub(crate) fn graph(&self, head: Option<Output>, source: Option<SourceInfo>) -> Graph {
         let mut walk = Walk {
             emitted: vec![None; self.nodes.len()],
             visited: vec![false; self.instances.len()],
             builder: GraphBuilder::new(),
-            arena: &self,
+            arena: self,
         };
         if let Some(source) = source {
             walk.builder.add_source(source);
@@ -275,7 +274,7 @@ mod tests {
         let op = Op::Merge(solver::op::MergeOp { inputs: vec![Some(0), Some(1)] });
         let top = arena.add(NewOp { op, inputs, platform: None, meta: VertexMeta::default() });
         source(&mut arena, "x://3", "not needed");
-        let graph = arena.into_graph(Some(top), None);
+        let graph = arena.graph(Some(top), None);
         let names: Vec<_> = graph.vertices().iter().map(|vertex| vertex.meta.custom_name()).collect();
         assert_eq!(names, [Some("second"), Some("other"), None]);
         assert_eq!(graph.head, Some(Edge { vertex: VertexId(2), output: 0 }));
@@ -291,6 +290,6 @@ mod tests {
             let op = Op::Merge(solver::op::MergeOp { inputs: vec![Some(0)] });
             last = arena.add(NewOp { op, inputs, platform: None, meta: VertexMeta::default() });
         }
-        assert_eq!(arena.into_graph(Some(last), None).vertices().len(), 200_001);
+        assert_eq!(arena.graph(Some(last), None).vertices().len(), 200_001);
     }
 }

@@ -1,0 +1,215 @@
+//! Why a Dockerfile cannot be lowered (yet).
+
+use thiserror::Error;
+
+use crate::diagnostic::{Diagnostic, Phase};
+use crate::dockerignore::PatternError;
+use crate::lint::CheckOptionsError;
+use crate::lower::git_ref::GitRefError;
+use crate::lower::path::PathError;
+use crate::lower::ports::PortError;
+use crate::lower::resolved::Need;
+use crate::mount::MountError;
+use crate::platform::PlatformError;
+use crate::quote::quote;
+use crate::reference::ReferenceError;
+use crate::span::Lines;
+use crate::suggest::did_you_mean;
+use crate::words::WordError;
+
+/// Why [`crate::lower::lower`] gave no graph.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum LowerError {
+    /// Something has to be looked up first; then call again.
+    #[error("{} lookups are missing", .0.len())]
+    Needs(Vec<Need>),
+    /// The Dockerfile, or an option, cannot be used.
+    #[error("{0}")]
+    Failed(Box<Failure>),
+}
+
+/// A fault and its place.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[error("{fault}")]
+pub struct Failure {
+    /// What is wrong.
+    pub fault: Fault,
+    /// The lines that BuildKit names; `None` where it names none.
+    pub lines: Option<Lines>,
+    /// The word meant, for carets; empty when the lines say it all.
+    pub word: String,
+}
+
+impl Failure {
+    /// The error as the frontend's diagnostics are.
+    pub fn diagnostic(&self) -> Diagnostic {
+        let diagnostic = match &self.fault {
+            Fault::Trigger(diagnostic) => (**diagnostic).clone(),
+            fault => Diagnostic::error(Phase::Convert, fault.to_string()),
+        };
+        match self.lines {
+            Some(lines) => diagnostic.at(lines),
+            None => diagnostic,
+        }
+    }
+}
+
+impl LowerError {
+    /// Names the lines, unless they are named already.
+    pub(crate) fn at(mut self, lines: Lines) -> Self {
+        if let Self::Failed(failure) = &mut self {
+            failure.lines.get_or_insert(lines);
+        }
+        self
+    }
+}
+
+impl LowerError {
+    /// Says which word is meant, unless that was said.
+    pub(crate) fn named(mut self, word: &str) -> Self {
+        if let Self::Failed(failure) = &mut self
+            && failure.word.is_empty()
+        {
+            word.clone_into(&mut failure.word);
+        }
+        self
+    }
+
+    /// An error about one word of an instruction.
+    pub(crate) fn word(fault: impl Into<Fault>, word: &str) -> Self {
+        Self::Failed(Box::new(Failure { fault: fault.into(), lines: None, word: word.to_owned() }))
+    }
+}
+
+impl<E: Into<Fault>> From<E> for LowerError {
+    fn from(error: E) -> Self {
+        Self::Failed(Box::new(Failure { fault: error.into(), lines: None, word: String::new() }))
+    }
+}
+
+/// The result of a part of lowering.
+pub(crate) type Result<T> = std::result::Result<T, LowerError>;
+
+/// Names the lines of an error.
+pub(crate) trait At<T> {
+    /// Names the lines, unless they are named already.
+    fn at(self, lines: Lines) -> Result<T>;
+}
+
+impl<T, E: Into<LowerError>> At<T> for std::result::Result<T, E> {
+    fn at(self, lines: Lines) -> Result<T> {
+        self.map_err(|error| error.into().at(lines))
+    }
+}
+
+/// What is wrong with a Dockerfile or the options it is built with. Messages are BuildKit's, which tools compare.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum Fault {
+    #[error("the Dockerfile cannot be empty")]
+    Empty,
+    #[error("dockerfile contains no stages to build")]
+    NoStages,
+    #[error(transparent)]
+    Word(#[from] WordError),
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error(transparent)]
+    Git(#[from] GitRefError),
+    #[error(transparent)]
+    Port(#[from] PortError),
+    #[error("{0}")]
+    Trigger(Box<Diagnostic>),
+    #[error("failed to parse check options: {0}")]
+    Check(#[from] CheckOptionsError),
+    #[error("{0}")]
+    Ignore(#[from] PatternError),
+    #[error("{0}")]
+    Lint(String),
+    #[error("base name ({0}) should not be blank")]
+    BlankBase(String),
+    #[error("failed to process arguments for platform : {0}")]
+    PlatformWord(WordError),
+    #[error("empty platform value from expression {expression}{}", did_you_mean(.suggestion.as_deref()))]
+    EmptyPlatform { expression: String, suggestion: Option<String> },
+    #[error("failed to parse platform {expression}: {source}{}", did_you_mean(.suggestion.as_deref()))]
+    Platform { expression: String, source: PlatformError, suggestion: Option<String> },
+    #[error("failed to parse stage name {}: {source}", quote(.name))]
+    StageName { name: String, source: ReferenceError },
+    #[error("failed to parse ref {}: {source}", quote(.name))]
+    ResolvedName { name: String, source: ReferenceError },
+    #[error("target stage {} could not be found{}", quote(.name), did_you_mean(.suggestion.as_deref()))]
+    UnknownTarget { name: String, suggestion: Option<String> },
+    #[error(
+        "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround"
+    )]
+    VariableInFrom,
+    #[error("invalid stage index {0}")]
+    StageIndex(i64),
+    #[error("circular dependency detected on stage: {0}")]
+    Circular(String),
+    #[error("onbuild trigger should be a single expression")]
+    TriggerNotSingle,
+    #[error("failed to parse image config: {0}")]
+    ImageConfig(String),
+    #[error("cannot copy from stage {}, it needs to be defined before current stage {}", quote(.from), quote(.stage))]
+    CopyFromLater { from: String, stage: String },
+    #[error("cannot mount from stage {} to {}, stage needs to be defined before current command", quote(.from), quote(.target))]
+    MountFromLater { from: String, target: String },
+    #[error("invalid mount target {}", quote(.0))]
+    MountTarget(String),
+    #[error("one of source, target required")]
+    SecretUnnamed,
+    #[error("ssh does not support source")]
+    SshSource,
+    #[error("device feature is only supported in Dockerfile frontend 1.14.0-labs or later")]
+    Devices,
+    #[error("parsing produced an invalid run command: {0:?}")]
+    RunCommand(Vec<String>),
+    #[error("invalid chmod parameter: '{0}'. it should be octal string and between 0 and 07777")]
+    Chmod(String),
+    #[error("invalid mode string {}", quote(.0))]
+    SymbolicChmod(String),
+    #[error("checksum can't be specified for multiple sources")]
+    ChecksumOfMany,
+    #[error("checksum requires HTTP(S) or Git sources")]
+    ChecksumOfFile,
+    #[error("checksum mismatch {} != {}", quote(.given), quote(.query))]
+    ChecksumMismatch { given: String, query: String },
+    #[error("{0}")]
+    ChecksumFormat(&'static str),
+    #[error("source can't be a git ref for COPY")]
+    CopyOfGit,
+    #[error("source can't be a URL for COPY")]
+    CopyOfUrl,
+    #[error("inconsistent keep-git-dir configuration")]
+    KeepGitDir,
+    #[error("VOLUME specified can not be an empty string")]
+    EmptyVolume,
+    #[error("invalid signal: {0}")]
+    Signal(String),
+    #[error("invalid context name {name}: {source}")]
+    ContextName { name: String, source: ReferenceError },
+    #[error("invalid context specifier {spec} for {name}")]
+    ContextSpec { spec: String, name: String },
+    #[error("unsupported context source {kind} for {name}")]
+    ContextKind { kind: String, name: String },
+    #[error("invalid git context {0}")]
+    GitContext(String),
+    #[error("{0}")]
+    ContextImage(ReferenceError),
+    #[error("oci-layout reference {} has no digest", quote(.0))]
+    LayoutDigest(String),
+    #[error("invalid input {input} for {name}")]
+    ContextInput { input: String, name: String },
+    #[error("failed to parse input metadata {0}")]
+    InputMetadata(String),
+    #[error("invalid SOURCE_DATE_EPOCH: {0}")]
+    Epoch(String),
+    #[error("{0}")]
+    EpochStage(&'static str),
+    #[error("SOURCE_DATE_EPOCH stage does not meet source-only requirements: unsupported {0} instruction")]
+    EpochInstruction(String),
+}

@@ -1,7 +1,10 @@
 //! Blobs, records, trees, snapshots, layers, images, garbage collection and the OCI registry client
 
+pub mod context;
+pub mod fileop;
 pub mod layer;
 pub mod oci;
+pub mod pattern;
 pub mod registry;
 pub mod tree;
 pub mod view;

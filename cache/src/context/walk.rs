@@ -1,0 +1,105 @@
+//! The walk: directories and pieces of hashing work on one stack, served by a few threads.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::assemble::assemble;
+use super::error::ContextError;
+use super::filter::{PathFilter, Rules};
+use super::follow::follow_paths;
+use super::local::{Context, ThreadInit};
+use super::queue::{Found, Queue};
+use super::stat_cache::StatCache;
+use super::worker::Worker;
+use crate::tree::Trees;
+
+/// What [`walk`] needs.
+#[derive(Clone)]
+pub struct WalkRequest<'a> {
+    /// The directory, open for reading.
+    pub dir: Arc<OwnedFd>,
+    /// The ignore rules.
+    pub filter: &'a dyn PathFilter,
+    /// LLB's `local.includepattern`; with `follow_paths` also empty, everything is wanted.
+    pub include_patterns: &'a [String],
+    /// LLB's `local.followpaths`: what COPY sources name; links on the way are wanted too, and what they lead to.
+    pub follow_paths: &'a [String],
+    /// Digests of earlier walks.
+    pub stat_cache: &'a dyn StatCache,
+    /// Where the tree is stored.
+    pub trees: Arc<Trees>,
+    /// How many threads walk, at least 1.
+    pub threads: usize,
+    /// Called first in each thread that opens files, also later when they are copied.
+    pub thread_init: Option<ThreadInit>,
+    /// Ends the walk early when set.
+    pub cancel: &'a AtomicBool,
+}
+
+impl std::fmt::Debug for WalkRequest<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WalkRequest")
+            .field("include_patterns", &self.include_patterns)
+            .field("follow_paths", &self.follow_paths)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Walks a context, hashes what changed, and stores its content tree.
+///
+/// Blocking; all files are opened in threads of its own.
+///
+/// # Errors
+/// When something that belongs to the context cannot be read, or the tree not be stored. What vanishes during the walk
+/// is left out.
+pub fn walk(request: &WalkRequest<'_>) -> Result<Context, ContextError> {
+    let rules = std::thread::scope(|scope| {
+        join(scope.spawn(|| {
+            request.init_thread();
+            request.rules()
+        }))
+    })?;
+    let queue = Queue::new();
+    let found: Vec<Found> = std::thread::scope(|scope| {
+        let work = || {
+            request.init_thread();
+            Worker::new(&queue, request, &rules).run()
+        };
+        let threads: Vec<_> = (0..request.threads.max(1)).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(join).collect()
+    });
+    if let Some(failure) = queue.take_failure() {
+        return Err(failure);
+    }
+    let (root, stats) = assemble(found, request)?;
+    Ok(Context {
+        trees: Arc::clone(&request.trees),
+        root,
+        stats,
+        dir: Arc::clone(&request.dir),
+        thread_init: request.thread_init.clone(),
+    })
+}
+
+impl WalkRequest<'_> {
+    fn init_thread(&self) {
+        if let Some(init) = &self.thread_init {
+            init();
+        }
+    }
+
+    fn rules(&self) -> Result<Rules<'_>, ContextError> {
+        let mut include = self.include_patterns.to_vec();
+        if !self.follow_paths.is_empty()
+            && let Some(followed) = follow_paths(self.dir.as_fd(), self.follow_paths)?
+        {
+            include.extend(followed);
+        }
+        Ok(Rules::new(self.filter, &include)?)
+    }
+}
+
+fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}

@@ -1,0 +1,93 @@
+//! ADD of a local archive: is it one, and is it still the one that was keyed?
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use super::decompress::decompress;
+use super::env::FileOpEnv;
+use super::error::ActionError;
+use super::jobs::open_guarded;
+use super::source::{Source, check_digest};
+use super::state::{Owner, Target};
+use super::untar::Untar;
+use crate::layer::{Meta, TarError, TarReader};
+use crate::tree::{FileDigest, Kind, TreePath};
+
+/// Bytes read at a time behind the archive's end.
+const BUFFER: usize = 64 << 10;
+
+/// Unpacks the archive at `from` into `dest`; false, and nothing done, if it is none.
+pub(super) fn unpack(
+    source: &Source<'_>,
+    from: &TreePath,
+    target: &Target,
+    dest: &TreePath,
+    parents: &Meta,
+    owner: Option<Owner>,
+    env: &FileOpEnv<'_>,
+) -> Result<bool, ActionError> {
+    let path = source.resolve(from.as_bytes(), true)?;
+    let Some(Kind::File { content, .. }) = source.get(&path)?.map(|node| node.kind) else { return Ok(false) };
+    if !is_archive(open_guarded(source, &path)?) {
+        return Ok(false);
+    }
+    let root = target.resolve(dest)?;
+    target.mkdir_all(&root, parents)?;
+
+    let mut file = HashingReader { inner: open_guarded(source, &path)?, hasher: blake3::Hasher::new() };
+    let fail = |e: io::Error| archive_error(&path, e.into());
+    {
+        let plain = Bounded { inner: decompress(&mut file).map_err(fail)?, left: env.limits.bytes };
+        let mut reader = TarReader::new(plain);
+        Untar::new(target, root, owner, env, &path).run(&mut reader)?;
+    }
+    // What follows the archive's end belongs to the file's digest all the same.
+    let mut rest = vec![0; BUFFER];
+    while file.read(&mut rest).map_err(fail)? > 0 {}
+    let digest = FileDigest::from_bytes(file.hasher.finalize().into());
+    check_digest(source, &path, &content, &digest)?;
+    Ok(true)
+}
+
+/// Whether a first tar header can be read, compressed or not; as BuildKit decides.
+fn is_archive(file: File) -> bool {
+    let Ok(plain) = decompress(file) else { return false };
+    matches!(TarReader::new(plain).next_entry(), Ok(Some(_)))
+}
+
+/// A failure while reading an archive, in BuildKit's words where it ends too early.
+pub(super) fn archive_error(path: &TreePath, source: TarError) -> ActionError {
+    match source {
+        TarError::Truncated => ActionError::ArchiveCut,
+        TarError::Read(e) if e.kind() == io::ErrorKind::UnexpectedEof => ActionError::ArchiveCut,
+        source => ActionError::Archive { path: path.clone(), source },
+    }
+}
+
+/// Hashes what is read.
+struct HashingReader {
+    inner: File,
+    hasher: blake3::Hasher,
+}
+
+impl Read for HashingReader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.inner.read(buf)?;
+        self.hasher.update(&buf[..len]);
+        Ok(len)
+    }
+}
+
+/// Fails after so many bytes: an archive that unpacks to more than is allowed.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.inner.read(buf)?;
+        self.left = self.left.checked_sub(len as u64).ok_or(io::ErrorKind::FileTooLarge)?;
+        Ok(len)
+    }
+}

@@ -1,0 +1,174 @@
+//! A daemon of the user's own, started when it is first needed.
+
+use std::fs::File;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fs_err as fs;
+use proto::rbuild::VersionRequest;
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal};
+
+use super::{Address, Client, ClientError};
+
+/// The protocol that this client needs of an rbuild daemon (`VersionResponse.api`).
+pub(crate) const API: u32 = 1;
+
+/// How long a daemon may take from its start until it serves: RocksDB may have a log to replay.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often a daemon that is starting or leaving is looked at.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Idle time after which a started daemon leaves, as its `--idle-timeout` takes it.
+const IDLE: &str = "10m";
+
+/// The address of the user's own daemon.
+///
+/// Root's is below /run; others' below `$XDG_RUNTIME_DIR`, or below a private directory in /tmp where that is not set.
+pub fn own_address() -> Address {
+    Address::Unix(run_dir().join("rbuild.sock"))
+}
+
+fn run_dir() -> PathBuf {
+    let uid = rustix::process::geteuid();
+    if uid.is_root() {
+        return "/run/rbuild".into();
+    }
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
+        Some(dir) => Path::new(&dir).join("rbuild"),
+        None => format!("/tmp/rbuild-{}", uid.as_raw()).into(),
+    }
+}
+
+/// Connects to the user's own daemon, starting it when nothing listens there.
+///
+/// An idle daemon of another version is replaced; a busy one is used if its API fits.
+///
+/// # Errors
+/// The daemon cannot be started, or is of a version that cannot be used and is busy.
+pub async fn connect_or_start() -> Result<Client, ClientError> {
+    let address = own_address();
+    if let Ok(client) = Client::connect(&address).await {
+        match fitness(&client).await? {
+            Fitness::Good => return Ok(client),
+            Fitness::Replaceable(pid) => leave(pid, &address).await,
+        }
+    }
+    start(&address).await
+}
+
+enum Fitness {
+    Good,
+    /// The process to end.
+    Replaceable(u32),
+}
+
+async fn fitness(client: &Client) -> Result<Fitness, ClientError> {
+    let theirs = client.version().get(VersionRequest {}).await?.into_inner();
+    if theirs.version == env!("CARGO_PKG_VERSION") && theirs.api == API {
+        return Ok(Fitness::Good);
+    }
+    match (theirs.busy, theirs.api) {
+        (0, _) => Ok(Fitness::Replaceable(theirs.pid)),
+        (_, API) => Ok(Fitness::Good),
+        _ => Err(ClientError::Usage(format!(
+            "a daemon of version {} is busy and cannot be used by version {}; try again later",
+            theirs.version,
+            env!("CARGO_PKG_VERSION")
+        ))),
+    }
+}
+
+/// Ends an idle daemon and waits until its socket is gone.
+async fn leave(pid: u32, address: &Address) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // It may have left by itself.
+        let _ = rustix::process::kill_process(pid, Signal::TERM);
+    }
+    let deadline = Instant::now() + START_TIMEOUT;
+    while address.socket().is_some_and(Path::exists) && Instant::now() < deadline {
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn start(address: &Address) -> Result<Client, ClientError> {
+    let dir = run_dir();
+    private_dir(&dir)?;
+    let _lock = lock(&dir.join("start.lock")).await?;
+    // Another client may have been faster.
+    if let Ok(client) = Client::connect(address).await {
+        return Ok(client);
+    }
+    let log = dir.join("daemon.log");
+    let mut child = spawn(address, &log)?;
+    let deadline = Instant::now() + START_TIMEOUT;
+    loop {
+        if let Ok(client) = Client::connect(address).await {
+            return Ok(client);
+        }
+        let left = child.try_wait().map_err(|e| ClientError::io("rbuild daemon", e))?.is_some();
+        if left || Instant::now() > deadline {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            let tail = text.lines().last().unwrap_or_default().to_owned();
+            return Err(ClientError::Start { log, tail });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Makes a directory that only its owner can use; one that somebody else owns is refused.
+fn private_dir(dir: &Path) -> Result<(), ClientError> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|e| ClientError::io(dir, e))?;
+    let meta = fs::symlink_metadata(dir).map_err(|e| ClientError::io(dir, e))?;
+    if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() {
+        return Err(ClientError::Usage(format!("`{}` belongs to somebody else", dir.display())));
+    }
+    Ok(())
+}
+
+/// Holds other clients off while a daemon starts.
+async fn lock(path: &Path) -> Result<File, ClientError> {
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|e| ClientError::io(path, e))?;
+    let deadline = Instant::now() + START_TIMEOUT;
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if Instant::now() > deadline {
+            return Err(ClientError::Starting(START_TIMEOUT));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(file)
+}
+
+/// Starts the daemon; `--background` makes it leave the session and close what it inherited.
+fn spawn(address: &Address, log: &Path) -> Result<Child, ClientError> {
+    let exe = std::env::current_exe().map_err(|e| ClientError::io("/proc/self/exe", e))?;
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(log)
+        .map_err(|e| ClientError::io(log, e))?;
+    let stderr = file.try_clone().map_err(|e| ClientError::io(log, e))?;
+    Command::new(&exe)
+        .args(["daemon", "--background", "--idle-timeout", IDLE, "--addr", &address.to_string()])
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(file)
+        .stderr(stderr)
+        .spawn()
+        .map_err(|e| ClientError::io(exe, e))
+}

@@ -1,0 +1,153 @@
+//! One build: session, progress and solve at the same time.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proto::control::{Exporter, SolveRequest, StatusRequest, StatusResponse};
+use rustix::fs::{Mode, OFlags};
+use tokio::sync::mpsc;
+
+use super::output::Target;
+use super::session::random_id;
+use super::{Client, ClientError, ClientSession, Output, Services};
+use crate::sidesocket::{Offer, SideSocket};
+
+/// How long progress may be silent after the build's end before it is given up (BuildKit's figure).
+const STATUS_SILENCE: Duration = Duration::from_secs(5);
+
+/// A build as the daemon is asked for it.
+#[derive(Debug, Default)]
+pub struct BuildRequest {
+    /// Such as `dockerfile.v0`.
+    pub frontend: String,
+    /// Its settings.
+    pub attrs: BTreeMap<String, String>,
+    /// Local sources by name.
+    pub dirs: Vec<LocalDir>,
+    /// Exporters and where their results go.
+    pub outputs: Vec<Output>,
+    /// What the build may do beyond the ordinary, such as `network.host`.
+    pub entitlements: Vec<String>,
+    /// Secrets and SSH agents; directories are added to it.
+    pub services: Services,
+}
+
+/// A local source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalDir {
+    /// Such as `context`.
+    pub name: String,
+    /// The directory.
+    pub path: PathBuf,
+}
+
+/// What came of a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildOutcome {
+    /// The build's name at the daemon.
+    pub reference: String,
+    /// What exporters and frontend say of the result.
+    pub response: BTreeMap<String, String>,
+}
+
+/// Runs a build; progress goes to `progress`, which is closed at the end.
+///
+/// # Errors
+/// The build failed, the daemon went away, or an output cannot be written; no output file is left then.
+pub async fn build(
+    client: &Client,
+    request: BuildRequest,
+    progress: mpsc::Sender<StatusResponse>,
+) -> Result<BuildOutcome, ClientError> {
+    let mut targets = Vec::new();
+    for output in &request.outputs {
+        targets.push(Target::open(&output.destination)?);
+    }
+    let mut services = request.services;
+    services.dirs.extend(request.dirs.iter().map(|dir| (dir.name.clone(), dir.path.clone())));
+    let session = ClientSession::with_targets(client, services, targets.clone())?;
+    if let Some(socket) = client.address().socket() {
+        pass_descriptors(SideSocket::connect(socket), session.id(), &request.dirs, &targets);
+    }
+    let reference = random_id()?;
+    let exporters: Vec<Exporter> = request
+        .outputs
+        .into_iter()
+        .map(|output| Exporter { r#type: output.kind, attrs: output.attrs })
+        .collect();
+    let first = exporters.first().cloned().unwrap_or_default();
+    let solve = SolveRequest {
+        r#ref: reference.clone(),
+        session: session.id().to_owned(),
+        frontend: request.frontend,
+        frontend_attrs: request.attrs,
+        // Daemons that know several exporters ignore these two.
+        exporter_deprecated: first.r#type,
+        exporter_attrs_deprecated: first.attrs,
+        exporters,
+        entitlements: request.entitlements,
+        ..SolveRequest::default()
+    };
+    let response = watched_solve(client, solve, progress).await?;
+    for target in targets.iter().flatten() {
+        target.commit()?;
+    }
+    Ok(BuildOutcome { reference, response })
+}
+
+/// Solves while passing progress on.
+async fn watched_solve(
+    client: &Client,
+    request: SolveRequest,
+    progress: mpsc::Sender<StatusResponse>,
+) -> Result<BTreeMap<String, String>, ClientError> {
+    let status = StatusRequest { r#ref: request.r#ref.clone() };
+    let watcher = {
+        let mut control = client.control();
+        tokio::spawn(async move {
+            let mut stream = control.status(status).await?.into_inner();
+            while let Some(message) = stream.message().await? {
+                if progress.send(message).await.is_err() {
+                    break;
+                }
+            }
+            Ok::<(), tonic::Status>(())
+        })
+    };
+    let mut control = client.control();
+    let solved = tokio::select! {
+        solved = control.solve(request) => solved,
+        _ = tokio::signal::ctrl_c() => return Err(ClientError::Interrupted),
+    };
+    // The rest of the progress first; its own errors are no reason to fail a build that went well.
+    let abort = watcher.abort_handle();
+    if tokio::time::timeout(STATUS_SILENCE, watcher).await.is_err() {
+        abort.abort();
+    }
+    Ok(solved.map_err(|status| ClientError::Build(Box::new(status)))?.into_inner().exporter_response)
+}
+
+/// Hands directories and output files to a daemon on this host. What is not passed travels over the session.
+fn pass_descriptors(side: Option<SideSocket>, session: &str, dirs: &[LocalDir], targets: &[Option<Target>]) {
+    let Some(mut side) = side else { return };
+    let offered = || -> std::io::Result<()> {
+        for dir in dirs {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let fd = rustix::fs::open(&dir.path, flags, Mode::empty())?;
+            let offer = Offer::Directory { session: session.to_owned(), name: dir.name.clone() };
+            side.offer(&offer, std::os::fd::AsFd::as_fd(&fd))?;
+        }
+        for (index, target) in targets.iter().enumerate() {
+            if let Some(Target::File(file)) = target {
+                let offer = Offer::Output { session: session.to_owned(), output: index.to_string() };
+                file.with_fd(|fd| side.offer(&offer, fd))?;
+            }
+        }
+        Ok(())
+    };
+    let mut offered = offered;
+    if let Err(err) = offered() {
+        tracing::debug!(%err, "side socket");
+    }
+}

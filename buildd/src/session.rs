@@ -1,0 +1,19 @@
+//! The daemon's end of sessions: services of the client that the daemon calls.
+//!
+//! A client opens `Control.Session`, a byte pipe inside which the daemon is the HTTP/2 client. [`SessionManager`] keeps the
+//! open sessions by id; builds look theirs up, waiting a little for one that has not arrived.
+
+mod call;
+mod error;
+mod export;
+mod health;
+mod manager;
+mod services;
+#[cfg(test)]
+mod tests;
+mod tunnel;
+
+pub use error::SessionError;
+pub use export::FileWriter;
+pub use manager::{Session, SessionManager, SessionStream};
+pub use services::Credentials;

@@ -28,3 +28,6 @@ pub use tar_in::{TarEntry, TarError, TarKind, TarReader};
 pub use tar_out::{TarOptions, diff_id, write_tar};
 pub use unpack::{UnpackLimits, Unpacked, unpack};
 pub use window::RunWindow;
+
+#[cfg(test)]
+mod tests;

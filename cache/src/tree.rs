@@ -22,6 +22,9 @@ pub use copy_digest::Select;
 pub use error::TreeError;
 pub use lookup::{Follow, Found};
 pub use node::{FileDigest, Kind, Node, NodeId, Xattrs};
-pub use path::{InvalidPath, TreePath};
+pub use path::{InvalidPath, MAX_DEPTH, TreePath};
 pub use store::{MemoryNodes, NodeStore, NodeStoreError};
 pub use trees::{TreeEntry, Trees};
+
+#[cfg(test)]
+mod tests;

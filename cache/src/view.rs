@@ -10,3 +10,6 @@ mod merged;
 pub use disk::{FileType, Stat};
 pub use error::ViewError;
 pub use merged::{DirItem, Located, MergedView};
+
+#[cfg(test)]
+mod tests;

@@ -57,9 +57,6 @@ pub enum LayerError {
         /// Name of the extended attribute.
         mark: String,
     },
-    /// A path that the kernel would not take (PATH_MAX): no later step could reach it.
-    #[error("a path of the layer is longer than 4095 bytes: `{0}`")]
-    PathTooLong(TreePath),
     /// The archive is larger than allowed.
     #[error("the layer has more than {limit} {what}")]
     TooLarge {

@@ -17,10 +17,13 @@ impl Trees {
     /// Missing parents become plain directories; a whiteout of what does not exist changes nothing.
     ///
     /// # Errors
-    /// When a node is missing or damaged, or the storage fails.
+    /// [`TreeError::PathTooLong`]; when a node is missing or damaged, or the storage fails.
     pub fn apply(&self, root: NodeId, layer: &Entries) -> Result<NodeId, TreeError> {
         if layer.is_empty() {
             return Ok(root);
+        }
+        if let Some(entry) = layer.iter().find(|entry| entry.path.is_too_long()) {
+            return Err(TreeError::PathTooLong(entry.path.clone()));
         }
         let mut new = NewNodes::new();
         let root = self.merge_dir(&root, layer.as_slice(), 0, &mut new)?;

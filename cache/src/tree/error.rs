@@ -25,6 +25,9 @@ pub enum TreeError {
     /// Too many symbolic links on the way (40, as the kernel's limit).
     #[error("too many levels of symbolic links in `{}`", .0.escape_ascii())]
     TooManyLinks(Vec<u8>),
+    /// A path that is longer than trees and the kernel take.
+    #[error("a path is longer than 4095 bytes or 512 components: `{0}`")]
+    PathTooLong(TreePath),
     /// A path with a NUL byte or, where it has to be canonical, with odd components.
     #[error(transparent)]
     Path(#[from] super::path::InvalidPath),

@@ -6,6 +6,13 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+/// Directories in a path that trees take. Trees are walked recursively, so a deeper one would cost the daemon its
+/// stack; no build tool gets near (the deepest `node_modules` have some tens).
+pub const MAX_DEPTH: usize = 512;
+
+/// The kernel's PATH_MAX without its NUL. Longer paths can be made (`mkdir x; cd x`, again and again) but not used.
+const MAX_LENGTH: usize = 4095;
+
 /// A path inside a root: bytes, relative, without empty, `.` or `..` components and without NUL; the root is empty.
 ///
 /// The order is that of a walk: component by component, so a directory comes directly before what it holds
@@ -105,6 +112,11 @@ impl TreePath {
     /// The components, outermost first; none for the root.
     pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
         self.0.split(|&b| b == b'/').filter(|name| !name.is_empty())
+    }
+
+    /// Whether it has more than [`MAX_DEPTH`] components or is longer than the kernel takes.
+    pub fn is_too_long(&self) -> bool {
+        self.0.len() > MAX_LENGTH || self.components().nth(MAX_DEPTH).is_some()
     }
 
     /// Whether it is `dir` or lies below it.

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::disk::{self, FileType, Stat};
 use super::error::ViewError;
@@ -38,6 +39,8 @@ pub struct DirItem {
 pub struct MergedView {
     /// Bottom first.
     layers: Vec<OwnedFd>,
+    /// The directory that was looked into last: walks ask for one name after the other.
+    last: Mutex<Option<(TreePath, Parts)>>,
 }
 
 /// The layers in which a directory takes part, topmost first.
@@ -52,12 +55,12 @@ impl MergedView {
         let open = |dir: &PathBuf| {
             disk::open_root(dir).map_err(|source| ViewError::Layer { dir: dir.clone(), source })
         };
-        Ok(Self { layers: layers.iter().map(open).collect::<Result<_, _>>()? })
+        Ok(Self { layers: layers.iter().map(open).collect::<Result<_, _>>()?, last: Mutex::default() })
     }
 
     /// A view of nothing: an empty root.
     pub fn empty() -> Self {
-        Self { layers: Vec::new() }
+        Self { layers: Vec::new(), last: Mutex::default() }
     }
 
     /// The object at exactly `path`, no symbolic link followed; `None` when there is none. The root of an empty
@@ -181,7 +184,7 @@ impl MergedView {
             Ok(None) | Err(ViewError::NotFound(_)) => return Ok(None),
             Err(e) => return Err(e),
         };
-        if found.stat.size > limit {
+        if found.stat.file_type == FileType::File && found.stat.size > limit {
             return Err(ViewError::TooLarge { path: found.path, limit });
         }
         let mut data = Vec::new();
@@ -233,6 +236,11 @@ impl MergedView {
 
     /// The layers that take part in the directory at exactly `path`; `None` when it is no directory.
     fn parts(&self, path: &TreePath) -> Result<Option<Parts>, ViewError> {
+        if let Some((last, parts)) = &*self.last()
+            && last == path
+        {
+            return Ok(Some(parts.clone()));
+        }
         let mut parts: Parts = (0..self.layers.len()).rev().collect();
         let mut at = TreePath::root();
         for name in path.components() {
@@ -242,7 +250,15 @@ impl MergedView {
                 _ => return Ok(None),
             }
         }
-        Ok((!parts.is_empty()).then_some(parts))
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        *self.last() = Some((path.clone(), parts.clone()));
+        Ok(Some(parts))
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<(TreePath, Parts)>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks for `path` in the layers that have its parent as a directory: what is on top and, if that is a

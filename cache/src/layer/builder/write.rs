@@ -13,7 +13,7 @@ use super::{LayerBuilder, Meta};
 use crate::layer::error::LayerError;
 use crate::layer::hash::{CHUNK, buffer_size, hash_reader, read_some};
 use crate::layer::normal::{Form, io_error, is_overlay_xattr, times};
-use crate::tree::{FileDigest, Kind, Node, TreePath, Xattrs};
+use crate::tree::{FileDigest, Kind, Node, TreeError, TreePath, Xattrs};
 use crate::view::{Stat, disk};
 
 /// Smaller files are copied faster than cloned.
@@ -212,6 +212,9 @@ impl LayerBuilder {
     }
 
     fn ensure_parent(&self, state: &mut State, path: &TreePath) -> Result<(), LayerError> {
+        if path.is_too_long() {
+            return Err(TreeError::PathTooLong(path.clone()).into());
+        }
         let Some(parent) = path.parent().filter(|parent| !parent.is_root()) else { return Ok(()) };
         if let Some(slot) = state.slots.get(&parent) {
             return if slot.node.is_dir() { Ok(()) } else { Err(LayerError::NotADirectory(parent)) };

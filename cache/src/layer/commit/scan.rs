@@ -12,11 +12,8 @@ use crate::layer::entry::Change;
 use crate::layer::error::LayerError;
 use crate::layer::hash::{hash_reader, in_parallel};
 use crate::layer::normal::{Item, OVERLAY_PREFIXES, io_error, is_overlay_xattr};
-use crate::tree::{FileDigest, Kind, Node, NodeId, TreePath, Trees, Xattrs};
+use crate::tree::{FileDigest, Kind, Node, NodeId, TreeError, TreePath, Trees, Xattrs};
 use crate::view::disk::{self, FileType, Stat};
-
-/// The kernel's PATH_MAX without its NUL. Longer paths can be made (`mkdir x; cd x`, again and again) but not used.
-const MAX_PATH: usize = 4095;
 
 /// Reads an upper directory; the items are in walk order.
 pub(super) fn scan(root: BorrowedFd<'_>, base: &Base, marks: OverlayMarks) -> Result<Vec<Item>, LayerError> {
@@ -80,8 +77,8 @@ impl Scan<'_> {
             let under = below.child(&name);
             let lower = under.and_then(|child| child.contents).unwrap_or_else(Trees::empty_contents).id;
             let path = path.child(&name);
-            if path.as_bytes().len() > MAX_PATH {
-                return Err(LayerError::PathTooLong(path));
+            if path.is_too_long() {
+                return Err(TreeError::PathTooLong(path).into());
             }
             let index = self.items.len();
             let is_dir = found.as_ref().is_some_and(|f| f.stat.file_type == FileType::Dir);

@@ -1,0 +1,111 @@
+//! The builder as a file system.
+
+use super::fixture::{Chain, names, path};
+use super::fixture_meta as meta;
+use crate::layer::LayerError;
+use crate::tree::Follow;
+
+#[test]
+fn parents_are_copied_up_and_files_replaced() {
+    let mut chain = Chain::new();
+    chain.build(|b| {
+        b.mkdir(&path("etc"), &meta(0o711)).unwrap();
+        b.mkdir(&path("etc/d"), &meta(0o755)).unwrap();
+        b.write_file(&path("etc/f"), &meta(0o644), b"old").unwrap();
+    });
+    let entries = chain.build(|b| {
+        b.write_file(&path("etc/f"), &meta(0o644), b"new").unwrap();
+        b.write_file(&path("etc/g"), &meta(0o4755), b"one").unwrap();
+        b.write_file(&path("etc/g"), &meta(0o4755), b"two").unwrap();
+        assert!(matches!(b.write_file(&path("etc/d"), &meta(0o644), b""), Err(LayerError::IsADirectory(_))));
+        assert!(matches!(b.mkdir(&path("etc/f"), &meta(0o755)), Err(LayerError::NotADirectory(_))));
+        assert!(matches!(b.write_file(&path("no/f"), &meta(0o644), b""), Err(LayerError::NotFound(_))));
+    });
+    assert_eq!(names(entries), ["etc/", "etc/f", "etc/g"]);
+    let etc = chain.trees.get(&chain.root(), &path("etc")).unwrap().unwrap();
+    assert_eq!(etc.mode, 0o711);
+    let view = chain.base().view;
+    assert_eq!(view.read_small(b"/etc/g", 10).unwrap().unwrap(), b"two");
+    assert_eq!(view.get(&path("etc/g")).unwrap().unwrap().stat.mode, 0o4755);
+}
+
+#[test]
+fn removal_and_remaking() {
+    let mut chain = Chain::new();
+    chain.build(|b| {
+        for dir in ["d", "d/sub", "e"] {
+            b.mkdir(&path(dir), &meta(0o755)).unwrap();
+        }
+        for file in ["d/a", "d/sub/b", "e/c", "f"] {
+            b.write_file(&path(file), &meta(0o644), file.as_bytes()).unwrap();
+        }
+    });
+    let entries = chain.build(|b| {
+        assert!(b.remove(&path("d")).unwrap());
+        assert!(!b.remove(&path("d")).unwrap());
+        assert_eq!(b.get(&path("d/a")).unwrap(), None);
+        b.mkdir(&path("d"), &meta(0o755)).unwrap();
+        assert_eq!(b.list(&path("d")).unwrap(), []);
+        b.mkdir(&path("d/sub"), &meta(0o755)).unwrap();
+        b.write_file(&path("d/sub/new"), &meta(0o644), b"").unwrap();
+        assert_eq!(b.get(&path("d/sub/b")).unwrap(), None);
+        b.remove(&path("e/c")).unwrap();
+        b.write_file(&path("temp"), &meta(0o644), b"").unwrap();
+        b.remove(&path("temp")).unwrap();
+        b.remove(&path("f")).unwrap();
+        b.symlink(&path("f"), b"d", &meta(0)).unwrap();
+        assert_eq!(b.resolve(b"/f/../f/sub/new", Follow::Last).unwrap().path, path("d/sub/new"));
+        assert_eq!(b.resolve_new(b"f/x/y", Follow::Last).unwrap().path, path("d/x/y"));
+    });
+    assert_eq!(names(entries), ["d/", "-d/a", "d/sub/", "-d/sub/b", "d/sub/new", "e/", "-e/c", "f"]);
+}
+
+#[test]
+fn links_and_attributes() {
+    let mut chain = Chain::new();
+    chain.build(|b| {
+        b.write_file(&path("a"), &meta(0o644), b"data").unwrap();
+    });
+    let entries = chain.build(|b| {
+        b.hardlink(&path("a"), &path("b")).unwrap();
+        b.hardlink(&path("b"), &path("c")).unwrap();
+        b.set_meta(&path("c"), &meta(0o600)).unwrap();
+    });
+    assert_eq!(names(entries), ["a", "b", "c"]);
+    let nodes: Vec<_> =
+        ["a", "b", "c"].iter().map(|p| chain.trees.get(&chain.root(), &path(p)).unwrap().unwrap()).collect();
+    assert!(nodes.iter().all(|n| n.mode == 0o600 && n.link_group == Some(path("a"))), "{nodes:?}");
+    let inodes: Vec<_> =
+        ["a", "b", "c"].iter().map(|p| chain.base().view.get(&path(p)).unwrap().unwrap().stat.ino).collect();
+    assert!(inodes.iter().all(|ino| *ino == inodes[0]));
+}
+
+#[test]
+fn threads_may_add_files() {
+    let mut chain = Chain::new();
+    let entries = chain.build(|b| {
+        b.mkdir(&path("d"), &meta(0o755)).unwrap();
+        std::thread::scope(|scope| {
+            for t in 0..4 {
+                scope.spawn(move || {
+                    for i in 0..50 {
+                        b.write_file(&path(&format!("d/{t}-{i}")), &meta(0o644), &[t; 10]).unwrap();
+                    }
+                });
+            }
+        });
+    });
+    assert_eq!(entries.len(), 201);
+}
+
+#[test]
+fn copying_the_same_again_gives_an_empty_layer() {
+    let mut chain = Chain::new();
+    let fill = |b: &crate::layer::LayerBuilder| {
+        b.mkdir(&path("d"), &meta(0o755)).unwrap();
+        b.write_file(&path("d/f"), &meta(0o644), b"x").unwrap();
+        b.symlink(&path("d/l"), b"f", &meta(0)).unwrap();
+    };
+    chain.build(fill);
+    assert!(chain.build(fill).is_empty());
+}

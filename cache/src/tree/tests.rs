@@ -1,0 +1,6 @@
+//! Trees against naive models.
+
+mod golden;
+mod model;
+mod paths;
+mod resolving;

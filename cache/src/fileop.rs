@@ -29,3 +29,6 @@ pub use env::{CopyProgress, FileInput, FileOpEnv, FileOutput};
 pub use error::{ActionError, FileOpError};
 pub use execute::execute;
 pub use mode::{InvalidMode, ModeChange};
+
+#[cfg(test)]
+mod tests;

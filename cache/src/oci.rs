@@ -5,6 +5,8 @@
 //! keeps every field that they do not know.
 
 mod archive;
+#[cfg(test)]
+mod archive_tests;
 mod compress;
 mod config;
 mod decompress;

@@ -218,6 +218,10 @@ impl<W: Write> Tar<W> {
         header.set_entry_type(kind);
         header.set_mode(mode);
         header.set_size(size);
+        // Blank number fields are no numbers to some readers.
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         self.builder
             .append_data(&mut header, name, content)
             .map_err(Error::io(format!("cannot write `{name}` into the archive")))

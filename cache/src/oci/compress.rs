@@ -5,6 +5,7 @@
 //! compressed in parallel and every number of threads gives the same bytes.
 
 mod block;
+mod density;
 mod pool;
 
 use std::collections::VecDeque;

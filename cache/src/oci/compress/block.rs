@@ -6,10 +6,11 @@ use std::io;
 use libdeflater::CompressionLvl;
 
 use super::Compression;
+use super::density;
 
 /// A compressor of whole blocks, reused from one to the next.
 pub(super) enum BlockCodec {
-    Gzip(libdeflater::Compressor),
+    Gzip(Box<GzipCodec>),
     Zstd(zstd::bulk::Compressor<'static>),
 }
 
@@ -29,7 +30,10 @@ impl BlockCodec {
             Compression::Gzip { level } => {
                 let level = CompressionLvl::new(level.into())
                     .map_err(|_| invalid(format!("gzip level {level} is not between 0 and 12")))?;
-                Ok(Self::Gzip(libdeflater::Compressor::new(level)))
+                Ok(Self::Gzip(Box::new(GzipCodec {
+                    deflate: libdeflater::Compressor::new(level),
+                    store: libdeflater::Compressor::new(CompressionLvl::fastest()),
+                })))
             }
             Compression::Zstd { level } => {
                 if !zstd::compression_level_range().contains(&level.into()) {
@@ -45,16 +49,33 @@ impl BlockCodec {
     /// Replaces `output` with the compressed `block`.
     pub(super) fn compress(&mut self, block: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
         match self {
-            Self::Gzip(compressor) => {
-                output.resize(compressor.gzip_compress_bound(block.len()), 0);
-                let length = compressor.gzip_compress(block, output).map_err(io::Error::other)?;
-                output.truncate(length);
-            }
+            Self::Gzip(codec) => codec.compress(block, output)?,
             Self::Zstd(compressor) => {
                 output.clear();
                 output.reserve(zstd::zstd_safe::compress_bound(block.len()));
                 compressor.compress_to_buffer(block, output)?;
             }
+        }
+        Ok(())
+    }
+}
+
+/// Deflates what can be deflated and stores the rest, each run of it as a gzip member.
+pub(super) struct GzipCodec {
+    deflate: libdeflater::Compressor,
+    /// Level 0: stored blocks.
+    store: libdeflater::Compressor,
+}
+
+impl GzipCodec {
+    fn compress(&mut self, block: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
+        output.clear();
+        for (run, dense) in density::runs(block) {
+            let compressor = if dense { &mut self.store } else { &mut self.deflate };
+            let start = output.len();
+            output.resize(start + compressor.gzip_compress_bound(run.len()), 0);
+            let length = compressor.gzip_compress(run, &mut output[start..]).map_err(io::Error::other)?;
+            output.truncate(start + length);
         }
         Ok(())
     }

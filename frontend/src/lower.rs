@@ -8,7 +8,7 @@
 mod arena;
 mod args;
 mod base;
-mod build;
+pub(crate) mod build;
 mod configure;
 mod context;
 mod copy;

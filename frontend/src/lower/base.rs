@@ -46,7 +46,7 @@ pub(super) fn resolve<'a>(
 }
 
 fn resolve_bases(context: &mut Context<'_>, stages: &mut Stages<'_>, reachable: &[bool]) -> Result<()> {
-    let mut needs = Vec::new();
+    let (mut needs, mut failure) = (Vec::new(), None);
     for id in stages.ids() {
         let stage = &stages[id];
         if stage.base.is_some() || stage.dispatched || stage.resolved {
@@ -56,16 +56,21 @@ fn resolve_bases(context: &mut Context<'_>, stages: &mut Stages<'_>, reachable: 
         match resolve_base(context, stages, id, needed) {
             Ok(()) => {}
             Err(LowerError::Needs(more)) => needs.extend(more),
+            // The others are looked at all the same: BuildKit resolves all of them at once.
             Err(error) => {
-                return Err(match stages[id].lines {
+                let error = match stages[id].lines {
                     Some(lines) => error.at(lines),
                     None => error,
-                });
+                };
+                failure.get_or_insert(error);
             }
         }
     }
-    needs.dedup();
-    if needs.is_empty() { Ok(()) } else { Err(LowerError::Needs(without_repeats(needs))) }
+    match failure {
+        Some(error) => Err(error),
+        None if needs.is_empty() => Ok(()),
+        None => Err(LowerError::Needs(without_repeats(needs))),
+    }
 }
 
 fn without_repeats(needs: Vec<Need>) -> Vec<Need> {

@@ -10,8 +10,8 @@ use crate::lower::arena::{Inputs, NewOp};
 use crate::lower::base::described;
 use crate::lower::build::Context;
 use crate::lower::copy::owner;
-use crate::lower::dispatch::{SCAN_CONTEXT, SCAN_STAGE, expand, report_unset};
-use crate::lower::error::{Fault, LowerError, Result};
+use crate::lower::dispatch::{SCAN_CONTEXT, SCAN_STAGE, expand};
+use crate::lower::error::{Fault, Result};
 use crate::lower::name::step_text;
 use crate::lower::outline::ArgInfo;
 use crate::lower::stage::{BuildArg, Stage};
@@ -105,12 +105,7 @@ pub(super) fn arg(
         let value = match (given, &definition.value) {
             (Some(given), _) => Some(given),
             (None, None) => global,
-            (None, Some(default)) => {
-                let expansion = context.lexer.expand(default, &stage.state.env);
-                let expansion = expansion.map_err(|error| LowerError::word(error, default))?;
-                report_unset(context, stage, instruction, &expansion);
-                Some(expansion.text)
-            }
+            (None, Some(default)) => Some(expand(context, stage, instruction, default)?),
         };
         if let Some(value) = &value
             && ![SCAN_CONTEXT, SCAN_STAGE].contains(&key.as_str())

@@ -167,8 +167,9 @@ fn expand_data(
         return Ok(file.data.clone());
     }
     let lexer = Lexer { skip_quotes: true, ..Lexer::new('\\') };
-    let expansion = lexer.expand(&file.data, &stage.state.env)?;
+    let (expansion, error) = lexer.expand_noting(&file.data, &stage.state.env);
     report_unset(context, stage, instruction, &expansion);
+    error.map_or(Ok(()), Err)?;
     Ok(expansion.text)
 }
 

@@ -137,9 +137,11 @@ pub(super) fn expand(
     instruction: &Instruction,
     word: &str,
 ) -> Result<String> {
-    let expansion =
-        context.lexer.expand(word, &stage.state.env).map_err(|error| LowerError::word(error, word))?;
+    let (expansion, error) = context.lexer.expand_noting(word, &stage.state.env);
     report_unset(context, stage, instruction, &expansion);
+    if let Some(error) = error {
+        return Err(LowerError::word(error, word));
+    }
     Ok(expansion.text)
 }
 

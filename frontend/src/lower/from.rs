@@ -30,8 +30,9 @@ fn add<'a>(context: &mut Context<'a>, stages: &mut Stages<'a>, ast: &'a ast::Sta
     let place = context.document.stage_place(ast);
     let declared: BTreeSet<String> =
         context.outline.args.keys().cloned().chain(context.global_args.keys().map(str::to_owned)).collect();
-    let base = context.lexer.expand(&ast.base, &context.global_args).at(ast.lines)?;
+    let (base, error) = context.lexer.expand_noting(&ast.base, &context.global_args);
     lint::undefined_from_args(&mut context.linter, place, &base.unmatched, &declared);
+    error.map_or(Ok(()), Err).at(ast.lines)?;
     if base.text.is_empty() {
         return Err(LowerError::from(Fault::BlankBase(ast.base.clone())).at(ast.lines));
     }
@@ -85,8 +86,9 @@ fn expand_platform(
     declared: &BTreeSet<String>,
     used: &mut BTreeSet<String>,
 ) -> Result<Platform> {
-    let expansion = context.lexer.expand(written, &context.global_args).map_err(Fault::PlatformWord)?;
+    let (expansion, error) = context.lexer.expand_noting(written, &context.global_args);
     lint::undefined_from_args(&mut context.linter, place, &expansion.unmatched, declared);
+    error.map_or(Ok(()), |error| Err(Fault::PlatformWord(error)))?;
     let target = context.global_args.get("TARGETPLATFORM").unwrap_or("");
     lint::redundant_target_platform(&mut context.linter, place, written, &expansion, target);
     let parsed = platform::parse(&expansion.text, &context.options.build_platform);

@@ -61,9 +61,18 @@ impl Lexer {
     /// # Errors
     /// On an open quote or brace, an unknown modifier or pattern, and on `${NAME:?text}` of an unset variable.
     pub fn expand(&self, word: &str, env: &(impl Env + ?Sized)) -> Result<Expansion, WordError> {
+        let (expansion, error) = self.expand_noting(word, env);
+        error.map_or(Ok(expansion), Err)
+    }
+
+    /// As [`Self::expand`], with the variables that were met also when it fails; lint reports them.
+    pub fn expand_noting(&self, word: &str, env: &(impl Env + ?Sized)) -> (Expansion, Option<WordError>) {
         let mut run = Run::new(*self, word, env);
-        let (text, _) = run.until(None, self.raw_escapes).map_err(|reason| failed(word, reason))?;
-        Ok(Expansion { text, matched: run.matched, unmatched: run.unmatched })
+        let (text, error) = match run.until(None, self.raw_escapes) {
+            Ok((text, _)) => (text, None),
+            Err(reason) => (String::new(), Some(failed(word, reason))),
+        };
+        (Expansion { text, matched: run.matched, unmatched: run.unmatched }, error)
     }
 
     /// Expands a word and splits the result at blanks outside quotes (BuildKit's `ProcessWords`).

@@ -1,0 +1,181 @@
+//! The whole record of one file: parsed, lowered over a stub base image, linted.
+
+use serde_json::{Value, json};
+use solver::Digest;
+use solver::graph::Graph;
+use solver::op::Platform;
+
+use crate::ast::Document;
+use crate::config::ImageConfig;
+use crate::diagnostic::{Diagnostic, Phase};
+use crate::inspect::operations::operations;
+use crate::inspect::parse::{ErrorRecord, ParseRecord};
+use crate::lint::{self, CheckOptions, Finding, Linter, Rule};
+use crate::lower::{
+    ImageRequest, LocalRequest, LowerError, Lowered, Resolved, ResolvedImage, TimeRequest, build,
+};
+use crate::options::BuildOptions;
+use crate::platform;
+
+/// The record of a Dockerfile under the terms of `shared/corpus/README.md`.
+///
+/// `name` is what the record calls the file. Nothing is read or resolved: every image is a stub of one layer.
+pub fn inspect(name: &str, bytes: &[u8]) -> Value {
+    let (document, diagnostics) = crate::parse::parse("Dockerfile", bytes);
+    let parsed = serde_json::to_value(ParseRecord::new(&document, &diagnostics)).expect("records are JSON");
+    let stub = Stub::new();
+    let build = Outcome::of(&document, &diagnostics, &stub, false);
+    let lint = Outcome::of(&document, &diagnostics, &stub, true);
+    let mut record = json!({
+        "file": name,
+        "sha256": Digest::of(bytes).hex(),
+        "size": bytes.len(),
+        "non_utf8": std::str::from_utf8(bytes).is_err(),
+    });
+    let rest = json!({
+        "warnings": findings(&build.findings),
+        "convert_ok": build.lowered.is_some(),
+        "convert_error": build.error,
+        "resolved": resolved(&build.images),
+        "image": build.lowered.as_ref().map(|lowered| image(&lowered.image)),
+        "llb": build.lowered.as_ref().map(|lowered| operations(&lowered.graph)),
+        "lint": lint.as_lint(),
+    });
+    if let (Value::Object(record), Value::Object(parsed), Value::Object(rest)) = (&mut record, parsed, rest) {
+        record.extend(parsed);
+        record.extend(rest);
+    }
+    record
+}
+
+/// The image config; Go writes `null` for an empty list of layers.
+fn image(image: &ImageConfig) -> Value {
+    let mut record = serde_json::to_value(image).expect("configs are JSON");
+    if image.rootfs.diff_ids.is_empty() {
+        record["rootfs"]["diff_ids"] = Value::Null;
+    }
+    record
+}
+
+/// What BuildKit finds before it comes to an instruction that is wrong.
+fn findings_before(document: &Document, error: &Diagnostic) -> Vec<Finding> {
+    let line = error.lines.map_or(0, |lines| lines.start);
+    if error.phase != Phase::Instructions {
+        return Vec::new();
+    }
+    let check = document.directives.check.as_ref().map(|check| CheckOptions::parse(check.first_word()));
+    let mut linter = Linter::new(check.and_then(Result::ok).unwrap_or_default());
+    lint::check_syntax(document, &mut linter);
+    let mut findings = linter.into_findings();
+    findings.retain(|finding| match finding.rule {
+        Rule::NoEmptyContinuation => true,
+        Rule::StageNameCasing
+        | Rule::FromAsCasing
+        | Rule::MaintainerDeprecated
+        | Rule::InvalidDefinitionDescription => finding.lines.start < line,
+        _ => false,
+    });
+    findings
+}
+
+/// What came of lowering once.
+struct Outcome {
+    lowered: Option<Lowered>,
+    error: Option<ErrorRecord>,
+    findings: Vec<Finding>,
+    images: Vec<ImageRequest>,
+}
+
+impl Outcome {
+    fn of(document: &Document, diagnostics: &[Diagnostic], stub: &Stub, all_stages: bool) -> Self {
+        if let Some(first) = diagnostics.first() {
+            let mut error = ErrorRecord::new(first);
+            error.phase = Phase::Convert.as_str();
+            return Self {
+                lowered: None,
+                error: Some(error),
+                findings: findings_before(document, first),
+                images: Vec::new(),
+            };
+        }
+        let options = BuildOptions { all_stages, ..BuildOptions::new(stub.platform.clone()) };
+        let (result, findings, images) = build::run(document, &options, None, stub);
+        let (lowered, error) = match result {
+            Ok(lowered) => (Some(lowered), None),
+            Err(LowerError::Failed(failure)) => (None, Some(ErrorRecord::new(&failure.diagnostic()))),
+            Err(error @ LowerError::Needs(_)) => {
+                (None, Some(ErrorRecord::new(&Diagnostic::error(Phase::Convert, error.to_string()))))
+            }
+        };
+        Self { lowered, error, findings, images }
+    }
+
+    fn as_lint(&self) -> Value {
+        let mut record = json!({"warnings": findings(&self.findings)});
+        if let Some(error) = &self.error {
+            record["error"] = json!(error.message);
+        }
+        record["resolved"] = resolved(&self.images);
+        record
+    }
+}
+
+fn findings(findings: &[Finding]) -> Value {
+    let one = |finding: &Finding| {
+        let lines: Vec<u32> = finding.lines.iter().collect();
+        json!({"rule": finding.rule.name(), "line": finding.lines.start, "lines": lines, "msg": finding.message})
+    };
+    findings.iter().map(one).collect()
+}
+
+/// The images asked for, each once, sorted.
+fn resolved(images: &[ImageRequest]) -> Value {
+    let pairs: std::collections::BTreeSet<(&str, String)> = images
+        .iter()
+        .map(|image| (image.reference.as_str(), platform::format_all(&image.platform)))
+        .collect();
+    pairs.into_iter().map(|(reference, platform)| json!({"ref": reference, "platform": platform})).collect()
+}
+
+/// A world in which every image exists and is the same.
+struct Stub {
+    platform: Platform,
+    image: ResolvedImage,
+}
+
+impl Stub {
+    fn new() -> Self {
+        let config = json!({
+            "architecture": "amd64",
+            "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", "1".repeat(64))]},
+            "config": {"Env": [format!("PATH={}", crate::config::DEFAULT_PATH)]},
+        });
+        let config = config.to_string().into_bytes();
+        let platform =
+            Platform { os: "linux".to_owned(), architecture: "amd64".to_owned(), ..Platform::default() };
+        Self { platform, image: ResolvedImage { config, ..ResolvedImage::default() } }
+    }
+}
+
+impl Resolved for Stub {
+    fn image(&self, _request: &ImageRequest) -> Option<&ResolvedImage> {
+        Some(&self.image)
+    }
+
+    fn dockerignore(&self) -> &[u8] {
+        b""
+    }
+
+    fn context_dockerignore(&self, _request: &LocalRequest) -> Option<&[u8]> {
+        Some(b"")
+    }
+
+    fn input(&self, _name: &str) -> Option<&Graph> {
+        None
+    }
+
+    fn source_time(&self, _request: &TimeRequest) -> Option<Option<i64>> {
+        Some(None)
+    }
+}

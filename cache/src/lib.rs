@@ -6,5 +6,6 @@ pub mod layer;
 pub mod oci;
 pub mod pattern;
 pub mod registry;
+pub mod store;
 pub mod tree;
 pub mod view;

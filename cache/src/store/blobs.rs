@@ -1,0 +1,147 @@
+//! Blobs: files named by the SHA-256 of their bytes.
+
+mod writer;
+
+use std::io::Read;
+use std::sync::Arc;
+
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+use solver::Digest;
+
+pub use writer::BlobWriter;
+
+use super::epoch::Epoch;
+use super::error::StoreError;
+use super::lease::Lease;
+use super::shared::Shared;
+use super::table::json_value;
+use super::usage::{UsageKind, Use};
+
+/// Names a blob with its length and type, as an OCI descriptor does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobRef {
+    /// The digest of the bytes.
+    pub digest: Digest,
+    /// How many bytes.
+    pub size: u64,
+    /// The media type.
+    pub media_type: String,
+}
+
+/// What the store knows of a blob.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct BlobEntry {
+    pub(super) size: u64,
+    pub(super) kind: UsageKind,
+    pub(super) description: String,
+    pub(super) used: Use,
+    pub(super) epoch: Epoch,
+}
+
+json_value!(BlobEntry);
+
+/// What a blob is for, as `du` shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BlobPurpose {
+    /// What kind of thing it is.
+    pub kind: UsageKind,
+    /// What it is for.
+    pub description: String,
+}
+
+/// The blobs of a store.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Blobs {
+    /// Starts a new blob.
+    pub fn writer(&self) -> Result<BlobWriter, StoreError> {
+        BlobWriter::create(&self.shared)
+    }
+
+    /// Stores `bytes` as a blob and holds it.
+    pub fn put(&self, lease: &Lease, bytes: &[u8], purpose: BlobPurpose) -> Result<Digest, StoreError> {
+        use std::io::Write;
+        let digest = Digest::of(bytes);
+        if self.hold(lease, &digest)?.is_some() {
+            return Ok(digest);
+        }
+        let mut writer = self.writer()?;
+        writer.write_all(bytes).map_err(StoreError::io("write", &self.shared.layout.blob(&digest)))?;
+        writer.commit(lease, Some(&digest), purpose)?;
+        Ok(digest)
+    }
+
+    /// Holds a blob under `lease` and returns its length in bytes; `None` when it is not there.
+    pub fn hold(&self, lease: &Lease, digest: &Digest) -> Result<Option<u64>, StoreError> {
+        let mut state = self.shared.leases.lock();
+        let Some(mut entry) = self.shared.tables.blobs.get(digest)? else { return Ok(None) };
+        lease.hold_blob(&mut state, digest);
+        entry.used.again(self.shared.now_ms());
+        self.shared.tables.blobs.put(digest, &entry)?;
+        Ok(Some(entry.size))
+    }
+
+    /// The length of a blob in bytes; `None` when it is not there.
+    pub fn size(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
+        Ok(self.shared.tables.blobs.get(digest)?.map(|entry| entry.size))
+    }
+
+    /// Opens a blob for reading.
+    ///
+    /// The bytes are as they are on disk: whoever passes them on to where nobody checks them hashes them, and
+    /// calls [`Self::discard`] when they differ.
+    ///
+    /// # Errors
+    /// [`StoreError::BlobMissing`] when it is not there.
+    pub fn open(&self, digest: &Digest) -> Result<std::fs::File, StoreError> {
+        if self.shared.tables.blobs.get(digest)?.is_none() {
+            return Err(StoreError::BlobMissing(*digest));
+        }
+        let path = self.shared.layout.blob(digest);
+        match fs::File::open(&path) {
+            Ok(file) => Ok(file.into_parts().0),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                self.discard(digest)?;
+                Err(StoreError::BlobMissing(*digest))
+            }
+            Err(e) => Err(StoreError::io("open", &path)(e)),
+        }
+    }
+
+    /// Reads a small blob whole and verifies it.
+    ///
+    /// # Errors
+    /// [`StoreError::BlobMissing`], [`StoreError::BlobTooLarge`], or [`StoreError::BlobDamaged`], after which the
+    /// blob is gone and can be fetched again.
+    pub fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, StoreError> {
+        let file = self.open(digest)?;
+        let path = self.shared.layout.blob(digest);
+        let mut bytes = Vec::new();
+        file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(StoreError::io("read", &path))?;
+        if bytes.len() as u64 > limit {
+            let size = self.size(digest)?.unwrap_or(limit);
+            return Err(StoreError::BlobTooLarge { digest: *digest, size, limit });
+        }
+        let found = Digest::of(&bytes);
+        if found != *digest {
+            self.discard(digest)?;
+            return Err(StoreError::BlobDamaged { digest: *digest, found });
+        }
+        Ok(bytes)
+    }
+
+    /// Removes a blob that turned out to be damaged, whoever needs it: it has to be fetched again.
+    pub fn discard(&self, digest: &Digest) -> Result<(), StoreError> {
+        let _state = self.shared.leases.lock();
+        self.shared.tables.blobs.delete(digest)?;
+        let path = self.shared.layout.blob(digest);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", &path)(e)),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Writing a blob: temporary file, digest verified, rename, entry.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use fs_err as fs;
+use sha2::{Digest as _, Sha256};
+use solver::Digest;
+use tempfile::NamedTempFile;
+
+use super::{BlobEntry, BlobPurpose};
+use crate::store::error::StoreError;
+use crate::store::lease::Lease;
+use crate::store::shared::Shared;
+use crate::store::usage::Use;
+
+/// A blob being written. Dropped without [`Self::commit`], it leaves nothing.
+#[derive(Debug)]
+pub struct BlobWriter {
+    shared: Arc<Shared>,
+    file: NamedTempFile,
+    hasher: Sha256,
+    size: u64,
+}
+
+impl BlobWriter {
+    pub(super) fn create(shared: &Arc<Shared>) -> Result<Self, StoreError> {
+        let tmp = shared.layout.tmp();
+        let file = tempfile::Builder::new().prefix("blob-").tempfile_in(&tmp);
+        let file = file.map_err(StoreError::io("create a file in", &tmp))?;
+        Ok(Self { shared: Arc::clone(shared), file, hasher: Sha256::new(), size: 0 })
+    }
+
+    /// How many bytes were written.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Ends the blob, checks its digest, and holds it under `lease`. Returns the digest of what was written.
+    ///
+    /// A blob that is there already stays as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::BlobMismatch`] when the bytes are not those of `expected`; nothing is kept then.
+    pub fn commit(
+        self,
+        lease: &Lease,
+        expected: Option<&Digest>,
+        purpose: BlobPurpose,
+    ) -> Result<Digest, StoreError> {
+        let Self { shared, file, hasher, size } = self;
+        let digest = Digest::from_bytes(hasher.finalize().into());
+        if let Some(expected) = expected.filter(|expected| **expected != digest) {
+            return Err(StoreError::BlobMismatch { expected: *expected, found: digest, found_size: size });
+        }
+        let path = shared.layout.blob(&digest);
+        let mut state = shared.leases.lock();
+        if shared.tables.blobs.get(&digest)?.is_none() {
+            if let Some(dir) = path.parent() {
+                fs::create_dir_all(dir).map_err(StoreError::io("create", dir))?;
+            }
+            file.persist(&path).map_err(|e| StoreError::io("create", &path)(e.error))?;
+            let entry = BlobEntry {
+                size,
+                kind: purpose.kind,
+                description: purpose.description,
+                used: Use::new(shared.now_ms()),
+                epoch: shared.epochs.stamp(),
+            };
+            shared.tables.blobs.put(&digest, &entry)?;
+        }
+        lease.hold_blob(&mut state, &digest);
+        Ok(digest)
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}

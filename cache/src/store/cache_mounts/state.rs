@@ -1,0 +1,59 @@
+//! Which instances are in use, by which steps.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::Sharing;
+
+/// All instances in use, and a bell that rings when one is given back.
+#[derive(Debug, Default)]
+pub(in crate::store) struct MountStates {
+    in_use: Mutex<HashMap<String, Users>>,
+    pub(super) changed: Notify,
+}
+
+/// Who uses an instance.
+#[derive(Debug)]
+pub(in crate::store) struct Users {
+    /// How often each step mounts it.
+    steps: HashMap<String, usize>,
+    /// Whether they agreed to share it.
+    shared: bool,
+    /// Whether it is being made; nobody can join yet.
+    pub(super) making: bool,
+}
+
+impl Users {
+    pub(super) fn new(step: &str, sharing: Sharing, making: bool) -> Self {
+        Self { steps: HashMap::from([(step.to_owned(), 1)]), shared: sharing == Sharing::Shared, making }
+    }
+
+    /// Whether `step` may use it beside those who do.
+    pub(super) fn admits(&self, step: &str, sharing: Sharing) -> bool {
+        !self.making && (self.steps.contains_key(step) || (self.shared && sharing == Sharing::Shared))
+    }
+
+    pub(super) fn join(&mut self, step: &str) {
+        *self.steps.entry(step.to_owned()).or_default() += 1;
+    }
+
+    /// Takes one use away. Returns whether nobody uses it any more.
+    pub(super) fn leave(&mut self, step: &str) -> bool {
+        if let Some(count) = self.steps.get_mut(step) {
+            *count -= 1;
+            if *count == 0 {
+                self.steps.remove(step);
+            }
+        }
+        self.steps.is_empty()
+    }
+}
+
+impl MountStates {
+    /// The instances in use, by name. While the guard lives, none is taken, given back or pruned.
+    pub(in crate::store) fn lock(&self) -> MutexGuard<'_, HashMap<String, Users>> {
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

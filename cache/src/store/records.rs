@@ -1,0 +1,131 @@
+//! Cache records: key → record, and further keys as names of the same record.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use solver::{Key, Put, Record, RecordError, RecordStore};
+
+use super::Store;
+use super::db::{Batch, Sync};
+use super::error::StoreError;
+use super::shared::Shared;
+use super::table::json_value;
+
+/// What a key leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum RecordEntry {
+    /// The record itself.
+    Record(Record),
+    /// Another name of the record behind this key, which holds one (or did, until it was pruned).
+    Alias(Key),
+}
+
+json_value!(RecordEntry);
+
+/// Orders the writers of records: reading what is there and replacing it is one step.
+#[derive(Debug, Default)]
+pub(super) struct RecordWriters(Mutex<()>);
+
+/// A record and the key it lies under.
+struct Found {
+    home: Key,
+    record: Record,
+}
+
+impl Shared {
+    /// What each key leads to, aliases followed.
+    fn find_records(&self, keys: &[Key]) -> Result<Vec<Option<Found>>, StoreError> {
+        let entries = self.tables.records.get_many(keys)?;
+        let aliased: Vec<Key> = entries
+            .iter()
+            .filter_map(|entry| match entry {
+                Some(RecordEntry::Alias(home)) => Some(*home),
+                _ => None,
+            })
+            .collect();
+        let mut homes = self.tables.records.get_many(&aliased)?.into_iter();
+        let found = keys.iter().zip(entries).map(|(key, entry)| match entry? {
+            RecordEntry::Record(record) => Some(Found { home: *key, record }),
+            RecordEntry::Alias(home) => match homes.next().flatten()? {
+                RecordEntry::Record(record) => Some(Found { home, record }),
+                RecordEntry::Alias(_) => None, // aliases always name a home, so this one is damaged
+            },
+        });
+        Ok(found.collect())
+    }
+
+    fn put_record(&self, keys: &[Key], record: Record, how: &Put) -> Result<Record, StoreError> {
+        let Some(first) = keys.first() else { return Ok(record) };
+        let _writing = self.record_writers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.find_records(keys)?;
+        let in_force = found.iter().flatten().next();
+        let (home, record, replace) = match (in_force, how) {
+            (Some(there), Put::IfAbsent) => (there.home, there.record.clone(), false),
+            (Some(there), Put::Replace(Some(old))) if there.record == *old => (there.home, record, true),
+            (Some(there), Put::Replace(_)) => (there.home, there.record.clone(), false),
+            // What was to be replaced is gone meanwhile: nothing to protect.
+            (None, _) => (*first, record, true),
+        };
+        let mut batch = Batch::default();
+        if replace {
+            self.tables.records.put_in(&mut batch, &home, &RecordEntry::Record(record.clone()));
+        }
+        for (key, found) in keys.iter().zip(&found) {
+            if *key != home && (found.is_none() || replace) {
+                self.tables.records.put_in(&mut batch, key, &RecordEntry::Alias(home));
+            }
+        }
+        self.db.write(&batch, Sync::No)?;
+        Ok(record)
+    }
+
+    fn alias_record(&self, alias: Key, key: Key) -> Result<(), StoreError> {
+        let _writing = self.record_writers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.find_records(&[key])?.pop().flatten() {
+            Some(found) if found.home != alias => {
+                self.tables.records.put(&alias, &RecordEntry::Alias(found.home))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Store {
+    /// The records, for the solver.
+    pub fn records(&self) -> Records {
+        Records { shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// The records of a store.
+///
+/// Its methods do not wait for the disk: reads come from memory or the page cache and writes go to the log
+/// unsynced, all within microseconds. So they run in place and not on a blocking thread.
+#[derive(Debug, Clone)]
+pub struct Records {
+    shared: Arc<Shared>,
+}
+
+#[async_trait::async_trait]
+impl RecordStore for Records {
+    async fn lookup(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, RecordError> {
+        let found = self.shared.find_records(keys).map_err(|e| failed("look up", keys, e))?;
+        Ok(found.into_iter().map(|found| found.map(|f| f.record)).collect())
+    }
+
+    async fn put(&self, keys: &[Key], record: Record, how: Put) -> Result<Record, RecordError> {
+        self.shared.put_record(keys, record, &how).map_err(|e| failed("write", keys, e))
+    }
+
+    async fn alias(&self, alias: Key, key: Key) -> Result<(), RecordError> {
+        self.shared.alias_record(alias, key).map_err(|e| failed("alias", &[key], e))
+    }
+}
+
+fn failed(action: &str, keys: &[Key], error: StoreError) -> RecordError {
+    let message = match keys {
+        [key] => format!("cannot {action} `{key:?}`"),
+        keys => format!("cannot {action} {} keys", keys.len()),
+    };
+    RecordError { message, source: Some(Box::new(error)) }
+}

@@ -1,0 +1,100 @@
+//! What all handles of one store share.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use solver::{Digest, Key, LayerId};
+
+use super::blobs::BlobEntry;
+use super::cache_mounts::{MountEntry, MountStates};
+use super::db::{Batch, Cf, Db, Sync};
+use super::epoch::Epochs;
+use super::error::StoreError;
+use super::history::BuildRecord;
+use super::images::ImageRecord;
+use super::layers::LayerInfo;
+use super::layout::Layout;
+use super::lease::{Held, Leases};
+use super::lock::RootLock;
+use super::records::{RecordEntry, RecordWriters};
+use super::stat_cache::{DirEntries, DirKey};
+use super::table::Table;
+use super::trash::Trash;
+
+/// The inside of a [`super::Store`].
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) layout: Layout,
+    pub(super) tables: Tables,
+    pub(super) epochs: Epochs,
+    pub(super) leases: Leases,
+    pub(super) mounts: Arc<MountStates>,
+    pub(super) record_writers: RecordWriters,
+    pub(super) trash: Trash,
+    /// One prune at a time.
+    pub(super) pruning: Mutex<()>,
+    pub(super) now: fn() -> SystemTime,
+    pub(super) db: Arc<Db>,
+    /// Last, so that the root is free only when the database is closed.
+    pub(super) _lock: RootLock,
+}
+
+/// The typed tables but for the tree nodes, which are bytes.
+#[derive(Debug)]
+pub(super) struct Tables {
+    pub(super) records: Table<Key, RecordEntry>,
+    pub(super) layers: Table<LayerId, LayerInfo>,
+    pub(super) blobs: Table<Digest, BlobEntry>,
+    pub(super) images: Table<String, ImageRecord>,
+    pub(super) leases: Table<String, Held>,
+    pub(super) cache_mounts: Table<String, MountEntry>,
+    pub(super) history: Table<String, BuildRecord>,
+    pub(super) stat_cache: Table<DirKey, DirEntries>,
+    pub(super) contents: Table<Digest, Digest>,
+}
+
+impl Tables {
+    pub(super) fn new(db: &Arc<Db>) -> Self {
+        Self {
+            records: Table::new(db, Cf::Records),
+            layers: Table::new(db, Cf::Layers),
+            blobs: Table::new(db, Cf::Blobs),
+            images: Table::new(db, Cf::Images),
+            leases: Table::new(db, Cf::Leases),
+            cache_mounts: Table::new(db, Cf::CacheMounts),
+            history: Table::new(db, Cf::History),
+            stat_cache: Table::new(db, Cf::StatCache),
+            contents: Table::new(db, Cf::Contents),
+        }
+    }
+}
+
+impl Shared {
+    /// Milliseconds since 1970.
+    pub(super) fn now_ms(&self) -> u64 {
+        let since = (self.now)().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Forgets a layer's content, or all of it when it cannot be fetched again, and moves its directory away.
+    /// The lease state is locked. Returns what is to be removed from the disk.
+    pub(super) fn discard_layer(&self, id: &LayerId) -> Result<Option<PathBuf>, StoreError> {
+        let mut batch = Batch::default();
+        match self.tables.layers.get(id)? {
+            Some(mut info) => {
+                info.present = false;
+                info.entries_digest = None;
+                (info.size, info.entries) = (0, 0);
+                if self.is_usable(&info)? {
+                    self.tables.layers.put_in(&mut batch, id, &info);
+                } else {
+                    self.tables.layers.delete_in(&mut batch, id);
+                }
+            }
+            None => {}
+        }
+        self.db.write(&batch, Sync::Yes)?;
+        self.trash.take(&self.layout.snapshot(id))
+    }
+}

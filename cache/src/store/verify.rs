@@ -1,0 +1,135 @@
+//! Checking everything again: what `rbuild debug verify` runs.
+
+mod layer;
+
+use std::path::Path;
+
+use fs_err as fs;
+use sha2::{Digest as _, Sha256};
+use solver::Digest;
+
+use super::Store;
+use super::db::Cf;
+use super::error::StoreError;
+use super::records::RecordEntry;
+pub(super) use layer::is_sound as layer_is_sound;
+
+/// What a verification looked at, and what it found wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Records read.
+    pub records: usize,
+    /// Tree nodes hashed.
+    pub trees: usize,
+    /// Layers compared file by file.
+    pub layers: usize,
+    /// Blobs hashed.
+    pub blobs: usize,
+    /// Images checked for all their parts.
+    pub images: usize,
+    /// One line for each thing that is wrong.
+    pub problems: Vec<String>,
+}
+
+impl Store {
+    /// Reads every record, tree node, layer and blob again and compares it with its digest. Changes nothing.
+    ///
+    /// Takes as long as reading the whole store does; what a prune removes meanwhile counts as sound.
+    pub fn verify(&self) -> Result<VerifyReport, StoreError> {
+        let mut report = VerifyReport::default();
+        self.verify_records(&mut report)?;
+        self.verify_trees(&mut report)?;
+        self.verify_layers(&mut report)?;
+        self.verify_blobs(&mut report)?;
+        self.verify_images(&mut report)?;
+        Ok(report)
+    }
+
+    fn verify_records(&self, report: &mut VerifyReport) -> Result<(), StoreError> {
+        let mut aliases = Vec::new();
+        self.shared.tables.records.scan(|key, entry| {
+            report.records += 1;
+            match (key, entry) {
+                (Some(key), Some(RecordEntry::Alias(home))) => aliases.push((key, home)),
+                (Some(_), Some(RecordEntry::Record(_))) => {}
+                (key, _) => report.problems.push(format!("record `{key:?}` is damaged")),
+            }
+            true
+        })?;
+        for (key, home) in aliases {
+            if let Some(RecordEntry::Alias(_)) = self.shared.tables.records.get(&home)? {
+                report.problems.push(format!("record `{key:?}` is an alias of an alias"));
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_trees(&self, report: &mut VerifyReport) -> Result<(), StoreError> {
+        self.shared.db.scan(Cf::Trees, &mut |id, bytes| {
+            report.trees += 1;
+            if Digest::of(bytes).as_bytes() != id {
+                report.problems.push(format!("tree node `sha256:{}` is damaged", hex::encode(id)));
+            }
+            true
+        })
+    }
+
+    fn verify_layers(&self, report: &mut VerifyReport) -> Result<(), StoreError> {
+        for (id, info) in self.shared.tables.layers.all()?.into_iter().filter(|(_, info)| info.present) {
+            report.layers += 1;
+            if let Some(problem) = layer::problem(&self.shared.layout.snapshot(&id), &info)? {
+                if self.shared.tables.layers.get(&id)?.is_some_and(|now| now.present) {
+                    report.problems.push(format!("`{id}` is damaged: {problem}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_blobs(&self, report: &mut VerifyReport) -> Result<(), StoreError> {
+        for (digest, _) in self.shared.tables.blobs.all()? {
+            report.blobs += 1;
+            let sound = blob_is_sound(&self.shared.layout.blob(&digest), &digest)?;
+            if !sound && self.shared.tables.blobs.get(&digest)?.is_some() {
+                report.problems.push(format!("blob `{digest}` is damaged or missing"));
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_images(&self, report: &mut VerifyReport) -> Result<(), StoreError> {
+        for (name, image) in self.shared.tables.images.all()? {
+            report.images += 1;
+            if !self.shared.is_whole(&image)? {
+                report.problems.push(format!("image `{name}` lost a part of its data"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the file `path` holds the blob `digest`. A file that is not there does not.
+pub(super) fn blob_is_sound(path: &Path, digest: &Digest) -> Result<bool, StoreError> {
+    let mut file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(StoreError::io("open", path)(e)),
+    };
+    let mut hasher = HashSink(Sha256::new());
+    std::io::copy(&mut file, &mut hasher).map_err(StoreError::io("read", path))?;
+    Ok(Digest::from_bytes(hasher.0.finalize().into()) == *digest)
+}
+
+/// Hashes what is written to it.
+struct HashSink(Sha256);
+
+impl std::io::Write for HashSink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -76,10 +76,12 @@ fn padded(mut start: u32, mut end: u32, total: u32) -> (u32, u32) {
 fn carets(source: &SourceFile, line: u32, spans: &[Span]) -> Option<String> {
     let range = span_of(source, line);
     let covered = |at: usize| spans.iter().any(|span| span.start <= at && at < span.end);
+    let text = source.text()[range.clone()].trim_end();
+    let indent = text.len() - text.trim_start().len();
     let mut carets = String::new();
-    for (at, ch) in source.text()[range.clone()].char_indices() {
+    for (at, ch) in text.char_indices() {
         carets.push(match ch {
-            _ if covered(range.start + at) && !ch.is_whitespace() => '^',
+            _ if at >= indent && covered(range.start + at) => '^',
             '\t' => '\t',
             _ => ' ',
         });

@@ -48,7 +48,7 @@ impl Corpus {
         if dir.join("reference.jsonl.zst").exists() {
             return Some(Self { dir });
         }
-        println!("skipped: no corpus in {}", dir.display());
+        eprintln!("skipped: no corpus in {}", dir.display());
         None
     }
 

@@ -34,7 +34,7 @@ pub struct Instruction {
     /// The options of a `# check=` comment above.
     pub check: Option<CheckOptions>,
     /// ONBUILD's instruction, parsed but never typed: that happens in the image that uses it.
-    pub trigger: Option<Box<Instruction>>,
+    pub trigger: Option<Box<Self>>,
 }
 
 impl Instruction {

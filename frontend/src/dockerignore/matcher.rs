@@ -19,7 +19,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Parents(Vec<bool>);
 
-/// A compiled list of patterns. Matching takes `&self` and allocates nothing but [`Parents`], so threads can share it.
+/// A compiled list of patterns. Matching takes `&self`, so threads can share it.
 #[derive(Debug, Clone, Default)]
 pub struct IgnoreMatcher {
     patterns: Vec<Pattern>,
@@ -57,41 +57,52 @@ impl IgnoreMatcher {
         self.patterns.iter().map(|pattern| (pattern.text.as_str(), pattern.invert))
     }
 
-    /// Whether a path is ignored, judged alone: its parents are tried too. `path` is relative, with `/`.
+    /// Whether a path is ignored: as a walk from the root would judge it. `path` is relative, with `/`.
     pub fn is_ignored(&self, path: &str) -> bool {
         let mut parents = Parents::default();
         for (at, _) in path.match_indices('/') {
-            parents = self.step(&path[..at], &parents).1;
+            let mut matched = Vec::new();
+            self.judge(&path[..at], &parents, |hit| matched.push(hit));
+            parents = Parents(matched);
         }
-        self.step(path, &parents).0
+        self.judge(path, &parents, |_| {})
     }
 
     /// Judges a path while walking; a directory's second result goes to its children.
     ///
-    /// `path` is relative to the root of the context, `/` between its parts, none at the ends.
+    /// `path` is relative to the root of the context, `/` between its parts, none at the ends. A directory to descend
+    /// into belongs to the context if something below it does. For what is not a directory, or is not entered, nothing
+    /// is allocated and the second result is empty.
     pub fn visit(&self, path: &str, is_dir: bool, parents: &Parents) -> (Verdict, Parents) {
-        let (ignored, matched) = self.step(path, parents);
-        let verdict = match ignored {
-            false => Verdict::Include,
-            true if is_dir && self.inverts && self.may_take_back_below(path) => Verdict::Descend,
-            true => Verdict::Exclude,
+        let mut matched = Vec::new();
+        let ignored = if is_dir {
+            matched.reserve_exact(self.patterns.len());
+            self.judge(path, parents, |hit| matched.push(hit))
+        } else {
+            self.judge(path, parents, |_| {})
         };
-        (verdict, matched)
+        match ignored {
+            false => (Verdict::Include, Parents(matched)),
+            true if is_dir && self.inverts && self.may_take_back_below(path) => {
+                (Verdict::Descend, Parents(matched))
+            }
+            true => (Verdict::Exclude, Parents::default()),
+        }
     }
 
-    fn step(&self, path: &str, parents: &Parents) -> (bool, Parents) {
+    /// Tries the patterns in order, tells each one's result, and returns the last word.
+    fn judge(&self, path: &str, parents: &Parents, mut tell: impl FnMut(bool)) -> bool {
         let mut ignored = false;
-        let mut matched = vec![false; self.patterns.len()];
         for (index, pattern) in self.patterns.iter().enumerate() {
-            // A pattern that would not change the answer is not tried.
+            // A pattern that would not change the answer is not tried, and does not count as a match below.
             let hit = parents.0.get(index).copied().unwrap_or(false)
                 || pattern.invert == ignored && pattern.matches(path);
-            matched[index] = hit;
+            tell(hit);
             if hit {
                 ignored = !pattern.invert;
             }
         }
-        (ignored, Parents(matched))
+        ignored
     }
 
     fn may_take_back_below(&self, dir: &str) -> bool {

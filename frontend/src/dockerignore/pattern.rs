@@ -182,10 +182,10 @@ impl<'a> States<'a> {
                     self.enter(state + 1);
                 }
             }
-            Token::Class { negated, ranges } => {
-                if ranges.iter().any(|&(low, high)| low <= ch && ch <= high) != *negated {
-                    self.enter(state + 1);
-                }
+            Token::Class { negated, ranges }
+                if ranges.iter().any(|&(low, high)| low <= ch && ch <= high) != *negated =>
+            {
+                self.enter(state + 1);
             }
             _ => {}
         }

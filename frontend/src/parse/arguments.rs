@@ -16,7 +16,7 @@ pub(super) struct Statement {
     /// The logical line.
     pub(super) original: String,
     /// ONBUILD's instruction and its offset in the line.
-    pub(super) trigger: Option<(usize, Box<Statement>)>,
+    pub(super) trigger: Option<(usize, Box<Self>)>,
 }
 
 impl Statement {

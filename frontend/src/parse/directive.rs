@@ -74,7 +74,7 @@ impl DirectiveReader {
                 if bad_escape {
                     let message =
                         format!("invalid escape token '{}' does not match ` or \\", directive.value);
-                    self.error(message, line, span, "write `# escape=\\` or `# escape=\u{60}`");
+                    self.error(message, line, span, "the escape token is a backslash or a backtick");
                 } else if directive.name == "escape" {
                     self.escape = directive.value.chars().next().unwrap_or('\\');
                 }

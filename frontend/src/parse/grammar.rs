@@ -92,8 +92,11 @@ pub(super) fn words(text: &str, escape: char) -> Vec<String> {
     pair.into_inner().filter(is_word).map(|word| word.as_str().to_owned()).collect()
 }
 
-/// Splits at every blank.
+/// Splits at every blank; no text is no words.
 pub(super) fn plain_words(text: &str) -> Vec<String> {
+    if text.is_empty() {
+        return Vec::new();
+    }
     let Some(pair) = parse(Rule::plain_words, text) else { return Vec::new() };
     let is_word = |pair: &Pair<'_, Rule>| pair.as_rule() == Rule::plain_word;
     pair.into_inner().filter(is_word).map(|word| word.as_str().to_owned()).collect()

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
-use rustix::mount::{MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::Signal;
 
 use crate::error::{Doing, RunnerError, errno_of};
@@ -117,24 +117,30 @@ fn build_tree(sandbox: &Sandbox<'_>) -> Result<Vec<Stub>, RunnerError> {
     let mut stubs = Vec::new();
 
     let proc = filesystems::proc(root.as_fd())?;
-    let dev = devices::mount_dev(root.as_fd(), spec, &host_devices)?;
+    let dev = devices::mount_dev(root.as_fd(), spec, &host_devices, &workshop)?;
     let share_host_net = spec.network == NetworkMode::Host;
     let sys_mount = filesystems::sys(root.as_fd(), host_sys, insecure, share_host_net)?;
     if !insecure {
         masks::apply(proc.as_fd(), sys_mount.as_fd(), dev.as_fd(), &workshop)?;
     }
     mounts::bind_names(root.as_fd(), sandbox.names, &workshop, &mut stubs)?;
-    mounts::attach_all(root.as_fd(), &spec.mounts, sources, &workshop, &mut stubs)?;
+    mounts::attach_all(root.as_fd(), spec, sources, &workshop, &mut stubs)?;
     if spec.tty {
         let master = terminal::open(dev.as_fd())?;
         tell(sandbox.birth, &Birth::Terminal, &[master.as_fd()])?;
     }
-    if spec.read_only_root {
-        sys::mount::set_attributes(&root, libc::MOUNT_ATTR_RDONLY, false)
-            .doing(|| "make the root read-only")?;
-    }
+    let read_only =
+        if spec.read_only_root { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
+    let attributes = device_policy(insecure) | read_only;
+    sys::mount::set_attributes(&root, attributes.bits().into(), false)
+        .doing(|| "restrict the root file system")?;
     change_root(root.as_fd())?;
     Ok(stubs)
+}
+
+/// A sandbox may make device nodes, which images need; nodes that it made must not open the host's devices.
+fn device_policy(insecure: bool) -> MountAttrFlags {
+    if insecure { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_NODEV }
 }
 
 /// Makes the prepared tree `/` and lets go of the host's.

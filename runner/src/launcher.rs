@@ -2,10 +2,11 @@
 
 mod serve;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio as ProcessStdio};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -13,12 +14,16 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Doing, RunnerError};
 use crate::handle::SandboxHandle;
 use crate::job::Job;
+use crate::network::{self, NetworkPlan};
 use crate::socket;
 use crate::spec::{NetworkMode, SandboxSpec};
 use crate::sys::process::{Fork, clone3};
 
 /// `argv[0]` of a launcher that was not forked but executed.
 const PROCESS_NAME: &str = "rbuild-launcher";
+
+/// All that a launcher sees of the daemon's environment: where programs and scratch directories are.
+const KEPT_VARIABLES: [&str; 3] = ["PATH", "TMPDIR", "XDG_RUNTIME_DIR"];
 
 /// What a launcher needs to know about its daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +61,7 @@ pub struct Launcher {
     socket: Option<OwnedFd>,
     pidfd: OwnedFd,
     null: OwnedFd,
+    network: Mutex<Option<NetworkPlan>>,
 }
 
 impl Launcher {
@@ -73,7 +79,7 @@ impl Launcher {
             .doing(|| "open `/dev/null`")?;
         let (ours, theirs) = socket::pair().doing(|| "create a socket pair")?;
         let pidfd = if is_single_threaded() { fork(&config, theirs)? } else { execute(&config, theirs)? };
-        Ok(Self { config, socket: Some(ours), pidfd, null })
+        Ok(Self { config, socket: Some(ours), pidfd, null, network: Mutex::default() })
     }
 
     /// Starts a sandbox. Returns at once: what goes wrong from here on is told by [`SandboxHandle::wait`].
@@ -92,18 +98,30 @@ impl Launcher {
         let [stdin, stdout, stderr] = fds;
         let (stdin, stdout, stderr) = (stdin?, stdout?, stderr?);
         let fds = [memory.as_fd(), theirs.as_fd(), stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-        let socket = self.socket.as_ref().ok_or(RunnerError::LauncherGone)?;
-        socket::send(socket.as_fd(), b"job", &fds).map_err(|_| RunnerError::LauncherGone)?;
+        self.send(serve::JOB, &fds)?;
         Ok(SandboxHandle::new(control))
     }
 
-    fn network_plan(&self) -> Result<crate::network::NetworkPlan, RunnerError> {
-        Err(RunnerError::NetworkRefused { reason: "not available yet".to_owned() })
+    /// Makes the host's side of the isolated network when the first sandbox wants it.
+    fn network_plan(&self) -> Result<NetworkPlan, RunnerError> {
+        let mut plan = self.network.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = plan.as_ref() {
+            return Ok(plan.clone());
+        }
+        let made = network::set_up(&self.config.id)?;
+        // The launcher outlives a daemon that is killed, so it is the one to clean up.
+        self.send(serve::NETWORK, &[])?;
+        Ok(plan.insert(made).clone())
+    }
+
+    fn send(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), RunnerError> {
+        let socket = self.socket.as_ref().ok_or(RunnerError::LauncherGone)?;
+        socket::send(socket.as_fd(), message, fds).map_err(|_| RunnerError::LauncherGone)
     }
 
     /// Readable once the launcher has died. Its sandboxes die with it; start another.
     #[must_use]
-    pub fn death(&self) -> std::os::fd::BorrowedFd<'_> {
+    pub fn death(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 }
@@ -140,6 +158,7 @@ fn execute(config: &LauncherConfig, theirs: OwnedFd) -> Result<OwnedFd, RunnerEr
         .arg0(PROCESS_NAME)
         .arg(text)
         .env_clear()
+        .envs(KEPT_VARIABLES.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .stdin(ProcessStdio::from(theirs))
         .spawn()
         .doing(|| format!("start `{}` as launcher", program.display()))?;

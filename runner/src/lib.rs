@@ -18,6 +18,7 @@
 //! | [`overlay`] | any | detached overlay mounts |
 //! | `resolve`, `stubs` | sandbox, keeper | mount targets inside a hostile root; their removal |
 //! | `seccomp` | launcher | Docker's profile as BPF |
+//! | [`users`] | daemon | Docker's `USER` against the image's passwd and group |
 
 //!
 //! Life and death: a closed control socket (handle dropped, daemon dead) makes the keeper kill its sandbox; a closed
@@ -42,6 +43,7 @@ mod socket;
 mod spec;
 mod stubs;
 mod sys;
+pub mod users;
 
 pub use cgroup::{Support as CgroupSupport, Version as CgroupVersion};
 pub use error::RunnerError;

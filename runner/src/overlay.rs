@@ -77,6 +77,7 @@ fn mount_by_descriptors(overlay: &Overlay) -> Result<OwnedFd, RunnerError> {
         rustix::mount::fsconfig_set_string(fs.as_fd(), key, value)
             .doing(|| format!("set overlay option `{key}={value}`"))
     };
+    set("source", "overlay")?;
     for lower in &lowers {
         set("lowerdir+", &descriptor_path(lower.as_fd()))?;
     }

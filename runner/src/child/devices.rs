@@ -3,14 +3,15 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, makedev};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 
+use super::device_policy;
 use super::filesystems::{INERT, attach, attach_at, fresh};
-use super::mounts::{attach_tree, clone_tree};
+use super::mounts::{Workshop, attach_tree, clone_tree};
 use crate::error::{Doing, RunnerError};
-use crate::spec::SandboxSpec;
+use crate::spec::{SandboxSpec, SecurityMode};
 use crate::sys;
 
 /// Name, major and minor number of the nodes every program expects.
@@ -66,11 +67,13 @@ pub(super) fn mount_dev(
     root: BorrowedFd<'_>,
     spec: &SandboxSpec,
     host: &HostDevices,
+    workshop: &Workshop,
 ) -> Result<OwnedFd, RunnerError> {
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
+    let base = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
+    let attributes = base | device_policy(spec.security == SecurityMode::Insecure);
     let dev = fresh("tmpfs", &[("mode", "755"), ("size", "65536k")], attributes).doing(|| "create `/dev`")?;
     attach_at(root, "/dev", dev.as_fd())?;
-    make_nodes(dev.as_fd(), host)?;
+    make_nodes(dev.as_fd(), host, workshop)?;
     if let Some(all) = &host.all {
         copy_host_nodes(dev.as_fd(), all.as_fd())?;
     }
@@ -90,18 +93,21 @@ pub(super) fn mount_dev(
     Ok(dev)
 }
 
-fn make_nodes(dev: BorrowedFd<'_>, host: &HostDevices) -> Result<(), RunnerError> {
-    if host.usual.is_empty() {
-        for (name, major, minor) in NODES {
-            let mode = Mode::from_raw_mode(0o666);
-            rustix::fs::mknodat(dev, name, FileType::CharacterDevice, mode, makedev(major, minor))
-                .doing(|| format!("create device `/dev/{name}`"))?;
-        }
-    }
-    for (name, tree) in &host.usual {
+/// Each node is a mount of its own, from where devices may be opened; in `/dev` itself they may not.
+fn make_nodes(dev: BorrowedFd<'_>, host: &HostDevices, workshop: &Workshop) -> Result<(), RunnerError> {
+    for (name, major, minor) in NODES {
+        let action = || format!("create device `/dev/{name}`");
+        let made;
+        let node = match host.usual.iter().find(|(usual, _)| *usual == name) {
+            Some((_, tree)) => tree,
+            None => {
+                made = workshop.node(major, minor).doing(action)?;
+                &made
+            }
+        };
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let at = rustix::fs::openat(dev, *name, flags, Mode::from_raw_mode(0o666));
-        at.and_then(|at| attach(tree.as_fd(), at.as_fd())).doing(|| format!("show device `/dev/{name}`"))?;
+        let at = rustix::fs::openat(dev, name, flags, Mode::from_raw_mode(0o666)).doing(action)?;
+        attach(node.as_fd(), at.as_fd()).doing(action)?;
     }
     Ok(())
 }
@@ -125,7 +131,9 @@ fn place(dev: BorrowedFd<'_>, name: &str, mount: BorrowedFd<'_>) -> Result<(), R
 
 /// Makes the nodes of the host's `/dev` (top level) here too.
 fn copy_host_nodes(dev: BorrowedFd<'_>, host: BorrowedFd<'_>) -> Result<(), RunnerError> {
-    let entries = rustix::fs::Dir::read_from(host).doing(|| "list the host's `/dev`")?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let list = rustix::fs::openat(host, ".", flags, Mode::empty()).doing(|| "open the host's `/dev`")?;
+    let entries = rustix::fs::Dir::new(list).doing(|| "list the host's `/dev`")?;
     for entry in entries {
         let entry = entry.doing(|| "list the host's `/dev`")?;
         let Ok(stat) = rustix::fs::statat(host, entry.file_name(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)

@@ -23,6 +23,8 @@ pub(super) fn fresh(
     attributes: MountAttrFlags,
 ) -> Result<OwnedFd, Errno> {
     let fs = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // What `df` and `mount` show as the device.
+    rustix::mount::fsconfig_set_string(fs.as_fd(), "source", kind)?;
     for (key, value) in options {
         if value.is_empty() {
             rustix::mount::fsconfig_set_flag(fs.as_fd(), *key)?;

@@ -3,16 +3,17 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, makedev};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 
+use super::device_policy;
 use super::filesystems::{INERT, attach, fresh};
 use crate::error::{Doing, RunnerError};
 use crate::names::NameFiles;
 use crate::overlay::{self, Overlay};
 use crate::resolve::{Kind, find_or_make, open_in_root};
-use crate::spec::{Mount, MountSource};
+use crate::spec::{Mount, MountSource, SandboxSpec, SecurityMode};
 use crate::stubs::Stub;
 use crate::sys;
 
@@ -63,6 +64,14 @@ impl Workshop {
             rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         }
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o7777))?;
+        clone_mount(self.mount.as_fd(), &name)
+    }
+
+    /// A mount of one device node.
+    pub(super) fn node(&self, major: u32, minor: u32) -> Result<OwnedFd, Errno> {
+        let name = self.name();
+        let mode = Mode::from_raw_mode(0o666);
+        rustix::fs::mknodat(&self.mount, &*name, FileType::CharacterDevice, mode, makedev(major, minor))?;
         clone_mount(self.mount.as_fd(), &name)
     }
 
@@ -147,17 +156,23 @@ fn missing(mount: &Mount, source: &Path, errno: Errno) -> RunnerError {
 /// Attaches the caller's mounts in order.
 pub(super) fn attach_all(
     root: BorrowedFd<'_>,
-    mounts: &[Mount],
+    spec: &SandboxSpec,
     sources: Vec<Opened>,
     workshop: &Workshop,
     stubs: &mut Vec<Stub>,
 ) -> Result<(), RunnerError> {
-    for (mount, source) in mounts.iter().zip(sources) {
+    let policy = device_policy(spec.security == SecurityMode::Insecure);
+    for (mount, source) in spec.mounts.iter().zip(sources) {
+        let access =
+            if mount.read_only { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
+        let attributes = policy | access;
         match &mount.source {
-            MountSource::Tmpfs { size, mode } => attach_tmpfs(root, mount, *size, *mode, stubs)?,
+            MountSource::Tmpfs { size, mode } => {
+                attach_tmpfs(root, mount, (*size, *mode), attributes, stubs)?
+            }
             other => {
                 let tree = ready(mount, other, source, workshop)?;
-                restrict(mount, tree.as_fd())?;
+                restrict(mount, tree.as_fd(), attributes)?;
                 attach_tree(root, &mount.target, tree.as_fd(), stubs)?;
             }
         }
@@ -192,17 +207,11 @@ fn ready(
     }
 }
 
-fn restrict(mount: &Mount, tree: BorrowedFd<'_>) -> Result<(), RunnerError> {
-    let mut attributes = match mount.source {
-        MountSource::Secret { .. } => INERT,
-        _ => MountAttrFlags::empty(),
+fn restrict(mount: &Mount, tree: BorrowedFd<'_>, attributes: MountAttrFlags) -> Result<(), RunnerError> {
+    let attributes = match mount.source {
+        MountSource::Secret { .. } => attributes | INERT,
+        _ => attributes,
     };
-    if mount.read_only {
-        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
-    }
-    if attributes.is_empty() {
-        return Ok(());
-    }
     sys::mount::set_attributes(tree, attributes.bits().into(), false)
         .doing(|| format!("set the attributes of mount `{}`", mount.target.display()))
 }
@@ -226,8 +235,8 @@ pub(super) fn attach_tree(
 fn attach_tmpfs(
     root: BorrowedFd<'_>,
     mount: &Mount,
-    size: Option<u64>,
-    mode: Option<u32>,
+    (size, mode): (Option<u64>, Option<u32>),
+    attributes: MountAttrFlags,
     stubs: &mut Vec<Stub>,
 ) -> Result<(), RunnerError> {
     let at =
@@ -237,8 +246,7 @@ fn attach_tmpfs(
     let size = size.map(|bytes| bytes.to_string());
     let mut options = vec![("mode", mode.as_str())];
     options.extend(size.as_deref().map(|bytes| ("size", bytes)));
-    let access = if mount.read_only { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
-    let tree = fresh("tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NOSUID | access).map_err(at)?;
+    let tree = fresh("tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NOSUID | attributes).map_err(at)?;
     attach(tree.as_fd(), found.fd.as_fd()).map_err(at)
 }
 

@@ -9,10 +9,16 @@ use super::LauncherConfig;
 use crate::cgroup;
 use crate::job::MESSAGE_LIMIT;
 use crate::keeper;
+use crate::network;
 use crate::seccomp;
 use crate::socket::{self, Received};
 use crate::sys;
 use crate::sys::process::{Fork, clone3, exit_now, reset_signals};
+
+/// A message with the descriptors of a job.
+pub(super) const JOB: &[u8] = b"job";
+/// A message: there is a network to remove in the end.
+pub(super) const NETWORK: &[u8] = b"network";
 
 /// Keepers that wait for work; more than these are dismissed when they are done.
 const MAX_IDLE: usize = 8;
@@ -42,7 +48,12 @@ fn serve(config: &LauncherConfig, daemon: OwnedFd) -> ! {
     debug_assert!(name.is_ok(), "any name of 15 bytes is taken");
     // Made here once, so that all keepers and sandboxes share its memory.
     seccomp::default_program();
-    let mut launcher = Serving { parent: config.cgroup_parent(), keepers: Vec::new() };
+    let mut launcher = Serving {
+        id: config.id.clone(),
+        parent: config.cgroup_parent(),
+        has_network: false,
+        keepers: Vec::new(),
+    };
     cgroup::remove_parent(&launcher.parent);
     launcher.run(&daemon);
     launcher.finish();
@@ -56,6 +67,8 @@ struct Keeper {
 }
 
 struct Serving {
+    id: String,
+    has_network: bool,
     parent: String,
     keepers: Vec<Keeper>,
 }
@@ -75,6 +88,7 @@ impl Serving {
             self.listen(&ready[1..]);
             if ready[0] {
                 match socket::receive(daemon.as_fd(), MESSAGE_LIMIT) {
+                    Ok(Some(message)) if message.bytes == NETWORK => self.has_network = true,
                     Ok(Some(job)) => self.hand_over(job),
                     Ok(None) | Err(_) => return,
                 }
@@ -153,5 +167,10 @@ impl Serving {
             cgroup::remove_leaf(&self.parent, pid.as_raw_pid());
         }
         cgroup::remove_parent(&self.parent);
+        if self.has_network
+            && let Err(reason) = network::tear_down(&self.id)
+        {
+            eprintln!("rbuild-launcher: the firewall table is left behind: {reason}");
+        }
     }
 }

@@ -99,10 +99,12 @@ fn connect(
     let (name, address) = claim(plan, host, namespace, slot)?;
     let action = |what: &str| format!("{what} link `{name}`");
     let outer = host.index_of(&name).doing(|| action("find"))?;
+    host.no_link_local(outer).doing(|| action("configure"))?;
     host.add_address(outer, plan.gateway, 32).doing(|| action("give an address to"))?;
     host.set_up(outer).doing(|| action("bring up"))?;
     host.add_route(Some(address), None, outer).doing(|| action("route to"))?;
     let index = inner.index_of(INNER_NAME).doing(|| format!("find link `{INNER_NAME}`"))?;
+    inner.no_link_local(index).doing(|| format!("configure `{INNER_NAME}`"))?;
     inner.add_address(index, address, 32).doing(|| format!("give an address to `{INNER_NAME}`"))?;
     inner.set_up(index).doing(|| format!("bring up `{INNER_NAME}`"))?;
     inner.add_route(Some(plan.gateway), None, index).doing(|| "route to the gateway")?;
@@ -120,7 +122,8 @@ fn claim(
     for offset in 0..room {
         let n = (start + offset) % room;
         let name = format!("{}{n}", plan.link_prefix);
-        let pair = Pair { host_name: &name, inner_name: INNER_NAME, namespace: namespace.as_fd() };
+        let pair =
+            Pair { host_name: &name, inner_name: INNER_NAME, namespace: namespace.as_fd(), mtu: plan.mtu };
         match host.make_pair(&pair) {
             Ok(()) => return Ok((name, Ipv4Addr::from(u32::from(plan.gateway) + 1 + n))),
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}

@@ -34,6 +34,8 @@ pub(super) struct Pair<'a> {
     /// In `namespace`.
     pub inner_name: &'a str,
     pub namespace: BorrowedFd<'a>,
+    /// Of both, bytes.
+    pub mtu: u32,
 }
 
 impl Netlink {
@@ -44,24 +46,37 @@ impl Netlink {
         Ok(Self { socket })
     }
 
-    /// Makes a veth pair without IPv6 addresses of its own; both ends are down.
+    /// Makes a veth pair; both ends are down.
     pub(super) fn make_pair(&self, pair: &Pair<'_>) -> io::Result<()> {
         let mut message = Message::new(NEW_LINK, CREATE | EXCLUSIVE);
         message.link(0, 0);
         message.text(3, pair.host_name);
-        no_link_local(&mut message);
+        message.number(4, pair.mtu);
         message.nest(18, |info| {
             info.text(1, "veth");
             info.nest(2, |data| {
                 data.nest(1, |peer| {
                     peer.link(0, 0);
                     peer.text(3, pair.inner_name);
+                    peer.number(4, pair.mtu);
                     peer.number(28, pair.namespace.as_raw_fd() as u32);
-                    no_link_local(peer);
                 });
             });
         });
         self.ask(message).map(drop)
+    }
+
+    /// Keeps the kernel from giving a link an IPv6 address of its own: only what was planned reaches host or sandbox.
+    pub(super) fn no_link_local(&self, index: u32) -> io::Result<()> {
+        const NONE: u8 = 1;
+        let mut message = Message::new(NEW_LINK, 0);
+        message.link(index, 0);
+        message.nest(26, |families| families.nest(libc::AF_INET6 as u16, |ipv6| ipv6.attribute(8, &[NONE])));
+        match self.ask(message) {
+            // A host without IPv6.
+            Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     /// Brings a link up.
@@ -133,12 +148,6 @@ impl Netlink {
         }
         Ok(answer)
     }
-}
-
-/// Keeps the kernel from giving a link an IPv6 address: nothing outside the plan reaches host or sandbox.
-fn no_link_local(message: &mut Message) {
-    const NONE: u8 = 1;
-    message.nest(26, |families| families.nest(libc::AF_INET6 as u16, |ipv6| ipv6.attribute(8, &[NONE])));
 }
 
 /// A request under construction.

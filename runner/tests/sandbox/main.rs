@@ -4,4 +4,7 @@
 
 mod basics;
 mod isolation;
+mod lifecycle;
+mod mounts;
+mod network;
 mod support;

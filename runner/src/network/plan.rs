@@ -1,0 +1,171 @@
+//! The host's side of the isolated network, made once by the daemon: which addresses, and NAT for them.
+
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::process::{Command, Stdio};
+
+use super::NetworkPlan;
+use crate::error::{Doing, RunnerError};
+
+/// Addresses per daemon: 4,096, of which each keeper takes one.
+const PREFIX_LENGTH: u8 = 20;
+/// Networks to choose from: the upper half of 10.0.0.0/8, which few sites use.
+const FIRST_NETWORK: u32 = 0x0a80_0000;
+const NETWORKS: u32 = 1 << (PREFIX_LENGTH - 9);
+const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// Chooses addresses and sets up forwarding and NAT. Replaces what an earlier daemon of this id left behind.
+pub(crate) fn set_up(id: &str) -> Result<NetworkPlan, RunnerError> {
+    let refused = |reason: String| RunnerError::NetworkRefused { reason };
+    if crate::overlay::in_user_namespace() {
+        return Err(refused("it needs root on this host".to_owned()));
+    }
+    let routes = fs_err::read_to_string("/proc/net/route").doing(|| "read the routing table")?;
+    let routes: Vec<Route> = routes.lines().skip(1).filter_map(Route::parse).collect();
+    let network =
+        free_network(id, &routes).ok_or_else(|| refused("no free range of addresses".to_owned()))?;
+    let plan = NetworkPlan {
+        gateway: Ipv4Addr::from(network + 1),
+        prefix_length: PREFIX_LENGTH,
+        link_prefix: format!("rb{id}-"),
+        mtu: uplink_mtu(&routes),
+    };
+    enable_forwarding()?;
+    nft(&rules(id, network, &plan.link_prefix)).map_err(refused)?;
+    Ok(plan)
+}
+
+/// Removes the firewall table. The links go with their namespaces; forwarding stays on, as others may rely on it.
+pub(crate) fn tear_down(id: &str) -> Result<(), String> {
+    nft(&format!("delete table ip {}\n", table(id)))
+}
+
+fn table(id: &str) -> String {
+    format!("rbuild_{id}")
+}
+
+/// Masquerades what leaves the host and lets sandboxes reach neither each other nor be reached from outside.
+fn rules(id: &str, network: u32, links: &str) -> String {
+    let (table, range) = (table(id), format!("{}/{PREFIX_LENGTH}", Ipv4Addr::from(network)));
+    format!(
+        "add table ip {table}\n\
+         delete table ip {table}\n\
+         table ip {table} {{\n\
+           chain nat {{\n\
+             type nat hook postrouting priority srcnat; policy accept;\n\
+             ip saddr {range} oifname != \"{links}*\" masquerade\n\
+           }}\n\
+           chain forward {{\n\
+             type filter hook forward priority filter; policy accept;\n\
+             iifname \"{links}*\" ip saddr != {range} drop\n\
+             oifname \"{links}*\" ct state established,related accept\n\
+             oifname \"{links}*\" drop\n\
+           }}\n\
+         }}\n"
+    )
+}
+
+fn nft(rules: &str) -> Result<(), String> {
+    let mut child = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("cannot run `nft` (package nftables): {error}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A nft that reads no further says why on stderr.
+        let _stopped = stdin.write_all(rules.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(|error| format!("`nft` failed: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("`nft` failed: {}", said.lines().next().unwrap_or("without a reason")))
+}
+
+fn enable_forwarding() -> Result<(), RunnerError> {
+    let now = fs_err::read_to_string(IP_FORWARD).doing(|| "read the forwarding switch")?;
+    if now.trim() == "1" {
+        return Ok(());
+    }
+    fs_err::write(IP_FORWARD, "1").map_err(|error| RunnerError::NetworkRefused {
+        reason: format!("IP forwarding is off and cannot be turned on: {error}"),
+    })
+}
+
+/// A line of `/proc/net/route`.
+struct Route {
+    link: String,
+    destination: u32,
+    mask: u32,
+}
+
+impl Route {
+    fn parse(line: &str) -> Option<Self> {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // As the kernel prints a big-endian number of this machine's byte order.
+        let number = |index: usize| Some(u32::from_be(u32::from_str_radix(fields.get(index)?, 16).ok()?));
+        Some(Self { link: (*fields.first()?).to_owned(), destination: number(1)?, mask: number(7)? })
+    }
+
+    fn is_default(&self) -> bool {
+        self.mask == 0
+    }
+}
+
+/// A network that no route leads to; the id decides where the search begins, so it is usually the same again.
+fn free_network(id: &str, routes: &[Route]) -> Option<u32> {
+    let mask = u32::MAX << (32 - PREFIX_LENGTH);
+    let seed = id.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    let overlaps = |network: u32, route: &Route| {
+        let common = mask & route.mask;
+        !route.is_default() && network & common == route.destination & common
+    };
+    (0..NETWORKS)
+        .map(|offset| FIRST_NETWORK + (seed.wrapping_add(offset) % NETWORKS << (32 - PREFIX_LENGTH)))
+        .find(|network| !routes.iter().any(|route| overlaps(*network, route)))
+}
+
+/// Largest packet of the link that the default route goes over, bytes.
+fn uplink_mtu(routes: &[Route]) -> u32 {
+    const ETHERNET: u32 = 1500;
+    let link = routes.iter().find(|route| route.is_default()).map(|route| &route.link);
+    let read = |link: &String| {
+        fs_err::read_to_string(format!("/sys/class/net/{link}/mtu")).ok()?.trim().parse().ok()
+    };
+    link.and_then(read).unwrap_or(ETHERNET)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUTES: &str = "eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+                          eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+
+    fn routes(text: &str) -> Vec<Route> {
+        text.lines().filter_map(Route::parse).collect()
+    }
+
+    #[test]
+    fn reads_the_kernels_routes() {
+        let routes = routes(ROUTES);
+        assert!(routes[0].is_default() && routes[0].link == "eth0");
+        assert_eq!(Ipv4Addr::from(routes[1].destination), Ipv4Addr::new(192, 0, 2, 0));
+        assert_eq!(Ipv4Addr::from(routes[1].mask), Ipv4Addr::new(255, 255, 255, 0));
+    }
+
+    #[test]
+    fn avoids_networks_in_use() {
+        let free = free_network("a", &routes(ROUTES)).unwrap();
+        assert_eq!(free & 0xff80_0000, FIRST_NETWORK);
+        assert_eq!(free_network("a", &routes(ROUTES)), Some(free), "the same id finds the same network");
+        let taken = [Route { link: "x".into(), destination: free + 5, mask: u32::MAX }];
+        let other = free_network("a", &taken).unwrap();
+        assert_ne!(other, free);
+        let all = [Route { link: "x".into(), destination: 0x0a00_0000, mask: 0xff00_0000 }];
+        assert_eq!(free_network("a", &all), None);
+    }
+}

@@ -7,6 +7,7 @@ use runner::overlay::{Overlay, Upper};
 use runner::{Launcher, LauncherConfig, NetworkMode, RootFs, RunnerError, SandboxSpec, Stdio};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    runner::rootless::enter()?;
     runner::launcher_main();
     let args: Vec<String> = std::env::args().collect();
     let base =

@@ -18,6 +18,7 @@
 //! | [`overlay`] | any | detached overlay mounts |
 //! | `resolve`, `stubs` | sandbox, keeper | mount targets inside a hostile root; their removal |
 //! | `seccomp` | launcher | Docker's profile as BPF |
+//! | [`rootless`] | daemon | becoming root of a user namespace |
 //! | [`users`] | daemon | Docker's `USER` against the image's passwd and group |
 
 //!
@@ -38,6 +39,7 @@ mod names;
 mod network;
 pub mod overlay;
 mod resolve;
+pub mod rootless;
 mod seccomp;
 mod socket;
 mod spec;

@@ -42,7 +42,8 @@ const FIXED_OPTIONS: [(&str, &str); 5] =
 pub fn mount_detached(overlay: &Overlay) -> Result<OwnedFd, RunnerError> {
     match mount_by_descriptors(overlay) {
         // The kernel predates `lowerdir+` (6.7), or this file system type took its options as one string (before 6.5).
-        Err(RunnerError::Os { errno: libc::EINVAL, .. }) => mount_classic(overlay),
+        // If the old way fails as well, the new way's error says more.
+        Err(error @ RunnerError::Os { errno: libc::EINVAL, .. }) => mount_classic(overlay).map_err(|_| error),
         other => other,
     }
 }
@@ -159,8 +160,7 @@ fn mount_in_own_namespace(overlay: &Overlay) -> Result<OwnedFd, RunnerError> {
 }
 
 /// Whether ids are mapped, which decides about xattr names and device nodes.
-#[must_use]
-pub fn in_user_namespace() -> bool {
+pub(crate) fn in_user_namespace() -> bool {
     static MAPPED: OnceLock<bool> = OnceLock::new();
     *MAPPED.get_or_init(|| {
         let map = fs_err::read_to_string("/proc/self/uid_map").unwrap_or_default();
@@ -186,4 +186,71 @@ fn empty_directory() -> Result<&'static Path, RunnerError> {
         Err(errno) => return Err(RunnerError::os(format!("create directory `{}`", path.display()), errno)),
     }
     Ok(EMPTY.get_or_init(|| path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    /// Both ways of mounting show the same, and nothing of either in the host's mount table.
+    #[test]
+    fn both_ways_stack_the_same() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: probe root: mounts an overlay");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let path = dir.path().join(name);
+            fs_err::create_dir(&path).unwrap();
+            path
+        };
+        let mut lower = Vec::new();
+        for n in 0..120 {
+            lower.push(make(&format!("layer-with-a-name-that-is-not-short-{n}")));
+            fs_err::write(lower[n].join("top"), n.to_string()).unwrap();
+        }
+        let before = fs_err::read_to_string("/proc/self/mountinfo").unwrap();
+        for (name, mount) in [
+            ("new", mount_by_descriptors as fn(&Overlay) -> Result<OwnedFd, RunnerError>),
+            ("old", mount_classic),
+        ] {
+            let upper = Upper { dir: make(&format!("{name}-upper")), work: make(&format!("{name}-work")) };
+            let fd = match mount(&Overlay { lower: lower.clone(), upper: Some(upper.clone()) }) {
+                Err(RunnerError::Os { errno: libc::EINVAL, .. }) if name == "new" => {
+                    eprintln!("SKIPPED: probe lowerdir+: this kernel has only the old way");
+                    continue;
+                }
+                other => other.unwrap(),
+            };
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let file = rustix::fs::openat(fd.as_fd(), "top", flags, Mode::empty()).unwrap();
+            let mut text = [0; 8];
+            let n = rustix::io::read(&file, &mut text).unwrap();
+            assert_eq!(&text[..n], b"119", "{name}");
+            rustix::fs::mkdirat(&fd, "made", Mode::RWXU).unwrap();
+            assert!(upper.dir.join("made").is_dir(), "{name}");
+        }
+        assert_eq!(fs_err::read_to_string("/proc/self/mountinfo").unwrap(), before);
+    }
+
+    #[test]
+    fn few_layers() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: probe root: mounts an overlay");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        fs_err::write(dir.path().join("f"), "").unwrap();
+        let one = Overlay { lower: vec![dir.path().to_owned()], upper: None };
+        let fd = mount_detached(&one).unwrap();
+        assert!(rustix::fs::statat(&fd, "f", rustix::fs::AtFlags::empty()).is_ok());
+        let none = mount_detached(&Overlay { lower: Vec::new(), upper: None }).unwrap_err();
+        assert_eq!(
+            none.to_string(),
+            "invalid sandbox request: an overlay needs a layer or an upper directory"
+        );
+    }
 }

@@ -124,7 +124,7 @@ fn free_network(id: &str, routes: &[Route]) -> Option<u32> {
         !route.is_default() && network & common == route.destination & common
     };
     (0..NETWORKS)
-        .map(|offset| FIRST_NETWORK + (seed.wrapping_add(offset) % NETWORKS << (32 - PREFIX_LENGTH)))
+        .map(|offset| FIRST_NETWORK + ((seed.wrapping_add(offset) % NETWORKS) << (32 - PREFIX_LENGTH)))
         .find(|network| !routes.iter().any(|route| overlaps(*network, route)))
 }
 

@@ -176,6 +176,7 @@ fn limits_show_inside_and_rlimits_hold() {
         |name: &str, soft, hard| runner::Rlimit { name: name.to_owned(), soft: Some(soft), hard: Some(hard) };
     spec.rlimits = vec![limit("nofile", 100, 200), limit("RLIMIT_CORE", 0, 0)];
     assert_eq!(bench.run_spec(&spec).text(), "100\n200\n0\n");
+    let mut spec = bench.spec("true");
     spec.rlimits = vec![limit("nonsense", 1, 1)];
     let error = bench.run_spec(&spec).outcome.unwrap_err().to_string();
     assert_eq!(error, "invalid sandbox request: unknown resource limit `nonsense`");

@@ -7,4 +7,5 @@ mod isolation;
 mod lifecycle;
 mod mounts;
 mod network;
+mod rootless;
 mod support;

@@ -1,5 +1,7 @@
 //! The registry client against Debian's `docker-registry` and against a fake that misbehaves on purpose.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 #[path = "registry/debian.rs"]
 mod debian;
 #[path = "registry/fake.rs"]

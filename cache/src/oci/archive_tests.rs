@@ -238,7 +238,8 @@ fn old_docker_archives_are_read() {
 fn ambiguous_and_escaping_archives_are_refused() {
     let manifest: &[u8] = br#"[{"Config":"c.json","Layers":["l.tar"]}]"#;
     let config: &[u8] = br#"{"rootfs":{"type":"layers","diff_ids":["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]}}"#;
-    let cases: [(&[(&str, &[u8])], &str); 6] = [
+    type Entries<'a> = &'a [(&'a str, &'a [u8])];
+    let cases: [(Entries<'_>, &str); 6] = [
         (&[("manifest.json", manifest), ("manifest.json", manifest)], "it has two entries `manifest.json`"),
         (&[("manifest.json", manifest), ("./manifest.json", b"[]")], "it has two entries `manifest.json`"),
         (&[("../x", b"")], "it has an entry `../x`"),

@@ -20,7 +20,11 @@ use super::media_type;
 /// Bytes of input per gzip member or zstd frame. Changing it changes the digest of every layer made.
 pub const BLOCK_SIZE: usize = 1 << 20;
 
-/// The gzip level where none is asked for. See `docs/benchmarks.md` for what it trades.
+/// The gzip level where none is asked for.
+///
+/// On 60 MiB of programs and scripts libdeflate 1, 2, 3, 4, 6 gave ratios of .295, .283, .279, .276, .266 at
+/// 177, 138, 106, 112, 66 MB/s; zlib's level 6, which BuildKit's archives match, gave .269. Layers may be
+/// 5 % larger than that, which level 2 just misses.
 pub const DEFAULT_GZIP_LEVEL: u8 = 3;
 
 /// The zstd level where none is asked for, zstd's own default.

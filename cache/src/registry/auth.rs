@@ -105,19 +105,22 @@ impl Auth {
             }
             Challenge::Bearer { scopes: asked, .. } => {
                 let asked: Vec<String> = asked.clone();
-                let key = scopes.join(" ");
-                let covered = state.tokens.get(&key).is_some_and(|held| {
-                    asked.iter().all(|scope| scopes.contains(scope) || held.asked.contains(scope))
-                });
-                if used.is_some()
-                    && covered
-                    && state.tokens.get(&key).is_some_and(|held| held.token.is_fresh())
-                {
-                    return fail(if known {
-                        "the credentials do not give access, or the repository does not exist"
-                    } else {
-                        "authentication required, or the repository does not exist; log in first"
-                    });
+                if let Some(held) = state.tokens.get(&scopes.join(" ")) {
+                    let covered =
+                        asked.iter().all(|scope| is_covered(scope, scopes) || held.asked.contains(scope));
+                    let shown = format!("Bearer {}", held.token.value.expose());
+                    let refused = used.is_some_and(|used| used.as_bytes() == shown.as_bytes());
+                    if covered && held.token.is_fresh() && !refused {
+                        // A request beside this one has fetched it meanwhile.
+                        return Ok(());
+                    }
+                    if covered && held.token.is_fresh() {
+                        return fail(if known {
+                            "the credentials do not give access, or the repository does not exist"
+                        } else {
+                            "authentication required, or the repository does not exist; log in first"
+                        });
+                    }
                 }
                 state.challenge = Some(challenge);
                 self.fetch(transport, endpoint, &mut state, scopes, asked).await

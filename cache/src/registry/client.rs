@@ -48,3 +48,23 @@ impl Client {
         Self { progress: Some(progress), ..self.clone() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::{Descriptor, Platform, Reference};
+    use crate::registry::{Anonymous, NoCache};
+
+    #[test]
+    fn requests_can_be_spawned() {
+        fn is_send<T: Send>(_: &T) {}
+        let client = Registries::new(BTreeMap::new(), Tuning::default()).client(Arc::new(Anonymous));
+        let (reference, platform) = (Reference::parse("localhost/a").expect("a name"), Platform::host());
+        let descriptor = Descriptor::of("x", b"");
+        is_send(&client.resolve(&reference, &platform, &NoCache));
+        is_send(&client.push_blob(&reference, &descriptor, None, Arc::new(bytes::Bytes::new())));
+        is_send(&client.push_manifest(&reference, "x", b""));
+        is_send(&client.mount_blob(&reference, &descriptor.digest, "b"));
+        is_send(&client.fetch_blob(&reference, &descriptor).expect("a host name").into_stream());
+    }
+}

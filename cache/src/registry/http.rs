@@ -58,7 +58,10 @@ impl Client {
                     .await?;
                 continue;
             }
-            let Some(next) = redirect(&call.method, &url, &response)? else { return Ok(response) };
+            let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            let Some(next) = redirect(&call.method, &url, response.status(), location)? else {
+                return Ok(response);
+            };
             redirects += 1;
             if redirects > MAX_REDIRECTS {
                 return Err(Error::Redirect { host: authority(&url), reason: "too many redirects" });
@@ -69,13 +72,17 @@ impl Client {
 }
 
 /// Where a redirected read goes on; writes are never redirected.
-fn redirect(method: &Method, from: &Url, response: &Response) -> Result<Option<Url>, Error> {
+fn redirect(
+    method: &Method,
+    from: &Url,
+    status: StatusCode,
+    location: Option<&str>,
+) -> Result<Option<Url>, Error> {
     let fail = |reason| Error::Redirect { host: authority(from), reason };
-    let followed = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    let followed = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
     if !followed || !matches!(*method, Method::GET | Method::HEAD) {
         return Ok(None);
     }
-    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let location = location.ok_or_else(|| fail("it does not say where to"))?;
     let mut next = from.join(location).map_err(|_| fail("the new place is no URL"))?;
     if !matches!(next.scheme(), "http" | "https") {
@@ -184,6 +191,37 @@ fn message(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn redirects_never_leave_https() {
+        let follow = |method: Method, status, location| {
+            let from = "https://a.example/v2/x/blobs/y".parse().unwrap();
+            let next = redirect(&method, &from, StatusCode::from_u16(status).unwrap(), location);
+            next.map(|next| next.map(String::from)).map_err(|error| error.to_string())
+        };
+        let refused = |reason: &str| {
+            Err(format!("registry `a.example` redirects in a way that is not followed: {reason}"))
+        };
+        let cases = [
+            (
+                Method::GET,
+                307,
+                Some("https://b.example/z?s=1"),
+                Ok(Some("https://b.example/z?s=1".to_owned())),
+            ),
+            (Method::HEAD, 302, Some("/z"), Ok(Some("https://a.example/z".to_owned()))),
+            (Method::GET, 301, Some("//b.example/z"), Ok(Some("https://b.example/z".to_owned()))),
+            (Method::GET, 307, Some("https://me:pw@b.example/"), Ok(Some("https://b.example/".to_owned()))),
+            (Method::GET, 307, Some("http://a.example/z"), refused("it leads from HTTPS to HTTP")),
+            (Method::GET, 307, Some("file:///etc/passwd"), refused("the new place is not on HTTP")),
+            (Method::GET, 307, None, refused("it does not say where to")),
+            (Method::PUT, 307, Some("https://b.example/"), Ok(None)),
+            (Method::GET, 304, Some("https://b.example/"), Ok(None)),
+        ];
+        for (method, status, location, expected) in cases {
+            assert_eq!(follow(method, status, location), expected, "{status} {location:?}");
+        }
+    }
 
     #[test]
     fn words_of_the_registry() {

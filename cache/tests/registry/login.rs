@@ -78,6 +78,18 @@ async fn a_token_is_fetched_once_per_scope() {
 }
 
 #[tokio::test]
+async fn requests_at_once_share_a_token() {
+    let tokens = token_server(false);
+    let server = registry(format!("http://{}/token", tokens.host));
+    let client = logged_in("me", PASSWORD);
+    let fetches = (0..8).map(|_| fetch(&client, &server.host));
+    for blob in futures_util::future::join_all(fetches).await {
+        assert_eq!(blob.unwrap(), BLOB);
+    }
+    assert_eq!(tokens.requests().len(), 1);
+}
+
+#[tokio::test]
 async fn anybody_gets_a_token_of_an_open_server() {
     let tokens = token_server(true);
     let server = registry(format!("http://{}/token", tokens.host));

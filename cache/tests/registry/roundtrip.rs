@@ -97,7 +97,7 @@ async fn files_are_pushed_and_progress_is_reported() {
     let source = Arc::new(file.path().to_owned());
     assert_eq!(client.push_blob(&target, &descriptor, None, source).await.unwrap(), Pushed::Uploaded);
     read(client.fetch_blob(&target, &descriptor).unwrap()).await.unwrap();
-    let seen = seen.lock().unwrap();
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
     for direction in [Direction::Push, Direction::Pull] {
         let counts: Vec<u64> = seen.iter().filter(|t| t.direction == direction).map(|t| t.current).collect();
         assert!(counts.is_sorted(), "{direction:?}: {counts:?}");

@@ -133,7 +133,8 @@ mod tests {
     #[test]
     fn runs_cover_the_block() {
         let (dense, plain) = (noise(SEGMENT, 3), vec![b'x'; SEGMENT]);
-        let cases: Vec<(Vec<&[u8]>, Vec<(usize, bool)>)> = vec![
+        type Runs = Vec<(usize, bool)>;
+        let cases: Vec<(Vec<&[u8]>, Runs)> = vec![
             (vec![], vec![(0, false)]),
             (vec![&plain, &plain], vec![(2 * SEGMENT, false)]),
             (vec![&dense, &dense, &plain], vec![(2 * SEGMENT, true), (SEGMENT, false)]),

@@ -1,14 +1,25 @@
 //! Measures what a step costs: spawn, run `true`, wait. `step_cost ROOTFS [none|isolated|host] [COUNT] [SCRIPT]`, as root.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use runner::overlay::{Overlay, Upper};
 use runner::{Launcher, LauncherConfig, NetworkMode, RootFs, RunnerError, SandboxSpec, Stdio};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    runner::rootless::enter()?;
+fn main() -> ExitCode {
     runner::launcher_main();
+    match measure() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure() -> Result<(), Box<dyn std::error::Error>> {
+    runner::rootless::enter()?;
     let args: Vec<String> = std::env::args().collect();
     let base =
         PathBuf::from(args.get(1).ok_or("usage: step_cost ROOTFS [none|isolated|host] [COUNT] [SCRIPT]")?);

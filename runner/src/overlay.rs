@@ -34,8 +34,17 @@ pub struct Upper {
 }
 
 /// Options that are always given, so that no kernel or module default can change what a layer means.
-const FIXED_OPTIONS: [(&str, &str); 5] =
-    [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off"), ("xino", "off"), ("nfs_export", "off")];
+fn fixed_options() -> [(&'static str, &'static str); 5] {
+    // `off` may still mean "follow", which the kernel refuses together with `userxattr`.
+    let redirect = if in_user_namespace() { "nofollow" } else { "off" };
+    [
+        ("redirect_dir", redirect),
+        ("metacopy", "off"),
+        ("index", "off"),
+        ("xino", "off"),
+        ("nfs_export", "off"),
+    ]
+}
 
 /// Mounts `overlay` and gives a descriptor of the mount's root. Reads and writes go through it with the `*at` calls; a
 /// sandbox attaches it with move_mount. The last descriptor closed unmounts it.
@@ -87,7 +96,7 @@ fn mount_by_descriptors(overlay: &Overlay) -> Result<OwnedFd, RunnerError> {
         set("workdir", &descriptor_path(work.as_fd()))?;
         flag(fs.as_fd(), "volatile")?;
     }
-    for (key, value) in FIXED_OPTIONS {
+    for (key, value) in fixed_options() {
         set(key, value)?;
     }
     if in_user_namespace() {
@@ -142,7 +151,7 @@ fn mount_in_own_namespace(overlay: &Overlay) -> Result<OwnedFd, RunnerError> {
     if let Some((dir, work)) = &upper {
         options += &format!(",upperdir={},workdir={},volatile", dir.as_raw_fd(), work.as_raw_fd());
     }
-    for (key, value) in FIXED_OPTIONS {
+    for (key, value) in fixed_options() {
         options += &format!(",{key}={value}");
     }
     if in_user_namespace() {

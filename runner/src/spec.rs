@@ -1,5 +1,6 @@
 //! What a caller asks for: plain data, checked where it is used.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -117,7 +118,7 @@ pub struct Mount {
 }
 
 /// What a mount shows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountSource {
     /// A directory of the host (a cache, a context), or what `subpath` selects in it.
     Directory {
@@ -156,6 +157,21 @@ pub enum MountSource {
         /// Permission bits.
         mode: u32,
     },
+}
+
+/// Names what is shown; a secret's bytes never get into a log.
+impl fmt::Debug for MountSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory { path, subpath } => {
+                write!(f, "Directory({} of {})", subpath.display(), path.display())
+            }
+            Self::Layers { overlay, subpath } => write!(f, "Layers({} of {overlay:?})", subpath.display()),
+            Self::File { path } => write!(f, "File({})", path.display()),
+            Self::Tmpfs { size, mode } => write!(f, "Tmpfs({size:?} bytes, mode {mode:?})"),
+            Self::Secret { uid, gid, mode, .. } => write!(f, "Secret({uid}:{gid} {mode:o})"),
+        }
+    }
 }
 
 /// Which network a sandbox sees.

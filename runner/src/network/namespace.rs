@@ -5,11 +5,15 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::CloneFlags;
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::process::WaitOptions;
 
 use super::NetworkPlan;
 use super::netlink::{Netlink, Pair};
 use crate::error::{Doing, RunnerError};
+use crate::job::MESSAGE_LIMIT;
+use crate::socket;
 use crate::spec::NetworkMode;
+use crate::sys::process::{Fork, clone3, exit_now};
 
 /// Loopback is the first link of every namespace.
 const LOOPBACK: u32 = 1;
@@ -66,22 +70,50 @@ impl Namespaces {
 }
 
 /// Makes a namespace with loopback up and lets `fill` add to it; gives it the connections to the host's and the new one.
+///
+/// A short-lived process does it: an ordinary user's keeper could enter a new namespace, but not return to the host's.
 fn make(
     fill: impl FnOnce(&Netlink, (&OwnedFd, &Netlink)) -> Result<(), RunnerError>,
 ) -> Result<OwnedFd, RunnerError> {
-    let host = open_current()?;
-    let host_link = Netlink::open().doing(|| "open a netlink socket")?;
-    nix::sched::unshare(CloneFlags::CLONE_NEWNET).doing(|| "create a network namespace")?;
-    let work = || {
-        let namespace = open_current()?;
-        let link = Netlink::open().doing(|| "open a netlink socket")?;
-        link.set_up(LOOPBACK).doing(|| "bring up loopback")?;
-        fill(&host_link, (&namespace, &link))?;
-        Ok(namespace)
+    let host = Netlink::open().doing(|| "open a netlink socket")?;
+    let (ours, theirs) = socket::pair().doing(|| "create a socket pair")?;
+    let pid = match clone3(libc::CLONE_NEWNET).doing(|| "create a network namespace")? {
+        Fork::Child => {
+            let made = populate(&host, fill);
+            report(&theirs, made);
+            exit_now(0)
+        }
+        Fork::Parent { pid, .. } => pid,
     };
-    let made = work();
-    nix::sched::setns(&host, CloneFlags::CLONE_NEWNET).doing(|| "return to the host's network namespace")?;
-    made
+    drop(theirs);
+    let answer = socket::receive(ours.as_fd(), MESSAGE_LIMIT).doing(|| "wait for the network namespace");
+    rustix::process::waitpid(Some(pid), WaitOptions::empty()).doing(|| "reap the network helper")?;
+    let lost = || RunnerError::NetworkRefused { reason: "the helper process died".to_owned() };
+    let answer = answer?.ok_or_else(lost)?;
+    match answer.fds.into_iter().next() {
+        Some(namespace) => Ok(namespace),
+        None => Err(serde_json::from_slice(&answer.bytes).unwrap_or_else(|_| lost())),
+    }
+}
+
+/// In the helper: the namespace it is in, ready for use.
+fn populate(
+    host: &Netlink,
+    fill: impl FnOnce(&Netlink, (&OwnedFd, &Netlink)) -> Result<(), RunnerError>,
+) -> Result<OwnedFd, RunnerError> {
+    let namespace = open_current()?;
+    let inner = Netlink::open().doing(|| "open a netlink socket")?;
+    inner.set_up(LOOPBACK).doing(|| "bring up loopback")?;
+    fill(host, (&namespace, &inner))?;
+    Ok(namespace)
+}
+
+fn report(to: &OwnedFd, made: Result<OwnedFd, RunnerError>) {
+    // A keeper that has gone needs no namespace.
+    let _gone = match made {
+        Ok(namespace) => socket::send(to.as_fd(), b"made", &[namespace.as_fd()]),
+        Err(error) => socket::send(to.as_fd(), &serde_json::to_vec(&error).unwrap_or_default(), &[]),
+    };
 }
 
 fn open_current() -> Result<OwnedFd, RunnerError> {
@@ -133,8 +165,12 @@ fn claim(
     Err(RunnerError::NetworkRefused { reason: "all addresses are in use".to_owned() })
 }
 
-/// Whether no TCP connection is left in the namespace, not even in TIME_WAIT.
+/// Whether no TCP connection is left in the namespace, not even in TIME_WAIT. Unknown is no.
 fn is_quiet(namespace: &OwnedFd) -> bool {
+    if crate::overlay::in_user_namespace() {
+        // Looking would mean to enter it, with no way back.
+        return false;
+    }
     let Ok(host) = open_current() else { return false };
     if nix::sched::setns(namespace, CloneFlags::CLONE_NEWNET).is_err() {
         return false;

@@ -34,7 +34,11 @@ fn step(network: &str, script: &str) -> Option<(bool, String)> {
     }
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    // The images of an ordinary user belong to it.
     busybox_root(&dir.path().join("base"));
+    let owned =
+        Command::new("chown").args(["-R", &format!("{uid}:{gid}")]).arg(dir.path().join("base")).status();
+    assert!(owned.unwrap().success());
     let program = dir.path().join("step");
     fs::copy(example, &program).unwrap();
     let scratch = dir.path().join("scratch");

@@ -119,7 +119,8 @@ fn removal_never_goes_through_a_link_out_of_the_root() {
     std::fs::write(outside.join("canary"), "safe").unwrap();
     let chain = world.chain(&format!("l out -> {0}\nl up -> ../../../../../..{0}", outside.display()));
     let nothing = FileInput::Chain(world.scratch().base);
-    let actions = vec![rm("/out/canary", true, false), rm("/up/canary", true, false), rm("/out/../*", true, true)];
+    let actions =
+        vec![rm("/out/canary", true, false), rm("/up/canary", true, false), rm("/out/../*", true, true)];
     world.run(&chain, &nothing, actions).unwrap();
     assert_eq!(std::fs::read_to_string(outside.join("canary")).unwrap(), "safe");
 }

@@ -5,7 +5,12 @@ use solver::op::{ActionInput, ChownOpt, CopyAction, UserOpt};
 use super::world::*;
 
 #[track_caller]
-fn check(base: &str, files: &[(&str, &str, u32)], actions: Vec<CopyAction>, want: &[&str]) -> Option<Outcome> {
+fn check(
+    base: &str,
+    files: &[(&str, &str, u32)],
+    actions: Vec<CopyAction>,
+    want: &[&str],
+) -> Option<Outcome> {
     let world = world()?;
     let chain = world.chain(base);
     let kinds = actions.into_iter().map(kind).collect();
@@ -140,9 +145,7 @@ fn symbolic_modes_leave_parents() {
 fn owners_by_name_and_id() {
     let base = "d 0755 0:0 etc\nf 0644 0:0 etc/group staff:x:50:\nd 0755 3:3 there\nl etc/passwd -> /real\n\
                 f 0644 0:0 real user:x:1000:1000::/:";
-    let name = |name: &str| {
-        Some(UserOpt::Name { name: name.to_owned(), input: ActionInput::Vertex(0) })
-    };
+    let name = |name: &str| Some(UserOpt::Name { name: name.to_owned(), input: ActionInput::Vertex(0) });
     let owned = |user, group, dest| CopyAction { owner: Some(ChownOpt { user, group }), ..copy("f", dest) };
     let got = check(
         base,
@@ -292,8 +295,7 @@ fn wildcards() {
 #[test]
 fn conflicts_of_files_and_directories() {
     let base = "d 0755 0:0 d\nd 0755 0:0 d/thing\nf 0644 0:0 file f";
-    let files =
-        [("thing-file", "t", 0o644), ("tree/file/leaf", "x", 0o644), ("clash/thing", "y", 0o644)];
+    let files = [("thing-file", "t", 0o644), ("tree/file/leaf", "x", 0o644), ("clash/thing", "y", 0o644)];
     for (src, dest, want) in [
         ("tree", "/file", "cannot copy to non-directory: /file"),
         ("thing-file", "/file/", "mkdir /file: not a directory"),
@@ -433,16 +435,18 @@ fn times_are_the_sources_and_equal_files_are_left_out() {
     let stamped = CopyAction { timestamp: Some(5_000_000_000), ..copy("sub", "/b/c") };
     let third = world.run(&world.scratch(), &input, vec![kind(stamped)]).unwrap();
     for name in ["b", "b/c", "b/c/new"] {
-        assert_eq!(third.chain.base.view.get(&path(name)).unwrap().unwrap().stat.mtime, 5_000_000_000, "{name}");
+        assert_eq!(
+            third.chain.base.view.get(&path(name)).unwrap().unwrap().stat.mtime,
+            5_000_000_000,
+            "{name}"
+        );
     }
 }
 
 #[test]
 fn copies_from_a_chain_keep_owners_times_and_hard_links() {
     let Some(world) = world() else { return };
-    let from = world.chain(
-        "d 0750 4:5 d\nf 4755 6:7 d/tool tool\nl d/link -> tool\nf 0600 1:1 passwd x",
-    );
+    let from = world.chain("d 0750 4:5 d\nf 4755 6:7 d/tool tool\nl d/link -> tool\nf 0600 1:1 passwd x");
     let input = super::super::FileInput::Chain(from.base.clone());
     let got = world.run(&world.scratch(), &input, copies(&[("/d", "/again"), ("passwd", "/")])).unwrap();
     let want = ["again 755 0:0 d", "again/link 777 0:0 l -> tool", "again/tool 4755 6:7", "passwd 600 1:1"];

@@ -91,7 +91,8 @@ fn files_are_opened_only_in_threads_with_the_clients_identity() {
     assert_eq!(got.tree.lines().count(), 3);
     assert!(called.load(Ordering::Relaxed) > before);
 
-    std::fs::set_permissions(dir.join("open/a"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(dir.join("open/a"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
     let inputs = [FileInput::Chain(world.scratch().base), input];
     let got = world.execute(&op(copies(&[("open", "/x")])), &inputs).unwrap_err();
     let FileOpError::Action { source, .. } = got else { panic!("{got}") };

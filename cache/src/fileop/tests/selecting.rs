@@ -67,10 +67,8 @@ fn the_name_counts_its_spelling_does_not() {
     assert_ne!(of("a.txt"), of("same"));
     assert_eq!(of("tree"), of("tree/"));
     // Matches that come, go or change their names.
-    let renamed: Vec<_> = FILES
-        .iter()
-        .map(|file| if file.0 == "b.txt" { ("z.txt", file.1, file.2) } else { *file })
-        .collect();
+    let renamed: Vec<_> =
+        FILES.iter().map(|file| if file.0 == "b.txt" { ("z.txt", file.1, file.2) } else { *file }).collect();
     assert_ne!(of("*.txt"), digest(&world, &renamed, &selection("*.txt")).unwrap());
 }
 

@@ -55,7 +55,8 @@ fn run(world: &World, base: &str, bytes: &[u8], action: CopyAction) -> Result<Ou
     world.run(&world.chain(base), &context(world, "a.tar", bytes), vec![kind(action)])
 }
 
-const IN_TAR: &[Entry<'_>] = &[("d", b'5', 0o750, ""), ("d/f", b'0', 0o640, "text"), ("l", b'2', 0o777, "d/f")];
+const IN_TAR: &[Entry<'_>] =
+    &[("d", b'5', 0o750, ""), ("d/f", b'0', 0o640, "text"), ("l", b'2', 0o777, "d/f")];
 
 #[test]
 fn entries_come_out_as_they_are() {
@@ -201,7 +202,8 @@ fn archives_that_end_too_early() {
 fn bombs_are_bounded() {
     let Some(mut world) = world() else { return };
     let text = "0".repeat(100_000);
-    let bomb = zstd::encode_all(&tar(&[("a", b'0', 0o644, &text), ("b", b'0', 0o644, &text)])[..], 19).unwrap();
+    let bomb =
+        zstd::encode_all(&tar(&[("a", b'0', 0o644, &text), ("b", b'0', 0o644, &text)])[..], 19).unwrap();
     world.limits.bytes = 150_000;
     let got = run(&world, "", &bomb, add("a.tar", "/"));
     assert_eq!(got.err().as_deref(), Some("/a.tar unpacks to more than 150000 bytes"));

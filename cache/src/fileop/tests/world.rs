@@ -178,7 +178,12 @@ impl World {
         let applied = self.trees.apply(base.base.root, &output.layer.entries).unwrap();
         assert_eq!(applied, output.layer.root, "tree and entries");
         assert_eq!(on_disk(&chain.base.view), in_tree(&self.trees, &output.layer.root), "disk and tree");
-        Ok(Outcome { layer: layer_lines(&output), tree: in_tree(&self.trees, &output.layer.root), output, chain })
+        Ok(Outcome {
+            layer: layer_lines(&output),
+            tree: in_tree(&self.trees, &output.layer.root),
+            output,
+            chain,
+        })
     }
 }
 

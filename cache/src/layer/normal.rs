@@ -27,10 +27,20 @@ pub(super) struct Item {
     pub(super) lower: Option<Node>,
     /// Whether the directory has it already (whiteouts may have to be made).
     pub(super) on_disk: bool,
+    pub(super) time: Time,
     /// Bytes allocated.
     pub(super) allocated: u64,
     /// The same for all names of one inode; `None` when there is but one.
     pub(super) inode: Option<u64>,
+}
+
+/// Where the modification time of an object comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Time {
+    /// The step that makes the layer, or what it copied from.
+    Own,
+    /// An object of the parent that was copied up with its time, of which the parent's tree counts this much.
+    Inherited(Option<i64>),
 }
 
 /// How strict the normal form is.
@@ -82,25 +92,41 @@ impl Settle<'_> {
     /// Decides for each object whether its time counts, and whether it equals what is below it.
     fn judge_times(&self, items: &mut [Item]) -> Result<Vec<bool>, LayerError> {
         let mut equal = vec![false; items.len()];
+        let mut inherited = HashMap::new();
         for (item, equal) in items.iter_mut().zip(&mut equal) {
-            let Change::Put { node, mtime } = &mut item.change else { continue };
-            let inside = self.window.contains(*mtime);
-            node.mtime = (!inside).then_some(*mtime);
-            let Some(lower) = &item.lower else { continue };
-            let same = same_attributes(node, lower);
-            if self.form == Form::AsGiven || (inside && !same) {
-                continue;
+            *equal = self.judge_time(item)?;
+            if let (Some(inode), Time::Inherited(counts)) = (item.inode, item.time) {
+                inherited.insert(inode, counts);
             }
-            let below = self.base.view.get(&item.path)?.map(|found| found.stat.mtime);
-            let same_time = below == Some(*mtime);
-            if same_time {
-                // Copied up with its time: whether that counts was decided when it was made.
-                node.mtime = lower.mtime;
+        }
+        // A new name for an old file has the old file's time.
+        for item in items {
+            let counts = item.inode.and_then(|inode| inherited.get(&inode));
+            if let (Some(counts), Change::Put { node, .. }) = (counts, &mut item.change) {
+                node.mtime = *counts;
             }
-            // Entries come and go in a directory that is otherwise left alone (`/tmp`): its time is no change.
-            *equal = same && (same_time || (inside && node.is_dir()));
         }
         Ok(equal)
+    }
+
+    /// The same for one object; says whether it equals what is below it.
+    fn judge_time(&self, item: &mut Item) -> Result<bool, LayerError> {
+        let Change::Put { node, mtime } = &mut item.change else { return Ok(false) };
+        let inside = self.window.contains(*mtime);
+        let same = item.lower.as_ref().is_some_and(|lower| same_attributes(node, lower));
+        if let (Time::Own, Some(lower), Form::OverParent) = (item.time, &item.lower, self.form)
+            && (same || !inside)
+            && self.base.view.get(&item.path)?.is_some_and(|below| below.stat.mtime == *mtime)
+        {
+            // Copied up with its time: whether that counts was decided when it was made.
+            item.time = Time::Inherited(lower.mtime);
+        }
+        node.mtime = match item.time {
+            Time::Inherited(counts) => counts,
+            Time::Own => (!inside).then_some(*mtime),
+        };
+        // Entries come and go in a directory that is otherwise left alone (`/tmp`): its time is no change.
+        Ok(same && (item.time != Time::Own || (inside && node.is_dir())))
     }
 
     /// Removes what is left out and makes the missing whiteouts, bottom up; says which items stay.

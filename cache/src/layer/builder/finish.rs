@@ -7,7 +7,7 @@ use super::state::{Slot, State};
 use super::{LayerBuilder, Meta};
 use crate::layer::entry::{Change, CommittedLayer};
 use crate::layer::error::LayerError;
-use crate::layer::normal::{Item, Settle, io_error};
+use crate::layer::normal::{Item, Settle, Time, io_error};
 use crate::layer::window::RunWindow;
 use crate::tree::{Kind, Node, NodeId, TreePath};
 use crate::view::disk;
@@ -144,21 +144,14 @@ impl LayerBuilder {
 }
 
 fn item(path: TreePath, parent: Option<usize>, slot: Option<Slot>, lower: Option<Node>) -> Item {
-    let Some(Slot { node, mtime, inode, .. }) = slot else {
-        return Item {
-            path,
-            parent,
-            change: Change::Whiteout,
-            lower,
-            on_disk: false,
-            allocated: 0,
-            inode: None,
-        };
+    let Some(Slot { node, mtime, inode, time, .. }) = slot else {
+        let (change, time) = (Change::Whiteout, Time::Own);
+        return Item { path, parent, change, lower, on_disk: false, time, allocated: 0, inode: None };
     };
     let allocated = match node.kind {
         Kind::File { size, .. } => size.next_multiple_of(BLOCK),
         Kind::Dir => BLOCK,
         _ => 0,
     };
-    Item { path, parent, change: Change::Put { node, mtime }, lower, on_disk: true, allocated, inode }
+    Item { path, parent, change: Change::Put { node, mtime }, lower, on_disk: true, time, allocated, inode }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::layer::normal::Time;
 use crate::tree::{Node, TreePath};
 
 /// Directory descriptors kept open. Most files of a copy go to the directory of the one before.
@@ -18,6 +19,8 @@ pub(super) struct Slot {
     pub(super) mtime: i64,
     /// The same for all names of one inode.
     pub(super) inode: Option<u64>,
+    /// Whose time it has.
+    pub(super) time: Time,
     /// A directory that took the place of a removed one: what the base has in it is hidden.
     pub(super) opaque: bool,
 }

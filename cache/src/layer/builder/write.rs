@@ -12,7 +12,7 @@ use super::state::{Slot, State};
 use super::{LayerBuilder, Meta};
 use crate::layer::error::LayerError;
 use crate::layer::hash::{CHUNK, buffer_size, hash_reader, read_some};
-use crate::layer::normal::{Form, io_error, is_overlay_xattr, times};
+use crate::layer::normal::{Form, Time, io_error, is_overlay_xattr, times};
 use crate::tree::{FileDigest, Kind, Node, TreeError, TreePath, Xattrs};
 use crate::view::{Stat, disk};
 
@@ -82,7 +82,9 @@ impl LayerBuilder {
         state.took_from_base |= opaque;
         state.whiteouts.remove(path);
         let node = node_of(Kind::Dir, meta, clean(&meta.xattrs));
-        state.slots.insert(path.clone(), Slot { node, mtime: meta.mtime, inode: None, opaque });
+        state
+            .slots
+            .insert(path.clone(), Slot { node, mtime: meta.mtime, inode: None, time: Time::Own, opaque });
         Ok(())
     }
 
@@ -137,6 +139,7 @@ impl LayerBuilder {
             if at == path || (inode.is_some() && slot.inode == inode) {
                 slot.node = changed.clone();
                 slot.mtime = meta.mtime;
+                slot.time = Time::Own;
             }
         }
         Ok(())
@@ -173,11 +176,15 @@ impl LayerBuilder {
         match node.kind {
             Kind::File { .. } => {
                 let source = self.base.view.open_file(&found)?;
-                self.copy_file(path, &meta, &source).map(drop)
+                self.copy_file(path, &meta, &source)?;
             }
-            Kind::Dir => self.make_dir(path, &meta),
-            kind => self.make_other(path, kind, &meta),
+            Kind::Dir => self.make_dir(path, &meta)?,
+            kind => self.make_other(path, kind, &meta)?,
         }
+        if let Some(slot) = self.state().slots.get_mut(path) {
+            slot.time = Time::Inherited(node.mtime);
+        }
+        Ok(())
     }
 
     /// Prepares for a non-directory at `path`: its parents are there, nothing is in the way. Gives the parent.
@@ -219,12 +226,13 @@ impl LayerBuilder {
         if let Some(slot) = state.slots.get(&parent) {
             return if slot.node.is_dir() { Ok(()) } else { Err(LayerError::NotADirectory(parent)) };
         }
-        let (node, mtime) = match self.look(state, &parent)? {
+        let (node, mtime, time) = match self.look(state, &parent)? {
             Some(node) if node.is_dir() => {
                 let mtime = self.base.view.get(&parent)?.map_or(node.mtime.unwrap_or(0), |f| f.stat.mtime);
-                (node, mtime)
+                let time = Time::Inherited(node.mtime);
+                (node, mtime, time)
             }
-            _ if self.form == Form::AsGiven => (Node::plain_dir(), 0),
+            _ if self.form == Form::AsGiven => (Node::plain_dir(), 0, Time::Own),
             Some(_) => return Err(LayerError::NotADirectory(parent)),
             None => return Err(LayerError::NotFound(parent)),
         };
@@ -233,7 +241,7 @@ impl LayerBuilder {
         self.mkdir_on_disk(state, &parent)?;
         let node = Node { mtime: None, link_group: None, ..node };
         let opaque = state.whiteouts.remove(&parent);
-        state.slots.insert(parent, Slot { node, mtime, inode: None, opaque });
+        state.slots.insert(parent, Slot { node, mtime, inode: None, time, opaque });
         Ok(())
     }
 
@@ -270,7 +278,13 @@ impl LayerBuilder {
     }
 
     fn record(&self, path: &TreePath, kind: Kind, meta: &Meta, xattrs: Xattrs) {
-        let slot = Slot { node: node_of(kind, meta, xattrs), mtime: meta.mtime, inode: None, opaque: false };
+        let slot = Slot {
+            node: node_of(kind, meta, xattrs),
+            mtime: meta.mtime,
+            inode: None,
+            time: Time::Own,
+            opaque: false,
+        };
         self.state().slots.insert(path.clone(), slot);
     }
 

@@ -273,3 +273,22 @@ fn whiteouts_of_archives() {
     // A file replaces even a full directory, of this layer and of the base.
     assert_eq!(arena.names(&[dir("n"), file("n/x"), file("n"), file("d")]), ["d", "n"]);
 }
+
+#[test]
+fn a_tied_layer_depends_on_the_content_of_its_parent_only() {
+    let roots = [1u64, 2].map(|seconds| {
+        let mut arena = Arena::new();
+        let now =
+            crate::layer::RunWindow::new(std::time::SystemTime::UNIX_EPOCH, std::time::SystemTime::now());
+        let dir = arena.chain.new_dir();
+        let builder = crate::layer::LayerBuilder::create(&dir, arena.chain.base()).unwrap();
+        let at = |mode| crate::layer::Meta { mtime: seconds as i64 * 1_000_000_000, ..meta(mode) };
+        builder.mkdir(&path("d"), &at(0o755)).unwrap();
+        builder.write_file(&path("d/f"), &at(0o644), b"x").unwrap();
+        let layer = builder.finish(now).unwrap();
+        arena.chain.push(dir, layer);
+        let unpacked = arena.unpack(&[entry("d/new", b'0', "", b""), entry("h", b'1', "d/f", b"")]).unwrap();
+        (arena.chain.root(), unpacked.layer.id, unpacked.layer.root)
+    });
+    assert_eq!(roots[0], roots[1]);
+}

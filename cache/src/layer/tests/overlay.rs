@@ -340,6 +340,16 @@ fn a_second_run_gives_equal_content_and_another_layer() {
 }
 
 #[test]
+fn an_old_time_stays_uncounted_when_a_file_is_copied_up() {
+    let scripts = ["mkdir d; echo x > d/f; echo y > d/g", "chmod 600 d/f; ln d/g d/h; chmod 700 d"];
+    let (Some((a, _)), Some((b, _))) = (run(&scripts), run(&scripts)) else { return };
+    assert_eq!(a.root(), b.root());
+    for p in ["d", "d/f", "d/h"] {
+        assert_eq!(a.trees.get(&a.root(), &path(p)).unwrap().unwrap().mtime, None, "{p}");
+    }
+}
+
+#[test]
 fn a_very_deep_directory_is_refused_without_damage() {
     if !can_mount_overlay() {
         return;

@@ -6,6 +6,9 @@ use crate::parse::problem::Problem;
 use crate::quote::quote;
 use crate::words::Lexer;
 
+/// How deep ONBUILD may stand in ONBUILD before the rest is left alone; more than one is an error anyway.
+const MAX_TRIGGERS: usize = 16;
+
 /// A line taken apart, not yet typed.
 #[derive(Debug, Default)]
 pub(super) struct Statement {
@@ -25,6 +28,10 @@ impl Statement {
     /// # Errors
     /// On ENV and LABEL without values, and on JSON arrays that hold something else than strings.
     pub(super) fn new(line: &str, escape: char) -> Result<Self, Problem> {
+        Self::nested(line, escape, 0)
+    }
+
+    fn nested(line: &str, escape: char, depth: usize) -> Result<Self, Problem> {
         let indent = line.len() - line.trim_start().len();
         let trimmed = line.trim();
         let head = grammar::head(trimmed, escape);
@@ -40,13 +47,13 @@ impl Statement {
             "cmd" | "entrypoint" | "run" | "shell" => statement.json_or(rest, text)?,
             "add" | "copy" | "volume" => statement.json_or(rest, grammar::plain_words)?,
             "healthcheck" => statement.healthcheck(rest)?,
-            "onbuild" if rest.is_empty() => {}
+            "onbuild" if rest.is_empty() || depth > MAX_TRIGGERS => {}
             "onbuild" => {
                 // `rest` is a part of `line`: the difference of their ends is what was trimmed.
                 let offset = indent
                     + head.rest
                     + (trimmed[head.rest..].len() - trimmed[head.rest..].trim_start().len());
-                statement.trigger = Some((offset, Box::new(Self::new(rest, escape)?)));
+                statement.trigger = Some((offset, Box::new(Self::nested(rest, escape, depth + 1)?)));
             }
             // BuildKit's parser leaves one empty argument to what it does not know.
             _ => statement.args.push(String::new()),

@@ -108,6 +108,10 @@ pub(super) fn check(text: &str) -> Option<Directive> {
 
 /// The directive that a comment of an instruction holds, without its sign.
 pub(super) fn in_comment(comment: &str) -> Option<Directive> {
+    // Most comments are none: do not bother the grammar with them.
+    if !comment.contains('=') {
+        return None;
+    }
     match Scanner::default().line(comment, "", 0) {
         Found::Directive(directive) => Some(directive),
         _ => None,

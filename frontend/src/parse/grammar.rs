@@ -104,13 +104,17 @@ pub(super) fn plain_words(text: &str) -> Vec<String> {
 
 /// The strings of a JSON array that holds nothing else.
 pub(super) fn json_strings(text: &str) -> Option<Vec<String>> {
+    // A failed parse costs pest more than a successful one: it gathers what it had hoped for.
+    if !text.starts_with('[') {
+        return None;
+    }
     let pair = parse(Rule::json_strings, text)?;
     let is_string = |pair: &Pair<'_, Rule>| pair.as_rule() == Rule::json_string;
-    Some(pair.into_inner().filter(is_string).map(json_string).collect())
+    pair.into_inner().filter(is_string).map(json_string).collect()
 }
 
-/// Decodes a string; surrogates without a partner become U+FFFD, as in Go.
-fn json_string(string: Pair<'_, Rule>) -> String {
+/// Decodes a string, unless it holds a bare control character; surrogates without a partner become U+FFFD, as in Go.
+fn json_string(string: Pair<'_, Rule>) -> Option<String> {
     let mut text = String::new();
     let mut units: Vec<u16> = Vec::new();
     for pair in string.into_inner() {
@@ -126,11 +130,12 @@ fn json_string(string: Pair<'_, Rule>) -> String {
             "\\r" => text.push('\r'),
             "\\t" => text.push('\t'),
             escape if pair.as_rule() == Rule::json_escape => text.push_str(&escape[1..]),
+            plain if plain.contains(|ch: char| ch < ' ') => return None,
             plain => text.push_str(plain),
         }
     }
     flush(&mut units, &mut text);
-    text
+    Some(text)
 }
 
 fn flush(units: &mut Vec<u16>, text: &mut String) {

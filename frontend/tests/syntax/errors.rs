@@ -233,6 +233,7 @@ fn what_nobody_looks_at() {
         "FROM a\nRUN",
         "FROM a\nENTRYPOINT",
         "FROM a\nRUN [\"a\"",
+        "FROM a\nRUN [\"a\tb\"]",
         "FROM a\nRUN ['a', [1]]",
         "FROM a\nRUN echo '<<EOT",
         "FROM --platform= a",
@@ -249,4 +250,17 @@ fn long_lines() {
     assert_eq!(first(&line(65_536)), "parser 1-1 dockerfile line greater than max allowed size of 65535");
     let joined = format!("FROM a\nRUN {}", format!("{}\\\n", "x".repeat(60_000)).repeat(10));
     assert_eq!(first(&joined), "none");
+}
+
+#[test]
+fn triggers_of_triggers_take_no_stack() {
+    let nested = format!("FROM a\n{}RUN x", "ONBUILD ".repeat(8_000));
+    assert_eq!(first(&nested), "instructions 2-2 Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed");
+}
+
+#[test]
+fn nested_arrays_take_no_stack() {
+    assert_eq!(first(&format!("FROM a\nCMD {}", "[".repeat(60_000))), "none");
+    let closed = format!("FROM a\nCMD {}{}", "[".repeat(30_000), "]".repeat(30_000));
+    assert!(first(&closed).ends_with("arrays must be comprised of strings only"));
 }

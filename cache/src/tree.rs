@@ -4,7 +4,7 @@
 //! *rootfs digest*, the content digest of an output. A step adds only the nodes that its layer touched
 //! ([`Trees::apply`]). The *copy digest* ([`Trees::copy_digest`]) of the same nodes leaves times and hard links out.
 //!
-//! Reading order: [`path`], [`node`], `codec` (the bytes that are hashed), [`trees`], then one file per operation.
+//! Reading order: `path`, `node`, `codec` (the bytes that are hashed), `trees`, then one file per operation.
 
 mod apply;
 pub(crate) mod codec;

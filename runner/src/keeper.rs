@@ -132,7 +132,7 @@ fn check(spec: &SandboxSpec) -> Result<(), RunnerError> {
 /// The mounted overlay, or the plain directory.
 fn open_root(root: &RootFs) -> Result<OwnedFd, RunnerError> {
     match root {
-        RootFs::Overlay(overlay) => overlay::mount_detached(overlay),
+        RootFs::Overlay(overlay) => overlay::mount_root(overlay),
         RootFs::Directory(path) => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             rustix::fs::openat(CWD, path, flags, Mode::empty())

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags,
@@ -64,7 +64,7 @@ fn open_lowers(overlay: &Overlay) -> Result<Vec<OwnedFd>, RunnerError> {
     let needed = if overlay.upper.is_some() { 1 } else { 2 };
     // The kernel refuses fewer; an empty directory below changes nothing.
     if lowers.is_empty() || lowers.len() < needed {
-        lowers.push(open_dir(empty_directory()?)?);
+        lowers.push(open_dir(&empty_directory()?)?);
     }
     if overlay.upper.is_none() && lowers.len() < needed {
         return Err(RunnerError::invalid("an overlay needs a layer or an upper directory"));
@@ -160,11 +160,11 @@ fn mount_in_own_namespace(overlay: &Overlay) -> Result<OwnedFd, RunnerError> {
     let options =
         std::ffi::CString::new(options).map_err(|_| RunnerError::invalid("NUL in overlay options"))?;
     let target = empty_directory()?;
-    rustix::mount::mount("overlay", target, "overlay", MountFlags::empty(), options.as_c_str())
+    rustix::mount::mount("overlay", &target, "overlay", MountFlags::empty(), options.as_c_str())
         .doing(|| format!("mount an overlay of {} layers", lowers.len()))?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let detached = rustix::mount::open_tree(CWD, target, flags).doing(|| "detach the overlay mount")?;
-    rustix::mount::unmount(target, UnmountFlags::DETACH).doing(|| "unmount the attached overlay")?;
+    let detached = rustix::mount::open_tree(CWD, &target, flags).doing(|| "detach the overlay mount")?;
+    rustix::mount::unmount(&target, UnmountFlags::DETACH).doing(|| "unmount the attached overlay")?;
     Ok(detached)
 }
 
@@ -177,24 +177,71 @@ pub(crate) fn in_user_namespace() -> bool {
     })
 }
 
-/// A directory that is and stays empty: the lowest layer of an overlay that has too few.
-fn empty_directory() -> Result<&'static Path, RunnerError> {
-    static EMPTY: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(path) = EMPTY.get() {
-        return Ok(path);
+/// As [`mount_detached`], with the mount points that every sandbox needs in a layer below all others.
+///
+/// They show only where the image has none, and need not be made in the upper directory: that would copy up `/etc`
+/// and cost half a dozen writes per step.
+pub(crate) fn mount_root(overlay: &Overlay) -> Result<OwnedFd, RunnerError> {
+    let mut with_mount_points = overlay.clone();
+    with_mount_points.lower.insert(0, mount_points_layer()?);
+    mount_detached(&with_mount_points)
+}
+
+/// A directory with empty `etc/hosts` and `etc/resolv.conf`.
+fn mount_points_layer() -> Result<PathBuf, RunnerError> {
+    let layer = own_directory("mount-points", 0o755)?;
+    let etc = layer.join("etc");
+    make_directory(&etc, 0o755)?;
+    for name in ["hosts", "resolv.conf"] {
+        let path = etc.join(name);
+        let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::open(&path, flags, Mode::from_raw_mode(0o644))
+            .doing(|| format!("create `{}`", path.display()))?;
     }
+    Ok(layer)
+}
+
+/// A directory that is and stays empty: the lowest layer of an overlay that has too few.
+fn empty_directory() -> Result<PathBuf, RunnerError> {
+    own_directory("empty", 0o555)
+}
+
+/// A directory for runtime data, made when missing (a cleaner of such places may have been there).
+fn own_directory(purpose: &str, mode: u32) -> Result<PathBuf, RunnerError> {
     let base = if in_user_namespace() || !rustix::process::geteuid().is_root() {
         std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from)
     } else {
         PathBuf::from("/run")
     };
-    let name = format!("rbuild-empty-{}", rustix::process::geteuid().as_raw());
-    let path = base.join(name);
-    match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o555)) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(errno) => return Err(RunnerError::os(format!("create directory `{}`", path.display()), errno)),
+    let path = base.join(format!("rbuild-{purpose}-{}", uid_outside()));
+    make_directory(&path, mode)?;
+    // In a place that everybody may write to, somebody else may have been first.
+    let stat = rustix::fs::lstat(&path).doing(|| format!("look at `{}`", path.display()))?;
+    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    if !is_directory || stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o022 != 0 {
+        return Err(RunnerError::invalid(format!(
+            "`{}` is not a directory of this user alone",
+            path.display()
+        )));
     }
-    Ok(EMPTY.get_or_init(|| path))
+    Ok(path)
+}
+
+/// This user's id as the host sees it.
+fn uid_outside() -> u32 {
+    let map = fs_err::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let own = rustix::process::geteuid().as_raw();
+    match map.split_whitespace().collect::<Vec<_>>().as_slice() {
+        ["0", outside, ..] if own == 0 => outside.parse().unwrap_or(own),
+        _ => own,
+    }
+}
+
+fn make_directory(path: &Path, mode: u32) -> Result<(), RunnerError> {
+    match rustix::fs::mkdir(path, Mode::from_raw_mode(mode)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(RunnerError::os(format!("create directory `{}`", path.display()), errno)),
+    }
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ mod stage;
 mod state;
 mod url;
 
-pub use build::lower;
+pub use build::{Checked, check, lower};
 pub use context::{dockerfile_sources, dockerignore_source};
 pub use error::{Failure, Fault, LowerError};
 pub use git_ref::{GitRefError, GitSource};

@@ -88,6 +88,8 @@ pub(crate) struct Arena {
     nodes: Vec<Node>,
     /// Nodes by [`fingerprint`].
     index: HashMap<u64, Vec<usize>>,
+    /// Files that imported operations come from; in graphs they follow the Dockerfile.
+    sources: Vec<SourceInfo>,
 }
 
 impl Arena {
@@ -126,12 +128,15 @@ impl Arena {
     pub(crate) fn import(&mut self, graph: &Graph) -> Option<Output> {
         let head = graph.head?;
         let mut outputs: Vec<usize> = Vec::new();
+        let offset = self.sources.len() as u32 + 1;
+        self.sources.extend(graph.sources.iter().cloned());
         for vertex in graph.vertices() {
             let mut inputs = Inputs::default();
             for edge in &vertex.inputs {
                 inputs.push(self, Output { instance: outputs[edge.vertex.index()], index: edge.output });
             }
-            let (op, platform, meta) = (vertex.op.clone(), vertex.platform.clone(), vertex.meta.clone());
+            let (op, platform, mut meta) = (vertex.op.clone(), vertex.platform.clone(), vertex.meta.clone());
+            meta.locations.iter_mut().for_each(|location| location.source += offset);
             outputs.push(self.add(NewOp { op, inputs, platform, meta }).instance);
         }
         Some(Output { instance: outputs[head.vertex.index()], index: head.output })
@@ -152,6 +157,9 @@ impl Arena {
         };
         if let Some(source) = source {
             walk.builder.add_source(source);
+            for source in &self.sources {
+                walk.builder.add_source(source.clone());
+            }
         }
         let head = head.map(|output| {
             walk.from(output.instance);

@@ -7,11 +7,12 @@ use solver::op::{Op, Platform, SourceOp, attr};
 
 use crate::ast::Command;
 use crate::config::ImageConfig;
+use crate::diagnostic::Diagnostic;
 use crate::lint;
 use crate::lower::arena::{Inputs, NewOp, Output};
 use crate::lower::build::Context;
 use crate::lower::env::EnvList;
-use crate::lower::error::{Failure, Fault, LowerError, Result};
+use crate::lower::error::{Fault, LowerError, Result};
 use crate::lower::from::SCRATCH;
 use crate::lower::name::next_step;
 use crate::lower::resolved::{ImageRequest, Need};
@@ -111,7 +112,7 @@ fn resolve_image(
 ) -> Result<()> {
     let written = stages[id].base_name.clone();
     let reference = Reference::parse(&written)
-        .map_err(|source| Fault::StageName { name: written.clone(), source })?
+        .map_err(|source| LowerError::word(Fault::StageName { name: written.clone(), source }, &written))?
         .or_latest();
     let platform = stages[id].platform.clone().unwrap_or_else(|| context.target_platform.clone());
     if !needed {
@@ -320,7 +321,6 @@ fn add_stage_triggers<'a>(
     Ok(more)
 }
 
-fn trigger_failure(diagnostic: crate::diagnostic::Diagnostic, lines: Lines) -> LowerError {
-    let fault = Fault::Trigger(Box::new(diagnostic));
-    LowerError::Failed(Box::new(Failure { fault, lines: Some(lines), word: String::new() }))
+fn trigger_failure(diagnostic: Diagnostic, lines: Lines) -> LowerError {
+    LowerError::from(Fault::Trigger(Box::new(diagnostic))).at(lines)
 }

@@ -8,11 +8,11 @@ use crate::dockerignore::{IgnoreMatcher, read_patterns};
 use crate::lint::{self, CheckOptions, Finding, Linter};
 use crate::lower::arena::{Arena, Output};
 use crate::lower::env::EnvList;
-use crate::lower::error::{Fault, Result};
+use crate::lower::error::{Failure, Fault, Result};
 use crate::lower::name::next_step;
 use crate::lower::named::PendingLocal;
 use crate::lower::outline::Capture;
-use crate::lower::resolved::{ImageRequest, Resolved};
+use crate::lower::resolved::{ImageRequest, Need, Resolved};
 use crate::lower::stage::{Stage, StageId, Stages};
 use crate::lower::{LowerError, Lowered, args, base, context, deps, dispatch, epoch, from};
 use crate::options::BuildOptions;
@@ -60,6 +60,35 @@ pub fn lower(
     run(document, options, platform, resolved).0
 }
 
+/// What there is to say about a Dockerfile, right or wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checked {
+    /// Lint findings, sorted by line, rule and message.
+    pub findings: Vec<Finding>,
+    /// The error that ended the search for more.
+    pub failure: Option<Failure>,
+}
+
+/// Looks a Dockerfile over for `--check`: all stages, unless a target is named.
+///
+/// # Errors
+/// What has to be looked up first.
+pub fn check(
+    document: &Document,
+    options: &BuildOptions,
+    platform: Option<&Platform>,
+    resolved: &dyn Resolved,
+) -> std::result::Result<Checked, Vec<Need>> {
+    let all_stages = options.target.as_deref().is_none_or(str::is_empty);
+    let options = BuildOptions { all_stages, ..options.clone() };
+    let (result, findings, _) = run(document, &options, platform, resolved);
+    match result {
+        Ok(_) => Ok(Checked { findings, failure: None }),
+        Err(LowerError::Failed(failure)) => Ok(Checked { findings, failure: Some(*failure) }),
+        Err(LowerError::Needs(needs)) => Err(needs),
+    }
+}
+
 /// As [`lower`], with the findings also when it fails, and the images asked for.
 pub(crate) fn run(
     document: &Document,
@@ -74,8 +103,15 @@ pub(crate) fn run(
     let built = context.build();
     let warnings = std::mem::take(&mut context.linter).into_findings();
     let images = std::mem::take(&mut context.images);
-    let lowered =
-        built.map(|(stages, target)| context.finish(&stages, target, warnings.clone(), images.clone()));
+    let lowered = match built {
+        Ok((stages, target)) => Ok(context.finish(&stages, target, warnings.clone(), images.clone())),
+        Err(LowerError::Failed(mut failure)) => {
+            failure.locate(document);
+            failure.findings.clone_from(&warnings);
+            Err(LowerError::Failed(failure))
+        }
+        Err(needs) => Err(needs),
+    };
     (lowered, warnings, images)
 }
 

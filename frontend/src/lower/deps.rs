@@ -62,7 +62,7 @@ fn copy_source(
 ) -> Result<Option<StageId>> {
     let Some(from) = &copy.from else { return Ok(None) };
     if lexer.expand(from, &())?.text != *from {
-        return Err(Fault::VariableInFrom.into());
+        return Err(LowerError::word(Fault::VariableInFrom, from));
     }
     if let Some(index) = integer(from) {
         let found = usize::try_from(index).ok().filter(|&index| index < stages.len());
@@ -84,7 +84,7 @@ fn mount_sources(run: &RunCommand, stages: &mut Stages<'_>) -> Result<Vec<StageI
     for mount in &run.mounts {
         let fields = csv::fields(mount).map_err(crate::mount::MountError::from)?;
         let from = fields.iter().filter_map(|field| field.split_once('='));
-        let from = from.filter(|(key, _)| key.eq_ignore_ascii_case("from")).last();
+        let from = from.filter(|(key, _)| key.eq_ignore_ascii_case("from")).next_back();
         let name = from.map_or("", |(_, value)| value);
         let name = if name.is_empty() { SCRATCH } else { name };
         sources.push(stages.by_name(name).unwrap_or_else(|| stages.add(Stage::unregistered(name, None))));

@@ -120,7 +120,7 @@ fn instruction(
                 && !source.dispatched
             {
                 let stage = stage.label.clone();
-                return Err(Fault::CopyFromLater { from: from.clone(), stage }.into());
+                return Err(LowerError::word(Fault::CopyFromLater { from: from.clone(), stage }, from));
             }
             copy::copy(context, stage, instruction, &CopyPlan::of_copy(command), source)?;
         }

@@ -2,9 +2,10 @@
 
 use thiserror::Error;
 
+use crate::ast::Document;
 use crate::diagnostic::{Diagnostic, Phase};
 use crate::dockerignore::PatternError;
-use crate::lint::CheckOptionsError;
+use crate::lint::{CheckOptionsError, Finding};
 use crate::lower::git_ref::GitRefError;
 use crate::lower::path::PathError;
 use crate::lower::ports::PortError;
@@ -13,7 +14,7 @@ use crate::mount::MountError;
 use crate::platform::PlatformError;
 use crate::quote::quote;
 use crate::reference::ReferenceError;
-use crate::span::Lines;
+use crate::span::{Lines, Span};
 use crate::suggest::did_you_mean;
 use crate::words::WordError;
 
@@ -36,17 +37,35 @@ pub struct Failure {
     pub fault: Fault,
     /// The lines that BuildKit names; `None` where it names none.
     pub lines: Option<Lines>,
-    /// The word meant, for carets; empty when the lines say it all.
+    /// The word meant, as written or expanded; empty when the lines say it all.
     pub word: String,
+    /// Where that word is.
+    pub spans: Vec<Span>,
+    /// What lint had found until then.
+    pub findings: Vec<Finding>,
 }
 
 impl Failure {
+    pub(crate) fn new(fault: Fault) -> Self {
+        Self { fault, lines: None, word: String::new(), spans: Vec::new(), findings: Vec::new() }
+    }
+
+    /// Finds the word in the instruction that the lines name.
+    pub(crate) fn locate(&mut self, document: &Document) {
+        let Some(lines) = self.lines.filter(|_| !self.word.is_empty()) else { return };
+        let instruction = document.instructions.iter().find(|instruction| instruction.lines == lines);
+        let found = instruction.filter(|instruction| instruction.original.contains(&self.word));
+        self.spans.extend(found.map(|instruction| instruction.find(&self.word)));
+    }
+
     /// The error as the frontend's diagnostics are.
     pub fn diagnostic(&self) -> Diagnostic {
         let diagnostic = match &self.fault {
             Fault::Trigger(diagnostic) => (**diagnostic).clone(),
             fault => Diagnostic::error(Phase::Convert, fault.to_string()),
         };
+        let diagnostic = self.spans.iter().fold(diagnostic, |diagnostic, span| diagnostic.mark(*span));
+        let diagnostic = self.fault.hint().into_iter().fold(diagnostic, Diagnostic::hint);
         match self.lines {
             Some(lines) => diagnostic.at(lines),
             None => diagnostic,
@@ -77,13 +96,13 @@ impl LowerError {
 
     /// An error about one word of an instruction.
     pub(crate) fn word(fault: impl Into<Fault>, word: &str) -> Self {
-        Self::Failed(Box::new(Failure { fault: fault.into(), lines: None, word: word.to_owned() }))
+        Self::Failed(Box::new(Failure { word: word.to_owned(), ..Failure::new(fault.into()) }))
     }
 }
 
 impl<E: Into<Fault>> From<E> for LowerError {
     fn from(error: E) -> Self {
-        Self::Failed(Box::new(Failure { fault: error.into(), lines: None, word: String::new() }))
+        Self::Failed(Box::new(Failure::new(error.into())))
     }
 }
 
@@ -212,4 +231,30 @@ pub enum Fault {
     EpochStage(&'static str),
     #[error("SOURCE_DATE_EPOCH stage does not meet source-only requirements: unsupported {0} instruction")]
     EpochInstruction(String),
+}
+
+impl Fault {
+    /// What to do about it, where the message does not say.
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::BlankBase(base) => {
+                format!(
+                    "give the ARG in `{base}` a default before the first FROM, or pass it with --build-arg"
+                )
+            }
+            Self::VariableInFrom => "write `FROM $VARIABLE AS name` and copy from `name`".to_owned(),
+            Self::CopyFromLater { from, stage } => format!("move stage `{from}` above stage `{stage}`"),
+            Self::MountFromLater { from, .. } => format!("move stage `{from}` above this one"),
+            Self::StageIndex(_) => "stages count from 0, in file order".to_owned(),
+            Self::Circular(_) => "each stage can use only stages that do not use it in turn".to_owned(),
+            Self::CopyOfUrl | Self::CopyOfGit => "ADD takes URLs and git repositories".to_owned(),
+            Self::StageName { source: ReferenceError::Uppercase(_), .. } => {
+                "image names are in lower case, and a stage is referred to by its name in lower case"
+                    .to_owned()
+            }
+            Self::SymbolicChmod(_) => "modes are octal, as 0755, or symbolic, as u+x,go-w".to_owned(),
+            Self::EmptyPlatform { .. } => "leave --platform out to build for the default platform".to_owned(),
+            _ => return None,
+        })
+    }
 }

@@ -34,7 +34,7 @@ fn add<'a>(context: &mut Context<'a>, stages: &mut Stages<'a>, ast: &'a ast::Sta
     lint::undefined_from_args(&mut context.linter, place, &base.unmatched, &declared);
     error.map_or(Ok(()), Err).at(ast.lines)?;
     if base.text.is_empty() {
-        return Err(LowerError::from(Fault::BlankBase(ast.base.clone())).at(ast.lines));
+        return Err(LowerError::word(Fault::BlankBase(ast.base.clone()), &ast.base).at(ast.lines));
     }
     let mut used = base.matched;
     let platform = match &ast.platform {

@@ -1,0 +1,81 @@
+//! What cannot be lowered, and how it is said.
+
+use frontend::lower::LowerError;
+
+use crate::world::{World, lowered_in, options, parse};
+
+/// The message, its lines, the words marked, and the hints.
+fn failure(text: &str, attrs: &[(&str, &str)]) -> String {
+    let Err(LowerError::Failed(failure)) = lowered_in(&World::new(), text, &options(attrs)) else {
+        panic!("this was lowered: {text}")
+    };
+    let diagnostic = failure.diagnostic();
+    let source = parse(text).source;
+    let lines = diagnostic.lines.map_or(String::new(), |lines| format!("{}: ", lines.start));
+    let words: Vec<String> =
+        diagnostic.spans.iter().map(|span| format!(" [{}]", &source.text()[span.start..span.end])).collect();
+    let hints: Vec<String> = diagnostic.hints.iter().map(|hint| format!(" ({hint})")).collect();
+    format!("{lines}{}{}{}", diagnostic.message, words.concat(), hints.concat())
+}
+
+#[test]
+fn failures() {
+    let cases: &[(&str, &str)] = &[
+        ("FROM scratch\nCOPY --from=9 a b\n", "invalid stage index 9 (stages count from 0, in file order)"),
+        (
+            "FROM $NONE\n",
+            "1: base name ($NONE) should not be blank [$NONE] (give the ARG in `$NONE` a default before the first FROM, \
+             or pass it with --build-arg)",
+        ),
+        (
+            "FROM scratch AS a\nCOPY --from=b f /\nFROM scratch AS b\nFROM a\n",
+            "2: cannot copy from stage \"b\", it needs to be defined before current stage \"a\" [b] \
+             (move stage `b` above stage `a`)",
+        ),
+        (
+            "FROM scratch AS a\nCOPY --from=a f /\n",
+            "2: circular dependency detected on stage: a (each stage can use only stages that do not use it in turn)",
+        ),
+        (
+            "FROM scratch\nCOPY https://h.x/f /\n",
+            "2: source can't be a URL for COPY [https://h.x/f] (ADD takes URLs and git repositories)",
+        ),
+        (
+            "FROM scratch\nCOPY --chmod=9 a /\n",
+            "2: invalid chmod parameter: '9'. it should be octal string and between 0 and 07777 [9]",
+        ),
+        ("FROM scratch\nEXPOSE 80/x\n", "2: invalid port: \"80/x\": invalid proto: x [80/x]"),
+        ("FROM scratch\nSTOPSIGNAL NOPE\n", "2: invalid signal: NOPE"),
+        ("FROM scratch\nENV A=${B:?none}\n", "2: failed to process \"${B:?none}\": B: none [${B:?none}]"),
+        ("FROM base\nRUN --mount=type=ssh,source=x y\n", "2: ssh does not support source"),
+        ("FROM base\nRUN --mount=target=/ y\n", "2: invalid mount target \"/\""),
+        ("FROM base\nADD --checksum=sha256:1 f /\n", "2: checksum requires HTTP(S) or Git sources"),
+        (
+            "FROM --platform=a/b/c/d base\n",
+            "1: failed to parse platform a/b/c/d: \"a/b/c/d\": cannot parse platform specifier: invalid argument",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(failure(text, &[]), *expected, "{text}");
+    }
+}
+
+#[test]
+fn targets_are_suggested() {
+    assert_eq!(
+        failure("FROM scratch AS build\n", &[("target", "biuld")]),
+        "target stage \"biuld\" could not be found (did you mean build?)"
+    );
+}
+
+#[test]
+fn lint_can_fail_a_build_and_findings_come_with_failures() {
+    let text = "# check=error=true\nFROM base\nMAINTAINER me\n";
+    assert_eq!(failure(text, &[]), "lint violation found for rules: MaintainerDeprecated");
+    let Err(LowerError::Failed(failure)) =
+        lowered_in(&World::new(), "FROM base\nMAINTAINER me\nEXPOSE x\n", &options(&[]))
+    else {
+        panic!("x is no port")
+    };
+    assert_eq!(failure.findings.len(), 1);
+}

@@ -1,0 +1,89 @@
+//! Images, named leases and history.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cache::store::{BuildRecord, BuildStatus, Held, HistoryLimits, LayerAbout, StepCounts, StoreError};
+use solver::{Digest, LayerId};
+
+use crate::support::{TestStore, add_blob, add_layer, image, pass_minutes, prune_all};
+
+#[test]
+fn names() {
+    let test = TestStore::new();
+    let (store, lease) = (&test.store, test.store.lease());
+    let config = add_blob(store, &lease, "config");
+    let layer = add_layer(store, &lease, "a", LayerAbout::default());
+    store.images().put("docker.io/library/a:1", &image(config, vec![layer])).unwrap();
+    assert!(store.images().tag("docker.io/library/a:1", "docker.io/library/b:2").unwrap());
+    assert!(!store.images().tag("docker.io/library/none:1", "docker.io/library/c:1").unwrap());
+    let listed: Vec<_> = store.images().list().unwrap().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(listed, ["docker.io/library/a:1", "docker.io/library/b:2"]);
+    drop(lease);
+    assert!(store.images().remove("docker.io/library/a:1").unwrap().is_some());
+    assert!(store.images().remove("docker.io/library/a:1").unwrap().is_none());
+    assert_eq!(prune_all(store).items, 0, "the other name still needs it");
+    store.images().remove("docker.io/library/b:2").unwrap();
+    assert_eq!(prune_all(store).items, 2);
+}
+
+#[test]
+fn an_image_names_only_what_is_there() {
+    let test = TestStore::new();
+    let (store, lease) = (&test.store, test.store.lease());
+    let config = add_blob(store, &lease, "config");
+    let missing = LayerId(Digest::of(b"none"));
+    let error = store.images().put("a", &image(config, vec![missing])).unwrap_err();
+    assert!(matches!(error, StoreError::LayerMissing(_)));
+    let error = store.images().put("a", &image(Digest::of(b"none"), vec![])).unwrap_err();
+    assert!(matches!(error, StoreError::BlobMissing(_)));
+    assert_eq!(store.images().get("a").unwrap(), None);
+}
+
+#[test]
+fn named_leases_outlive_the_process() {
+    let test = TestStore::new();
+    let lease = test.store.lease();
+    let layer = add_layer(&test.store, &lease, "a", LayerAbout::default());
+    let blob = add_blob(&test.store, &lease, "b");
+    let held = Held { layers: BTreeSet::from([layer]), blobs: BTreeSet::from([blob]) };
+    test.store.hold("container-1", &held).unwrap();
+    test.store.hold("container-1", &held).unwrap();
+    drop(lease);
+    let test = test.reopen("boot-1");
+    assert_eq!(test.store.named_leases().unwrap(), ["container-1"]);
+    assert_eq!(prune_all(&test.store).items, 0);
+    assert!(test.store.release("container-1").unwrap());
+    assert!(!test.store.release("container-1").unwrap());
+    assert_eq!(prune_all(&test.store).items, 2);
+    assert!(matches!(test.store.hold("container-2", &held), Err(StoreError::LayerMissing(_))));
+}
+
+#[test]
+fn history_keeps_logs_and_is_trimmed() {
+    let test = TestStore::new();
+    let (store, lease) = (&test.store, test.store.lease());
+    let started_ms = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
+    for n in 0..4 {
+        let build = BuildRecord {
+            reference: format!("build-{n}"),
+            started_ms: started_ms + n,
+            finished_ms: None,
+            status: if n == 0 { BuildStatus::Running } else { BuildStatus::Done },
+            frontend: "dockerfile.v0".to_owned(),
+            attrs: BTreeMap::new(),
+            steps: StepCounts::default(),
+            log: Some(add_blob(store, &lease, &format!("log {n}"))),
+            pinned: n == 1,
+        };
+        store.history().put(&build).unwrap();
+    }
+    drop(lease);
+    assert_eq!(prune_all(store).items, 0);
+    let limits = HistoryLimits { max_entries: 2, ..HistoryLimits::default() };
+    assert_eq!(store.history().trim(limits).unwrap(), 0, "all are young");
+    pass_minutes(3 * 24 * 60);
+    assert_eq!(store.history().trim(limits).unwrap(), 2);
+    let left: Vec<_> = store.history().list().unwrap().into_iter().map(|b| b.reference).collect();
+    assert_eq!(left, ["build-0", "build-1"]);
+    assert_eq!(prune_all(store).items, 2, "their logs");
+}

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::RunnerError;
 use crate::exit::Exit;
-use crate::job::{Event, MESSAGE_LIMIT, Order};
+use crate::job::{Event, Order};
 use crate::socket::{self, Received};
 
 /// A sandbox that was started. Dropping it kills everything in the sandbox.
@@ -91,7 +91,7 @@ impl SandboxHandle {
     fn listen(&self) {
         let mut learnt = self.learnt();
         while learnt.outcome.is_none() {
-            match socket::receive_now(self.control.as_fd(), MESSAGE_LIMIT) {
+            match socket::receive_now(self.control.as_fd()) {
                 Ok(Some(message)) => learnt.take_in(message),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Ok(None) | Err(_) => learnt.outcome = Some(Err(RunnerError::KeeperGone)),

@@ -68,6 +68,3 @@ pub(crate) enum Birth {
     /// Nothing runs.
     Failed(RunnerError),
 }
-
-/// Upper limit of one message's bytes; the request itself travels in memory.
-pub(crate) const MESSAGE_LIMIT: usize = 128 << 10;

@@ -12,7 +12,7 @@ use crate::cgroup::Cgroups;
 use crate::child::{self, Sandbox};
 use crate::error::{Doing, RunnerError};
 use crate::exit::{Exit, ExitStatus, Usage};
-use crate::job::{Birth, Event, Job, JobFds, MESSAGE_LIMIT, Order};
+use crate::job::{Birth, Event, Job, JobFds, Order};
 use crate::names;
 use crate::network::Namespaces;
 use crate::overlay;
@@ -27,7 +27,7 @@ pub(crate) const IDLE: &[u8] = b"idle";
 /// Serves jobs from the launcher until it closes its end. Never returns: the process is a fork.
 pub(crate) fn serve(launcher: &OwnedFd) -> ! {
     let mut keeper = Keeper { cgroups: None, namespaces: Namespaces::default() };
-    while let Ok(Some(message)) = socket::receive(launcher.as_fd(), MESSAGE_LIMIT) {
+    while let Ok(Some(message)) = socket::receive(launcher.as_fd()) {
         let Some(fds) = JobFds::from_received(message.fds) else { continue };
         keeper.serve_job(launcher.as_fd(), fds);
         if socket::send(launcher.as_fd(), IDLE, &[]).is_err() {
@@ -207,7 +207,7 @@ impl Watch<'_> {
 
     /// Takes an order from the daemon; false when there will be no more.
     fn obey(&self) -> bool {
-        let order = match socket::receive_now(self.control, MESSAGE_LIMIT) {
+        let order = match socket::receive_now(self.control) {
             Ok(Some(message)) => serde_json::from_slice(&message.bytes).unwrap_or(Order::Kill),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return true,
             Ok(None) | Err(_) => {
@@ -237,7 +237,7 @@ impl Watch<'_> {
     /// Takes a message from the sandbox's first process; its end is closed when it has become the command.
     fn hear(&mut self) {
         let Some(birth) = &self.birth else { return };
-        let message = match socket::receive(birth.as_fd(), MESSAGE_LIMIT) {
+        let message = match socket::receive(birth.as_fd()) {
             Ok(Some(message)) => message,
             Ok(None) | Err(_) => {
                 self.birth = None;

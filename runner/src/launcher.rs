@@ -119,6 +119,14 @@ impl Launcher {
         socket::send(socket.as_fd(), message, fds).map_err(|_| RunnerError::LauncherGone)
     }
 
+    /// Does ahead what the first sandbox with such a network would have to wait for, tens of milliseconds.
+    pub fn prepare(&self, network: NetworkMode) -> Result<(), RunnerError> {
+        match network {
+            NetworkMode::Isolated => self.network_plan().map(drop),
+            NetworkMode::None | NetworkMode::Host => Ok(()),
+        }
+    }
+
     /// Readable once the launcher has died. Its sandboxes die with it; start another.
     #[must_use]
     pub fn death(&self) -> BorrowedFd<'_> {

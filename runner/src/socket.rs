@@ -27,13 +27,8 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>])
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::Error::from_raw_os_error(libc::E2BIG));
     }
-    loop {
-        match rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
-            Ok(_) => return Ok(()),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
+    retry(|| rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL))?;
+    Ok(())
 }
 
 /// One message as it arrived.
@@ -44,39 +39,52 @@ pub(crate) struct Received {
 }
 
 /// Waits for one message; none when the peer has closed its end.
-pub(crate) fn receive(socket: BorrowedFd<'_>, limit: usize) -> io::Result<Option<Received>> {
-    receive_with(socket, limit, RecvFlags::empty())
+pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Received>> {
+    receive_with(socket, RecvFlags::empty())
 }
 
 /// As [`receive`], but WouldBlock when nothing is there yet.
-pub(crate) fn receive_now(socket: BorrowedFd<'_>, limit: usize) -> io::Result<Option<Received>> {
-    receive_with(socket, limit, RecvFlags::DONTWAIT)
+pub(crate) fn receive_now(socket: BorrowedFd<'_>) -> io::Result<Option<Received>> {
+    receive_with(socket, RecvFlags::DONTWAIT)
 }
 
-fn receive_with(socket: BorrowedFd<'_>, limit: usize, flags: RecvFlags) -> io::Result<Option<Received>> {
-    let mut bytes = vec![0; limit];
+fn receive_with(socket: BorrowedFd<'_>, flags: RecvFlags) -> io::Result<Option<Received>> {
+    let Some(length) = next_length(socket, flags)? else { return Ok(None) };
+    let mut bytes = vec![0; length];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let message = loop {
-        let mut buffers = [IoSliceMut::new(&mut bytes)];
-        match rustix::net::recvmsg(socket, &mut buffers, &mut control, flags | RecvFlags::CMSG_CLOEXEC) {
-            Err(Errno::INTR) => {}
-            // The peer died with unread data: the same as a closed end.
-            Err(Errno::CONNRESET) => return Ok(None),
-            other => break other?,
-        }
-    };
+    let mut buffers = [IoSliceMut::new(&mut bytes)];
+    let flags = flags | RecvFlags::CMSG_CLOEXEC;
+    let received = retry(|| rustix::net::recvmsg(socket, &mut buffers, &mut control, flags))?.bytes;
     let mut fds = Vec::new();
     for item in control.drain() {
         if let RecvAncillaryMessage::ScmRights(received) = item {
             fds.extend(received);
         }
     }
-    if message.bytes == 0 && fds.is_empty() {
-        return Ok(None);
-    }
-    bytes.truncate(message.bytes);
+    bytes.truncate(received);
     Ok(Some(Received { bytes, fds }))
+}
+
+/// The size of the message that comes next. No message of ours is empty, so an empty one is the end.
+fn next_length(socket: BorrowedFd<'_>, flags: RecvFlags) -> io::Result<Option<usize>> {
+    let flags = flags | RecvFlags::PEEK | RecvFlags::TRUNC;
+    match retry(|| rustix::net::recv(socket, &mut [0_u8; 0], flags)) {
+        // The peer died with unread data: the same as a closed end.
+        Err(Errno::CONNRESET) => Ok(None),
+        Err(errno) => Err(errno.into()),
+        Ok((_, 0)) => Ok(None),
+        Ok((_, length)) => Ok(Some(length)),
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
 }
 
 /// Puts a value into a sealed-off piece of memory that a descriptor names: no limit on its size, nothing on disk.

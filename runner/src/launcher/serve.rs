@@ -7,13 +7,12 @@ use rustix::process::{Pid, WaitOptions};
 
 use super::LauncherConfig;
 use crate::cgroup;
-use crate::job::MESSAGE_LIMIT;
 use crate::keeper;
 use crate::network;
 use crate::seccomp;
 use crate::socket::{self, Received};
 use crate::sys;
-use crate::sys::process::{Fork, clone3, exit_now, reset_signals};
+use crate::sys::process::{Fork, clone3, exit_now, ignore_stop_signals, reset_signals};
 
 /// A message with the descriptors of a job.
 pub(super) const JOB: &[u8] = b"job";
@@ -44,6 +43,7 @@ pub(super) fn executed(config: Option<String>) -> ! {
 
 fn serve(config: &LauncherConfig, daemon: OwnedFd) -> ! {
     reset_signals();
+    ignore_stop_signals();
     let name = rustix::thread::set_name(c"rbuild-launcher");
     debug_assert!(name.is_ok(), "any name of 15 bytes is taken");
     // Made here once, so that all keepers and sandboxes share its memory.
@@ -87,7 +87,7 @@ impl Serving {
             let ready: Vec<bool> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
             self.listen(&ready[1..]);
             if ready[0] {
-                match socket::receive(daemon.as_fd(), MESSAGE_LIMIT) {
+                match socket::receive(daemon.as_fd()) {
                     Ok(Some(message)) if message.bytes == NETWORK => self.has_network = true,
                     Ok(Some(job)) => self.hand_over(job),
                     Ok(None) | Err(_) => return,
@@ -103,7 +103,7 @@ impl Serving {
             if ready.get(index) != Some(&true) {
                 continue;
             }
-            match socket::receive(keeper.socket.as_fd(), MESSAGE_LIMIT) {
+            match socket::receive(keeper.socket.as_fd()) {
                 Ok(Some(message)) => keeper.idle = message.bytes == keeper::IDLE,
                 Ok(None) | Err(_) => gone.push(index),
             }

@@ -10,7 +10,6 @@ use rustix::process::WaitOptions;
 use super::NetworkPlan;
 use super::netlink::{Netlink, Pair};
 use crate::error::{Doing, RunnerError};
-use crate::job::MESSAGE_LIMIT;
 use crate::socket;
 use crate::spec::NetworkMode;
 use crate::sys::process::{Fork, clone3, exit_now};
@@ -86,7 +85,7 @@ fn make(
         Fork::Parent { pid, .. } => pid,
     };
     drop(theirs);
-    let answer = socket::receive(ours.as_fd(), MESSAGE_LIMIT).doing(|| "wait for the network namespace");
+    let answer = socket::receive(ours.as_fd()).doing(|| "wait for the network namespace");
     rustix::process::waitpid(Some(pid), WaitOptions::empty()).doing(|| "reap the network helper")?;
     let lost = || RunnerError::NetworkRefused { reason: "the helper process died".to_owned() };
     let answer = answer?.ok_or_else(lost)?;

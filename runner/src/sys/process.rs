@@ -64,3 +64,11 @@ pub(crate) fn reset_signals() {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
 }
+
+/// Ignores the signals by which terminals and service managers stop whole groups: the daemon decides when to end.
+pub(crate) fn ignore_stop_signals() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE] {
+        // SAFETY: SIG_IGN is a valid disposition for each of these.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}

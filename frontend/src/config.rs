@@ -140,15 +140,6 @@ pub struct ContainerConfig {
 }
 
 impl ContainerConfig {
-    /// Sets a variable where it stands, or adds it at the end.
-    pub fn set_env(&mut self, key: &str, value: &str) {
-        let entry = format!("{key}={value}");
-        match self.env.iter_mut().find(|old| old.split('=').next() == Some(key)) {
-            Some(old) => *old = entry,
-            None => self.env.push(entry),
-        }
-    }
-
     /// A variable's value.
     pub fn env(&self, key: &str) -> Option<&str> {
         self.env.iter().rev().find_map(|entry| match entry.split_once('=') {
@@ -261,14 +252,5 @@ mod tests {
             r#"{"history":null,"config":{"Env":null,"Cmd":null,"Labels":null,"Volumes":null,"User":null}}"#;
         let image: ImageConfig = serde_json::from_str(text).unwrap();
         assert_eq!(image, ImageConfig { ..ImageConfig::default() });
-    }
-
-    #[test]
-    fn variables_keep_their_place() {
-        let mut config =
-            ContainerConfig { env: vec!["A=1".into(), "B=2".into()], ..ContainerConfig::default() };
-        config.set_env("A", "3");
-        config.set_env("C", "4");
-        assert_eq!((config.env.join(" ").as_str(), config.env("B")), ("A=3 B=2 C=4", Some("2")));
     }
 }

@@ -128,7 +128,9 @@ fn resolve_image(
     let request = image_request(context, stages, id, &written, &reference, &platform);
     context.images.push(request.clone());
     let Some(found) = context.resolved.image(&request) else {
-        return Err(LowerError::Needs(vec![Need::Image(request)]));
+        let known = stages.labels().chain(COMMON_IMAGES);
+        let suggestion = suggest::nearest(&written, known).map(str::to_owned);
+        return Err(LowerError::Needs(vec![Need::Image(ImageRequest { suggestion, ..request })]));
     };
     let mut reference = match &found.reference {
         Some(name) => {
@@ -247,7 +249,6 @@ fn image_request(
 ) -> ImageRequest {
     let shown = context.shown_platform(Some(platform));
     let prefix = shown.map_or(String::new(), |platform| format!("{} ", platform::format_all(platform)));
-    let known = stages.labels().chain(COMMON_IMAGES);
     ImageRequest {
         reference: reference.to_string(),
         platform: platform.clone(),
@@ -255,7 +256,7 @@ fn image_request(
         oci_store: None,
         written: written.to_owned(),
         lines: stages[id].lines,
-        suggestion: suggest::nearest(written, known).map(str::to_owned),
+        suggestion: None,
     }
 }
 
@@ -279,7 +280,7 @@ fn check_platform(context: &mut Context<'_>, stage: &Stage<'_>, written: &str, e
 fn add_triggers<'a>(context: &Context<'a>, stages: &mut Stages<'a>, reachable: &[bool]) -> Result<bool> {
     let mut more = false;
     for id in (0..reachable.len()).filter(|&id| reachable[id]) {
-        stages.inherit(id);
+        stages.inherit(id, false);
         let mut triggers = std::mem::take(&mut stages[id].image.config.on_build);
         if let Some(base) = stages[id].base
             && !stages[id].onbuild_done

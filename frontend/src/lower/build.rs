@@ -165,7 +165,7 @@ impl<'a> Context<'a> {
         let target = from::target(self, &stages)?;
         deps::connect(self, &mut stages)?;
         let reachable = base::resolve(self, &mut stages, target)?;
-        dispatch::stages(self, &mut stages, &reachable)?;
+        dispatch::stages(self, &mut stages, &reachable, target)?;
         stages[target].paths.borrow_mut().insert("/".to_owned());
         stages[target].image.config.labels.extend(self.options.labels.clone());
         if let Some(message) = self.linter.failure() {

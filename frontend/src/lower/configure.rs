@@ -65,7 +65,7 @@ pub(super) fn env(
         lint::secret_key(&mut context.linter, instruction, "ENV", key);
         message += &format!(" {key}={value}");
         stage.state.env.set(key, value.as_str());
-        stage.image.config.set_env(key, value);
+        stage.set_image_env(key, value);
     }
     commit(context, stage, message, false);
     Ok(())

@@ -83,8 +83,8 @@ fn mount_sources(run: &RunCommand, stages: &mut Stages<'_>) -> Result<Vec<StageI
     let mut sources = Vec::new();
     for mount in &run.mounts {
         let fields = csv::fields(mount).map_err(crate::mount::MountError::from)?;
-        let from = fields.iter().filter_map(|field| field.split_once('='));
-        let from = from.filter(|(key, _)| key.eq_ignore_ascii_case("from")).next_back();
+        let mut pairs = fields.iter().filter_map(|field| field.split_once('='));
+        let from = pairs.rfind(|(key, _)| key.eq_ignore_ascii_case("from"));
         let name = from.map_or("", |(_, value)| value);
         let name = if name.is_empty() { SCRATCH } else { name };
         sources.push(stages.by_name(name).unwrap_or_else(|| stages.add(Stage::unregistered(name, None))));

@@ -31,17 +31,24 @@ pub(super) fn stages<'a>(
     context: &mut Context<'a>,
     stages: &mut Stages<'a>,
     reachable: &[bool],
+    target: StageId,
 ) -> Result<()> {
-    for id in stages.ids() {
-        if context.options.all_stages || reachable[id] && !stages[id].dispatched {
-            stage(context, stages, id)?;
+    let all = context.options.all_stages;
+    let wanted = stages.ids().filter(|&id| all || reachable[id] && !stages[id].dispatched);
+    let wanted: Vec<StageId> = wanted.collect();
+    let mut heirs = vec![0_usize; stages.len()];
+    wanted.iter().filter_map(|&id| stages[id].base).for_each(|base| heirs[base] += 1);
+    for id in wanted {
+        if let Some(base) = stages[id].base {
+            heirs[base] -= 1;
+            stages.inherit(id, heirs[base] == 0 && base != target);
         }
+        stage(context, stages, id)?;
     }
     Ok(())
 }
 
 fn stage<'a>(context: &mut Context<'a>, stages: &mut Stages<'a>, id: StageId) -> Result<()> {
-    stages.inherit(id);
     stages[id].dispatched = true;
     let mut current = std::mem::take(&mut stages[id]);
     let steps = std::mem::take(&mut current.steps);

@@ -12,7 +12,7 @@ use crate::lower::named;
 use crate::lower::stage::{Stage, StageId, Stages};
 use crate::platform;
 use crate::suggest;
-use crate::words::Env as _;
+use crate::words::{Env as _, Expansion};
 
 /// The name of the base that is no image.
 pub(super) const SCRATCH: &str = "scratch";
@@ -28,19 +28,15 @@ pub(super) fn stages<'a>(context: &mut Context<'a>) -> Result<Stages<'a>> {
 
 fn add<'a>(context: &mut Context<'a>, stages: &mut Stages<'a>, ast: &'a ast::Stage) -> Result<()> {
     let place = context.document.stage_place(ast);
-    let declared: BTreeSet<String> =
-        context.outline.args.keys().cloned().chain(context.global_args.keys().map(str::to_owned)).collect();
     let (base, error) = context.lexer.expand_noting(&ast.base, &context.global_args);
-    lint::undefined_from_args(&mut context.linter, place, &base.unmatched, &declared);
+    report_undeclared(context, place, &base);
     error.map_or(Ok(()), Err).at(ast.lines)?;
     if base.text.is_empty() {
         return Err(LowerError::word(Fault::BlankBase(ast.base.clone()), &ast.base).at(ast.lines));
     }
     let mut used = base.matched;
     let platform = match &ast.platform {
-        Some(written) => {
-            Some(expand_platform(context, ast, place, written, &declared, &mut used).at(ast.lines)?)
-        }
+        Some(written) => Some(expand_platform(context, ast, place, written, &mut used).at(ast.lines)?),
         None => None,
     };
     let name = ast.name.clone().unwrap_or_default();
@@ -74,6 +70,16 @@ fn add<'a>(context: &mut Context<'a>, stages: &mut Stages<'a>, ast: &'a ast::Sta
     Ok(())
 }
 
+/// UndefinedArgInFrom.
+fn report_undeclared(context: &mut Context<'_>, place: Place<'_>, expansion: &Expansion) {
+    if expansion.unmatched.is_empty() {
+        return;
+    }
+    let declared = context.outline.args.keys().cloned().chain(context.global_args.keys().map(str::to_owned));
+    let declared: BTreeSet<String> = declared.collect();
+    lint::undefined_from_args(&mut context.linter, place, &expansion.unmatched, &declared);
+}
+
 fn makes_layer(instruction: &Instruction) -> bool {
     matches!(instruction.command, Command::Add(_) | Command::Copy(_) | Command::Run(_) | Command::Workdir(_))
 }
@@ -83,11 +89,10 @@ fn expand_platform(
     ast: &ast::Stage,
     place: Place<'_>,
     written: &str,
-    declared: &BTreeSet<String>,
     used: &mut BTreeSet<String>,
 ) -> Result<Platform> {
     let (expansion, error) = context.lexer.expand_noting(written, &context.global_args);
-    lint::undefined_from_args(&mut context.linter, place, &expansion.unmatched, declared);
+    report_undeclared(context, place, &expansion);
     error.map_or(Ok(()), |error| Err(Fault::PlatformWord(error)))?;
     let target = context.global_args.get("TARGETPLATFORM").unwrap_or("");
     lint::redundant_target_platform(&mut context.linter, place, written, &expansion, target);

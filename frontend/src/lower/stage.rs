@@ -10,6 +10,7 @@ use solver::op::Platform;
 use crate::ast::{self, Instruction};
 use crate::config::ImageConfig;
 use crate::lint::UsedOnce;
+use crate::lower::env::split;
 use crate::lower::named::NamedContext;
 use crate::lower::outline::Capture;
 use crate::lower::state::State;
@@ -60,6 +61,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) platform: Option<Platform>,
     pub(crate) state: State,
     pub(crate) image: ImageConfig,
+    /// Where each variable stands in the image's list; long lists are not searched for every ENV.
+    pub(crate) env_places: HashMap<String, usize>,
     /// The base image's config, unchanged.
     pub(crate) base_image: Option<ImageConfig>,
     /// The ARGs declared so far.
@@ -101,6 +104,24 @@ impl Stage<'_> {
     /// Whether it is not a stage of the file.
     pub(crate) fn is_unregistered(&self) -> bool {
         self.ast.is_none()
+    }
+
+    /// Sets a variable of the image where it stands, or adds it at the end.
+    pub(crate) fn set_image_env(&mut self, key: &str, value: &str) {
+        let env = &mut self.image.config.env;
+        if self.env_places.is_empty() {
+            for (place, entry) in env.iter().enumerate() {
+                self.env_places.entry(split(entry).0.to_owned()).or_insert(place);
+            }
+        }
+        let entry = format!("{key}={value}");
+        match self.env_places.get(key) {
+            Some(&place) => env[place] = entry,
+            None => {
+                self.env_places.insert(key.to_owned(), env.len());
+                env.push(entry);
+            }
+        }
     }
 
     /// Notes that a stage's files are used.
@@ -171,10 +192,20 @@ impl<'a> Stages<'a> {
     }
 
     /// Takes over what a stage inherits from the stage that it starts from.
-    pub(crate) fn inherit(&mut self, id: StageId) {
+    ///
+    /// `last` says that no other stage starts from that one, nor does anyone want its image: what grows with the
+    /// file is then moved, so that a long chain of stages does not keep its history once per stage.
+    pub(crate) fn inherit(&mut self, id: StageId, last: bool) {
         let Some(base) = self.list[id].base else { return };
-        let base = &self.list[base];
-        let (state, platform, mut image) = (base.state.clone(), base.platform.clone(), base.image.clone());
+        let base = &mut self.list[base];
+        let (state, mut image) = if last {
+            let output = base.state.output;
+            let state = std::mem::replace(&mut base.state, State::of(output));
+            (state, std::mem::take(&mut base.image))
+        } else {
+            (base.state.clone(), base.image.clone())
+        };
+        let platform = base.platform.clone();
         let (base_image, paths) = (base.base_image.clone(), Rc::clone(&base.paths));
         let (workdir_set, build_args) = (base.workdir_set, base.build_args.clone());
         image.config.on_build.clear();

@@ -1,8 +1,9 @@
 //! Making a layer file by file, without a mount.
 //!
-//! Three parts: `state` (what the layer holds so far and what one sees through it), `write` (putting objects on
-//! disk), `finish`. The methods that callers use are here, and thin.
+//! Parts: `state` and `look` (what the layer holds so far and what one sees through it), `write` and `contents` (putting
+//! objects and bytes on disk), `finish`. The methods that callers use are here, and thin.
 
+mod contents;
 mod finish;
 mod look;
 mod state;
@@ -122,7 +123,7 @@ impl LayerBuilder {
     /// # Errors
     /// [`LayerError::IsADirectory`], [`LayerError::NotFound`] without a parent, or when it cannot be written.
     pub fn write_file(&self, path: &TreePath, meta: &Meta, data: &[u8]) -> Result<FileDigest, LayerError> {
-        self.make_file(path, meta, |file| write::store(file, data))
+        self.make_file(path, meta, |file| contents::store(file, data))
     }
 
     /// Writes a file from a stream.
@@ -146,7 +147,7 @@ impl LayerBuilder {
         data: &mut dyn Read,
         size: u64,
     ) -> Result<FileDigest, LayerError> {
-        self.make_file(path, meta, |file| write::pour(file, data, size))
+        self.make_file(path, meta, |file| contents::pour(file, data, size))
     }
 
     /// Copies an open regular file from its start, sharing its blocks where the file system can; hashed as copied.
@@ -154,7 +155,7 @@ impl LayerBuilder {
     /// # Errors
     /// As [`Self::write_from`].
     pub fn copy_file(&self, path: &TreePath, meta: &Meta, source: &File) -> Result<FileDigest, LayerError> {
-        self.make_file(path, meta, |file| write::copy(file, source))
+        self.make_file(path, meta, |file| contents::copy(file, source))
     }
 
     /// Makes a symbolic link; `meta.mode` is ignored.

@@ -1,26 +1,20 @@
 //! Putting objects on disk.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::contents::Written;
 use super::state::{Slot, State};
 use super::{LayerBuilder, Meta};
 use crate::layer::error::LayerError;
-use crate::layer::hash::{CHUNK, buffer_size, hash_reader, read_some};
 use crate::layer::normal::{Form, Time, io_error, is_overlay_xattr, times};
 use crate::tree::{FileDigest, Kind, Node, TreeError, TreePath, Xattrs};
-use crate::view::{Stat, disk};
-
-/// Smaller files are copied faster than cloned.
-const CLONE_FROM: u64 = 64 << 10;
-
-/// Length and digest of what was written.
-type Written = (u64, FileDigest);
+use crate::view::disk;
 
 impl LayerBuilder {
     /// Makes a regular file with what `fill` writes.
@@ -368,39 +362,4 @@ fn set_xattrs(xattrs: &Xattrs, set: impl Fn(&[u8], &[u8]) -> rustix::io::Result<
         }
     });
     error.map_or(Ok(taken), |e| Err(e.into()))
-}
-
-/// Writes bytes from memory.
-pub(super) fn store(file: &mut File, data: &[u8]) -> io::Result<Written> {
-    file.write_all(data)?;
-    Ok((data.len() as u64, FileDigest::of(data)))
-}
-
-/// Writes a stream.
-pub(super) fn pour(file: &mut File, mut data: impl Read, size_hint: u64) -> io::Result<Written> {
-    let mut buf = vec![0; buffer_size(size_hint)];
-    let mut hasher = blake3::Hasher::new();
-    let mut size = 0;
-    loop {
-        let n = read_some(&mut data, &mut buf)?;
-        if n == 0 {
-            return Ok((size, FileDigest::from_bytes(hasher.finalize().into())));
-        }
-        hasher.update(&buf[..n]);
-        file.write_all(&buf[..n])?;
-        size += n as u64;
-        if size > size_hint && buf.len() < CHUNK {
-            buf.resize(CHUNK, 0);
-        }
-    }
-}
-
-/// Copies a file: its blocks are shared where the file system can, else its bytes are.
-pub(super) fn copy(file: &mut File, source: &File) -> io::Result<Written> {
-    let Stat { size, .. } = disk::fstat(source)?;
-    if size >= CLONE_FROM && fs::ioctl_ficlone(&*file, source).is_ok() {
-        // What is hashed is the clone: the source may change, the clone cannot.
-        return hash_reader(&*file, size);
-    }
-    pour(file, source, size)
 }

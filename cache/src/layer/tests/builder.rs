@@ -109,3 +109,22 @@ fn copying_the_same_again_gives_an_empty_layer() {
     chain.build(fill);
     assert!(chain.build(fill).is_empty());
 }
+
+#[test]
+fn copies_of_all_sizes_are_hashed_as_they_are() {
+    use std::io::{Seek, Write};
+    let mut chain = Chain::new();
+    for size in [0usize, 1, 70_000, (17 << 20) + 5] {
+        let data: Vec<u8> = (0..size).map(|i| (i / 7) as u8).collect();
+        let mut source = tempfile::tempfile().unwrap();
+        source.write_all(&data).unwrap();
+        source.rewind().unwrap();
+        let mut digest = None;
+        chain.build(|b| {
+            digest = Some(b.copy_file(&path(&format!("f{size}")), &meta(0o644), &source).unwrap())
+        });
+        assert_eq!(digest, Some(crate::tree::FileDigest::of(&data)));
+        let view = chain.base().view;
+        assert!(view.read_small(format!("f{size}").as_bytes(), 1 << 30).unwrap().unwrap() == data, "{size}");
+    }
+}

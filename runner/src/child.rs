@@ -57,6 +57,7 @@ fn become_command(sandbox: &Sandbox<'_>) -> Result<Infallible, RunnerError> {
         .doing(|| "bind the sandbox to its keeper")?;
     rustix::process::umask(Mode::empty());
     rustix::process::setsid().doing(|| "start a session")?;
+    identity::set_badness(spec.oom_score_adj)?;
     enter_namespaces(sandbox)?;
     let stubs = build_tree(sandbox)?;
     tell(sandbox.birth, &Birth::Stubs(stubs), &[])?;

@@ -1,7 +1,7 @@
 //! A running sandbox, as the daemon holds it.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::RunnerError;
@@ -121,5 +121,12 @@ impl Learnt {
 impl AsFd for SandboxHandle {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.control.as_fd()
+    }
+}
+
+/// For reactors that know descriptors by number.
+impl AsRawFd for SandboxHandle {
+    fn as_raw_fd(&self) -> RawFd {
+        self.control.as_raw_fd()
     }
 }

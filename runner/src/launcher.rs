@@ -108,10 +108,8 @@ impl Launcher {
         if let Some(plan) = plan.as_ref() {
             return Ok(plan.clone());
         }
-        let made = network::set_up(&self.config.id)?;
-        // The launcher outlives a daemon that is killed, so it is the one to clean up.
-        self.send(serve::NETWORK, &[])?;
-        Ok(plan.insert(made).clone())
+        // The launcher removes it in the end: it outlives a daemon that is killed.
+        Ok(plan.insert(network::set_up(&self.config.id)?).clone())
     }
 
     fn send(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), RunnerError> {

@@ -90,6 +90,13 @@ pub(super) fn set_rlimits(limits: &[Rlimit]) -> Result<(), RunnerError> {
     Ok(())
 }
 
+/// Sets how readily the kernel kills the command when memory runs out. Called while the host's `/proc` is in view.
+pub(super) fn set_badness(score: Option<i32>) -> Result<(), RunnerError> {
+    let Some(score) = score else { return Ok(()) };
+    fs_err::write("/proc/self/oom_score_adj", score.to_string())
+        .doing(|| format!("set the out-of-memory score `{score}`"))
+}
+
 /// Docker's names, with or without the kernel's prefix.
 fn resource(name: &str) -> Option<Resource> {
     let name = name.to_ascii_lowercase();

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, WaitOptions};
+use rustix::time::Timespec;
 
 use super::LauncherConfig;
 use crate::cgroup;
@@ -16,11 +17,13 @@ use crate::sys::process::{Fork, clone3, exit_now, ignore_stop_signals, reset_sig
 
 /// A message with the descriptors of a job.
 pub(super) const JOB: &[u8] = b"job";
-/// A message: there is a network to remove in the end.
-pub(super) const NETWORK: &[u8] = b"network";
 
 /// Keepers that wait for work; more than these are dismissed when they are done.
 const MAX_IDLE: usize = 8;
+/// Those that stay when there has been nothing to do for a while: each is some hundred kilobytes.
+const RESTING: usize = 1;
+/// How long that while is, seconds.
+const PATIENCE_SECONDS: i64 = 10;
 
 /// Goes on as the launcher in a fork of the daemon.
 pub(super) fn forked(config: &LauncherConfig, daemon: OwnedFd) -> ! {
@@ -48,16 +51,19 @@ fn serve(config: &LauncherConfig, daemon: OwnedFd) -> ! {
     debug_assert!(name.is_ok(), "any name of 15 bytes is taken");
     // Made here once, so that all keepers and sandboxes share its memory.
     seccomp::default_program();
-    let mut launcher = Serving {
-        id: config.id.clone(),
-        parent: config.cgroup_parent(),
-        has_network: false,
-        keepers: Vec::new(),
-    };
+    let mut launcher = Serving { id: config.id.clone(), parent: config.cgroup_parent(), keepers: Vec::new() };
+    // What an earlier one left behind, if it was killed.
     cgroup::remove_parent(&launcher.parent);
+    remove_network(&config.id);
     launcher.run(&daemon);
     launcher.finish();
     exit_now(0)
+}
+
+fn remove_network(id: &str) {
+    if let Err(reason) = network::tear_down(id) {
+        eprintln!("rbuild-launcher: the firewall table is left behind: {reason}");
+    }
 }
 
 struct Keeper {
@@ -68,7 +74,6 @@ struct Keeper {
 
 struct Serving {
     id: String,
-    has_network: bool,
     parent: String,
     keepers: Vec<Keeper>,
 }
@@ -79,16 +84,20 @@ impl Serving {
         loop {
             let mut polled = vec![PollFd::new(daemon, PollFlags::IN)];
             polled.extend(self.keepers.iter().map(|keeper| PollFd::new(&keeper.socket, PollFlags::IN)));
-            match rustix::event::poll(&mut polled, None) {
+            let patience = Timespec { tv_sec: PATIENCE_SECONDS, tv_nsec: 0 };
+            match rustix::event::poll(&mut polled, (self.idle() > RESTING).then_some(&patience)) {
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(_) => return,
+                Ok(0) => {
+                    self.dismiss_idle(RESTING);
+                    continue;
+                }
                 Ok(_) => {}
             }
             let ready: Vec<bool> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
             self.listen(&ready[1..]);
             if ready[0] {
                 match socket::receive(daemon.as_fd()) {
-                    Ok(Some(message)) if message.bytes == NETWORK => self.has_network = true,
                     Ok(Some(job)) => self.hand_over(job),
                     Ok(None) | Err(_) => return,
                 }
@@ -111,7 +120,15 @@ impl Serving {
         for index in gone.into_iter().rev() {
             self.bury(index);
         }
-        while self.keepers.iter().filter(|keeper| keeper.idle).count() > MAX_IDLE {
+        self.dismiss_idle(MAX_IDLE);
+    }
+
+    fn idle(&self) -> usize {
+        self.keepers.iter().filter(|keeper| keeper.idle).count()
+    }
+
+    fn dismiss_idle(&mut self, stay: usize) {
+        while self.idle() > stay {
             let Some(index) = self.keepers.iter().position(|keeper| keeper.idle) else { return };
             self.bury(index);
         }
@@ -167,10 +184,6 @@ impl Serving {
             cgroup::remove_leaf(&self.parent, pid.as_raw_pid());
         }
         cgroup::remove_parent(&self.parent);
-        if self.has_network
-            && let Err(reason) = network::tear_down(&self.id)
-        {
-            eprintln!("rbuild-launcher: the firewall table is left behind: {reason}");
-        }
+        remove_network(&self.id);
     }
 }

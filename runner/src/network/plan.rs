@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::NetworkPlan;
@@ -31,13 +32,25 @@ pub(crate) fn set_up(id: &str) -> Result<NetworkPlan, RunnerError> {
         mtu: uplink_mtu(&routes),
     };
     enable_forwarding()?;
+    fs_err::write(marker(id), "").doing(|| "note the firewall table")?;
     nft(&rules(id, network, &plan.link_prefix)).map_err(refused)?;
     Ok(plan)
 }
 
-/// Removes the firewall table. The links go with their namespaces; forwarding stays on, as others may rely on it.
+/// Removes the firewall table, if there is one. The links go with their namespaces; forwarding stays on, as others may
+/// rely on it.
 pub(crate) fn tear_down(id: &str) -> Result<(), String> {
-    nft(&format!("delete table ip {}\n", table(id)))
+    let marker = marker(id);
+    if !marker.exists() {
+        return Ok(());
+    }
+    nft(&format!("add table ip {table}\ndelete table ip {table}\n", table = table(id)))?;
+    fs_err::remove_file(marker).map_err(|error| error.to_string())
+}
+
+/// Tells a later launcher that there is a table to remove, should this one be killed.
+fn marker(id: &str) -> PathBuf {
+    PathBuf::from(format!("/run/rbuild-{id}.nft"))
 }
 
 fn table(id: &str) -> String {

@@ -183,6 +183,21 @@ fn limits_show_inside_and_rlimits_hold() {
 }
 
 #[test]
+fn the_badness_is_raised() {
+    let Some(bench) = Bench::new() else { return };
+    let mut spec = bench.spec("cat /proc/self/oom_score_adj");
+    spec.oom_score_adj = Some(700);
+    assert_eq!(bench.run_spec(&spec).text(), "700\n");
+}
+
+#[test]
+fn a_secret_is_not_shown_by_debug() {
+    let source = runner::MountSource::Secret { data: b"canary".to_vec(), uid: 0, gid: 0, mode: 0o400 };
+    let shown = format!("{source:?}");
+    assert!(!shown.contains("canary") && !shown.contains("99, 97, 110"), "{shown}");
+}
+
+#[test]
 fn a_terminal_of_its_own() {
     let Some(bench) = Bench::new() else { return };
     let mut spec = bench.spec("tty; test -t 0 && test -t 1 && test -t 2 && echo all; test -c /dev/console && echo console; read x; echo got $x; exit 5");
@@ -245,7 +260,7 @@ fn bench_has_pids() -> bool {
     runner::CgroupSupport::detect().pids.is_some()
 }
 
-fn launcher_pid(bench: &Bench) -> i32 {
+pub(crate) fn launcher_pid(bench: &Bench) -> i32 {
     let fd = std::os::fd::AsRawFd::as_raw_fd(&bench.launcher.death());
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
     info.lines().find_map(|line| line.strip_prefix("Pid:")).unwrap().trim().parse().unwrap()
@@ -256,6 +271,6 @@ fn children(pid: i32) -> Vec<i32> {
     text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
-fn kill(pid: i32) {
+pub(crate) fn kill(pid: i32) {
     assert!(std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
 }

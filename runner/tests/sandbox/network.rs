@@ -89,5 +89,23 @@ fn nothing_of_the_network_stays() {
     }
     let tables = std::process::Command::new("nft").args(["list", "tables"]).output().unwrap();
     assert!(!String::from_utf8_lossy(&tables.stdout).contains(&format!("rbuild_{id}")));
+    assert!(!std::path::Path::new(&format!("/run/rbuild-{id}.nft")).exists());
     drop(dir);
+}
+
+/// A launcher that was killed cannot clean up; the next one of the same daemon does.
+#[test]
+fn the_next_launcher_removes_what_a_killed_one_left() {
+    let id = format!("k{}", std::process::id() % 1_000_000);
+    let Some(bench) = Bench::with_id(&id) else { return };
+    let Some(ran) = isolated(&bench, "true") else { return };
+    ran.text();
+    crate::lifecycle::kill(crate::lifecycle::launcher_pid(&bench));
+    let has_table = || {
+        let tables = std::process::Command::new("nft").args(["list", "tables"]).output().unwrap();
+        String::from_utf8_lossy(&tables.stdout).contains(&format!("rbuild_{id}"))
+    };
+    assert!(has_table());
+    drop(crate::support::launcher(&id));
+    assert!(!has_table());
 }

@@ -1,5 +1,11 @@
 //! The store: what it keeps, what a crash leaves, and what a prune takes.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests are no test functions to clippy"
+)]
+
 #[path = "store/blobs.rs"]
 mod blobs;
 #[path = "store/cache_mounts.rs"]

@@ -114,8 +114,14 @@ impl Batch {
     }
 }
 
+/// A stored value, if there is one and it can be read.
+pub(super) type Value = Result<Option<Vec<u8>>, rocksdb::Error>;
+
 /// Greater than every key: keys are at most 32 raw bytes or UTF-8.
 const AFTER_ALL_KEYS: [u8; 40] = [0xff; 40];
+
+/// A cleared table smaller than this on disk is left to RocksDB: compacting costs more than it frees.
+const COMPACT_ABOVE_BYTES: u64 = 8 << 20;
 
 /// Below this a database that stopped writing for want of space is not opened again: opening writes too.
 const REOPEN_FREE_BYTES: u64 = 8 << 20;
@@ -155,11 +161,7 @@ impl Db {
     }
 
     /// Reads many values in one go, in the order of `keys`. A value that cannot be read is an error of its own.
-    pub(super) fn multi_get(
-        &self,
-        cf: Cf,
-        keys: &[Vec<u8>],
-    ) -> Result<Vec<Result<Option<Vec<u8>>, rocksdb::Error>>, StoreError> {
+    pub(super) fn multi_get(&self, cf: Cf, keys: &[Vec<u8>]) -> Result<Vec<Value>, StoreError> {
         self.read(cf, |db, handle| {
             let found = db.batched_multi_get_cf(handle, keys.iter(), false);
             Ok(found.into_iter().map(|value| value.map(|v| v.map(|bytes| bytes.to_vec()))).collect())
@@ -205,10 +207,14 @@ impl Db {
         }
     }
 
-    /// Frees the space of a table that was just cleared.
-    pub(super) fn compact(&self, cf: Cf) -> Result<(), StoreError> {
+    /// Frees the space of a table that was just cleared, if there is some to speak of.
+    pub(super) fn compact_cleared(&self, cf: Cf) -> Result<(), StoreError> {
         self.read(cf, |db, handle| {
             db.delete_file_in_range_cf(handle, &[][..], &AFTER_ALL_KEYS[..])?;
+            let left = db.property_int_value_cf(handle, rocksdb::properties::TOTAL_SST_FILES_SIZE)?;
+            if left.unwrap_or(0) > COMPACT_ABOVE_BYTES {
+                db.compact_range_cf(handle, None::<&[u8]>, None::<&[u8]>);
+            }
             Ok(())
         })
     }

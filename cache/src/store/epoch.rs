@@ -8,7 +8,7 @@
 //! Entries that name no files need no epoch: the database is always a prefix of what was written to it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
@@ -55,6 +55,8 @@ pub(super) struct Epochs {
     checkpoints: Table<String, Checkpoint>,
     layout: Layout,
     current: AtomicU64,
+    /// One checkpoint at a time; held while the disk works.
+    running: Mutex<()>,
     last: Mutex<Last>,
 }
 
@@ -77,6 +79,7 @@ impl Epochs {
             checkpoints,
             layout: layout.clone(),
             current: AtomicU64::new(durable + 1),
+            running: Mutex::new(()),
             last: Mutex::new(Last { durable, ended: None }),
         })
     }
@@ -88,12 +91,12 @@ impl Epochs {
 
     /// Whether everything of that epoch is known to be on disk.
     pub(super) fn is_durable(&self, epoch: Epoch) -> bool {
-        epoch.0 <= self.last.lock().unwrap_or_else(PoisonError::into_inner).durable
+        epoch.0 <= self.last().durable
     }
 
     /// Makes everything that was stamped until now durable. Blocks on the disk.
     pub(super) fn checkpoint(&self) -> Result<(), StoreError> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let ended = self.current.fetch_add(1, Ordering::SeqCst);
         let root = self.layout.root();
         let dir = fs::File::open(root).map_err(StoreError::io("open", root))?;
@@ -101,13 +104,16 @@ impl Epochs {
         let mut batch = Batch::default();
         self.checkpoints.put_in(&mut batch, &CHECKPOINT.to_owned(), &Checkpoint { durable: Epoch(ended) });
         self.db.write(&batch, Sync::Yes)?;
-        *last = Last { durable: ended, ended: Some(Instant::now()) };
+        *self.last() = Last { durable: ended, ended: Some(Instant::now()) };
         Ok(())
     }
 
     /// How long to wait until the next checkpoint is due.
     pub(super) fn due_in(&self) -> Duration {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.ended.map_or(Duration::ZERO, |ended| MIN_INTERVAL.saturating_sub(ended.elapsed()))
+        self.last().ended.map_or(Duration::ZERO, |ended| MIN_INTERVAL.saturating_sub(ended.elapsed()))
+    }
+
+    fn last(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -88,7 +88,7 @@ pub fn default_policies(disk: DiskSpace) -> Vec<PrunePolicy> {
 
 /// A share of the disk, rounded up to whole gigabytes as BuildKit does.
 fn percent(disk: DiskSpace, percent: u64) -> u64 {
-    ((disk.total / 100 * percent >> 30) + 1) * 1_000_000_000
+    (((disk.total / 100 * percent) >> 30) + 1) * 1_000_000_000
 }
 
 /// Sorts what may go: long unused and seldom used first.

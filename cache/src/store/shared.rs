@@ -81,18 +81,15 @@ impl Shared {
     /// The lease state is locked. Returns what is to be removed from the disk.
     pub(super) fn discard_layer(&self, id: &LayerId) -> Result<Option<PathBuf>, StoreError> {
         let mut batch = Batch::default();
-        match self.tables.layers.get(id)? {
-            Some(mut info) => {
-                info.present = false;
-                info.entries_digest = None;
-                (info.size, info.entries) = (0, 0);
-                if self.is_usable(&info)? {
-                    self.tables.layers.put_in(&mut batch, id, &info);
-                } else {
-                    self.tables.layers.delete_in(&mut batch, id);
-                }
+        if let Some(mut info) = self.tables.layers.get(id)? {
+            info.present = false;
+            info.entries_digest = None;
+            (info.size, info.entries) = (0, 0);
+            if self.is_usable(&info)? {
+                self.tables.layers.put_in(&mut batch, id, &info);
+            } else {
+                self.tables.layers.delete_in(&mut batch, id);
             }
-            None => {}
         }
         self.db.write(&batch, Sync::Yes)?;
         self.trash.take(&self.layout.snapshot(id))

@@ -77,10 +77,14 @@ impl Store {
     fn verify_layers(&self, report: &mut VerifyReport) -> Result<(), StoreError> {
         for (id, info) in self.shared.tables.layers.all()?.into_iter().filter(|(_, info)| info.present) {
             report.layers += 1;
-            if let Some(problem) = layer::problem(&self.shared.layout.snapshot(&id), &info)? {
-                if self.shared.tables.layers.get(&id)?.is_some_and(|now| now.present) {
+            let problem = layer::problem(&self.shared.layout.snapshot(&id), &info)?;
+            let still_there =
+                || Ok::<_, StoreError>(self.shared.tables.layers.get(&id)?.is_some_and(|now| now.present));
+            match problem {
+                Some(problem) if still_there()? => {
                     report.problems.push(format!("`{id}` is damaged: {problem}"));
                 }
+                _ => {}
             }
         }
         Ok(())

@@ -96,7 +96,7 @@ fn choose(shared: &Arc<Shared>, key: &MountKey, request: &CacheMountRequest) -> 
 fn clear(
     shared: &Shared,
     in_use: &HashMap<String, Users>,
-    known: &mut Vec<(u64, String, MountEntry)>,
+    known: &mut [(u64, String, MountEntry)],
     request: &CacheMountRequest,
 ) -> Result<(), StoreError> {
     let mut batch = Batch::default();

@@ -26,7 +26,7 @@ impl Shared {
         cleared.iter().for_each(|cf| batch.clear(*cf));
         self.db.write(&batch, Sync::No)?;
         drop(state);
-        cleared.iter().try_for_each(|cf| self.db.compact(*cf))
+        cleared.iter().try_for_each(|cf| self.db.compact_cleared(*cf))
     }
 
     /// Drops old records of which no layer is left, and the names that lead to them.

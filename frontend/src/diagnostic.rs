@@ -108,16 +108,20 @@ impl Diagnostic {
             _ => self.line(source).map(Lines::single),
         };
         let mut text = lines.and_then(|lines| excerpt(source, &[lines], &self.spans)).unwrap_or_default();
-        text.push_str(match self.severity {
-            Severity::Error => "error: ",
-            Severity::Warning => "warning: ",
-        });
+        match (self.severity, self.rule) {
+            (Severity::Error, _) => text.push_str("error: "),
+            (Severity::Warning, None) => text.push_str("warning: "),
+            (Severity::Warning, Some(rule)) => text.push_str(&format!("warning: {rule}: ")),
+        }
         text.push_str(&self.message);
         text.push('\n');
         for hint in &self.hints {
             text.push_str("hint: ");
             text.push_str(hint);
             text.push('\n');
+        }
+        if let Some(url) = self.url {
+            text.push_str(&format!("see {url}\n"));
         }
         text
     }

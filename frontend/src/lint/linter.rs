@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::ast::Place;
+use crate::diagnostic::{Diagnostic, Phase, Severity};
 use crate::lint::{CheckOptions, Rule};
 use crate::span::{Lines, Span};
 
@@ -17,6 +18,27 @@ pub struct Finding {
     pub lines: Lines,
     /// The word meant, when it is known.
     pub span: Option<Span>,
+}
+
+impl Finding {
+    /// One line, as BuildKit's progress shows it: `Rule: message (line 3)`.
+    pub fn short(&self) -> String {
+        let line = self.lines.start;
+        let place = if line > 0 { format!(" (line {line})") } else { String::new() };
+        format!("{}: {}{place}", self.rule.name(), self.message)
+    }
+
+    /// The finding as a warning, to be rendered with carets.
+    pub fn diagnostic(&self) -> Diagnostic {
+        Diagnostic {
+            severity: Severity::Warning,
+            rule: Some(self.rule.name()),
+            lines: Some(self.lines),
+            spans: self.span.into_iter().collect(),
+            url: Some(self.rule.url()).filter(|url| !url.is_empty()),
+            ..Diagnostic::error(Phase::Convert, self.message.clone())
+        }
+    }
 }
 
 /// Collects findings under the file's options and those of comments.

@@ -14,6 +14,10 @@ use crate::words::pattern::{Pattern, PatternError};
 /// How deep `${a:-${b:-…}}` may nest; without a bound the stack would be the bound.
 const MAX_DEPTH: usize = 128;
 
+/// The longest result: so much, and so many times the word. Without a bound, forty instructions like `ENV A=$A$A` fill
+/// the memory; the kernel passes no variable above 128 KiB to a command.
+const MAX_RESULT: (usize, usize) = (1 << 20, 16);
+
 /// Why a word could not be expanded.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("failed to process {}: {reason}", quote(.word))]
@@ -96,6 +100,8 @@ struct Run<'a, E: ?Sized> {
     env: &'a E,
     raw_escapes: bool,
     depth: usize,
+    /// The longest result in bytes, at any depth.
+    limit: usize,
     /// The word being split. Shared by all depths: the inner one empties it, as in BuildKit.
     buffer: String,
     matched: BTreeSet<String>,
@@ -140,6 +146,7 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
             env,
             raw_escapes: lexer.raw_escapes,
             depth: 0,
+            limit: MAX_RESULT.0 + MAX_RESULT.1 * word.len(),
             buffer: String::new(),
             matched: BTreeSet::new(),
             unmatched: BTreeSet::new(),
@@ -175,6 +182,7 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
         let mut words = Splitter::default();
         self.buffer.clear();
         while let Some(ch) = self.peek() {
+            self.within_limit(&result)?;
             if Some(ch) == stop {
                 self.next();
                 return Ok((result, words.finish(&mut self.buffer)));
@@ -211,10 +219,19 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
             words.raw(&mut self.buffer, escaped);
             result.push(escaped);
         }
+        self.within_limit(&result)?;
         match stop {
             Some(stop) => Err(format!("unexpected end of statement while looking for matching {stop}")),
             None => Ok((result, words.finish(&mut self.buffer))),
         }
+    }
+
+    fn within_limit(&self, result: &str) -> Result<(), String> {
+        if result.len() <= self.limit { Ok(()) } else { Err(self.too_long()) }
+    }
+
+    fn too_long(&self) -> String {
+        format!("the result is longer than {} bytes", self.limit)
     }
 
     fn raw_text(&mut self, words: &mut Splitter, result: &mut String, text: &str) {
@@ -253,6 +270,7 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
             result.push('"');
         }
         loop {
+            self.within_limit(&result)?;
             match self.peek() {
                 None => {
                     return Err(
@@ -370,7 +388,10 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
         }
         let compiled = Pattern::new(&pattern, true).map_err(|error| invalid_pattern(&pattern, &error))?;
         let value = value.unwrap_or_default();
-        Ok(if all { compiled.replace_all(&value, &text) } else { compiled.replace_first(&value, &text) })
+        if !all {
+            return Ok(compiled.replace_first(&value, &text));
+        }
+        compiled.replace_all(&value, &text, self.limit).ok_or_else(|| self.too_long())
     }
 
     /// An error at the very end of the word is about the brace that was never closed.

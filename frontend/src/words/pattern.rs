@@ -79,7 +79,9 @@ impl Pattern {
     }
 
     /// The value with all matches replaced; `$` in the replacement is a template as in Go's `Regexp.Expand`.
-    pub(crate) fn replace_all(&self, value: &str, replacement: &str) -> String {
+    ///
+    /// Nothing if the result would be longer than `limit` bytes.
+    pub(crate) fn replace_all(&self, value: &str, replacement: &str, limit: usize) -> Option<String> {
         let chars: Vec<char> = value.chars().collect();
         let mut out = String::new();
         let (mut from, mut copied) = (0, 0);
@@ -91,11 +93,14 @@ impl Pattern {
                 let matched: String = chars[start..end].iter().collect();
                 expand_template(replacement, &matched, &mut out);
             }
+            if out.len() > limit {
+                return None;
+            }
             copied = end;
             from = if end > from { end } else { from + 1 };
         }
         out.extend(&chars[copied..]);
-        out
+        Some(out)
     }
 
     /// The leftmost match at or after `from`.

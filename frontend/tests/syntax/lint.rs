@@ -177,3 +177,22 @@ fn every_rule_has_its_facts() {
         "https://docs.docker.com/go/dockerfile/rule/json-args-recommended/"
     );
 }
+
+#[test]
+fn findings_render_as_warnings() {
+    let (document, _) = parse("Dockerfile", b"FROM a AS X\n");
+    let mut linter = Linter::default();
+    check_syntax(&document, &mut linter);
+    let finding = &linter.findings()[0];
+    assert_eq!(finding.short(), "StageNameCasing: Stage name 'X' should be lowercase (line 1)");
+    insta::assert_snapshot!(finding.diagnostic().render(&document.source), @r"
+    Dockerfile:1
+    --------------------
+       1 | >>> FROM a AS X
+         |               ^
+       2 |     
+    --------------------
+    warning: StageNameCasing: Stage name 'X' should be lowercase
+    see https://docs.docker.com/go/dockerfile/rule/stage-name-casing/
+    ");
+}

@@ -150,3 +150,13 @@ fn deep_nesting_is_refused_not_run_into() {
     let error = Lexer::new('\\').expand(&word, &env()).expect_err("it nests too deep");
     assert!(error.reason.starts_with("substitutions nest deeper"), "{}", error.reason);
 }
+
+#[test]
+fn results_have_a_bound() {
+    let env = BTreeMap::from([("A".to_owned(), "x".repeat(600_000))]);
+    let long = |word: &str| Lexer::new('\\').expand(word, &env).map(|expansion| expansion.text.len());
+    assert_eq!(long("$A"), Ok(600_000));
+    for word in ["$A$A", "\"$A$A\"", "${A//x/xx}", "${A:+$A$A}"] {
+        assert!(long(word).is_err_and(|error| error.reason.contains("longer than")), "{word}");
+    }
+}

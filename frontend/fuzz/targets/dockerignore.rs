@@ -1,0 +1,22 @@
+//! A path in the first line, an ignore file in the others.
+
+#![no_main]
+
+use frontend::dockerignore::{IgnoreMatcher, Parents, Verdict, read_patterns};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let (path, file) = text.split_once('\n').unwrap_or((text, ""));
+    let Ok(matcher) = IgnoreMatcher::new(&read_patterns(file.as_bytes())) else { return };
+    let ignored = matcher.is_ignored(path);
+    let mut parents = Parents::default();
+    for (at, _) in path.match_indices('/') {
+        let (verdict, below) = matcher.visit(&path[..at], true, &parents);
+        if verdict == Verdict::Exclude {
+            assert!(ignored, "a directory was left out that holds something");
+            return;
+        }
+        parents = below;
+    }
+    assert_eq!(matcher.visit(path, false, &parents).0 == Verdict::Exclude, ignored);
+});

@@ -74,7 +74,7 @@ impl ClientSession {
         let stop = CancellationToken::new();
         let metadata = headers(&id, &services, &targets);
         let client = client.clone();
-        let stopped = stop.clone().cancelled_owned();
+        let stopped = stop.clone();
         tokio::spawn(async move {
             // A failure shows in the calls that need the session.
             if let Err(status) = serve(client, metadata, services, targets, stopped).await {
@@ -95,11 +95,13 @@ async fn serve(
     metadata: MetadataMap,
     services: Services,
     targets: Vec<Option<Target>>,
-    stopped: impl Future<Output = ()> + Send + 'static,
+    stopped: CancellationToken,
 ) -> Result<(), Status> {
     let (tx, rx) = outgoing::<BytesMessage>();
     let request = Request::from_parts(metadata, Extensions::default(), rx);
-    let incoming = client.control().session(request).await?.into_inner();
+    // The connection lives in a task of its own, which ends with its stream.
+    let incoming =
+        client.control().session(request).await?.into_inner().take_until(stopped.clone().cancelled_owned());
     let connection =
         futures_util::stream::once(async { Ok::<_, std::io::Error>(BytePipe::new(incoming, tx)) })
             // The server would stop with the last connection; there is one for the whole session.
@@ -118,7 +120,7 @@ async fn serve(
         .serve_with_incoming(connection);
     tokio::select! {
         served = serving => served.map_err(|err| Status::unavailable(err.to_string())),
-        () = stopped => Ok(()),
+        () = stopped.cancelled() => Ok(()),
     }
 }
 

@@ -22,7 +22,7 @@ pub enum TransferError {
     #[error("error from peer: {0}")]
     Peer(String),
     /// The stream broke.
-    #[error("file transfer interrupted: {0}")]
+    #[error("{}", .0.message())]
     Stream(#[source] Box<tonic::Status>),
     /// The stream ended early.
     #[error("file transfer ended before it was complete")]

@@ -46,6 +46,18 @@ struct Include {
 struct Dir {
     /// Its entry, until it is sent. One that is not selected itself is sent when something below it is.
     unsent: Option<Stat>,
+    /// Everything below it is included.
+    whole: bool,
+    include: Parents,
+    exclude: Parents,
+}
+
+/// What is to be done with an entry, and what a directory's entries need to know.
+#[derive(Default)]
+struct Judgement {
+    selected: bool,
+    enter: bool,
+    whole: bool,
     include: Parents,
     exclude: Parents,
 }
@@ -178,7 +190,8 @@ impl Walk<'_> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(|e| TransferError::io(&full, e))?,
         };
-        let (selected, enter, include, exclude) = self.judge(path, meta.is_dir());
+        let judgement = self.judge(path, meta.is_dir());
+        let Judgement { selected, enter, whole, include, exclude } = judgement;
         if !selected && !(enter && meta.is_dir()) {
             return Ok(());
         }
@@ -186,7 +199,7 @@ impl Walk<'_> {
         if !meta.is_dir() {
             return self.file(stat, &meta);
         }
-        self.dirs.push(Dir { unsent: Some(stat), include, exclude });
+        self.dirs.push(Dir { unsent: Some(stat), whole, include, exclude });
         if selected {
             self.send_dirs()?;
         }
@@ -197,24 +210,27 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Whether an entry is sent, whether a directory is entered, and what its children need to know.
-    fn judge(&self, path: &str, is_dir: bool) -> (bool, bool, Parents, Parents) {
-        let top = Dir { unsent: None, include: Parents::default(), exclude: Parents::default() };
-        let parent = self.dirs.last().unwrap_or(&top);
-        let (mut selected, mut enter, mut include_matches) = (true, true, Parents::default());
-        if let Some(include) = &self.tree.include {
-            let (verdict, matches) = include.matcher.visit(path, is_dir, &parent.include);
-            selected = verdict != Verdict::Include;
-            enter = selected || include.reaches_below(path);
-            include_matches = matches;
+    fn judge(&self, path: &str, is_dir: bool) -> Judgement {
+        let top = Parents::default();
+        let parent = self.dirs.last();
+        let mut found = Judgement { selected: true, enter: true, whole: true, ..Judgement::default() };
+        if let Some(include) = self.tree.include.as_ref().filter(|_| parent.is_none_or(|dir| !dir.whole)) {
+            // The matcher is made for ignoring: what it would ignore is what is included here.
+            let (verdict, below) =
+                include.matcher.visit(path, is_dir, parent.map_or(&top, |dir| &dir.include));
+            found.selected = verdict != Verdict::Include;
+            found.whole = verdict == Verdict::Exclude;
+            found.enter = found.selected || include.reaches_below(path);
+            found.include = below;
         }
-        let (verdict, exclude_matches) = self.tree.exclude.visit(path, is_dir, &parent.exclude);
+        let (verdict, below) = self.tree.exclude.visit(path, is_dir, parent.map_or(&top, |dir| &dir.exclude));
+        found.exclude = below;
         match verdict {
             Verdict::Include => {}
-            Verdict::Descend => selected = false,
-            Verdict::Exclude => (selected, enter) = (false, false),
+            Verdict::Descend => found.selected = false,
+            Verdict::Exclude => (found.selected, found.enter) = (false, false),
         }
-        (selected, enter, include_matches, exclude_matches)
+        found
     }
 
     fn send_dirs(&mut self) -> Result<(), TransferError> {

@@ -72,6 +72,11 @@ impl SessionManager {
         Self::default()
     }
 
+    /// Whether any session is open.
+    pub fn is_used(&self) -> bool {
+        !self.open.sessions.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Serves `Control.Session`: registers the session until its stream ends or its health fails.
     ///
     /// # Errors

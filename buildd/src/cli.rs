@@ -1,0 +1,194 @@
+//! The command line: one file per verb.
+//!
+//! stdout is data, stderr is progress and errors. Every failure exits 1, wrong usage too; only `run` passes other codes on.
+
+mod build;
+mod completions;
+mod context;
+mod csv;
+mod daemon;
+mod debug;
+mod dockerfile;
+mod du;
+mod history;
+mod images;
+mod inspect;
+mod load;
+mod prune;
+mod pull;
+mod push;
+mod rmi;
+mod run;
+mod save;
+mod table;
+mod tag;
+mod transfer;
+mod version;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::client::{ClientError, render};
+
+pub use self::context::Context;
+pub use self::daemon::DaemonArgs;
+
+/// Builds container images from Dockerfiles, and runs them
+#[derive(Debug, Parser)]
+#[command(name = "rbuild", version, disable_help_subcommand = true, max_term_width = 100)]
+struct Cli {
+    /// The daemon's address: unix:///PATH or tcp://HOST:PORT [default: the user's own daemon, started when needed]
+    #[arg(long, env = "RBUILD_HOST", value_name = "ADDRESS", hide_env_values = true)]
+    addr: Option<String>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Build(Box<build::Args>),
+    Run(Box<run::Args>),
+    Images(images::Args),
+    Rmi(rmi::Args),
+    Tag(tag::Args),
+    Pull(pull::Args),
+    Push(push::Args),
+    Save(save::Args),
+    Load(load::Args),
+    History(history::Args),
+    Inspect(inspect::Args),
+    Du(du::Args),
+    Prune(prune::Args),
+    Daemon(DaemonArgs),
+    Dockerfile(dockerfile::Args),
+    Debug(debug::Args),
+    Version(version::Args),
+    Completions(completions::Args),
+}
+
+/// The whole program. `daemon` runs the verb of that name: this half does not know the daemon's.
+pub fn main(daemon: impl FnOnce(DaemonArgs) -> ExitCode) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments()) {
+        Ok(cli) => cli,
+        Err(err) => {
+            // Help and version go to stdout and are no failure; a closed pipe is no news.
+            let _ = err.print();
+            return if err.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.verb {
+        Verb::Daemon(args) => match args.prepare() {
+            Ok(()) => daemon(args),
+            Err(err) => fail(&err),
+        },
+        verb => client(verb, cli.addr),
+    }
+}
+
+/// The arguments; the program under the name `buildd` is `rbuild daemon`.
+fn arguments() -> impl Iterator<Item = OsString> {
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    let daemon = Path::new(&name).file_name().is_some_and(|file| file == "buildd");
+    [OsString::from("rbuild")].into_iter().chain(daemon.then(|| "daemon".into())).chain(args)
+}
+
+fn client(verb: Verb, addr: Option<String>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => {
+            let done = runtime.block_on(dispatch(verb, addr));
+            // A thread may be waiting for stdin; nothing waits for it.
+            runtime.shutdown_background();
+            done
+        }
+        Err(err) => Err(err.into()),
+    };
+    done.unwrap_or_else(|err| fail(&err))
+}
+
+async fn dispatch(verb: Verb, addr: Option<String>) -> Result<ExitCode, ClientError> {
+    let context = Context::new(addr)?;
+    match verb {
+        Verb::Build(args) => args.run(&context).await,
+        Verb::Run(args) => args.run(&context).await,
+        Verb::Images(args) => args.run(&context).await,
+        Verb::Rmi(args) => args.run(&context).await,
+        Verb::Tag(args) => args.run(&context).await,
+        Verb::Pull(args) => args.run(&context).await,
+        Verb::Push(args) => args.run(&context).await,
+        Verb::Save(args) => args.run(&context).await,
+        Verb::Load(args) => args.run(&context).await,
+        Verb::History(args) => args.run(&context).await,
+        Verb::Inspect(args) => args.run(&context).await,
+        Verb::Du(args) => args.run(&context).await,
+        Verb::Prune(args) => args.run(&context).await,
+        Verb::Debug(args) => args.run(&context).await,
+        Verb::Version(args) => args.run(&context).await,
+        Verb::Dockerfile(args) => args.run(),
+        Verb::Completions(args) => args.run(&mut Cli::command()),
+        Verb::Daemon(_) => unreachable!("handled before the runtime was made"),
+    }
+}
+
+fn fail(err: &ClientError) -> ExitCode {
+    // Where stderr is gone, nobody is there to tell.
+    let _ = std::io::stderr().write_all(render(err).as_bytes());
+    ExitCode::FAILURE
+}
+
+/// An error and all its causes in one line.
+pub fn causes(err: &dyn std::error::Error) -> String {
+    let mut text = err.to_string();
+    let mut next = err.source();
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_help() {
+        for verb in Cli::command().get_subcommands() {
+            assert!(verb.get_about().is_some(), "{}", verb.get_name());
+            for arg in verb.get_arguments().filter(|arg| !arg.is_hide_set()) {
+                assert!(arg.get_help().is_some(), "{} {}", verb.get_name(), arg.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn as_the_harnesses_call_it() {
+        for line in [
+            "rbuild --addr unix:///x/sock build --progress=plain --provenance=false -o type=oci,dest=/x/f --build-arg A=b .",
+            "rbuild --addr unix:///x/sock build --progress=plain -t name:tag --no-cache --push dir",
+            "rbuild daemon --root /x/rb --addr unix:///x/sock --config /x/buildd.toml",
+            "rbuild prune --all --force",
+            "rbuild dockerfile inspect --json Dockerfile",
+            "rbuild run -it --rm -e A=b -v /x:/y:ro -w / -u 1 --entrypoint= --network none --name n image ls -l",
+        ] {
+            if let Err(err) = Cli::try_parse_from(line.split(' ')) {
+                panic!("{line}: {err}");
+            }
+        }
+        for line in
+            ["rbuild build", "rbuild build --provenance=true .", "rbuild", "rbuild build --nonsense ."]
+        {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! `rbuild build`.
+
+mod call;
+mod context;
+mod flags;
+mod metadata;
+mod output;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::Context;
+use super::context::show;
+use super::table::stdout;
+use crate::client::{BuildRequest, ClientError, Output, build};
+use crate::progress::Mode;
+
+/// Builds an image from a Dockerfile
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Args {
+    /// Names the image, NAME[:TAG]; may be given several times
+    #[arg(short, long = "tag", value_name = "NAME")]
+    tags: Vec<String>,
+    /// The Dockerfile [default: CONTEXT/Dockerfile]; `-` reads it from stdin
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The stage to build [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// Sets an ARG, KEY=VALUE; KEY alone takes the environment's value
+    #[arg(long = "build-arg", value_name = "KEY[=VALUE]")]
+    build_args: Vec<String>,
+    /// Adds a label, KEY=VALUE
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+    /// Where the result goes: type=image|oci|docker|tar|local[,dest=PATH][,KEY=VALUE], or a directory
+    #[arg(short, long = "output", value_name = "OUTPUT")]
+    outputs: Vec<String>,
+    /// Pushes the image to its registry
+    #[arg(long)]
+    push: bool,
+    /// Keeps the image in the image store, besides other outputs
+    #[arg(long)]
+    load: bool,
+    /// Runs every step again
+    #[arg(long)]
+    no_cache: bool,
+    /// Runs the steps of these stages again
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
+    /// Asks registries for newer base images
+    #[arg(long)]
+    pull: bool,
+    /// Platforms to build for, such as linux/amd64
+    #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',')]
+    platforms: Vec<String>,
+    /// A secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]
+    #[arg(long = "secret", value_name = "SECRET")]
+    secrets: Vec<String>,
+    /// An SSH agent for RUN --mount=type=ssh: default or ID=SOCKET
+    #[arg(long = "ssh", value_name = "AGENT")]
+    ssh: Vec<String>,
+    /// A named context, NAME=DIR, or NAME=docker-image://IMAGE and the like
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    build_contexts: Vec<String>,
+    /// The network of RUN: default, none or host
+    #[arg(long, value_name = "MODE", default_value = "default")]
+    network: String,
+    /// Adds a line to /etc/hosts, HOST:IP
+    #[arg(long = "add-host", value_name = "HOST:IP")]
+    add_hosts: Vec<String>,
+    /// Size of /dev/shm, such as 64m
+    #[arg(long, value_name = "SIZE")]
+    shm_size: Option<String>,
+    /// Resource limits, NAME=SOFT[:HARD]
+    #[arg(long = "ulimit", value_name = "LIMIT")]
+    ulimits: Vec<String>,
+    /// Lets the build do more: network.host, security.insecure
+    #[arg(long = "allow", value_name = "ENTITLEMENT", value_delimiter = ',')]
+    allow: Vec<String>,
+    /// Checks the Dockerfile instead of building it
+    #[arg(long, conflicts_with = "call")]
+    check: bool,
+    /// Asks about the Dockerfile instead of building it: check, outline, targets or describe[,format=json]
+    #[arg(long, value_name = "METHOD")]
+    call: Option<String>,
+    /// How progress is shown: auto, plain, tty, rawjson or quiet
+    #[arg(long, value_name = "MODE", default_value = "auto", env = "BUILDKIT_PROGRESS", hide_env = true)]
+    progress: Mode,
+    /// Shows no progress and prints the image id
+    #[arg(short, long)]
+    quiet: bool,
+    /// Writes the image id to a file
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<PathBuf>,
+    /// Writes what is known of the result to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
+    /// Attests how the image was built; only `false` is supported
+    #[arg(long, value_name = "false", value_parser = ["false"])]
+    provenance: Option<String>,
+    /// The directory to build from, or a URL
+    #[arg(value_name = "CONTEXT")]
+    context: String,
+}
+
+impl Args {
+    pub(super) async fn run(&self, context: &Context) -> Result<ExitCode, ClientError> {
+        let call = self.call()?;
+        let quiet = self.quiet || self.progress == Mode::Quiet;
+        let outputs = if call.is_some() { Vec::new() } else { self.outputs()? };
+        if call.is_none() && outputs.is_empty() && self.outputs.is_empty() {
+            warn(
+                "neither a name (-t) nor an output (-o) was given: the result stays in the build cache only",
+            );
+        }
+        let mut sources = self.sources()?;
+        // Lives until the build is over.
+        let _stdin = sources.stdin.take();
+        let attrs = self.attrs(call.as_ref())?;
+        let request = self.request(sources, attrs, outputs)?;
+        let client = context.connect().await?;
+        let (progress, shown) = show(if quiet { Mode::Quiet } else { self.progress })?;
+        let built = build(&client, request, progress).await;
+        // Errors come after all progress.
+        let _ = shown.await;
+        let outcome = built?;
+        if let Some(call) = call {
+            return call.print(&outcome.response);
+        }
+        let id = metadata::image_id(&outcome.response);
+        if let Some(path) = &self.iidfile {
+            fs_err::write(path, id.unwrap_or_default()).map_err(|e| ClientError::io(path, e))?;
+        }
+        if let Some(path) = &self.metadata_file {
+            metadata::write(path, &outcome)?;
+        }
+        if let (true, Some(id)) = (quiet, id) {
+            stdout(&format!("{id}\n"))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn request(
+        &self,
+        sources: context::Sources,
+        mut attrs: BTreeMap<String, String>,
+        outputs: Vec<Output>,
+    ) -> Result<BuildRequest, ClientError> {
+        attrs.extend(sources.attrs);
+        Ok(BuildRequest {
+            frontend: "dockerfile.v0".to_owned(),
+            attrs,
+            dirs: sources.dirs,
+            outputs,
+            entitlements: self.entitlements(),
+            services: self.services()?,
+        })
+    }
+}
+
+/// A line on stderr that is no error.
+fn warn(text: &str) {
+    use std::io::Write as _;
+    // Without stderr there is nobody to warn.
+    let _ = writeln!(std::io::stderr(), "WARNING: {text}");
+}

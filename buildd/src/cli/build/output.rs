@@ -1,0 +1,140 @@
+//! `-o`, `--push`, `--load`.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::path::Path;
+
+use super::Args;
+use crate::cli::context::absolute;
+use crate::cli::csv::{fields, pairs};
+use crate::client::{ClientError, Destination, Output};
+
+impl Args {
+    /// What to make of the result.
+    pub(super) fn outputs(&self) -> Result<Vec<Output>, ClientError> {
+        let mut outputs = Vec::new();
+        for text in &self.outputs {
+            outputs.extend(parse(text)?);
+        }
+        let kept = outputs.iter().any(|output| output.kind == "image");
+        if !kept && (self.push || self.load || self.outputs.is_empty() && !self.tags.is_empty()) {
+            outputs.push(Output {
+                kind: "image".into(),
+                attrs: BTreeMap::new(),
+                destination: Destination::None,
+            });
+        }
+        for output in &mut outputs {
+            let named = matches!(output.kind.as_str(), "image" | "oci" | "docker");
+            if named && !self.tags.is_empty() && !output.attrs.contains_key("name") {
+                output.attrs.insert("name".into(), self.tags.join(","));
+            }
+            if output.kind == "image" && self.push {
+                output.attrs.insert("push".into(), "true".into());
+            }
+        }
+        match self.push && self.tags.is_empty() && !outputs.iter().any(|o| o.attrs.contains_key("name")) {
+            true => Err(ClientError::Usage("`--push` needs a name (`-t NAME`)".into())),
+            false => Ok(outputs),
+        }
+    }
+}
+
+/// One `-o`; `None` for `type=cacheonly`.
+fn parse(text: &str) -> Result<Option<Output>, ClientError> {
+    let plain = !text.is_empty() && fields(text)?.len() == 1 && !text.contains('=');
+    if plain {
+        let (kind, destination) = match text {
+            "-" => ("tar", Destination::Stdout),
+            dir => ("local", Destination::Directory(absolute(Path::new(dir))?)),
+        };
+        return Ok(Some(Output { kind: kind.into(), attrs: BTreeMap::new(), destination }));
+    }
+    let mut attrs: BTreeMap<String, String> = pairs("--output", text)?.into_iter().collect();
+    let kind =
+        attrs.remove("type").ok_or_else(|| ClientError::Usage(format!("`--output {text}` has no type")))?;
+    let dest = attrs.remove("dest");
+    let output =
+        |kind: &str, attrs, destination| Ok(Some(Output { kind: kind.to_owned(), attrs, destination }));
+    match (kind.as_str(), dest) {
+        ("cacheonly", _) => Ok(None),
+        ("registry", _) => {
+            attrs.insert("push".into(), "true".into());
+            output("image", attrs, Destination::None)
+        }
+        // Docker's own image store is where buildx would load it to; ours is where images are.
+        ("image", _) | ("docker", None) => output("image", attrs, Destination::None),
+        ("local", None) => Err(ClientError::Usage("`--output type=local` needs `dest=DIR`".into())),
+        ("local", Some(dir)) => output("local", attrs, Destination::Directory(absolute(Path::new(&dir))?)),
+        ("oci" | "docker" | "tar", dest) => {
+            refuse_directory(&attrs)?;
+            let destination = match dest.as_deref() {
+                None | Some("-") if std::io::stdout().is_terminal() => {
+                    return Err(ClientError::Usage(format!(
+                        "`--output type={kind}` would write to the terminal; add `dest=FILE`"
+                    )));
+                }
+                None | Some("-") => Destination::Stdout,
+                Some(path) => Destination::File(absolute(Path::new(path))?),
+            };
+            output(&kind, attrs, destination)
+        }
+        _ => Err(ClientError::Usage(format!("unknown output type `{kind}`"))),
+    }
+}
+
+/// OCI layouts as directories travel over the content service, which is not there yet.
+fn refuse_directory(attrs: &BTreeMap<String, String>) -> Result<(), ClientError> {
+    match attrs.get("tar").map(String::as_str) {
+        None | Some("true" | "1") => Ok(()),
+        Some(value) => Err(ClientError::Usage(format!("`tar={value}` is not supported"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outputs(args: Args) -> Vec<Output> {
+        args.outputs().unwrap()
+    }
+
+    fn args(outputs: &[&str], tags: &[&str]) -> Args {
+        let own = |list: &[&str]| list.iter().map(|&s| s.to_owned()).collect();
+        Args { outputs: own(outputs), tags: own(tags), ..Args::default() }
+    }
+
+    #[test]
+    fn a_name_alone_goes_to_the_image_store() {
+        let made = outputs(args(&[], &["a", "b:c"]));
+        assert_eq!(made.len(), 1);
+        assert_eq!((made[0].kind.as_str(), made[0].attrs["name"].as_str()), ("image", "a,b:c"));
+        assert!(outputs(args(&[], &[])).is_empty());
+    }
+
+    #[test]
+    fn an_archive_takes_the_name_and_nothing_is_kept() {
+        let made = outputs(args(&["type=oci,dest=/x/f"], &["a"]));
+        assert_eq!(made.len(), 1);
+        assert_eq!(made[0].attrs["name"], "a");
+        assert_eq!(made[0].destination, Destination::File("/x/f".into()));
+    }
+
+    #[test]
+    fn shorthands() {
+        assert_eq!(outputs(args(&["out"], &[]))[0].kind, "local");
+        assert_eq!(outputs(args(&["type=registry"], &["a"]))[0].attrs["push"], "true");
+        assert_eq!(outputs(args(&["type=docker"], &["a"]))[0].kind, "image");
+        assert!(outputs(args(&["type=cacheonly"], &[])).is_empty());
+        let pushed = outputs(Args { push: true, ..args(&["type=tar,dest=/x/t"], &["a"]) });
+        assert_eq!(pushed.iter().map(|o| o.kind.as_str()).collect::<Vec<_>>(), ["tar", "image"]);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for bad in ["type=x", "dest=/x", "type=local", "type=oci,dest=/x,tar=false", "a,b"] {
+            assert!(args(&[bad], &[]).outputs().is_err(), "{bad}");
+        }
+        assert!(Args { push: true, ..args(&[], &[]) }.outputs().is_err());
+    }
+}

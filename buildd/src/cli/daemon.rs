@@ -1,0 +1,90 @@
+//! `rbuild daemon`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::client::ClientError;
+
+/// Runs the daemon in the foreground
+#[derive(Debug, Clone, clap::Args)]
+pub struct DaemonArgs {
+    /// Where its state is kept
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Where it listens: unix:///PATH or tcp://HOST:PORT; may be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    pub addr: Vec<String>,
+    /// Its configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Logs more
+    #[arg(long)]
+    pub debug: bool,
+    /// Leaves after this time without builds, such as `10m`
+    #[arg(long, value_name = "TIME", value_parser = duration, hide = true)]
+    pub idle_timeout: Option<Duration>,
+    /// Leaves the caller's session and closes what it inherited
+    #[arg(long, hide = true)]
+    pub background: bool,
+}
+
+impl DaemonArgs {
+    /// Where state is kept when nothing says otherwise: /var/lib/rbuild for root, else `$XDG_DATA_HOME/rbuild`.
+    pub fn default_root() -> PathBuf {
+        if rustix::process::geteuid().is_root() {
+            return "/var/lib/rbuild".into();
+        }
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        match (set("XDG_DATA_HOME"), set("HOME")) {
+            (Some(data), _) => data.join("rbuild"),
+            (None, Some(home)) => home.join(".local/share/rbuild"),
+            (None, None) => format!("/tmp/rbuild-{}/root", rustix::process::geteuid().as_raw()).into(),
+        }
+    }
+
+    /// Cuts the ties to the caller when asked to. To be called before anything is opened and any thread started.
+    pub(super) fn prepare(&self) -> Result<(), ClientError> {
+        if !self.background {
+            return Ok(());
+        }
+        // It fails only for a process that leads a group already, which then has the session it needs.
+        let _ = nix::unistd::setsid();
+        let path = "/proc/self/fd";
+        let open: Vec<i32> = std::fs::read_dir(path)
+            .map_err(|e| ClientError::io(path, e))?
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        for fd in open.into_iter().filter(|&fd| fd > 2) {
+            // The one that listed them is closed already.
+            let _ = nix::unistd::close(fd);
+        }
+        Ok(())
+    }
+}
+
+/// A number and `s`, `m` or `h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.len() - text.chars().next_back().map_or(0, char::len_utf8));
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("want a number and s, m or h".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| "want a number and s, m or h".to_owned())?;
+    Ok(Duration::from_secs(number.saturating_mul(factor)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
+        assert_eq!(duration("3s"), Ok(Duration::from_secs(3)));
+        for bad in ["", "10", "m", "1d", "-1s", "1ä"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `rbuild version`.
+
+use std::process::ExitCode;
+
+use proto::control::InfoRequest;
+use proto::rbuild::VersionRequest;
+
+use super::Context;
+use super::table::stdout;
+use crate::client::ClientError;
+
+/// Prints the versions of the client and, with --daemon, of the daemon
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Asks the daemon, too
+    #[arg(long)]
+    daemon: bool,
+}
+
+impl Args {
+    pub(super) async fn run(&self, context: &Context) -> Result<ExitCode, ClientError> {
+        stdout(&format!("rbuild {}\n", env!("CARGO_PKG_VERSION")))?;
+        if self.daemon {
+            let client = context.connect().await?;
+            let text = match client.version().get(VersionRequest {}).await {
+                Ok(answer) => {
+                    let answer = answer.into_inner();
+                    format!("daemon: rbuild {} (pid {}, root {})\n", answer.version, answer.pid, answer.root)
+                }
+                // A stock BuildKit daemon.
+                Err(_) => {
+                    let info = client.control().info(InfoRequest {}).await?.into_inner();
+                    let version = info.buildkit_version.unwrap_or_default();
+                    format!("daemon: {} {}\n", version.package, version.version)
+                }
+            };
+            stdout(&text)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,21 @@
+//! The one place where graphs become LLB and LLB becomes graphs.
+//!
+//! LLB (`proto/buildkit/ops.proto`) names an op by the SHA-256 of its marshalled form, which holds the names of its inputs.
+//! What comes from outside is checked completely before anything is made of it: [`from_definition`] returns a graph whose
+//! indexes all exist and whose texts hold no NUL, or an [`LlbError`]; it never panics and its work is linear in its input.
+
+mod decode;
+mod definition;
+mod digests;
+mod encode;
+mod error;
+mod exec;
+mod file;
+mod name;
+#[cfg(test)]
+mod tests;
+
+pub use definition::{from_definition, to_definition};
+pub use digests::vertex_digests;
+pub use error::{Invalid, LlbError};
+pub use name::{progress_group, vertex_name};

@@ -1,6 +1,6 @@
 //! Stages become a graph: BuildKit's `frontend/dockerfile/dockerfile2llb`, without its I/O.
 //!
-//! [`lower`] goes through the passes of [`build`]: global ARGs, stages and their FROM lines, the stages that each needs,
+//! [`lower`] goes through the passes of `build`: global ARGs, stages and their FROM lines, the stages that each needs,
 //! base images and their triggers, and then every needed stage, instruction by instruction. What it has to know of the
 //! outside it takes from a [`Resolved`]; what is not known yet it returns as [`LowerError::Needs`], all of it that
 //! can be told at that point, and the caller looks it up and calls again.
@@ -26,6 +26,7 @@ mod name;
 mod named;
 mod outline;
 mod path;
+mod permissions;
 mod ports;
 mod remote;
 mod resolved;

@@ -1,9 +1,7 @@
 //! COPY and ADD.
 
 use solver::graph::{ProgressGroup, VertexMeta};
-use solver::op::{
-    ActionInput, ChownOpt, CopyAction, FileAction, FileActionKind, FileOp, MergeOp, Op, UserOpt,
-};
+use solver::op::{ActionInput, CopyAction, FileAction, FileActionKind, FileOp, MergeOp, Op};
 
 use crate::ast::{AddCommand, CopyCommand, InlineFile, Instruction, SourcesAndDest};
 use crate::lint;
@@ -15,6 +13,7 @@ use crate::lower::dispatch::{Source, expand, report_unset};
 use crate::lower::error::{Fault, LowerError, Result};
 use crate::lower::name::step_text;
 use crate::lower::path;
+use crate::lower::permissions::{owner, parse_chmod};
 use crate::lower::remote::{self, Remote, RemoteFlags};
 use crate::lower::run::add_inline_file;
 use crate::lower::stage::Stage;
@@ -199,30 +198,6 @@ fn destination(stage: &Stage<'_>, written: &str) -> Result<String> {
     Ok(path::normalize(&stage.state.dir, dest, os, true)?)
 }
 
-/// Octal digits up to 07777, or a symbolic mode.
-fn parse_chmod(text: &str) -> std::result::Result<(Option<u32>, String), Fault> {
-    if let Some(mode) = crate::number::unsigned(text, 8) {
-        return if mode <= 0o7777 {
-            Ok((Some(mode), String::new()))
-        } else {
-            Err(Fault::Chmod(text.to_owned()))
-        };
-    }
-    if text.starts_with(|ch: char| ch.is_ascii_digit()) {
-        return Err(Fault::Chmod(text.to_owned()));
-    }
-    let clause = |clause: &str| {
-        let operators = clause.trim_start_matches(['u', 'g', 'o', 'a']);
-        let known = operators.bytes().all(|b| b"+-=rwxXstugo".contains(&b));
-        operators.starts_with(['+', '-', '=']) && known
-    };
-    if text.split(',').all(clause) {
-        Ok((None, text.to_owned()))
-    } else {
-        Err(Fault::SymbolicChmod(text.to_owned()))
-    }
-}
-
 fn check_checksum(plan: &CopyPlan<'_>, words: &Words) -> Result<()> {
     if words.checksum.is_empty() || plan.add.is_none() {
         return Ok(());
@@ -378,23 +353,6 @@ fn link(
     let meta = VertexMeta { description: described(&link_name, None), progress_group: strong, ..meta };
     let op = Op::Merge(MergeOp { inputs: merged.to_vec() });
     stage.state.output = Some(context.arena.add(NewOp { op, inputs, platform: None, meta }));
-}
-
-/// `USER[:GROUP]`; names are looked up in `base`.
-pub(super) fn owner(text: &str, base: ActionInput) -> ChownOpt {
-    let one = |name: &str| match name {
-        "" | "root" => UserOpt::Id(0),
-        // BuildKit reads 32 bits with a sign and keeps the bits.
-        _ => match name.parse::<i32>() {
-            Ok(id) => UserOpt::Id(id as u32),
-            Err(_) => UserOpt::Name { name: name.to_owned(), input: base },
-        },
-    };
-    let (user, group) = match text.split_once(':') {
-        Some((user, group)) => (user, Some(group)),
-        None => (text, None),
-    };
-    ChownOpt { user: Some(one(user)), group: group.map(one) }
 }
 
 fn history(plan: &CopyPlan<'_>, words: &Words) -> String {

@@ -3,7 +3,9 @@
 use solver::graph::Graph;
 use solver::op::{Platform, SourceOp};
 
+use crate::diagnostic::{Diagnostic, Phase};
 use crate::span::Lines;
+use crate::suggest::did_you_mean;
 
 /// Answers of the caller, who does the I/O. An answer that is not there yet is asked for in [`Need`]s.
 pub trait Resolved {
@@ -57,6 +59,16 @@ impl ImageRequest {
     /// What tells requests apart.
     pub fn key(&self) -> (&str, &Platform, Option<&str>) {
         (&self.reference, &self.platform, self.oci_store.as_deref())
+    }
+
+    /// The error of a build whose image could not be found, in BuildKit's form; `cause` says why.
+    pub fn failure(&self, cause: &str) -> Diagnostic {
+        let hint = did_you_mean(self.suggestion.as_deref());
+        let diagnostic = Diagnostic::error(Phase::Convert, format!("{}: {cause}{hint}", self.written));
+        match self.lines {
+            Some(lines) => diagnostic.at(lines),
+            None => diagnostic,
+        }
     }
 }
 

@@ -7,5 +7,6 @@ mod graphs;
 mod images;
 mod needs;
 mod options;
+mod robust;
 mod sizes;
 mod world;

@@ -54,7 +54,9 @@ fn near_names_are_suggested() {
     };
     let [Need::Image(image)] = &needs[..] else { panic!("{needs:?}") };
     assert_eq!(image.suggestion.as_deref(), Some("build"));
-    assert_eq!(image.lines.map(|lines| lines.start), Some(2));
+    let failure = image.failure("not found");
+    assert_eq!(failure.message, "biuld: not found (did you mean build?)");
+    assert_eq!(failure.lines.map(|lines| lines.start), Some(2));
 }
 
 #[test]

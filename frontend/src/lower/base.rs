@@ -15,7 +15,7 @@ use crate::lower::env::EnvList;
 use crate::lower::error::{Fault, LowerError, Result};
 use crate::lower::from::SCRATCH;
 use crate::lower::name::next_step;
-use crate::lower::resolved::{ImageRequest, Need};
+use crate::lower::resolved::{ImageRequest, Need, ResolvedImage};
 use crate::lower::stage::{Stage, StageId, Stages};
 use crate::lower::state::State;
 use crate::lower::{deps, named};
@@ -132,19 +132,27 @@ fn resolve_image(
         let suggestion = suggest::nearest(&written, known).map(str::to_owned);
         return Err(LowerError::Needs(vec![Need::Image(ImageRequest { suggestion, ..request })]));
     };
-    let mut reference = match &found.reference {
-        Some(name) => {
-            Reference::parse(name).map_err(|source| Fault::ResolvedName { name: name.clone(), source })?
-        }
-        None => reference,
-    };
+    use_image(context, &mut stages[id], found, &written, reference, platform)
+}
+
+/// Starts a stage from an image that was found.
+fn use_image(
+    context: &mut Context<'_>,
+    stage: &mut Stage<'_>,
+    found: &ResolvedImage,
+    written: &str,
+    mut reference: Reference,
+    mut platform: Platform,
+) -> Result<()> {
+    if let Some(name) = &found.reference {
+        reference =
+            Reference::parse(name).map_err(|source| Fault::ResolvedName { name: name.clone(), source })?;
+    }
     if let Some(digest) = &found.digest {
         reference = reference.with_digest(digest);
     }
     let image: ImageConfig =
         serde_json::from_slice(&found.config).map_err(|error| Fault::ImageConfig(error.to_string()))?;
-    let stage = &mut stages[id];
-    let mut platform = platform;
     if stage.platform.is_none() && context.implicit_platform {
         platform = detected_platform(&image, platform, &context.options.build_platform);
     }
@@ -157,7 +165,7 @@ fn resolve_image(
         stage.platform = Some(platform);
         return Ok(());
     }
-    check_platform(context, stage, &written, &platform);
+    check_platform(context, stage, written, &platform);
     place_image(context, stage, platform)
 }
 

@@ -13,6 +13,8 @@ pub trait Resolved {
     fn image(&self, request: &ImageRequest) -> Option<&ResolvedImage>;
 
     /// The main context's ignore file, empty where there is none. Asked only for local contexts.
+    ///
+    /// It is `DOCKERFILE.dockerignore` beside the Dockerfile if that exists, even empty, else `.dockerignore`.
     fn dockerignore(&self) -> &[u8];
 
     /// The ignore file of a named local context, empty where there is none; `None` is not known yet.

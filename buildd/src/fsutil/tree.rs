@@ -154,7 +154,9 @@ impl Include {
 
     /// Whether something below an unselected directory may be selected.
     fn reaches_below(&self, dir: &str) -> bool {
-        let below = |p: &String| p.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));
+        // `dir/*` has the prefix `dir`.
+        let below =
+            |p: &String| p.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         self.prefixes.as_ref().is_none_or(|all| all.iter().any(below))
     }
 }

@@ -158,8 +158,12 @@ fn every_op_survives_the_round_trip() {
     let graph = everything();
     let definition = to_definition(&graph);
     let back = from_definition(&definition).unwrap();
-    assert_eq!(to_definition(&back), definition);
     // Vertices come back in the order in which the head needs them.
+    let sorted = |mut definition: pb::Definition| {
+        definition.def.sort();
+        definition
+    };
+    assert_eq!(sorted(to_definition(&back)), sorted(definition));
     assert_eq!(back.vertices().len(), graph.vertices().len());
     let digests = vertex_digests(&graph);
     assert_eq!(digests.len(), graph.vertices().len());
@@ -279,8 +283,7 @@ fn malformed_definitions() {
     location.source = Some(pb::Source { locations: [(digest, locations)].into(), infos: vec![] });
     let mut errors = String::new();
     for bad in [garbage, no_result, missing, no_op, location] {
-        let err = from_definition(&bad).unwrap_err().to_string();
-        errors.push_str(&err.replace(|c: char| c.is_ascii_hexdigit() && c.is_ascii_digit(), "0"));
+        errors.push_str(&from_definition(&bad).unwrap_err().to_string());
         errors.push('\n');
     }
     assert_eq!(errors.lines().count(), 5, "{errors}");

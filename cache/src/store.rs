@@ -74,7 +74,7 @@ pub use policy::{PrunePolicy, default_policies};
 pub use prune::Pruned;
 pub use records::Records;
 pub use recover::Recovery;
-pub use stat_cache::{DirKey, StatCache, StatEntry};
+pub use stat_cache::StatCache;
 pub use usage::{UsageKind, UsageRecord};
 pub use verify::VerifyReport;
 

@@ -211,12 +211,16 @@ impl Db {
     pub(super) fn compact_cleared(&self, cf: Cf) -> Result<(), StoreError> {
         self.read(cf, |db, handle| {
             db.delete_file_in_range_cf(handle, &[][..], &AFTER_ALL_KEYS[..])?;
-            let left = db.property_int_value_cf(handle, rocksdb::properties::TOTAL_SST_FILES_SIZE)?;
-            if left.unwrap_or(0) > COMPACT_ABOVE_BYTES {
+            if sst_bytes(db, handle)? > COMPACT_ABOVE_BYTES {
                 db.compact_range_cf(handle, None::<&[u8]>, None::<&[u8]>);
             }
             Ok(())
         })
+    }
+
+    /// Bytes of a table's files, without what is only in the log yet.
+    pub(super) fn file_bytes(&self, cf: Cf) -> Result<u64, StoreError> {
+        self.read(cf, sst_bytes)
     }
 
     /// Runs `action` on the open database and one table's handle.
@@ -260,6 +264,11 @@ impl Db {
     fn lock_read(&self) -> std::sync::RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn sst_bytes(db: &DB, handle: &ColumnFamily) -> Result<u64, rocksdb::Error> {
+    let bytes = db.property_int_value_cf(handle, rocksdb::properties::TOTAL_SST_FILES_SIZE)?;
+    Ok(bytes.unwrap_or(0))
 }
 
 fn to_rocks(db: &DB, batch: &Batch) -> WriteBatch {

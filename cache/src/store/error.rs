@@ -95,6 +95,9 @@ pub enum StoreError {
         /// Where it differs, relative to the layer.
         path: PathBuf,
     },
+    /// A content tree cannot be read.
+    #[error(transparent)]
+    Tree(#[from] crate::tree::TreeError),
     /// A filter of `du` or `prune` does not parse.
     #[error(transparent)]
     Filter(#[from] super::filter::InvalidFilter),

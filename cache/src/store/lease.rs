@@ -37,6 +37,8 @@ pub(super) struct LeaseState {
     blobs: HashMap<Digest, usize>,
     /// Unnamed leases alive: running builds.
     running: usize,
+    /// How many unnamed leases there ever were.
+    begun: u64,
     /// Raised whenever an object starts to name others, so that a prune notices that its plan is old.
     pub(super) links: u64,
 }
@@ -44,7 +46,10 @@ pub(super) struct LeaseState {
 impl Leases {
     /// A new lease that holds nothing yet.
     pub(super) fn begin(&self) -> Lease {
-        self.lock().running += 1;
+        let mut state = self.lock();
+        state.running += 1;
+        state.begun += 1;
+        drop(state);
         Lease(Arc::new(LeaseInner { leases: self.clone(), held: Mutex::new(Held::default()) }))
     }
 
@@ -60,6 +65,11 @@ impl LeaseState {
 
     pub(super) fn holds_blob(&self, digest: &Digest) -> bool {
         self.blobs.contains_key(digest)
+    }
+
+    /// While this stays the same, no build runs and none has begun; `None` when one runs.
+    pub(super) fn quiet_since(&self) -> Option<u64> {
+        (self.running == 0).then_some(self.begun)
     }
 
     /// Whether any build runs.

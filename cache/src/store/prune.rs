@@ -5,6 +5,7 @@
 
 mod delete;
 mod metadata;
+mod trees;
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -78,6 +79,7 @@ impl Store {
             total.items += pruned.items;
         }
         self.shared.drop_old_records()?;
+        self.sweep_trees(cancel)?;
         Ok(total)
     }
 

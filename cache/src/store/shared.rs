@@ -18,7 +18,6 @@ use super::layout::Layout;
 use super::lease::{Held, Leases};
 use super::lock::RootLock;
 use super::records::{RecordEntry, RecordWriters};
-use super::stat_cache::{DirEntries, DirKey};
 use super::table::Table;
 use super::trash::Trash;
 
@@ -40,7 +39,7 @@ pub(super) struct Shared {
     pub(super) _lock: RootLock,
 }
 
-/// The typed tables but for the tree nodes, which are bytes.
+/// The typed tables; tree nodes and the stat cache are bytes to the store.
 #[derive(Debug)]
 pub(super) struct Tables {
     pub(super) records: Table<Key, RecordEntry>,
@@ -50,7 +49,6 @@ pub(super) struct Tables {
     pub(super) leases: Table<String, Held>,
     pub(super) cache_mounts: Table<String, MountEntry>,
     pub(super) history: Table<String, BuildRecord>,
-    pub(super) stat_cache: Table<DirKey, DirEntries>,
     pub(super) contents: Table<Digest, Digest>,
 }
 
@@ -64,7 +62,6 @@ impl Tables {
             leases: Table::new(db, Cf::Leases),
             cache_mounts: Table::new(db, Cf::CacheMounts),
             history: Table::new(db, Cf::History),
-            stat_cache: Table::new(db, Cf::StatCache),
             contents: Table::new(db, Cf::Contents),
         }
     }

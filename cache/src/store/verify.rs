@@ -3,6 +3,7 @@
 mod layer;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use fs_err as fs;
 use sha2::{Digest as _, Sha256};
@@ -12,6 +13,7 @@ use super::Store;
 use super::db::Cf;
 use super::error::StoreError;
 use super::records::RecordEntry;
+use crate::tree::{NodeId, TreeError, Trees};
 pub(super) use layer::is_sound as layer_is_sound;
 
 /// What a verification looked at, and what it found wrong.
@@ -65,13 +67,31 @@ impl Store {
     }
 
     fn verify_trees(&self, report: &mut VerifyReport) -> Result<(), StoreError> {
-        self.shared.db.scan(Cf::Trees, &mut |id, bytes| {
+        let mut ids = Vec::new();
+        self.shared.db.scan(Cf::Trees, &mut |key, _| {
             report.trees += 1;
-            if Digest::of(bytes).as_bytes() != id {
-                report.problems.push(format!("tree node `sha256:{}` is damaged", hex::encode(id)));
+            match key.try_into() {
+                Ok(id) => ids.push(NodeId::new(Digest::from_bytes(id))),
+                Err(_) => report.problems.push(format!("tree node `{}` has no digest", hex::encode(key))),
             }
             true
-        })
+        })?;
+        let trees = Trees::new(Arc::new(self.nodes()));
+        for id in ids {
+            match trees.subtrees(&id) {
+                Ok(below) => {
+                    for child in below {
+                        if !trees.contains(&child)? && trees.contains(&id)? {
+                            report.problems.push(format!("`{child:?}` is missing, `{id:?}` names it"));
+                        }
+                    }
+                }
+                Err(TreeError::Missing(_)) => {} // pruned meanwhile
+                Err(e @ TreeError::Damaged(_)) => report.problems.push(e.to_string()),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
     }
 
     fn verify_layers(&self, report: &mut VerifyReport) -> Result<(), StoreError> {

@@ -1,37 +1,33 @@
-//! The stat cache.
+//! Storage of the stat cache.
 
-use cache::store::{DirKey, StatEntry};
+use bytes::Bytes;
+use cache::context::{DirKey, StatCache};
 
 use crate::support::{TestStore, prune_all};
 
-fn entry(n: u64) -> StatEntry {
-    let name = format!("file-{n:05}").into_bytes().into();
-    StatEntry { name, ino: n, size: n * 3, mtime_ns: -5, ctime_ns: i64::MAX, digest: [n as u8; 32] }
-}
+const DIR: DirKey = DirKey { dev: 7, ino: u64::MAX };
 
 #[test]
-fn directories_come_back_until_the_next_boot() {
+fn values_come_back_until_the_next_boot() {
     let test = TestStore::new();
-    let dir = |ino| DirKey { dev: 7, ino };
-    let large: Vec<_> = (0..30_000).map(entry).collect();
     let cache = test.store.stat_cache();
-    cache.store_dirs(vec![(dir(1), large.clone()), (dir(2), vec![entry(2), entry(1)])]).unwrap();
-    assert_eq!(cache.load_dir(dir(1)).unwrap(), large);
-    assert_eq!(cache.load_dir(dir(2)).unwrap(), [entry(1), entry(2)], "sorted");
-    assert_eq!(cache.load_dir(dir(3)).unwrap(), []);
+    let large = Bytes::from(vec![5; 2 << 20]);
+    cache.put(vec![(DIR, large.clone()), (DirKey { dev: 8, ..DIR }, Bytes::from_static(b"b"))]).unwrap();
+    assert_eq!(cache.get(DIR).unwrap(), Some(large.clone()));
+    assert_eq!(cache.get(DirKey { dev: 8, ..DIR }).unwrap().unwrap(), "b");
+    assert_eq!(cache.get(DirKey { ino: 0, ..DIR }).unwrap(), None);
     drop(cache);
     let test = test.reopen("boot-1");
-    assert_eq!(test.store.stat_cache().load_dir(dir(1)).unwrap().len(), 30_000);
+    assert_eq!(test.store.stat_cache().get(DIR).unwrap(), Some(large));
     test.store.checkpoint().unwrap();
     let test = test.reopen("boot-2");
-    assert_eq!(test.store.stat_cache().load_dir(dir(1)).unwrap(), [], "inode numbers mean nothing any more");
+    assert_eq!(test.store.stat_cache().get(DIR).unwrap(), None, "inode numbers mean nothing any more");
 }
 
 #[test]
 fn a_full_prune_empties_it() {
     let test = TestStore::new();
-    let dir = DirKey { dev: 1, ino: u64::MAX };
-    test.store.stat_cache().store_dirs(vec![(dir, vec![entry(1)])]).unwrap();
+    test.store.stat_cache().put(vec![(DIR, Bytes::from_static(b"a"))]).unwrap();
     prune_all(&test.store);
-    assert_eq!(test.store.stat_cache().load_dir(dir).unwrap(), []);
+    assert_eq!(test.store.stat_cache().get(DIR).unwrap(), None);
 }

@@ -13,8 +13,8 @@ use rustix::process::{Pid, Signal};
 
 use super::{Address, Client, ClientError};
 
-/// The protocol that this client needs of an rbuild daemon (`VersionResponse.api`).
-pub(crate) const API: u32 = 1;
+/// The protocol between client and daemon of this version (`VersionResponse.api`); raised when an older one cannot be used.
+pub const API: u32 = 1;
 
 /// How long a daemon may take from its start until it serves: RocksDB may have a log to replay.
 const START_TIMEOUT: Duration = Duration::from_secs(30);

@@ -194,7 +194,7 @@ impl Walk<'_> {
         };
         let judgement = self.judge(path, meta.is_dir());
         let Judgement { selected, enter, whole, include, exclude } = judgement;
-        if !selected && !(enter && meta.is_dir()) {
+        if !(selected || enter && meta.is_dir()) {
             return Ok(());
         }
         let stat = self.tree.stat(path, &meta)?;

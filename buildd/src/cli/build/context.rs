@@ -101,16 +101,11 @@ fn is_remote(context: &str) -> bool {
 }
 
 fn check_dir(dir: &Path) -> Result<(), ClientError> {
-    let meta = fs_err::metadata(dir).map_err(|e| ClientError::io(dir, unwrap(e)))?;
+    let meta = std::fs::metadata(dir).map_err(|e| ClientError::io(dir, e))?;
     match meta.is_dir() {
         true => Ok(()),
         false => Err(ClientError::io(dir, std::io::ErrorKind::NotADirectory.into())),
     }
-}
-
-/// fs-err's text names the path, which the error does already.
-fn unwrap(err: std::io::Error) -> std::io::Error {
-    err.kind().into()
 }
 
 #[cfg(test)]

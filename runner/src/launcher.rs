@@ -75,6 +75,9 @@ impl Launcher {
                 config.id
             )));
         }
+        // What an earlier launcher left if it was killed; not in the new one, which would race with the first sandbox.
+        // Should it fail, the next network set up replaces it.
+        let _left_behind = network::tear_down(&config.id);
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .doing(|| "open `/dev/null`")?;
         let (ours, theirs) = socket::pair().doing(|| "create a socket pair")?;

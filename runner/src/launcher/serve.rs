@@ -54,16 +54,9 @@ fn serve(config: &LauncherConfig, daemon: OwnedFd) -> ! {
     let mut launcher = Serving { id: config.id.clone(), parent: config.cgroup_parent(), keepers: Vec::new() };
     // What an earlier one left behind, if it was killed.
     cgroup::remove_parent(&launcher.parent);
-    remove_network(&config.id);
     launcher.run(&daemon);
     launcher.finish();
     exit_now(0)
-}
-
-fn remove_network(id: &str) {
-    if let Err(reason) = network::tear_down(id) {
-        eprintln!("rbuild-launcher: the firewall table is left behind: {reason}");
-    }
 }
 
 struct Keeper {
@@ -184,6 +177,8 @@ impl Serving {
             cgroup::remove_leaf(&self.parent, pid.as_raw_pid());
         }
         cgroup::remove_parent(&self.parent);
-        remove_network(&self.id);
+        if let Err(reason) = network::tear_down(&self.id) {
+            eprintln!("rbuild-launcher: the firewall table is left behind: {reason}");
+        }
     }
 }

@@ -1,0 +1,183 @@
+//! A container's files: what it writes, its working directory, its volumes.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
+
+use cache::fileop::{CopyProgress, FileInput, FileOpEnv, execute};
+use cache::layer::Base;
+use cache::store::{Held, Store};
+use cache::tree::TreePath;
+use runner::overlay::{Overlay, Upper};
+use runner::{Mount, MountSource};
+use solver::op::{ActionInput, FileAction, FileActionKind, FileOp, MkDirAction};
+use solver::{ExecError, LayerId};
+
+use super::plan::{Volume, VolumeSource};
+use crate::daemon::chains::from_store;
+use crate::daemon::materialise::copy_out;
+use crate::daemon::worker::UNPACK_LIMITS;
+
+/// Names of the leases of containers begin with this.
+const LEASE: &str = "container/";
+
+/// A container's directory and its hold on layers; both go when this is dropped.
+#[derive(Debug)]
+pub(super) struct Files {
+    store: Store,
+    dir: PathBuf,
+    lease: String,
+}
+
+/// Something of a container could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot create `{}`", path.display())]
+struct CreateError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// Removes what containers of an earlier daemon left: they died with it.
+pub(crate) fn clear_stale(store: &Store) {
+    let names = store.named_leases().unwrap_or_default();
+    for name in names.iter().filter(|name| name.starts_with(LEASE)) {
+        if let Err(e) = store.release(name) {
+            tracing::warn!("cannot release `{name}`: {e}");
+        }
+    }
+    remove(&store.root().join("containers"));
+}
+
+fn remove(dir: &Path) {
+    match fs_err::remove_dir_all(dir) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!("cannot remove a container's files: {e}")
+        }
+        _ => {}
+    }
+}
+
+impl Files {
+    /// Makes the directory of a container and holds its layers.
+    pub(super) fn create(store: &Store, id: &str, layers: &[LayerId]) -> Result<Self, ExecError> {
+        let lease = format!("{LEASE}{id}");
+        let held = Held { layers: layers.iter().copied().collect(), ..Held::default() };
+        store.hold(&lease, &held).map_err(from_store)?;
+        let dir = store.root().join("containers").join(id);
+        let files = Self { store: store.clone(), dir, lease };
+        make_dir(&files.dir, 0o700)?;
+        Ok(files)
+    }
+
+    /// The container's root: `lower`, the working directory where there is none, and a directory for what is written.
+    pub(super) fn root(
+        &self,
+        base: &Base,
+        mut lower: Vec<PathBuf>,
+        cwd: &Path,
+    ) -> Result<Overlay, ExecError> {
+        lower.extend(self.working_directory(base, cwd)?);
+        let upper = Upper { dir: self.dir.join("upper"), work: self.dir.join("work") };
+        let root = base.view.get(&TreePath::root()).ok().flatten();
+        let (mode, uid, gid) = root.map_or((0o755, 0, 0), |r| (r.stat.mode & 0o7777, r.stat.uid, r.stat.gid));
+        make_dir(&upper.dir, 0o755)?;
+        make_dir(&upper.work, 0o700)?;
+        let failed = |source| ExecError::failed(CreateError { path: upper.dir.clone(), source });
+        std::os::unix::fs::chown(&upper.dir, Some(uid), Some(gid)).map_err(failed)?;
+        fs_err::set_permissions(&upper.dir, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
+        Ok(Overlay { lower, upper: Some(upper) })
+    }
+
+    /// A layer with the working directory, for an image that lacks it: links on the way are followed in the image.
+    fn working_directory(&self, base: &Base, cwd: &Path) -> Result<Option<PathBuf>, ExecError> {
+        if cwd == Path::new("/") {
+            return Ok(None);
+        }
+        let dir = self.dir.join("workdir");
+        make_dir(&dir, 0o700)?;
+        let env = FileOpEnv {
+            dir: &dir,
+            trees: base.trees.clone(),
+            threads: 1,
+            limits: UNPACK_LIMITS,
+            now: SystemTime::now(),
+            cancel: &AtomicBool::new(false),
+            progress: &CopyProgress::default(),
+        };
+        let inputs = [FileInput::Chain(base.clone())];
+        let outputs = execute(&make_directory(cwd), &inputs, &env).map_err(ExecError::failed)?;
+        Ok(outputs.into_values().find(|made| !made.layer.entries.is_empty()).map(|made| made.dir))
+    }
+
+    /// A volume as the runner mounts it. A missing one is made; a new named one begins with what the image has there.
+    pub(super) fn volume(&self, volume: &Volume, base: &Base) -> Result<Mount, ExecError> {
+        let path = match &volume.source {
+            VolumeSource::Path(path) => {
+                if !path.exists() {
+                    make_dir(path, 0o755)?;
+                }
+                path.clone()
+            }
+            VolumeSource::Named(name) => self.named(name, &volume.target, base)?,
+        };
+        let source = match path.is_dir() {
+            true => MountSource::Directory { path, subpath: PathBuf::new() },
+            false => MountSource::File { path },
+        };
+        Ok(Mount { target: volume.target.clone(), source, read_only: volume.read_only })
+    }
+
+    fn named(&self, name: &str, target: &Path, base: &Base) -> Result<PathBuf, ExecError> {
+        let volumes = self.store.root().join("volumes");
+        let path = volumes.join(name);
+        if path.exists() {
+            return Ok(path);
+        }
+        make_dir(&volumes, 0o700)?;
+        let new = self.dir.join(format!("volume-{name}"));
+        make_dir(&new, 0o755)?;
+        copy_out(&base.view, target.as_os_str().as_encoded_bytes(), &new).map_err(ExecError::failed)?;
+        match fs_err::rename(&new, &path) {
+            // Another container was quicker, and has written to it.
+            Err(_) if path.exists() => Ok(path),
+            Err(source) => Err(ExecError::failed(CreateError { path, source })),
+            Ok(()) => Ok(path),
+        }
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        remove(&self.dir);
+        if let Err(e) = self.store.release(&self.lease) {
+            tracing::warn!("cannot release `{}`: {e}", self.lease);
+        }
+    }
+}
+
+fn make_dir(path: &Path, mode: u32) -> Result<(), ExecError> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.map_err(|source| ExecError::failed(CreateError { path: path.to_owned(), source }))
+}
+
+/// `mkdir -p`.
+fn make_directory(path: &Path) -> FileOp {
+    let action = MkDirAction {
+        path: path.to_string_lossy().into_owned(),
+        mode: Some(0o755),
+        make_parents: true,
+        owner: None,
+        timestamp: None,
+    };
+    FileOp {
+        actions: vec![FileAction {
+            input: ActionInput::Vertex(0),
+            secondary: ActionInput::Scratch,
+            output: Some(0),
+            kind: FileActionKind::MkDir(action),
+        }],
+    }
+}

@@ -1,0 +1,266 @@
+//! What a container is, decided from the image's config and the request. Pure.
+
+use std::path::{Path, PathBuf};
+
+use cache::oci::ImageConfig;
+use proto::rbuild::RunStart;
+use runner::NetworkMode;
+
+/// A request that cannot be met.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PlanError {
+    /// Neither image nor request names a program.
+    #[error("no command specified")]
+    NoCommand,
+    /// `-w` with a relative path.
+    #[error("the working directory `{0}` is invalid, it needs to be an absolute path")]
+    Workdir(String),
+    /// `--network` with an unknown mode.
+    #[error("unknown network `{0}`: want default, none or host")]
+    Network(String),
+    /// `-v` with something else than `SOURCE:TARGET[:ro]`.
+    #[error("invalid volume `{0}`: want SOURCE:TARGET[:ro] with an absolute target")]
+    Volume(String),
+    /// A name that could be taken for something else.
+    #[error("invalid {kind} name `{name}`: only letters, digits, `_`, `.` and `-`, a letter or digit first")]
+    Name {
+        /// `volume` or `container`.
+        kind: &'static str,
+        /// As it was given.
+        name: String,
+    },
+    /// `-e` with a malformed variable.
+    #[error("invalid environment variable `{0}`")]
+    Env(String),
+}
+
+/// A container before it is set up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) args: Vec<String>,
+    pub(super) env: Vec<String>,
+    pub(super) cwd: PathBuf,
+    /// Docker's USER text.
+    pub(super) user: String,
+    pub(super) volumes: Vec<Volume>,
+    pub(super) network: NetworkMode,
+}
+
+/// Something of the host shown in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Volume {
+    pub(super) source: VolumeSource,
+    pub(super) target: PathBuf,
+    pub(super) read_only: bool,
+}
+
+/// What a volume is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum VolumeSource {
+    /// A file or directory of the host.
+    Path(PathBuf),
+    /// A named volume of the daemon.
+    Named(String),
+}
+
+/// Puts image and request together as docker does. `host` is the container's host name.
+pub(super) fn plan(image: &ImageConfig, start: &RunStart, host: &str) -> Result<Plan, PlanError> {
+    let cwd = match (start.workdir.as_str(), image.working_dir.as_str()) {
+        ("", "") => "/".to_owned(),
+        // An image's relative one counts from the root.
+        ("", image) => format!("/{}", image.trim_start_matches('/')),
+        (wanted, _) if wanted.starts_with('/') => wanted.to_owned(),
+        (wanted, _) => return Err(PlanError::Workdir(wanted.to_owned())),
+    };
+    Ok(Plan {
+        args: args(image, start)?,
+        env: env(image, start, host)?,
+        cwd: cwd.into(),
+        user: if start.user.is_empty() { image.user.clone() } else { start.user.clone() },
+        volumes: start.volumes.iter().map(|text| volume(text)).collect::<Result<_, _>>()?,
+        network: match start.network.as_str() {
+            "" | "default" => NetworkMode::Isolated,
+            "none" => NetworkMode::None,
+            "host" => NetworkMode::Host,
+            other => return Err(PlanError::Network(other.to_owned())),
+        },
+    })
+}
+
+/// An entrypoint of the request takes the image's arguments away, too: they were meant for another program.
+fn args(image: &ImageConfig, start: &RunStart) -> Result<Vec<String>, PlanError> {
+    let (mut args, cmd) = match start.entrypoint.as_deref() {
+        None => (image.entrypoint.clone(), image.cmd.as_slice()),
+        Some("") => (Vec::new(), [].as_slice()),
+        Some(program) => (vec![program.to_owned()], [].as_slice()),
+    };
+    args.extend_from_slice(if start.args.is_empty() { cmd } else { &start.args });
+    match args.first() {
+        Some(program) if !program.is_empty() => Ok(args),
+        _ => Err(PlanError::NoCommand),
+    }
+}
+
+/// Later settings replace earlier ones in their place; a name alone removes.
+fn env(image: &ImageConfig, start: &RunStart, host: &str) -> Result<Vec<String>, PlanError> {
+    let mut all = vec![format!("PATH={}", runner::DEFAULT_PATH), format!("HOSTNAME={host}")];
+    if start.tty {
+        all.push("TERM=xterm".to_owned());
+    }
+    for entry in image.env.iter().chain(&start.env) {
+        let (name, value) = entry.split_once('=').map_or((entry.as_str(), None), |(n, v)| (n, Some(v)));
+        if name.is_empty() || entry.contains('\0') {
+            return Err(PlanError::Env(entry.clone()));
+        }
+        let known = all.iter().position(|e| e.split_once('=').is_some_and(|(n, _)| n == name));
+        match (known, value) {
+            (Some(at), Some(_)) => all[at].clone_from(entry),
+            (Some(at), None) => drop(all.remove(at)),
+            (None, Some(_)) => all.push(entry.clone()),
+            (None, None) => {}
+        }
+    }
+    Ok(all)
+}
+
+fn volume(text: &str) -> Result<Volume, PlanError> {
+    let bad = || PlanError::Volume(text.to_owned());
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, read_only) = match parts.as_slice() {
+        [source, target] | [source, target, "rw"] => (*source, *target, false),
+        [source, target, "ro"] => (*source, *target, true),
+        _ => return Err(bad()),
+    };
+    let target = Path::new(target);
+    // The root itself is no place to mount on.
+    let is_place = target.components().any(|c| matches!(c, std::path::Component::Normal(_)));
+    if source.is_empty() || !target.is_absolute() || !is_place {
+        return Err(bad());
+    }
+    let source = match source.starts_with('/') {
+        true => VolumeSource::Path(source.into()),
+        false => VolumeSource::Named(checked("volume", source)?),
+    };
+    Ok(Volume { source, target: target.to_owned(), read_only })
+}
+
+/// A name that is safe as a file name and in messages.
+pub(super) fn checked(kind: &'static str, name: &str) -> Result<String, PlanError> {
+    let good = name.len() <= 128
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
+    if good { Ok(name.to_owned()) } else { Err(PlanError::Name { kind, name: name.to_owned() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|t| (*t).to_owned()).collect()
+    }
+
+    #[test]
+    fn commands_are_put_together_as_docker_does() {
+        #[rustfmt::skip]
+        let cases: &[(&[&str], &[&str], Option<&str>, &[&str], Option<&[&str]>)] = &[
+            // entrypoint, cmd, --entrypoint, arguments, result
+            (&[],        &["sh"],  None,       &[],      Some(&["sh"])),
+            (&[],        &["sh"],  None,       &["ls"],  Some(&["ls"])),
+            (&["a"],     &["b"],   None,       &[],      Some(&["a", "b"])),
+            (&["a", "x"], &["b"],  None,       &["c"],   Some(&["a", "x", "c"])),
+            (&["a"],     &["b"],   Some("e"),  &[],      Some(&["e"])),
+            (&["a"],     &["b"],   Some("e"),  &["c"],   Some(&["e", "c"])),
+            (&["a"],     &["b"],   Some(""),   &["c"],   Some(&["c"])),
+            (&["a"],     &["b"],   Some(""),   &[],      None),
+            (&[],        &[],      None,       &[],      None),
+            (&[],        &[],      None,       &[""],    None),
+        ];
+        for (entrypoint, cmd, replaced, given, expected) in cases {
+            let image =
+                ImageConfig { entrypoint: list(entrypoint), cmd: list(cmd), ..ImageConfig::default() };
+            let start = RunStart {
+                args: list(given),
+                entrypoint: replaced.map(str::to_owned),
+                ..RunStart::default()
+            };
+            let got = args(&image, &start);
+            assert_eq!(got.ok(), expected.map(list), "{entrypoint:?} {cmd:?} {replaced:?} {given:?}");
+        }
+    }
+
+    #[test]
+    fn environments_are_merged() {
+        let path = format!("PATH={}", runner::DEFAULT_PATH);
+        #[rustfmt::skip]
+        let cases: &[(&[&str], &[&str], bool, &[&str])] = &[
+            (&[],                 &[],              false, &[&path, "HOSTNAME=h"]),
+            (&["PATH=/x", "A=1"], &["B=2"],         false, &["PATH=/x", "HOSTNAME=h", "A=1", "B=2"]),
+            (&["A=1", "C="],      &["A=2=3", "C"],  false, &[&path, "HOSTNAME=h", "A=2=3"]),
+            (&[],                 &["TERM=vt100"],  true,  &[&path, "HOSTNAME=h", "TERM=vt100"]),
+            (&[],                 &["NONE"],        true,  &[&path, "HOSTNAME=h", "TERM=xterm"]),
+        ];
+        for (of_image, given, tty, expected) in cases {
+            let image = ImageConfig { env: list(of_image), ..ImageConfig::default() };
+            let start = RunStart { env: list(given), tty: *tty, ..RunStart::default() };
+            assert_eq!(env(&image, &start, "h").unwrap(), list(expected));
+        }
+        for bad in ["", "=x", "A=\0"] {
+            let start = RunStart { env: list(&[bad]), ..RunStart::default() };
+            assert_eq!(env(&ImageConfig::default(), &start, "h"), Err(PlanError::Env(bad.to_owned())));
+        }
+    }
+
+    #[test]
+    fn volumes() {
+        let show = |text: &str| match volume(text) {
+            Ok(v) => format!("{:?} {} {}", v.source, v.target.display(), v.read_only),
+            Err(e) => e.to_string(),
+        };
+        insta::assert_snapshot!(
+            [
+                "/a:/b", "/a:/b:ro", "data:/b:rw", "/a", "/a:b", ":/b", "/a:/", "/a:/b:z", "..:/b", "../x:/b",
+                "a/b:/c",
+            ]
+            .map(show)
+            .join("\n"),
+            @r#"
+        Path("/a") /b false
+        Path("/a") /b true
+        Named("data") /b false
+        invalid volume `/a`: want SOURCE:TARGET[:ro] with an absolute target
+        invalid volume `/a:b`: want SOURCE:TARGET[:ro] with an absolute target
+        invalid volume `:/b`: want SOURCE:TARGET[:ro] with an absolute target
+        invalid volume `/a:/`: want SOURCE:TARGET[:ro] with an absolute target
+        invalid volume `/a:/b:z`: want SOURCE:TARGET[:ro] with an absolute target
+        invalid volume name `..`: only letters, digits, `_`, `.` and `-`, a letter or digit first
+        invalid volume name `../x`: only letters, digits, `_`, `.` and `-`, a letter or digit first
+        invalid volume name `a/b`: only letters, digits, `_`, `.` and `-`, a letter or digit first
+        "#
+        );
+    }
+
+    #[test]
+    fn the_rest() {
+        let image = ImageConfig {
+            user: "web".into(),
+            working_dir: "srv".into(),
+            cmd: list(&["x"]),
+            ..Default::default()
+        };
+        let of = |workdir: &str, user: &str, network: &str| {
+            let start = RunStart {
+                workdir: workdir.into(),
+                user: user.into(),
+                network: network.into(),
+                ..RunStart::default()
+            };
+            plan(&image, &start, "h").map(|p| (p.cwd.display().to_string(), p.user, p.network))
+        };
+        assert_eq!(of("", "", ""), Ok(("/srv".into(), "web".into(), NetworkMode::Isolated)));
+        assert_eq!(of("/w", "0", "host"), Ok(("/w".into(), "0".into(), NetworkMode::Host)));
+        assert_eq!(of("", "", "none").map(|p| p.2), Ok(NetworkMode::None));
+        assert_eq!(of("w", "", ""), Err(PlanError::Workdir("w".into())));
+        assert_eq!(of("", "", "bridge"), Err(PlanError::Network("bridge".into())));
+    }
+}

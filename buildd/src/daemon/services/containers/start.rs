@@ -1,0 +1,204 @@
+//! One container, from the request to its exit code.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use cache::oci::ImageMetadata;
+use cache::store::ImageRecord;
+use proto::rbuild::run_response::Response;
+use proto::rbuild::{RunRequest, RunResponse, RunStart};
+use runner::{Exit, RootFs, RunnerError, SandboxSpec, User};
+use solver::{Digest, ExecError, Output};
+use tokio::sync::mpsc::Sender;
+use tonic::{Code, Status, Streaming};
+
+use super::files::Files;
+use super::plan::{Plan, checked, plan};
+use super::relay::{Ends, relay};
+use super::streams::Streams;
+use crate::daemon::blocking::blocking;
+use crate::daemon::builds::Builds;
+use crate::daemon::chains::from_store;
+use crate::daemon::parts::Parts;
+use crate::daemon::services::image_json;
+use crate::daemon::services::images::find;
+use crate::daemon::services::transfer::{Work, as_step, pull_image};
+use crate::daemon::sources::image::host_platform;
+use crate::daemon::{failure, users};
+
+/// Digits of a container's id that are its host name, as docker has it.
+const HOST_NAME: usize = 12;
+
+/// A container that is going to run.
+#[derive(Debug)]
+pub(super) struct Container {
+    work: Work,
+    id: String,
+    start: RunStart,
+}
+
+type Responses = Sender<Result<RunResponse, Status>>;
+
+impl Container {
+    /// Checks the name and takes it for as long as the container lives.
+    pub(super) fn begin(parts: &Arc<Parts>, builds: &Arc<Builds>, start: RunStart) -> Result<Self, Status> {
+        let id = new_id();
+        let name = match start.name.as_str() {
+            "" => id.clone(),
+            name => checked("container", name).map_err(|e| Status::invalid_argument(e.to_string()))?,
+        };
+        let work = Work::begin(parts, builds, &format!("container-{name}"), &start.session);
+        let taken = || Status::already_exists(format!("a container named `{name}` is running"));
+        Ok(Self { work: work.ok_or_else(taken)?, id, start })
+    }
+
+    /// Runs it; the last response tells how it ended.
+    pub(super) async fn run(mut self, requests: Streaming<RunRequest>, tx: &Responses) -> Result<(), Status> {
+        let record = self.image(tx).await?;
+        let (files, spec) = self.prepare(record).await?;
+        self.work.release();
+        let mut streams = Streams::new(self.start.tty, self.start.interactive).map_err(internal)?;
+        let spawned = self.work.parts.sandboxes.spawn(&spec, || streams.for_sandbox());
+        let handle = Arc::new(spawned.map_err(|e| Status::unknown(failure::chain(&e)))?);
+        drop(spec);
+        streams.close_sandbox_ends();
+        // Before any output: until then the client shows progress.
+        let _ = tx.send(Ok(response(Response::Started(self.id.clone())))).await;
+        streams.connect(&handle, self.start.size.as_ref()).await.map_err(internal)?;
+        let ends = Ends { handle, streams, requests, responses: tx, cancel: &self.work.listed.cancel };
+        let exit = relay(ends).await;
+        // Whoever sees the end finds nothing left.
+        blocking(move || drop(files)).await;
+        let code = report(exit, tx).await?;
+        drop(self);
+        let _ = tx.send(Ok(response(Response::Exit(code)))).await;
+        Ok(())
+    }
+
+    /// The image of the store, pulled when it is not there.
+    async fn image(&self, tx: &Responses) -> Result<ImageRecord, Status> {
+        let (store, image) = (self.work.parts.store.clone(), self.start.image.clone());
+        let look = move || blocking(move || find(&store, &image).map(|(_, record)| record));
+        match look.clone()().await {
+            Err(e) if e.code() == Code::NotFound => {}
+            other => return other,
+        }
+        let image = self.start.image.clone();
+        let name = format!("pulling {image}");
+        let status = |status| response(Response::Status(status));
+        let pulled = as_step(&self.work, tx, status, &name, |parts, _, cx| {
+            Box::pin(async move { pull_image(parts, &image, &host_platform(), cx).await })
+        });
+        pulled.await.map_err(|e| status_of(&e))?;
+        look().await
+    }
+
+    /// Decides what to run and makes its files.
+    async fn prepare(&self, record: ImageRecord) -> Result<(Files, SandboxSpec), Status> {
+        let (parts, id, start) = (self.work.parts.clone(), self.id.clone(), self.start.clone());
+        blocking(move || {
+            let image: ImageMetadata = image_json::config(&parts.store, &record)?;
+            let plan = plan(&image.config, &start, &id[..HOST_NAME]);
+            let plan = plan.map_err(|e| Status::invalid_argument(e.to_string()))?;
+            let files = Files::create(&parts.store, &id, &record.layers).map_err(|e| status_of(&e))?;
+            let mut spec = spec(&parts, &record, plan, &files).map_err(|e| status_of(&e))?;
+            id[..HOST_NAME].clone_into(&mut spec.hostname);
+            spec.tty = start.tty;
+            Ok((files, spec))
+        })
+        .await
+    }
+}
+
+/// Makes the files and says what the runner needs to know. Blocking.
+fn spec(parts: &Parts, record: &ImageRecord, plan: Plan, files: &Files) -> Result<SandboxSpec, ExecError> {
+    let content = content(parts, record)?;
+    let output = Output { chain: record.layers.clone().into(), content: Some(content), local: None };
+    let base = parts.chains.base(&output)?;
+    let user = users::resolve(&base.view, &plan.user).map_err(ExecError::failed)?;
+    let lower: Vec<PathBuf> = parts.chains.dirs(&record.layers)?;
+    let mut spec = SandboxSpec::new(RootFs::Overlay(files.root(&base, lower, &plan.cwd)?), plan.args);
+    spec.env = plan.env;
+    if !spec.env.iter().any(|e| e.starts_with("HOME=")) {
+        spec.env.push(format!("HOME={}", user.home));
+    }
+    spec.cwd = plan.cwd;
+    spec.user = User { uid: user.uid, gid: user.gid, groups: user.groups };
+    spec.network = plan.network;
+    let mut volumes = plan.volumes;
+    // Outside in, so that a volume lies on the one that it is nested in.
+    volumes.sort_by_key(|v| v.target.components().count());
+    spec.mounts = volumes.iter().map(|v| files.volume(v, &base)).collect::<Result<_, _>>()?;
+    if let Some(dns) = &parts.config.dns {
+        spec.dns.nameservers.clone_from(&dns.nameservers);
+        spec.dns.search.clone_from(&dns.search_domains);
+        spec.dns.options.clone_from(&dns.options);
+    }
+    Ok(spec)
+}
+
+/// The content of an image's layers, put together where nothing has asked for it yet.
+fn content(parts: &Parts, record: &ImageRecord) -> Result<Digest, ExecError> {
+    let (store, trees) = (&parts.store, &parts.chains.trees);
+    if let Some(root) = store.content(&record.manifest).map_err(from_store)? {
+        return Ok(*root.digest());
+    }
+    let mut root = cache::tree::Trees::empty();
+    for id in &record.layers {
+        let entries = store.layers().entries(id).map_err(from_store)?;
+        root = trees.apply(root, &entries).map_err(ExecError::failed)?;
+    }
+    store.set_content(&record.manifest, &root).map_err(from_store)?;
+    Ok(*root.digest())
+}
+
+/// The exit code of a container; a program that cannot be run counts as one that failed, as in a shell.
+async fn report(exit: Result<Exit, RunnerError>, tx: &Responses) -> Result<i32, Status> {
+    let (code, lines) = match exit {
+        Ok(exit) => (exit.status.code(), exit.warnings),
+        Err(e) => match failed_start(&e) {
+            Some(code) => (code, vec![format!("rbuild: {e}")]),
+            None => return Err(Status::unknown(failure::chain(&e))),
+        },
+    };
+    for line in lines {
+        let _ = tx.send(Ok(response(Response::Stderr((line + "\n").into())))).await;
+    }
+    Ok(code)
+}
+
+/// A shell's exit codes: 127 for what is not there, 126 for what cannot be run.
+fn failed_start(e: &RunnerError) -> Option<i32> {
+    let missing = rustix::io::Errno::NOENT.raw_os_error();
+    match e {
+        RunnerError::ProgramNotFound { .. } => Some(127),
+        RunnerError::ProgramNotRunnable { errno, .. } if *errno == missing => Some(127),
+        RunnerError::ProgramNotRunnable { .. } | RunnerError::WorkingDirectory { .. } => Some(126),
+        _ => None,
+    }
+}
+
+/// An id that no other container has had.
+fn new_id() -> String {
+    static SERIAL: AtomicU64 = AtomicU64::new(0);
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    Digest::of(format!("container {serial} of {} at {now}", std::process::id()).as_bytes()).hex()
+}
+
+pub(super) fn response(response: Response) -> RunResponse {
+    RunResponse { response: Some(response) }
+}
+
+fn status_of(e: &ExecError) -> Status {
+    match e {
+        ExecError::Canceled => Status::cancelled("the container was cancelled"),
+        other => Status::unknown(failure::text(other)),
+    }
+}
+
+fn internal(e: std::io::Error) -> Status {
+    Status::internal(format!("cannot connect to the container: {e}"))
+}

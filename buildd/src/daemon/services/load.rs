@@ -1,0 +1,264 @@
+//! `load`: images out of an archive.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use cache::oci::{
+    Decompressor, Descriptor, DockerArchive, DockerImage, ImageArchive, Layout, Manifest, Reference,
+    ResolvedImage, media_type, sniff,
+};
+use cache::store::{BlobPurpose, Lease, Staging};
+use futures_util::{StreamExt, TryStreamExt};
+use proto::rbuild::LoadImageRequest;
+use solver::{Digest, ExecError, LayerId};
+use tokio_util::io::{StreamReader, SyncIoBridge};
+use tonic::{Status, Streaming};
+
+use super::images::{ImagesService, nameless};
+use super::naming;
+use super::transfer::Work;
+use crate::daemon::blocking::blocking;
+use crate::daemon::chains::{Chains, from_store};
+use crate::daemon::failure;
+use crate::daemon::sources::image::chain_of;
+use crate::daemon::sources::image::place::{Arrived, Placing};
+use crate::daemon::worker::UNPACK_LIMITS;
+
+/// How many layers are unpacked at a time.
+const AT_ONCE: usize = 3;
+/// Bytes by which a layer's compression is told.
+const MAGIC: u64 = 4;
+
+/// The archive cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum LoadError {
+    #[error("cannot receive the archive")]
+    Receive(#[source] std::io::Error),
+    #[error("the archive is longer than {0} bytes")]
+    TooLong(u64),
+    #[error("the archive holds no image")]
+    Empty,
+}
+
+/// An image of an archive whose layers are in the store, and its names.
+struct Loaded {
+    image: ResolvedImage,
+    layers: Arc<[LayerId]>,
+    names: Vec<Reference>,
+}
+
+/// What the images of one archive are read from and written to.
+struct Loader {
+    chains: Chains,
+    lease: Lease,
+}
+
+/// Reads an archive, OCI layout or docker's form, compressed or not, and names its images.
+///
+/// # Errors
+/// An archive that is none or is damaged, a full disk.
+pub(super) async fn load(
+    service: &ImagesService,
+    chunks: Streaming<LoadImageRequest>,
+) -> Result<Vec<String>, Status> {
+    let work = Work::anonymous(&service.parts, &service.builds, "load", "");
+    let loaded = tokio::select! {
+        loaded = run(&work, chunks) => loaded,
+        () = work.listed.cancel.cancelled() => Err(ExecError::Canceled),
+    };
+    let loaded = loaded.map_err(|e| Status::unknown(failure::text(&e)))?;
+    work.parts.checkpoint_soon();
+    Ok(loaded)
+}
+
+async fn run(work: &Work, chunks: Streaming<LoadImageRequest>) -> Result<Vec<String>, ExecError> {
+    let parts = &work.parts;
+    let loader = Arc::new(Loader { chains: parts.chains.clone(), lease: parts.leases.of(&work.id) });
+    let staging = parts.store.layers().staging().map_err(from_store)?;
+    let path = staging.path().join("archive");
+    let bytes = chunks.map(|c| c.map(|c| c.data).map_err(std::io::Error::other));
+    let bridge = SyncIoBridge::new(StreamReader::new(bytes));
+    let archive = blocking(move || {
+        spool(bridge, &path)?;
+        ImageArchive::open(&path).map_err(ExecError::failed)
+    });
+    let images = match archive.await? {
+        ImageArchive::Layout(layout) => loader.layout(Arc::from(layout)).await?,
+        ImageArchive::Docker(docker) => loader.docker(Arc::new(docker)).await?,
+    };
+    let names = blocking(move || loader.name(&images)).await;
+    drop(staging);
+    names
+}
+
+/// Writes the archive to a file, decompressed, so that it can be read in any order.
+fn spool(from: impl Read, to: &Path) -> Result<(), ExecError> {
+    let receive = |e| ExecError::failed(LoadError::Receive(e));
+    let plain = Decompressor::new(from).map_err(receive)?;
+    let mut file = fs_err::File::create_new(to).map_err(receive)?;
+    let written = std::io::copy(&mut plain.take(UNPACK_LIMITS.bytes + 1), &mut file).map_err(receive)?;
+    if written > UNPACK_LIMITS.bytes {
+        return Err(ExecError::failed(LoadError::TooLong(UNPACK_LIMITS.bytes)));
+    }
+    file.flush().map_err(receive)
+}
+
+impl Loader {
+    async fn layout(self: &Arc<Self>, layout: Arc<Layout>) -> Result<Vec<Loaded>, ExecError> {
+        let mut all: Vec<Loaded> = Vec::new();
+        for (image, names) in in_layout(&layout)? {
+            let layers = chain_of(image.layers().map(|(_, diff_id)| diff_id));
+            let missing = self.placing(&image, &layers).missing()?;
+            let arrivals = missing.into_iter().map(|i| {
+                let (this, layout, descriptor) =
+                    (self.clone(), layout.clone(), image.manifest.layers[i].clone());
+                blocking(move || {
+                    let blob = layout.open_blob(&descriptor).map_err(ExecError::failed)?;
+                    let (arrived, ..) = this.receive(blob, Some(&descriptor.digest))?;
+                    Ok::<_, ExecError>((i, arrived))
+                })
+            });
+            let arrived =
+                futures_util::stream::iter(arrivals).buffer_unordered(AT_ONCE).try_collect().await?;
+            let loaded = Loaded { image, layers, names };
+            all.push(self.place(loaded, arrived).await?);
+        }
+        Ok(all)
+    }
+
+    /// An image in docker's own form has no manifest: one is made of the layers as they are in the archive.
+    async fn docker(self: &Arc<Self>, docker: Arc<DockerArchive>) -> Result<Vec<Loaded>, ExecError> {
+        let mut all = Vec::new();
+        for (at, image) in docker.images().iter().enumerate() {
+            let arrivals = (0..image.layers.len()).map(|i| {
+                let (this, docker) = (self.clone(), docker.clone());
+                blocking(move || {
+                    let layer =
+                        docker.open_layer(&docker.images()[at].layers[i]).map_err(ExecError::failed)?;
+                    this.docker_layer(i, layer)
+                })
+            });
+            let arrivals = futures_util::stream::iter(arrivals).buffered(AT_ONCE);
+            let layers: Vec<(usize, Arrived, Descriptor)> = arrivals.try_collect().await?;
+            let descriptors = layers.iter().map(|(_, _, d)| d.clone()).collect();
+            let resolved = with_manifest(image, descriptors);
+            let arrived: Vec<_> = layers.into_iter().map(|(i, arrived, _)| (i, arrived)).collect();
+            let layers = chain_of(resolved.layers().map(|(_, diff_id)| diff_id));
+            let loaded = Loaded { image: resolved, layers, names: image.names.clone() };
+            all.push(self.place(loaded, arrived).await?);
+        }
+        Ok(all)
+    }
+
+    fn docker_layer(
+        &self,
+        i: usize,
+        mut layer: impl Read,
+    ) -> Result<(usize, Arrived, Descriptor), ExecError> {
+        let mut head = Vec::new();
+        layer.by_ref().take(MAGIC).read_to_end(&mut head).map_err(ExecError::failed)?;
+        let kind = match sniff(&head) {
+            "gzip" => media_type::OCI_LAYER_GZIP,
+            "zstd" => media_type::OCI_LAYER_ZSTD,
+            _ => media_type::OCI_LAYER,
+        };
+        let (arrived, digest, size) = self.receive(head.chain(layer), None)?;
+        Ok((i, arrived, Descriptor::new(kind, digest, size)))
+    }
+
+    fn receive(&self, from: impl Read, digest: Option<&Digest>) -> Result<(Arrived, Digest, u64), ExecError> {
+        let staging: Staging = self.chains.store.layers().staging().map_err(from_store)?;
+        Arrived::receive(&self.chains, staging, from, digest, &self.lease)
+    }
+
+    fn placing<'a>(&'a self, image: &'a ResolvedImage, layers: &'a [LayerId]) -> Placing<'a> {
+        Placing { chains: &self.chains, image, layers, origin: None, lease: &self.lease }
+    }
+
+    async fn place(
+        self: &Arc<Self>,
+        loaded: Loaded,
+        mut arrived: Vec<(usize, Arrived)>,
+    ) -> Result<Loaded, ExecError> {
+        arrived.sort_by_key(|(i, _)| *i);
+        let this = self.clone();
+        blocking(move || {
+            this.placing(&loaded.image, &loaded.layers).place(arrived)?;
+            Ok(loaded)
+        })
+        .await
+    }
+
+    /// Stores the documents and names the images; returns the names, or the ids of those that have none.
+    fn name(&self, images: &[Loaded]) -> Result<Vec<String>, ExecError> {
+        let store = &self.chains.store;
+        let mut all = Vec::new();
+        for Loaded { image, layers, names } in images {
+            let manifest = (&image.manifest_bytes, &image.manifest_descriptor.media_type);
+            for (bytes, kind) in [manifest, (&image.config_bytes, &image.manifest.config.media_type)] {
+                let purpose = BlobPurpose { description: kind.clone(), ..BlobPurpose::default() };
+                store.blobs().put(&self.lease, bytes, purpose).map_err(from_store)?;
+            }
+            let record = naming::record(store, image, layers, &self.lease)?;
+            let mut keys: Vec<String> =
+                names.iter().map(|n| n.clone().with_default_tag().to_string()).collect();
+            all.extend(names.iter().map(Reference::familiar));
+            if keys.is_empty() {
+                keys.push(nameless(&record));
+                all.push(record.config.to_string());
+            }
+            for key in keys {
+                store.images().put(&key, &record).map_err(from_store)?;
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// The images of a layout for this machine, each with its names. One that is for other machines only comes as the
+/// first of them.
+fn in_layout(layout: &Layout) -> Result<Vec<(ResolvedImage, Vec<Reference>)>, ExecError> {
+    let names = layout.names();
+    let mut found: Vec<(ResolvedImage, Vec<Reference>)> = Vec::new();
+    for entry in layout.index().manifests.iter().filter(|entry| !entry.is_attestation()) {
+        let image = resolve(layout, entry).map_err(ExecError::failed)?;
+        let of_entry = names.iter().filter(|(_, d)| std::ptr::eq(*d, entry)).map(|(name, _)| name.clone());
+        match found.iter_mut().find(|(known, _)| known.manifest_digest() == image.manifest_digest()) {
+            Some((_, known)) => known.extend(of_entry),
+            None => found.push((image, of_entry.collect())),
+        }
+    }
+    if found.is_empty() { Err(ExecError::failed(LoadError::Empty)) } else { Ok(found) }
+}
+
+fn resolve(layout: &Layout, entry: &Descriptor) -> Result<ResolvedImage, cache::oci::Error> {
+    let wanted = layout.resolve(entry, &cache::oci::Platform::host());
+    let Err(cache::oci::Error::MissingImage { .. }) = &wanted else { return wanted };
+    let (_, document) = layout.document(entry)?;
+    let cache::oci::Document::Index(index) = document else { return wanted };
+    let other = index.manifests.iter().filter(|d| !d.is_attestation()).find_map(|d| d.platform.clone());
+    match other {
+        Some(platform) => layout.resolve(entry, &platform),
+        None => wanted,
+    }
+}
+
+fn with_manifest(image: &DockerImage, layers: Vec<Descriptor>) -> ResolvedImage {
+    let config =
+        Descriptor::new(media_type::OCI_CONFIG, image.config_digest, image.config_bytes.len() as u64);
+    let manifest = Manifest::new(config, layers);
+    let manifest_bytes = manifest.to_json();
+    let manifest_descriptor = Descriptor::of(media_type::OCI_MANIFEST, &manifest_bytes);
+    ResolvedImage {
+        digest: manifest_descriptor.digest,
+        manifest_descriptor,
+        manifest_bytes,
+        manifest,
+        config_bytes: image.config_bytes.clone(),
+        config: image.config.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -156,6 +156,11 @@ pub(super) fn checked(kind: &'static str, name: &str) -> Result<String, PlanErro
 mod tests {
     use super::*;
 
+    /// Entrypoint and arguments of the image, `--entrypoint`, arguments of the request; the result.
+    type Command<'a> = (&'a [&'a str], &'a [&'a str], Option<&'a str>, &'a [&'a str], Option<&'a [&'a str]>);
+    /// Variables of the image and of the request, whether there is a terminal; the result.
+    type Environment<'a> = (&'a [&'a str], &'a [&'a str], bool, &'a [&'a str]);
+
     fn list(texts: &[&str]) -> Vec<String> {
         texts.iter().map(|t| (*t).to_owned()).collect()
     }
@@ -163,8 +168,7 @@ mod tests {
     #[test]
     fn commands_are_put_together_as_docker_does() {
         #[rustfmt::skip]
-        let cases: &[(&[&str], &[&str], Option<&str>, &[&str], Option<&[&str]>)] = &[
-            // entrypoint, cmd, --entrypoint, arguments, result
+        let cases: &[Command<'_>] = &[
             (&[],        &["sh"],  None,       &[],      Some(&["sh"])),
             (&[],        &["sh"],  None,       &["ls"],  Some(&["ls"])),
             (&["a"],     &["b"],   None,       &[],      Some(&["a", "b"])),
@@ -193,7 +197,7 @@ mod tests {
     fn environments_are_merged() {
         let path = format!("PATH={}", runner::DEFAULT_PATH);
         #[rustfmt::skip]
-        let cases: &[(&[&str], &[&str], bool, &[&str])] = &[
+        let cases: &[Environment<'_>] = &[
             (&[],                 &[],              false, &[&path, "HOSTNAME=h"]),
             (&["PATH=/x", "A=1"], &["B=2"],         false, &["PATH=/x", "HOSTNAME=h", "A=1", "B=2"]),
             (&["A=1", "C="],      &["A=2=3", "C"],  false, &[&path, "HOSTNAME=h", "A=2=3"]),

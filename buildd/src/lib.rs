@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod daemon;
 pub mod errdetails;
 pub mod fsutil;
 pub mod llb;

@@ -169,7 +169,7 @@ fn mount_in_own_namespace(overlay: &Overlay) -> Result<OwnedFd, RunnerError> {
 }
 
 /// Whether ids are mapped, which decides about xattr names and device nodes.
-pub(crate) fn in_user_namespace() -> bool {
+pub fn in_user_namespace() -> bool {
     static MAPPED: OnceLock<bool> = OnceLock::new();
     *MAPPED.get_or_init(|| {
         let map = fs_err::read_to_string("/proc/self/uid_map").unwrap_or_default();

@@ -1,1 +1,17 @@
-//! End-to-end suites: the real program, real sandboxes, a real registry
+//! End-to-end suites: the real program, real sandboxes, a real registry.
+//!
+//! [`Daemon`] runs `rbuild daemon` on a root of its own; [`Registry`] runs Debian's `docker-registry` on loopback;
+//! [`base`] makes images of busybox. Suites need root, namespaces and overlayfs; without them [`ready`] says what
+//! is missing and the suite skips itself.
+
+pub mod archive;
+pub mod base;
+mod daemon;
+mod leaks;
+mod ready;
+mod registry;
+
+pub use daemon::{Daemon, Output, output, program};
+pub use leaks::Leaks;
+pub use ready::ready;
+pub use registry::Registry;

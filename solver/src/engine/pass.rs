@@ -157,9 +157,10 @@ impl Pass {
         let (Op::Source(op), Some(answer)) = (&vertex.op, self.node(id).answer.get()) else {
             return Err(Stop::internal(super::plan::NoContent));
         };
-        if let Some(known) = &answer.output
-            && need < Need::Present
-        {
+        // A directory that no layer holds is good for reading only.
+        let enough =
+            |known: &Output| need == Need::Known || (need == Need::Available && known.local.is_none());
+        if let Some(known) = answer.output.as_ref().filter(|known| enough(known)) {
             return Ok(Arc::new(BTreeMap::from([(0, known.clone())])));
         }
         self.tell(id, Event::Started(SystemTime::now()));

@@ -1,0 +1,38 @@
+//! The daemon: it puts its parts together, listens, and leaves in order.
+//!
+//! `Control.Solve` arrives in [`control`], becomes a [`run`] in [`solve`], is lowered by [`dockerfile`], evaluated by the
+//! solver with [`sources`] and [`worker`], and handed on by [`export`]. What it tells goes through [`progress`] into its
+//! [`journal`], which `Control.Status` reads.
+
+mod blocking;
+mod builds;
+mod chains;
+mod config;
+mod control;
+mod dockerfile;
+mod export;
+mod failure;
+mod history;
+mod journal;
+mod leases;
+mod listen;
+mod locals;
+mod materialise;
+mod parts;
+mod progress;
+mod rootfs_tar;
+mod run;
+mod sandboxes;
+mod services;
+mod side;
+mod snapshot;
+mod solve;
+mod sources;
+mod start;
+mod timestamp;
+mod turns;
+mod users;
+mod worker;
+
+pub use config::{Config, ConfigError};
+pub use start::{DaemonArgs, DaemonError, run};

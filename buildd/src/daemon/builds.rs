@@ -1,0 +1,100 @@
+//! The builds of this daemon, running and just finished, by the client's ref.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::journal::Journal;
+
+/// How long a finished build's journal can still be asked for: a client may call Status after Solve has returned.
+const LINGER: Duration = Duration::from_secs(30);
+/// How long Status waits for a build that has not begun.
+const ARRIVAL: Duration = Duration::from_secs(10);
+
+/// All builds.
+#[derive(Debug, Default)]
+pub struct Builds {
+    map: Mutex<HashMap<String, Entry>>,
+    begun: Notify,
+}
+
+#[derive(Debug)]
+struct Entry {
+    journal: Arc<Journal>,
+    cancel: CancellationToken,
+    finished: Option<Instant>,
+}
+
+/// A build's place in the list; ends when dropped.
+#[derive(Debug)]
+pub struct Listed {
+    builds: Arc<Builds>,
+    reference: String,
+    /// What the build tells.
+    pub journal: Arc<Journal>,
+    /// Cancelled when the daemon wants it to end.
+    pub cancel: CancellationToken,
+}
+
+impl Builds {
+    /// Lists a build; `None` when one with this ref runs already.
+    pub fn begin(self: &Arc<Self>, reference: &str) -> Option<Listed> {
+        let mut map = self.lock();
+        map.retain(|_, e| e.finished.is_none_or(|at| at.elapsed() < LINGER));
+        if map.get(reference).is_some_and(|e| e.finished.is_none()) {
+            return None;
+        }
+        let (journal, cancel) = (Arc::<Journal>::default(), CancellationToken::new());
+        map.insert(reference.to_owned(), Entry { journal: journal.clone(), cancel: cancel.clone(), finished: None });
+        drop(map);
+        self.begun.notify_waiters();
+        Some(Listed { builds: self.clone(), reference: reference.to_owned(), journal, cancel })
+    }
+
+    /// The journal of a build, waiting for one that has not begun.
+    pub async fn journal(&self, reference: &str) -> Option<Arc<Journal>> {
+        let search = async {
+            loop {
+                let begun = self.begun.notified();
+                tokio::pin!(begun);
+                begun.as_mut().enable();
+                if let Some(e) = self.lock().get(reference) {
+                    return e.journal.clone();
+                }
+                begun.await;
+            }
+        };
+        tokio::time::timeout(ARRIVAL, search).await.ok()
+    }
+
+    /// How many run.
+    pub fn running(&self) -> usize {
+        self.lock().values().filter(|e| e.finished.is_none()).count()
+    }
+
+    /// Refs of those that run.
+    pub fn active(&self) -> BTreeSet<String> {
+        self.lock().iter().filter(|(_, e)| e.finished.is_none()).map(|(r, _)| r.clone()).collect()
+    }
+
+    /// Ends all.
+    pub fn cancel_all(&self) {
+        self.lock().values().for_each(|e| e.cancel.cancel());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.journal.close();
+        if let Some(e) = self.builds.lock().get_mut(&self.reference) {
+            e.finished = Some(Instant::now());
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! `buildd.toml`: buildkitd.toml's names where the meaning is the same.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// The whole file. Unknown keys are warned of, wrong types are errors.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct Config {
+    /// Where state is kept; `--root` wins.
+    pub root: Option<PathBuf>,
+    /// Log more.
+    pub debug: bool,
+    /// What builds may ask for: `network.host`, `security.insecure`.
+    pub insecure_entitlements: Vec<String>,
+    /// Settings by registry host.
+    pub registry: BTreeMap<String, Registry>,
+    /// Where clients connect.
+    pub grpc: Grpc,
+    /// Settings of the worker; the table has BuildKit's name.
+    pub worker: Workers,
+    /// Name servers of sandboxes.
+    pub dns: Option<DnsConfig>,
+}
+
+/// `[registry."HOST"]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Registry {
+    /// Hosts that are asked first; a mirror of `docker.io` answers for `library/X`.
+    pub mirrors: Vec<String>,
+    /// Plain HTTP.
+    pub http: Option<bool>,
+    /// TLS without verification.
+    pub insecure: Option<bool>,
+    /// PEM files of certificate authorities to trust besides the usual ones.
+    pub ca: Vec<PathBuf>,
+}
+
+/// `[grpc]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Grpc {
+    /// `unix://PATH` or `tcp://HOST:PORT`; `--addr` wins.
+    pub address: Vec<String>,
+}
+
+/// `[worker]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Workers {
+    /// `[worker.oci]`, the only kind there is.
+    pub oci: OciWorker,
+}
+
+/// `[worker.oci]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct OciWorker {
+    /// How many steps run at a time, over all builds; 0 is a number fit for the machine.
+    #[serde(rename = "max-parallelism")]
+    pub max_parallelism: usize,
+    /// Whether garbage is collected.
+    pub gc: bool,
+    /// Bytes below which nothing is collected.
+    pub reserved_space: Option<Size>,
+    /// Bytes that the cache may hold.
+    pub max_used_space: Option<Size>,
+    /// Bytes that should stay free on the disk.
+    pub min_free_space: Option<Size>,
+}
+
+impl Default for OciWorker {
+    fn default() -> Self {
+        Self { max_parallelism: 0, gc: true, reserved_space: None, max_used_space: None, min_free_space: None }
+    }
+}
+
+/// `[dns]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DnsConfig {
+    /// Addresses.
+    pub nameservers: Vec<std::net::IpAddr>,
+    /// resolv.conf's `options`.
+    pub options: Vec<String>,
+    /// resolv.conf's `search`.
+    pub search_domains: Vec<String>,
+}
+
+/// An amount of disk space: bytes, or a text such as `10GB` or `15%`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Size {
+    /// Bytes.
+    Bytes(u64),
+    /// With a unit, or a percentage of the file system.
+    Text(String),
+}
+
+impl Size {
+    /// The amount in bytes on a file system of `disk` bytes; `None` where the text is no size.
+    pub fn bytes(&self, disk: u64) -> Option<u64> {
+        let text = match self {
+            Self::Bytes(n) => return Some(*n),
+            Self::Text(t) => t.trim(),
+        };
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let n: u64 = text[..digits].parse().ok()?;
+        let factor = match text[digits..].trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 1,
+            "k" | "kb" => 1_000,
+            "m" | "mb" => 1_000_000,
+            "g" | "gb" => 1_000_000_000,
+            "t" | "tb" => 1_000_000_000_000,
+            "kib" => 1 << 10,
+            "mib" => 1 << 20,
+            "gib" => 1 << 30,
+            "tib" => 1 << 40,
+            "%" => return Some(disk / 100 * n),
+            _ => return None,
+        };
+        n.checked_mul(factor)
+    }
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration `{path}`")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is no TOML, or a value has the wrong type.
+    #[error("invalid configuration `{path}`")]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Where and what.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+}
+
+impl Config {
+    /// Reads a file, and returns the keys that nothing reads.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no TOML, or a value has the wrong type.
+    pub fn load(path: &Path) -> Result<(Self, Vec<String>), ConfigError> {
+        let text =
+            fs_err::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        Self::parse(&text).map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })
+    }
+
+    fn parse(text: &str) -> Result<(Self, Vec<String>), toml::de::Error> {
+        let given: toml::Table = toml::from_str(text)?;
+        let config = toml::from_str(text)?;
+        Ok((config, unknown(&given)))
+    }
+}
+
+/// Keys that this version reads, dotted; `*` is any name.
+const KNOWN: &[&str] = &[
+    "root",
+    "debug",
+    "insecure-entitlements",
+    "registry.*.mirrors",
+    "registry.*.http",
+    "registry.*.insecure",
+    "registry.*.ca",
+    "grpc.address",
+    "worker.oci.max-parallelism",
+    "worker.oci.gc",
+    "worker.oci.reservedSpace",
+    "worker.oci.maxUsedSpace",
+    "worker.oci.minFreeSpace",
+    "dns.nameservers",
+    "dns.options",
+    "dns.searchDomains",
+];
+
+fn unknown(table: &toml::Table) -> Vec<String> {
+    let mut found = Vec::new();
+    collect(table, &mut Vec::new(), &mut found);
+    found
+}
+
+fn collect(table: &toml::Table, path: &mut Vec<String>, found: &mut Vec<String>) {
+    for (key, value) in table {
+        path.push(key.clone());
+        match value {
+            toml::Value::Table(t) => collect(t, path, found),
+            _ if KNOWN.iter().any(|k| matches_key(k, path)) => {}
+            _ => found.push(path.join(".")),
+        }
+        path.pop();
+    }
+}
+
+/// `*` stands for any number of names, as a registry's host may hold dots.
+fn matches_key(known: &str, path: &[String]) -> bool {
+    let parts: Vec<&str> = known.split('.').collect();
+    parts.len() == path.len() && parts.iter().zip(path).all(|(k, p)| *k == "*" || k == p)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_harness_writes() {
+        let text = "insecure-entitlements = [\"network.host\", \"security.insecure\"]\n\
+                    [registry.\"docker.io\"]\n  mirrors = [\"127.0.0.1:5000\"]\n[registry.\"127.0.0.1:5000\"]\n  http = true\n";
+        let (c, unknown) = Config::parse(text).unwrap();
+        assert_eq!(c.insecure_entitlements, ["network.host", "security.insecure"]);
+        assert_eq!(c.registry["docker.io"].mirrors, ["127.0.0.1:5000"]);
+        assert_eq!(c.registry["127.0.0.1:5000"].http, Some(true));
+        assert!(unknown.is_empty());
+    }
+
+    #[test]
+    fn unknown_keys_are_named_and_wrong_types_are_errors() {
+        let (_, unknown) = Config::parse("trace = true\n[worker.oci]\ngc = false\nrootles = 1\n").unwrap();
+        assert_eq!(unknown, ["trace", "worker.oci.rootles"]);
+        let err = Config::parse("debug = \"yes\"\n").unwrap_err();
+        assert!(err.to_string().contains("boolean"), "{err}");
+    }
+
+    #[test]
+    fn sizes() {
+        let of = |t: &str| Size::Text(t.into()).bytes(1000);
+        assert_eq!([of("10GB"), of("512MiB"), of("15%"), of("7")], [Some(10_000_000_000), Some(536_870_912), Some(150), Some(7)]);
+        assert_eq!([of("10 apples"), of("x")], [None, None]);
+    }
+}

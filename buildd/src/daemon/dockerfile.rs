@@ -1,0 +1,190 @@
+//! The Dockerfile frontend at work: what it has to know is looked up here, the graph it makes is evaluated here.
+
+mod answers;
+mod check;
+mod policy;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use frontend::ast::Document;
+use frontend::lower::{LowerError, Lowered, lower};
+use frontend::options::BuildOptions;
+use frontend::parse::parse;
+use proto::control::{StatusResponse, VertexWarning};
+use solver::op::Platform;
+use solver::{Graph, Need, Output};
+
+use super::parts::Parts;
+use super::export::{Built, Results};
+use super::failure::Failure;
+use super::run::Run;
+use super::sources::image::host_platform;
+use answers::Answers;
+pub use policy::check as check_policy;
+
+/// A Dockerfile larger than this is not read.
+const DOCKERFILE_LIMIT: u64 = 16 << 20;
+
+/// What a frontend made of a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Files, to be exported.
+    Results(Results),
+    /// Texts, for the client.
+    Answer(BTreeMap<String, String>),
+}
+
+/// The Dockerfile frontend for one build.
+pub struct Dockerfile<'a> {
+    parts: &'a Parts,
+    run: &'a Run,
+    options: BuildOptions,
+}
+
+impl std::fmt::Debug for Dockerfile<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Dockerfile")
+    }
+}
+
+impl<'a> Dockerfile<'a> {
+    /// Reads the frontend's attributes.
+    ///
+    /// # Errors
+    /// An attribute whose value cannot be.
+    pub fn new(parts: &'a Parts, run: &'a Run, attrs: &BTreeMap<String, String>) -> Result<Self, Failure> {
+        let mut options = BuildOptions::from_attrs(attrs, host_platform()).map_err(|e| Failure::invalid(&e))?;
+        options.session = Some(run.session.clone());
+        Ok(Self { parts, run, options })
+    }
+
+    /// Builds, or answers a question about the Dockerfile.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the Dockerfile, and any step that fails.
+    pub async fn solve(&self) -> Result<Outcome, Failure> {
+        let (bytes, ignore_beside) = self.load_dockerfile().await?;
+        let (document, diagnostics) = parse(&self.options.filename, &bytes);
+        if let Some(request) = &self.options.subrequest {
+            return self.subrequest(request, &document, &bytes, &diagnostics, ignore_beside).await;
+        }
+        if !diagnostics.is_empty() {
+            return Err(Failure::of_diagnostics(&document.source, &bytes, &diagnostics));
+        }
+        let ignore = self.load_ignore(ignore_beside).await?;
+        let mut platforms: Vec<Option<&Platform>> = self.options.platforms.iter().map(Some).collect();
+        if platforms.is_empty() {
+            platforms.push(None);
+        }
+        let mut results = Results { built: Vec::new(), multi_platform: self.options.multi_platform || platforms.len() > 1 };
+        let mut lowered = Vec::new();
+        for platform in platforms {
+            lowered.push(self.lower(&document, &bytes, platform, &ignore).await?);
+        }
+        self.warn(&document, &bytes, &lowered);
+        for plan in lowered {
+            policy::check(&plan.graph, self.run)?;
+            results.built.push(self.build(plan).await?);
+        }
+        Ok(Outcome::Results(results))
+    }
+
+    async fn build(&self, plan: Lowered) -> Result<Built, Failure> {
+        let platform = Platform {
+            architecture: plan.image.architecture.clone(),
+            os: plan.image.os.clone(),
+            variant: plan.image.variant.clone(),
+            os_version: plan.image.os_version.clone(),
+        };
+        let output = self.evaluate(Arc::new(plan.graph), Need::Available).await?;
+        Ok(Built { platform, output, config: Some(plan.image), epoch: plan.epoch })
+    }
+
+    /// Evaluates a graph's head; no head is scratch.
+    async fn evaluate(&self, graph: Arc<Graph>, need: Need) -> Result<Output, Failure> {
+        match graph.head {
+            None => Ok(Output::scratch(super::chains::Chains::empty())),
+            Some(head) => self.run.solve(&graph, head, need).await,
+        }
+    }
+
+    /// Lowers, looking up whatever the frontend asks for, until it asks for nothing more.
+    async fn lower(&self, document: &Document, bytes: &[u8], platform: Option<&Platform>, ignore: &[u8]) -> Result<Lowered, Failure> {
+        let mut answers = Answers::new(ignore.to_vec());
+        loop {
+            match lower(document, &self.options, platform, &answers) {
+                Ok(lowered) => return Ok(lowered),
+                Err(LowerError::Needs(needs)) => self.answer(&mut answers, needs, document, bytes).await?,
+                Err(LowerError::Failed(failure)) => {
+                    return Err(Failure::of_diagnostics(&document.source, bytes, &[failure.diagnostic()]));
+                }
+            }
+        }
+    }
+
+    /// Loads the Dockerfile, and the ignore file that goes with it.
+    async fn load_dockerfile(&self) -> Result<(Vec<u8>, Option<Vec<u8>>), Failure> {
+        let (graph, names) = frontend::lower::dockerfile_sources(&self.options);
+        let output = self.evaluate(Arc::new(graph), self.reading()).await?;
+        for name in &names {
+            if let Some(bytes) = self.read(&output, name).await? {
+                let ignore = self.read(&output, &format!("{}.dockerignore", self.options.filename)).await?;
+                return Ok((bytes, ignore));
+            }
+        }
+        let message = format!("failed to read dockerfile: open {}: no such file or directory", self.options.filename);
+        Err(Failure::new(tonic::Code::Unknown, message))
+    }
+
+    /// A directory of the client is read in place; anything else has to be here.
+    fn reading(&self) -> Need {
+        match self.options.context.spec.is_local() || self.options.dockerfile_is_local {
+            true => Need::Known,
+            false => Need::Present,
+        }
+    }
+
+    async fn load_ignore(&self, beside: Option<Vec<u8>>) -> Result<Vec<u8>, Failure> {
+        if let Some(own) = beside {
+            return Ok(own);
+        }
+        let Some(graph) = frontend::lower::dockerignore_source(&self.options) else { return Ok(Vec::new()) };
+        let output = self.evaluate(Arc::new(graph), Need::Known).await?;
+        Ok(self.read(&output, ".dockerignore").await?.unwrap_or_default())
+    }
+
+    async fn read(&self, output: &Output, path: &str) -> Result<Option<Vec<u8>>, Failure> {
+        self.parts.read_file(output, path, DOCKERFILE_LIMIT).await
+    }
+
+    /// Tells the client of lint findings.
+    fn warn(&self, document: &Document, bytes: &[u8], lowered: &[Lowered]) {
+        let mut told = Vec::new();
+        for finding in lowered.iter().flat_map(|l| &l.warnings) {
+            if told.contains(finding) {
+                continue;
+            }
+            told.push(finding.clone());
+            let range = |line: u32| {
+                let at = Some(proto::pb::Position { line: line as i32, character: 0 });
+                proto::pb::Range { start: at, end: at }
+            };
+            let warning = VertexWarning {
+                vertex: self.run.dockerfile_vertex(),
+                level: 1,
+                short: format!("{}: {} (line {})", finding.rule.name(), finding.message, finding.lines.start).into(),
+                detail: vec![finding.rule.description().to_owned().into()],
+                url: finding.rule.url().to_owned(),
+                info: Some(proto::pb::SourceInfo {
+                    filename: document.source.name().to_owned(),
+                    data: bytes.to_vec().into(),
+                    definition: None,
+                    language: "Dockerfile".to_owned(),
+                }),
+                ranges: finding.lines.iter().map(range).collect(),
+            };
+            self.run.journal.push(&StatusResponse { warnings: vec![warning], ..StatusResponse::default() });
+        }
+    }
+}

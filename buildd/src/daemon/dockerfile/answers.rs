@@ -1,0 +1,115 @@
+//! Looking up what lowering asks for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use frontend::ast::Document;
+use frontend::lower::{ImageRequest, LocalRequest, Need as Wanted, Resolved, ResolvedImage, TimeRequest};
+use frontend::options::ResolveMode;
+use futures_util::future::try_join_all;
+use solver::op::Platform;
+use solver::{Edge, Graph, GraphBuilder, Need, Op, Vertex, VertexMeta};
+
+use super::Dockerfile;
+use crate::daemon::failure::{self, Failure};
+use crate::daemon::sources::image::Prefer;
+
+/// What was looked up so far.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    ignore: Vec<u8>,
+    images: HashMap<ImageKey, ResolvedImage>,
+    ignores: HashMap<String, Vec<u8>>,
+    times: HashMap<String, Option<i64>>,
+}
+
+type ImageKey = (String, Platform, Option<String>);
+
+fn key(r: &ImageRequest) -> ImageKey {
+    (r.reference.clone(), r.platform.clone(), r.oci_store.clone())
+}
+
+impl Answers {
+    pub(super) fn new(ignore: Vec<u8>) -> Self {
+        Self { ignore, ..Self::default() }
+    }
+}
+
+impl Resolved for Answers {
+    fn image(&self, request: &ImageRequest) -> Option<&ResolvedImage> {
+        self.images.get(&key(request))
+    }
+
+    fn dockerignore(&self) -> &[u8] {
+        &self.ignore
+    }
+
+    fn context_dockerignore(&self, request: &LocalRequest) -> Option<&[u8]> {
+        self.ignores.get(&request.local).map(Vec::as_slice)
+    }
+
+    fn input(&self, _name: &str) -> Option<&Graph> {
+        None
+    }
+
+    fn source_time(&self, request: &TimeRequest) -> Option<Option<i64>> {
+        self.times.get(&request.source.identifier).copied()
+    }
+}
+
+impl Dockerfile<'_> {
+    /// Looks all needs up, images at the same time.
+    pub(super) async fn answer(&self, answers: &mut Answers, needs: Vec<Wanted>, document: &Document, bytes: &[u8]) -> Result<(), Failure> {
+        let mut images = Vec::new();
+        for need in needs {
+            match need {
+                Wanted::Image(request) => images.push(request),
+                Wanted::ContextIgnore(request) => {
+                    let ignore = self.context_ignore(&request).await?;
+                    answers.ignores.insert(request.local.clone(), ignore);
+                }
+                Wanted::SourceTime(request) => {
+                    // Neither git nor HTTP sources tell their time here: the build's own time counts then.
+                    answers.times.insert(request.source.identifier.clone(), None);
+                }
+            }
+        }
+        let found = try_join_all(images.iter().map(|r| self.image(r, document, bytes))).await?;
+        answers.images.extend(images.iter().map(key).zip(found));
+        Ok(())
+    }
+
+    async fn image(&self, request: &ImageRequest, document: &Document, bytes: &[u8]) -> Result<ResolvedImage, Failure> {
+        let step = self.run.teller.step(&request.log_name);
+        let prefer = match self.options.resolve_mode {
+            ResolveMode::ForcePull => Prefer::Registry,
+            ResolveMode::Default | ResolveMode::PreferLocal => Prefer::Local,
+        };
+        let cx = self.run.context(step.progress());
+        let found = self.parts.images.resolve(&request.reference, &request.platform, prefer, &cx).await;
+        let found = step.end(found).map_err(|e| {
+            let message = format!("{}: failed to resolve source metadata for {}: {}", request.written, request.reference, failure::text(&e));
+            let diagnostic = frontend::diagnostic::Diagnostic::error(frontend::diagnostic::Phase::Convert, message);
+            let diagnostic = match &request.suggestion {
+                Some(near) => diagnostic.hint(format!("did you mean `{near}`?")),
+                None => diagnostic,
+            };
+            match request.lines {
+                Some(lines) => Failure::of_diagnostics(&document.source, bytes, &[diagnostic.at(lines)]),
+                None => Failure::of_diagnostics(&document.source, bytes, &[diagnostic]),
+            }
+        })?;
+        Ok(ResolvedImage { reference: None, digest: Some(found.image.digest.to_string()), config: found.image.config_bytes.clone() })
+    }
+
+    async fn context_ignore(&self, request: &LocalRequest) -> Result<Vec<u8>, Failure> {
+        let mut meta = VertexMeta::default();
+        meta.description.insert("llb.customname".to_owned(), request.log_name.clone());
+        let vertex = Vertex { op: Op::Source(request.source.clone()), inputs: vec![], platform: None, constraints: vec![], meta };
+        let mut graph = GraphBuilder::new();
+        let id = graph.add(vertex).map_err(|e| Failure::invalid(&e))?;
+        let graph = graph.finish(Some(Edge { vertex: id, output: 0 }));
+        let output = self.evaluate(Arc::new(graph), Need::Known).await?;
+        Ok(self.read(&output, ".dockerignore").await?.unwrap_or_default())
+    }
+}

@@ -1,0 +1,85 @@
+//! Results leave the daemon: as named images, archives, directories, pushes.
+
+mod archive;
+mod assemble;
+mod attrs;
+mod files;
+mod image;
+mod layers;
+mod push;
+mod sink;
+mod stored;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use frontend::config::ImageConfig;
+use solver::op::Platform;
+use solver::{ExecError, Output, VertexContext};
+
+pub use archive::StoreBlobs;
+pub use attrs::{ExportKind, ExportRequest};
+pub use layers::{Form, LayerBlobs};
+
+use super::chains::Chains;
+use super::progress::Teller;
+use super::sources::image::ImageSource;
+use crate::session::SessionManager;
+
+/// One platform's result.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// What it is for.
+    pub platform: Platform,
+    /// Its files; no chain is scratch.
+    pub output: Output,
+    /// How it is run; `None` where no frontend said so.
+    pub config: Option<ImageConfig>,
+    /// `SOURCE_DATE_EPOCH`, in seconds since 1970.
+    pub epoch: Option<i64>,
+}
+
+/// What a build made, for one or several platforms.
+#[derive(Debug, Clone, Default)]
+pub struct Results {
+    /// In the order asked for.
+    pub built: Vec<Built>,
+    /// The result is an index, even of one platform.
+    pub multi_platform: bool,
+}
+
+/// Hands results on.
+#[derive(Debug, Clone)]
+pub struct Exporter {
+    /// Layers and trees.
+    pub chains: Chains,
+    /// Base layers that were not pulled, and pushing.
+    pub images: Arc<ImageSource>,
+    /// Where archives go.
+    pub sessions: Arc<SessionManager>,
+    /// Files that clients passed.
+    pub passed: Arc<super::side::Passed>,
+}
+
+impl Exporter {
+    /// Runs one export and returns what the client is told of it.
+    ///
+    /// # Errors
+    /// A client that went away, a full disk, a registry that refuses.
+    pub async fn export(
+        &self,
+        request: &ExportRequest,
+        results: &Results,
+        teller: &Teller,
+        cx: &VertexContext,
+    ) -> Result<BTreeMap<String, String>, ExecError> {
+        let step = teller.step(request.kind.step_name());
+        let done = match request.kind {
+            ExportKind::Image => self.image(request, results, &step, cx).await,
+            ExportKind::Oci | ExportKind::Docker => self.archive(request, results, &step, cx).await,
+            ExportKind::Local => self.local(request, results, &step, cx).await,
+            ExportKind::Tar => self.tar(request, results, &step, cx).await,
+        };
+        step.end(done)
+    }
+}

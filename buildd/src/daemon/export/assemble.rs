@@ -1,0 +1,173 @@
+//! Config, manifest and index of a result.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
+
+use base64::Engine as _;
+use cache::oci::{Descriptor, Index, Manifest, media_type};
+use cache::store::{BlobPurpose, Lease};
+use frontend::config::{ContainerConfig, History, ImageConfig, RootFs};
+use solver::{Digest, ExecError, LayerId, VertexContext};
+
+use super::layers::{Form, LayerBlob};
+use super::{Built, ExportRequest, Exporter, LayerBlobs, Results};
+use crate::daemon::chains::from_store;
+use crate::daemon::progress::Step;
+use crate::daemon::sources::image::oci_platform;
+
+/// Documents of a result, stored as blobs.
+#[derive(Debug, Clone)]
+pub(super) struct Assembled {
+    /// What names stand for: the index, or the only manifest.
+    pub(super) target: Descriptor,
+    /// One per platform.
+    pub(super) images: Vec<AssembledImage>,
+}
+
+/// One platform's documents.
+#[derive(Debug, Clone)]
+pub(super) struct AssembledImage {
+    pub(super) manifest: Descriptor,
+    pub(super) config: Descriptor,
+    pub(super) layers: Vec<LayerBlob>,
+    pub(super) platform: String,
+    pub(super) created_ms: u64,
+}
+
+impl Exporter {
+    pub(super) async fn assemble(
+        &self,
+        request: &ExportRequest,
+        results: &Results,
+        form: Form,
+        step: &Step,
+        lease: &Lease,
+        cx: &VertexContext,
+    ) -> Result<Assembled, ExecError> {
+        let mut images = Vec::new();
+        let blobs = LayerBlobs { store: self.chains.store.clone(), images: self.images.clone() };
+        for built in &results.built {
+            let layers = step.part("exporting layers", blobs.of_chain(&built.output.chain, form, lease, cx)).await?;
+            let image = self.image_documents(request, built, layers, lease)?;
+            for (what, d) in [("manifest", &image.manifest), ("config", &image.config)] {
+                step.part(&format!("exporting {what} {}", d.digest), async { Ok::<_, ExecError>(()) }).await?;
+            }
+            images.push(image);
+        }
+        let target = match images.as_slice() {
+            [only] if !results.multi_platform => only.manifest.clone(),
+            all => {
+                let index = Index::new(all.iter().map(|i| i.manifest.clone()).collect());
+                let kind = if request.oci_types { media_type::OCI_INDEX } else { media_type::DOCKER_INDEX };
+                let index = Index { media_type: Some(kind.to_owned()), ..index };
+                self.keep(lease, kind, &index.to_json())?
+            }
+        };
+        Ok(Assembled { target, images })
+    }
+
+    fn image_documents(&self, request: &ExportRequest, built: &Built, layers: Vec<LayerBlob>, lease: &Lease) -> Result<AssembledImage, ExecError> {
+        let config = finish_config(built, &layers);
+        let created_ms = layers.iter().map(|l| l.created_ms).max().unwrap_or_default();
+        let json = serde_json::to_vec(&config).map_err(ExecError::failed)?;
+        let types = match request.oci_types {
+            true => (media_type::OCI_CONFIG, media_type::OCI_MANIFEST),
+            false => (media_type::DOCKER_CONFIG, media_type::DOCKER_MANIFEST),
+        };
+        let config = self.keep(lease, types.0, &json)?;
+        let descriptors = layers.iter().map(|l| with_types(&l.descriptor, request.oci_types)).collect();
+        let manifest = Manifest { media_type: Some(types.1.to_owned()), ..Manifest::new(config.clone(), descriptors) };
+        let mut manifest = self.keep(lease, types.1, &manifest.to_json())?;
+        manifest.platform = Some(oci_platform(&built.platform));
+        let platform = oci_platform(&built.platform).to_string();
+        Ok(AssembledImage { manifest, config, layers, platform, created_ms })
+    }
+
+    pub(super) fn keep(&self, lease: &Lease, media_type: &str, bytes: &[u8]) -> Result<Descriptor, ExecError> {
+        let purpose = BlobPurpose { description: media_type.to_owned(), ..BlobPurpose::default() };
+        let digest = self.chains.store.blobs().put(lease, bytes, purpose).map_err(from_store)?;
+        Ok(Descriptor::new(media_type, digest, bytes.len() as u64))
+    }
+}
+
+impl Assembled {
+    /// What the client is told, under BuildKit's names.
+    pub(super) fn response(&self, request: &ExportRequest) -> BTreeMap<String, String> {
+        let mut response = BTreeMap::from([("containerimage.digest".to_owned(), self.target.digest.to_string())]);
+        if let [only] = self.images.as_slice() {
+            response.insert("containerimage.config.digest".to_owned(), only.config.digest.to_string());
+        }
+        if let Ok(json) = serde_json::to_vec(&self.target) {
+            let text = base64::engine::general_purpose::STANDARD.encode(json);
+            response.insert("containerimage.descriptor".to_owned(), text);
+        }
+        if !request.names.is_empty() {
+            let names: Vec<String> = request.names.iter().map(ToString::to_string).collect();
+            response.insert("image.name".to_owned(), names.join(","));
+        }
+        response
+    }
+
+    /// The layers of the image for this machine, or of the first one.
+    pub(super) fn main(&self) -> Option<&AssembledImage> {
+        let host = cache::oci::Platform::host().to_string();
+        self.images.iter().find(|i| i.platform == host).or_else(|| self.images.first())
+    }
+
+    /// All blobs but the target's own.
+    pub(super) fn other_documents(&self) -> Vec<Digest> {
+        self.images.iter().flat_map(|i| [i.manifest.digest, i.config.digest]).collect()
+    }
+
+    /// The layers of all images.
+    pub(super) fn layer_ids(&self) -> Vec<LayerId> {
+        self.images.iter().flat_map(|i| i.layers.iter().map(|l| l.id)).collect()
+    }
+}
+
+/// The config with diff IDs and times. Times are those of the layers, so a build from the cache gives the same image.
+fn finish_config(built: &Built, layers: &[LayerBlob]) -> ImageConfig {
+    let mut config = built.config.clone().unwrap_or_else(|| ImageConfig {
+        architecture: built.platform.architecture.clone(),
+        variant: built.platform.variant.clone(),
+        os: built.platform.os.clone(),
+        config: ContainerConfig::default(),
+        ..ImageConfig::default()
+    });
+    config.rootfs = RootFs { diff_ids: layers.iter().map(|l| l.diff_id.to_string()).collect(), ..RootFs::default() };
+    let epoch = built.epoch.map(|s| rfc3339(s.max(0) as u64 * 1000));
+    let mut upcoming = layers.iter();
+    let mut last = layers.first().map(|l| l.created_ms);
+    for entry in &mut config.history {
+        if !entry.empty_layer {
+            last = upcoming.next().map(|l| l.created_ms).or(last);
+        }
+        if entry.created.is_none() {
+            entry.created = epoch.clone().or_else(|| last.map(rfc3339));
+        }
+    }
+    // A result with more layers than its history tells of, as of a graph without a frontend.
+    for layer in upcoming {
+        let created = epoch.clone().or_else(|| Some(rfc3339(layer.created_ms)));
+        config.history.push(History { created, comment: "buildkit.exporter.image.v0".to_owned(), ..History::default() });
+    }
+    let newest = layers.iter().map(|l| l.created_ms).max();
+    config.created = epoch.or_else(|| newest.map(rfc3339)).or(Some(rfc3339(0)));
+    config
+}
+
+fn rfc3339(ms: u64) -> String {
+    jiff::Timestamp::try_from(UNIX_EPOCH + Duration::from_millis(ms)).map_or_else(|_| "1970-01-01T00:00:00Z".to_owned(), |t| t.to_string())
+}
+
+/// The same blob under the other family's media type.
+pub(super) fn with_types(d: &Descriptor, oci: bool) -> Descriptor {
+    const PAIRS: [(&str, &str); 3] = [
+        (media_type::OCI_LAYER, media_type::DOCKER_LAYER),
+        (media_type::OCI_LAYER_GZIP, media_type::DOCKER_LAYER_GZIP),
+        (media_type::OCI_LAYER_ZSTD, media_type::DOCKER_LAYER_ZSTD),
+    ];
+    let pair = PAIRS.iter().find(|(a, b)| d.media_type == *a || d.media_type == *b);
+    let media_type = pair.map_or(&d.media_type[..], |(a, b)| if oci { a } else { b });
+    Descriptor { media_type: media_type.to_owned(), ..d.clone() }
+}

@@ -1,0 +1,116 @@
+//! `type=local` and `type=tar`: the files themselves.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache::tree::TreePath;
+use cache::view::{FileType, Located, MergedView, ViewError};
+use proto::fsutil::Stat;
+use solver::{ExecError, VertexContext};
+
+use super::{Built, ExportRequest, Exporter, Results};
+use crate::daemon::progress::Step;
+use crate::fsutil::{Files, TransferError, file_mode};
+
+const ARRIVAL: Duration = Duration::from_secs(5);
+
+/// Several platforms in one directory.
+#[derive(Debug, thiserror::Error)]
+#[error("exporting the files of several platforms at once: name one with `--platform`")]
+struct SeveralPlatforms;
+
+impl Exporter {
+    pub(super) async fn local(&self, request: &ExportRequest, results: &Results, step: &Step, cx: &VertexContext) -> Result<BTreeMap<String, String>, ExecError> {
+        let files = ViewFiles { view: self.view(results)? };
+        let id = cx.sessions.ids().first().cloned().unwrap_or_default();
+        let session = self.sessions.get(&id, ARRIVAL).await.map_err(ExecError::failed)?;
+        let send = async { session.send_dir(request.id, Arc::new(files)).await.map_err(ExecError::failed) };
+        step.part("copying files", send).await?;
+        Ok(BTreeMap::new())
+    }
+
+    pub(super) async fn tar(&self, request: &ExportRequest, results: &Results, step: &Step, cx: &VertexContext) -> Result<BTreeMap<String, String>, ExecError> {
+        let view = self.view(results)?;
+        let write = self.stream(request.id, cx, move |out| crate::daemon::rootfs_tar::write(&view, out).map_err(ExecError::failed));
+        step.part("sending tarball", write).await?;
+        Ok(BTreeMap::new())
+    }
+
+    fn view(&self, results: &Results) -> Result<Arc<MergedView>, ExecError> {
+        match results.built.as_slice() {
+            [] => Ok(Arc::new(MergedView::empty())),
+            [Built { output, .. }] => Ok(self.chains.base(output)?.view),
+            _ => Err(ExecError::failed(SeveralPlatforms)),
+        }
+    }
+}
+
+/// A merged view as fsutil sends it.
+struct ViewFiles {
+    view: Arc<MergedView>,
+}
+
+impl Files for ViewFiles {
+    fn walk(&self, emit: &mut dyn FnMut(Stat) -> Result<(), TransferError>) -> Result<(), TransferError> {
+        self.below(&TreePath::root(), emit)
+    }
+
+    fn open(&self, path: &str) -> io::Result<Box<dyn Read + Send>> {
+        let path = TreePath::clean(path.as_bytes()).map_err(io::Error::other)?;
+        let found = self.view.get(&path).map_err(io::Error::other)?.ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(self.view.open_file(&found).map_err(io::Error::other)?))
+    }
+}
+
+impl ViewFiles {
+    fn below(&self, dir: &TreePath, emit: &mut dyn FnMut(Stat) -> Result<(), TransferError>) -> Result<(), TransferError> {
+        let failed = |e: ViewError| unreadable(dir, e);
+        for item in self.view.list(dir).map_err(failed)? {
+            let path = dir.join(&item.name).map_err(|e| unreadable(dir, e))?;
+            let Some(found) = self.view.get(&path).map_err(failed)? else { continue };
+            emit(self.stat(&found).map_err(failed)?)?;
+            if found.stat.file_type == FileType::Dir {
+                self.below(&path, emit)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stat(&self, found: &Located) -> Result<Stat, ViewError> {
+        let s = &found.stat;
+        let linkname = match s.file_type {
+            FileType::Symlink => String::from_utf8_lossy(&self.view.read_link(found)?).into_owned(),
+            _ => String::new(),
+        };
+        Ok(Stat {
+            path: String::from_utf8_lossy(found.path.as_bytes()).into_owned(),
+            mode: file_mode(type_bits(s.file_type) | (s.mode & 0o7777)),
+            uid: s.uid,
+            gid: s.gid,
+            size: s.size as i64,
+            mod_time: s.mtime,
+            linkname,
+            ..Stat::default()
+        })
+    }
+}
+
+fn unreadable(path: &TreePath, e: impl std::error::Error + Send + Sync + 'static) -> TransferError {
+    TransferError::Io { path: path.as_path().to_owned(), source: io::Error::other(e) }
+}
+
+/// The bits of `st_mode` that say what a file is (inode(7)).
+fn type_bits(t: FileType) -> u32 {
+    let bits = match t {
+        FileType::File => rustix::fs::FileType::RegularFile,
+        FileType::Dir => rustix::fs::FileType::Directory,
+        FileType::Symlink => rustix::fs::FileType::Symlink,
+        FileType::CharDevice => rustix::fs::FileType::CharacterDevice,
+        FileType::BlockDevice => rustix::fs::FileType::BlockDevice,
+        FileType::Fifo => rustix::fs::FileType::Fifo,
+        FileType::Socket => rustix::fs::FileType::Socket,
+    };
+    bits.as_raw_mode()
+}

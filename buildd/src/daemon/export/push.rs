@@ -1,0 +1,85 @@
+//! Pushing a result to registries.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+
+use cache::oci::{Descriptor, Reference};
+use cache::registry::{Client, PushSource, Transfer};
+use cache::store::Store;
+use futures_util::{StreamExt, TryStreamExt};
+use solver::{Digest, ExecError, Status, VertexContext};
+use tokio::io::AsyncRead;
+
+use super::assemble::Assembled;
+use super::Exporter;
+use crate::daemon::chains::from_store;
+use crate::daemon::progress::Step;
+
+/// How many blobs are pushed at a time.
+const AT_ONCE: usize = 4;
+
+/// A blob of the store, opened anew for each try.
+#[derive(Debug)]
+struct StoredBlob {
+    store: Store,
+    digest: Digest,
+}
+
+impl Exporter {
+    /// Pushes what was made under each of `names`.
+    pub(super) async fn push_names(&self, names: &[Reference], made: &Assembled, step: &Step, cx: &VertexContext) -> Result<(), ExecError> {
+        let progress = step.progress();
+        let started = SystemTime::now();
+        let client = self.images.client(cx).with_progress(Arc::new(move |t: Transfer| {
+            let completed = (t.current == t.total).then(SystemTime::now);
+            progress.status(Status { id: format!("pushing {}", t.digest), current: t.current, total: t.total, started, completed });
+        }));
+        for name in names {
+            step.part("pushing layers", self.push_blobs(&client, name, made)).await?;
+            let manifests = self.push_manifests(&client, name, made);
+            step.part(&format!("pushing manifest for {name}@{}", made.target.digest), manifests).await?;
+        }
+        Ok(())
+    }
+
+    async fn push_blobs(&self, client: &Client, name: &Reference, made: &Assembled) -> Result<(), ExecError> {
+        let mut blobs: Vec<Descriptor> = Vec::new();
+        for image in &made.images {
+            blobs.extend(image.layers.iter().map(|l| l.descriptor.clone()));
+            blobs.push(image.config.clone());
+        }
+        blobs.sort_by_key(|d| d.digest);
+        blobs.dedup_by_key(|d| d.digest);
+        let one = |d: Descriptor| async move {
+            let source = Arc::new(StoredBlob { store: self.chains.store.clone(), digest: d.digest });
+            client.push_blob(name, &d, None, source).await.map(drop).map_err(ExecError::failed)
+        };
+        futures_util::stream::iter(blobs.into_iter().map(one)).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
+        Ok(())
+    }
+
+    async fn push_manifests(&self, client: &Client, name: &Reference, made: &Assembled) -> Result<(), ExecError> {
+        let repository = Reference::parse(&name.repository()).map_err(ExecError::failed)?;
+        for image in made.images.iter().filter(|i| i.manifest.digest != made.target.digest) {
+            let by_digest = repository.with_digest(image.manifest.digest);
+            self.push_manifest(client, &by_digest, &image.manifest).await?;
+        }
+        self.push_manifest(client, name, &made.target).await
+    }
+
+    async fn push_manifest(&self, client: &Client, to: &Reference, d: &Descriptor) -> Result<(), ExecError> {
+        let bytes = self.chains.store.blobs().read(&d.digest, d.size).map_err(from_store)?;
+        client.push_manifest(to, &d.media_type, &bytes).await.map(drop).map_err(ExecError::failed)
+    }
+}
+
+#[async_trait::async_trait]
+impl PushSource for StoredBlob {
+    async fn open(&self) -> io::Result<Pin<Box<dyn AsyncRead + Send>>> {
+        let file = self.store.blobs().open(&self.digest).map_err(io::Error::other)?;
+        Ok(Box::pin(tokio::fs::File::from_std(file)))
+    }
+}

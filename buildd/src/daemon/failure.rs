@@ -1,0 +1,132 @@
+//! A build that failed, as the client is told: BuildKit's message, and where in which file.
+
+use frontend::diagnostic::Diagnostic;
+use frontend::span::SourceFile;
+use solver::graph::{SourceInfo, SourceRange};
+use solver::{ExecError, Graph, Op, SolveError, VertexId};
+use tonic::{Code, Status};
+
+use crate::errdetails::{self, ErrorDetails};
+
+/// A failed build.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What the user reads.
+    pub message: String,
+    /// gRPC's class of it.
+    pub code: Code,
+    /// Vertex and places.
+    pub details: ErrorDetails,
+}
+
+impl Failure {
+    /// A failure without a place.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { message: message.into(), code, details: ErrorDetails::default() }
+    }
+
+    /// The caller asked for something that cannot be.
+    pub fn invalid(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::new(Code::InvalidArgument, chain(error))
+    }
+
+    /// A vertex of a graph failed.
+    pub fn of_graph(graph: &Graph, error: &SolveError) -> Self {
+        let code = match error.error {
+            ExecError::Canceled => Code::Cancelled,
+            _ => Code::Unknown,
+        };
+        let Some(id) = error.vertex else { return Self::new(code, text(&error.error)) };
+        let details = ErrorDetails {
+            vertex: Some(crate::llb::vertex_digests(graph)[id.index()].to_string()),
+            sources: sources(graph, id),
+        };
+        Self { message: of_vertex(graph, id, &error.error), code, details }
+    }
+
+    /// Errors of a Dockerfile.
+    pub fn of_diagnostics(file: &SourceFile, bytes: &[u8], diagnostics: &[Diagnostic]) -> Self {
+        let info = SourceInfo { filename: file.name().to_owned(), language: "Dockerfile".to_owned(), data: bytes.to_vec() };
+        let source = |d: &Diagnostic| {
+            let lines = d.lines.map(|l| (l.start, l.end)).filter(|(s, _)| *s > 0).or_else(|| d.line(file).map(|l| (l, l)))?;
+            let range = SourceRange { start_line: lines.0, end_line: lines.1, ..SourceRange::default() };
+            Some(place(&info, &[range]))
+        };
+        let mut message = diagnostics.first().map_or_else(String::new, |d| d.message.clone());
+        for hint in diagnostics.iter().flat_map(|d| &d.hints) {
+            message.push_str("\nhint: ");
+            message.push_str(hint);
+        }
+        for other in diagnostics.iter().skip(1).take(OTHERS) {
+            let line = other.line(file).map_or_else(String::new, |l| format!(" (line {l})"));
+            message.push_str(&format!("\nalso: {}{line}", other.message));
+        }
+        let sources = diagnostics.iter().take(1).filter_map(source).collect();
+        Self { message, code: Code::Unknown, details: ErrorDetails { vertex: None, sources } }
+    }
+
+    /// The gRPC status.
+    pub fn status(&self) -> Status {
+        errdetails::status(self.code, &self.message, &self.details)
+    }
+}
+
+/// How many further errors of a Dockerfile are listed.
+const OTHERS: usize = 20;
+
+/// An error and its causes, each said once.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// What an error of the solver says, with its causes.
+pub fn text(error: &ExecError) -> String {
+    match error {
+        ExecError::Failed(inner) => chain(inner.as_ref()),
+        other => other.to_string(),
+    }
+}
+
+fn of_vertex(graph: &Graph, id: VertexId, error: &ExecError) -> String {
+    let vertex = graph.vertex(id);
+    match (&vertex.op, error) {
+        (Op::Exec(e), ExecError::Exit { .. }) => {
+            format!("process {:?} did not complete successfully: {error}", e.meta.args.join(" "))
+        }
+        _ => text(error),
+    }
+}
+
+fn sources(graph: &Graph, id: VertexId) -> Vec<proto::errdefs::Source> {
+    let locations = &graph.vertex(id).meta.locations;
+    locations.iter().filter_map(|l| Some(place(graph.sources.get(l.source as usize)?, &l.ranges))).collect()
+}
+
+fn place(info: &SourceInfo, ranges: &[SourceRange]) -> proto::errdefs::Source {
+    let position = |line: u32, character: u32| Some(proto::pb::Position { line: line as i32, character: character as i32 });
+    proto::errdefs::Source {
+        info: Some(proto::pb::SourceInfo {
+            filename: info.filename.clone(),
+            data: info.data.clone().into(),
+            definition: None,
+            language: info.language.clone(),
+        }),
+        ranges: ranges
+            .iter()
+            .map(|r| proto::pb::Range {
+                start: position(r.start_line, r.start_character),
+                end: position(r.end_line, r.end_character),
+            })
+            .collect(),
+    }
+}

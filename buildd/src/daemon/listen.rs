@@ -1,0 +1,163 @@
+//! Addresses and the gRPC server on them.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proto::control::control_server::ControlServer;
+use proto::rbuild::containers_server::ContainersServer;
+use proto::rbuild::debug_server::DebugServer;
+use proto::rbuild::images_server::ImagesServer;
+use proto::rbuild::version_server::VersionServer;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use super::builds::Builds;
+use super::control::ControlService;
+use super::parts::Parts;
+use super::services::{ContainersService, DebugService, ImagesService, VersionService, clear_stale};
+use super::side;
+
+/// BuildKit's limit for a message.
+const MAX_MESSAGE: usize = 16 << 20;
+
+/// Where a daemon listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A unix socket.
+    Unix(PathBuf),
+    /// `HOST:PORT`.
+    Tcp(String),
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Neither `unix://` nor `tcp://`.
+    #[error("invalid address `{0}`: want `unix:///path` or `tcp://host:port`")]
+    Address(String),
+    /// Another daemon serves there.
+    #[error("another daemon listens on `{0}`")]
+    InUse(String),
+    /// The system refused.
+    #[error("cannot listen on `{address}`")]
+    Bind {
+        /// Where.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The server failed.
+    #[error("the gRPC server failed")]
+    Serve(#[source] tonic::transport::Error),
+}
+
+impl Address {
+    /// Reads an address.
+    ///
+    /// # Errors
+    /// Another scheme, or nothing after it.
+    pub fn parse(text: &str) -> Result<Self, ListenError> {
+        match text.split_once("://") {
+            Some(("unix", path)) if path.starts_with('/') => Ok(Self::Unix(path.into())),
+            Some(("tcp", host)) if host.contains(':') => Ok(Self::Tcp(host.to_owned())),
+            _ => Err(ListenError::Address(text.to_owned())),
+        }
+    }
+}
+
+/// Removes its sockets when dropped.
+struct Sockets(Vec<PathBuf>);
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = fs_err::remove_file(path);
+        }
+    }
+}
+
+/// Serves all addresses until `stop`.
+///
+/// # Errors
+/// An address that cannot be listened on; then none is.
+pub async fn serve(addresses: &[Address], parts: &Arc<Parts>, builds: &Arc<Builds>, stop: CancellationToken) -> Result<(), ListenError> {
+    clear_stale(&parts.store);
+    let mut sockets = Sockets(Vec::new());
+    let mut tasks: Vec<JoinHandle<Result<(), tonic::transport::Error>>> = Vec::new();
+    let mut sides = Vec::new();
+    for address in addresses {
+        let router = router(parts, builds);
+        let stopped = stop.clone().cancelled_owned();
+        match address {
+            Address::Unix(path) => {
+                let side = side::listen(path).map_err(|source| bind_error(path, source))?;
+                sides.push(tokio::spawn(side::serve(side, parts.passed.clone())));
+                // The main socket comes last: whoever sees it can use everything.
+                let listener = bind_unix(path)?;
+                sockets.0.extend([path.clone(), crate::sidesocket::path(path)]);
+                let incoming = UnixListenerStream::new(listener);
+                tasks.push(tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped)));
+            }
+            Address::Tcp(host) => {
+                let listener = TcpListener::bind(host).await.map_err(|source| ListenError::Bind { address: host.clone(), source })?;
+                let incoming = TcpListenerStream::new(listener);
+                tasks.push(tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped)));
+            }
+        }
+    }
+    stop.cancelled().await;
+    drop(sockets);
+    // Running calls get their answers: cancelled builds end soon.
+    builds.cancel_all();
+    for task in tasks {
+        let abort = task.abort_handle();
+        match tokio::time::timeout(std::time::Duration::from_secs(3), task).await {
+            Ok(Ok(served)) => served.map_err(ListenError::Serve)?,
+            Ok(Err(_)) => {}
+            Err(_) => abort.abort(),
+        }
+    }
+    sides.iter().for_each(JoinHandle::abort);
+    Ok(())
+}
+
+fn router(parts: &Arc<Parts>, builds: &Arc<Builds>) -> tonic::transport::server::Router {
+    let control = ControlService { parts: parts.clone(), builds: builds.clone() };
+    let control = ControlServer::new(control).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
+    let (_, health) = tonic_health::server::health_reporter();
+    let (parts, builds) = (parts.clone(), builds.clone());
+    Server::builder()
+        .add_service(control)
+        .add_service(health)
+        .add_service(VersionServer::new(VersionService { parts: parts.clone(), builds: builds.clone() }))
+        .add_service(ImagesServer::new(ImagesService { parts: parts.clone(), builds: builds.clone() }))
+        .add_service(ContainersServer::new(ContainersService { parts: parts.clone(), builds }))
+        .add_service(DebugServer::new(DebugService { parts }))
+}
+
+fn bind_error(path: &Path, source: io::Error) -> ListenError {
+    ListenError::Bind { address: path.display().to_string(), source }
+}
+
+/// Binds beside the path and renames: the socket appears only when it serves, and a stale one is replaced.
+fn bind_unix(path: &Path) -> Result<UnixListener, ListenError> {
+    if StdUnixStream::connect(path).is_ok() {
+        return Err(ListenError::InUse(path.display().to_string()));
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let _ = fs_err::remove_file(&beside);
+    let failed = |source| bind_error(path, source);
+    let listener = UnixListener::bind(&beside).map_err(failed)?;
+    fs_err::set_permissions(&beside, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    fs_err::rename(&beside, path).map_err(failed)?;
+    Ok(listener)
+}

@@ -1,0 +1,194 @@
+//! Directories of sessions: passed as descriptors, or synchronised over the session.
+
+mod identity;
+mod reading;
+mod sync;
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cache::context::{Context, WalkRequest, walk};
+use cache::store::StatCache;
+use cache::pattern::PatternMatcher;
+use cache::tree::Trees;
+use solver::op::attr;
+use solver::{ExecError, LocalRef, VertexContext};
+
+use super::blocking::blocking;
+use super::side::Passed;
+use crate::session::SessionManager;
+
+/// The directories that builds copy from.
+#[derive(Debug)]
+pub struct Locals {
+    stats: StatCache,
+    trees: Arc<Trees>,
+    passed: Arc<Passed>,
+    sessions: Arc<SessionManager>,
+    walked: Mutex<HashMap<u64, Walked>>,
+    next: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Walked {
+    build: String,
+    context: Context,
+    /// What was synchronised for it, if it did not come as a descriptor.
+    _copy: Option<Arc<tempfile::TempDir>>,
+}
+
+/// Which part of a local source is wanted: LLB's attributes, read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LocalRequest {
+    /// The name that the client gave the directory.
+    pub name: String,
+    /// The session, where the source names one.
+    pub session: Option<String>,
+    /// Only these.
+    pub include: Vec<String>,
+    /// Not these.
+    pub exclude: Vec<String>,
+    /// Only what these paths need, links followed.
+    pub follow: Vec<String>,
+}
+
+/// A list attribute that is no JSON list of texts.
+#[derive(Debug, thiserror::Error)]
+#[error("invalid `{attr}` of local source `{name}`")]
+struct BadAttr {
+    attr: &'static str,
+    name: String,
+    #[source]
+    source: serde_json::Error,
+}
+
+impl LocalRequest {
+    /// Reads the attributes of a `local://NAME` source.
+    ///
+    /// # Errors
+    /// A pattern list that is no JSON list.
+    pub fn new(name: &str, attrs: &BTreeMap<String, String>) -> Result<Self, ExecError> {
+        let list = |attr: &'static str| -> Result<Vec<String>, ExecError> {
+            let Some(json) = attrs.get(attr) else { return Ok(Vec::new()) };
+            let list: Option<Vec<String>> = serde_json::from_str(json)
+                .map_err(|source| ExecError::failed(BadAttr { attr, name: name.to_owned(), source }))?;
+            Ok(list.unwrap_or_default())
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            session: attrs.get(attr::LOCAL_SESSION_ID).cloned(),
+            include: list(attr::INCLUDE_PATTERNS)?,
+            exclude: list(attr::EXCLUDE_PATTERNS)?,
+            follow: list(attr::FOLLOW_PATHS)?,
+        })
+    }
+}
+
+impl Locals {
+    /// No directories yet.
+    pub fn new(stats: StatCache, trees: Arc<Trees>, passed: Arc<Passed>, sessions: Arc<SessionManager>) -> Self {
+        Self { stats, trees, passed, sessions, walked: Mutex::default(), next: AtomicU64::new(1) }
+    }
+
+    /// A directory walked before.
+    pub fn get(&self, local: LocalRef) -> Option<Context> {
+        self.lock().get(&local.0).map(|w| w.context.clone())
+    }
+
+    /// Forgets what was walked for a build.
+    pub fn forget(&self, build: &str) {
+        self.lock().retain(|_, w| w.build != build);
+    }
+
+    /// Walks what a request wants, with the rights of the client that passed it.
+    pub async fn walk(&self, request: LocalRequest, cx: &VertexContext) -> Result<(LocalRef, Context), ExecError> {
+        let (dir, thread_init, copy) = self.open(&request, cx).await?;
+        let (trees, stats) = (self.trees.clone(), self.stats.clone());
+        let synced = copy.is_some();
+        let context = blocking(move || {
+            let exclude = if synced { &[][..] } else { &request.exclude[..] };
+            let filter = PatternMatcher::new(exclude).map_err(ExecError::failed)?;
+            let wanted = |list: Vec<String>| if synced { Vec::new() } else { list };
+            let (include, follow) = (wanted(request.include.clone()), wanted(request.follow.clone()));
+            let cancel = std::sync::atomic::AtomicBool::new(false);
+            walk(&WalkRequest {
+                dir,
+                filter: &filter,
+                include_patterns: &include,
+                follow_paths: &follow,
+                stat_cache: &stats,
+                trees,
+                threads: std::thread::available_parallelism().map_or(2, usize::from),
+                thread_init,
+                cancel: &cancel,
+            })
+            .map_err(ExecError::failed)
+        })
+        .await?;
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let walked = Walked { build: cx.build.clone(), context: context.clone(), _copy: copy.map(Arc::new) };
+        self.lock().insert(id, walked);
+        Ok((LocalRef(id), context))
+    }
+
+    /// Reads one small file of a local source; `None` where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is larger than `limit` bytes.
+    pub async fn read_file(&self, name: &str, path: &str, limit: u64, cx: &VertexContext) -> Result<Option<Vec<u8>>, ExecError> {
+        let request = LocalRequest { name: name.to_owned(), follow: vec![path.to_owned()], ..LocalRequest::default() };
+        let (dir, thread_init, copy) = self.open(&request, cx).await?;
+        let path = path.to_owned();
+        let read = blocking(move || {
+            let thread = std::thread::spawn(move || {
+                if let Some(init) = thread_init {
+                    init();
+                }
+                reading::read_beneath(&dir, &path, limit)
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+        .await;
+        drop(copy);
+        read.map_err(ExecError::failed)
+    }
+
+    async fn open(&self, request: &LocalRequest, cx: &VertexContext) -> Result<Opened, ExecError> {
+        let ids = match &request.session {
+            Some(id) if !id.is_empty() => vec![id.clone()],
+            _ => cx.sessions.ids(),
+        };
+        for id in &ids {
+            if let Some(passed) = self.passed.directory(id, &request.name) {
+                return Ok((passed.fd, identity::of_peer(passed.peer), None));
+            }
+        }
+        let mut last = None;
+        for id in ids {
+            match sync::receive(&self.sessions, &id, request, cx).await {
+                Ok(copy) => {
+                    let dir = sync::open_dir(copy.path()).map_err(ExecError::failed)?;
+                    return Ok((Arc::new(dir), None, Some(copy)));
+                }
+                Err(e) => last = Some(e),
+            }
+        }
+        Err(last.unwrap_or_else(|| ExecError::failed(NoSession { name: request.name.clone() })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Walked>> {
+        self.walked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A directory, how to take on its owner's identity, and the copy that it is, if it was synchronised.
+type Opened = (Arc<OwnedFd>, Option<cache::context::ThreadInit>, Option<tempfile::TempDir>);
+
+/// Nobody can provide the directory.
+#[derive(Debug, thiserror::Error)]
+#[error("no session provides the local directory `{name}`")]
+struct NoSession {
+    name: String,
+}

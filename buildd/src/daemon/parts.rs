@@ -1,0 +1,130 @@
+//! What the daemon is made of, put together once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cache::context::Context;
+use cache::store::Store;
+use cache::tree::{Follow, TreePath};
+use solver::{Engine, ExecError, Output, VertexContext};
+
+use super::chains::Chains;
+use super::config::Config;
+use super::export::{Exporter, Results};
+use super::failure::{self, Failure};
+use super::leases::Leases;
+use super::locals::Locals;
+use super::sandboxes::Sandboxes;
+use super::side::Passed;
+use super::sources::Sources;
+use super::sources::image::ImageSource;
+use crate::daemon::blocking::blocking;
+use crate::session::SessionManager;
+
+/// The daemon's parts.
+#[derive(Debug)]
+pub struct Parts {
+    /// The configuration file.
+    pub config: Config,
+    /// Everything durable.
+    pub store: Store,
+    /// Layers and trees.
+    pub chains: Chains,
+    /// The scheduler.
+    pub engine: Engine,
+    /// Open sessions.
+    pub sessions: Arc<SessionManager>,
+    /// Descriptors that clients passed.
+    pub passed: Arc<Passed>,
+    /// Directories of clients.
+    pub locals: Arc<Locals>,
+    /// What keeps things while builds run.
+    pub leases: Arc<Leases>,
+    /// Images.
+    pub images: Arc<ImageSource>,
+    /// All sources.
+    pub sources: Arc<Sources>,
+    /// Hands results on.
+    pub exporter: Exporter,
+    /// Runs commands.
+    pub sandboxes: Arc<Sandboxes>,
+    /// A checkpoint is going to be made.
+    pub checkpointing: Arc<AtomicBool>,
+}
+
+impl Parts {
+    /// Reads a small file of an output, links followed within it; `None` where there is none.
+    ///
+    /// # Errors
+    /// When it is larger than `limit` bytes, no regular file, or cannot be read.
+    pub async fn read_file(&self, output: &Output, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Failure> {
+        let path = path.to_owned();
+        if let Some(context) = output.local.and_then(|l| self.locals.get(l)) {
+            return blocking(move || read_context(&context, &path, limit)).await;
+        }
+        let base = self.chains.base(output).map_err(|e| Failure::new(tonic::Code::Unknown, failure::text(&e)))?;
+        blocking(move || base.view.read_small(path.as_bytes(), limit).map_err(|e| Failure::invalid(&e))).await
+    }
+
+    /// The worker's name, the same at each start over the same root.
+    pub fn worker_id(&self) -> String {
+        solver::Digest::of(self.store.root().as_os_str().as_encoded_bytes()).hex()[..25].to_owned()
+    }
+
+    /// Makes what was built survive a power cut, after the client has been answered; quick builds share one.
+    pub fn checkpoint_soon(&self) {
+        if self.checkpointing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (store, pending) = (self.store.clone(), self.checkpointing.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(store.checkpoint_due_in()).await;
+            pending.store(false, Ordering::Release);
+            if let Err(e) = blocking(move || store.checkpoint()).await {
+                tracing::warn!("checkpoint failed: {e}");
+            }
+        });
+    }
+
+    /// Brings in all layers of results.
+    ///
+    /// # Errors
+    /// A base image that cannot be pulled any more.
+    pub async fn fetch_layers(&self, results: &Results, cx: &VertexContext) -> Result<(), ExecError> {
+        for built in &results.built {
+            self.images.fetch_chain(&built.output.chain, cx).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets all that was kept in memory for a build.
+    pub fn forget(&self, build: &str) {
+        self.locals.forget(build);
+        self.images.forget(build);
+        self.sources.forget(build);
+    }
+}
+
+fn read_context(context: &Context, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Failure> {
+    let Ok(found) = context.trees.resolve(&context.root, path.as_bytes(), Follow::Last) else { return Ok(None) };
+    if found.node.is_none() {
+        return Ok(None);
+    }
+    let real: TreePath = found.path;
+    let context = context.clone();
+    // A thread of its own: it may take on the client's identity.
+    let read = std::thread::spawn(move || {
+        context.init_thread();
+        let mut data = Vec::new();
+        let file = context.open(&real)?;
+        std::io::Read::read_to_end(&mut std::io::Read::take(file, limit + 1), &mut data)?;
+        Ok::<_, std::io::Error>(data)
+    });
+    let data = read.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map_err(|e| {
+        Failure::new(tonic::Code::Unknown, format!("failed to read `{path}`: {e}"))
+    })?;
+    if data.len() as u64 > limit {
+        return Err(Failure::new(tonic::Code::InvalidArgument, format!("`{path}` is larger than {limit} bytes")));
+    }
+    Ok(Some(data))
+}

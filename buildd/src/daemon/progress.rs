@@ -1,0 +1,202 @@
+//! From the solver's events to BuildKit's status messages.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use proto::control::{StatusResponse, Vertex, VertexLog, VertexStatus};
+use solver::{Digest, Event, EventSink, Graph, Progress, Status, Update, VertexId};
+
+use super::journal::Journal;
+use super::timestamp::from_system;
+
+/// Tells the journal of one build what happens to the vertices of its graphs.
+///
+/// A vertex is known by its LLB digest, so one that occurs in several graphs, or several times in one, is told once.
+#[derive(Debug, Clone)]
+pub struct Teller {
+    journal: Arc<Journal>,
+    known: Arc<Mutex<HashMap<Digest, Known>>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    started: Option<SystemTime>,
+    cached: bool,
+    /// The graph's vertex that speaks for the digest while it is under way.
+    speaker: Option<(u64, VertexId)>,
+}
+
+/// A graph's vertices as the client knows them.
+struct GraphTeller {
+    teller: Teller,
+    /// Tells the graphs of a build apart.
+    serial: u64,
+    vertices: Vec<Vertex>,
+    digests: Vec<Digest>,
+}
+
+impl Teller {
+    /// Tells `journal`.
+    pub fn new(journal: Arc<Journal>) -> Self {
+        Self { journal, known: Arc::default() }
+    }
+
+    /// A sink for the events of `graph`.
+    pub fn graph(&self, graph: &Graph, serial: u64) -> Arc<dyn EventSink> {
+        let digests = crate::llb::vertex_digests(graph);
+        let vertex = |(i, v): (usize, &solver::Vertex)| Vertex {
+            digest: digests[i].to_string(),
+            inputs: v.inputs.iter().map(|e| digests[e.vertex.index()].to_string()).collect(),
+            name: v.meta.custom_name().map_or_else(|| crate::llb::vertex_name(v), str::to_owned),
+            progress_group: v.meta.progress_group.as_ref().map(crate::llb::progress_group),
+            ..Vertex::default()
+        };
+        let vertices = graph.vertices().iter().enumerate().map(vertex).collect();
+        Arc::new(GraphTeller { teller: self.clone(), serial, vertices, digests })
+    }
+
+    /// Begins a step that is no vertex of a graph, such as loading the Dockerfile.
+    pub fn step(&self, name: &str) -> Step {
+        let started = SystemTime::now();
+        let nanos = started.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+        let digest = Digest::of(format!("{name}\0{nanos}").as_bytes());
+        let vertex = Vertex { digest: digest.to_string(), name: name.into(), started: Some(from_system(started)), ..Vertex::default() };
+        self.send_vertex(vertex.clone());
+        Step { teller: self.clone(), vertex, ended: false }
+    }
+
+    fn send_vertex(&self, vertex: Vertex) {
+        self.journal.push(&StatusResponse { vertexes: vec![vertex], ..StatusResponse::default() });
+    }
+
+    fn update(&self, digest: &str, update: Update) {
+        let mut message = StatusResponse::default();
+        match update {
+            Update::Log { stream, data, at } => message.logs.push(VertexLog {
+                vertex: digest.to_owned(),
+                timestamp: Some(from_system(at)),
+                stream: stream as i64,
+                msg: bytes::Bytes::copy_from_slice(&data),
+            }),
+            Update::Status(s) => message.statuses.push(status(digest, s)),
+        }
+        self.journal.push(&message);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn status(vertex: &str, s: Status) -> VertexStatus {
+    VertexStatus {
+        id: s.id.clone(),
+        vertex: vertex.to_owned(),
+        name: s.id,
+        current: s.current as i64,
+        total: s.total as i64,
+        timestamp: Some(from_system(SystemTime::now())),
+        started: Some(from_system(s.started)),
+        completed: s.completed.map(from_system),
+    }
+}
+
+impl EventSink for GraphTeller {
+    fn event(&self, id: VertexId, event: Event) {
+        let mut vertex = self.vertices[id.index()].clone();
+        let speaker = Some((self.serial, id));
+        let mut map = self.teller.lock();
+        let known = map.entry(self.digests[id.index()]).or_default();
+        match event {
+            Event::Started(at) => {
+                if known.speaker.is_some_and(|s| Some(s) != speaker) {
+                    return;
+                }
+                known.speaker = speaker;
+                known.started = Some(at);
+                vertex.started = Some(from_system(at));
+            }
+            Event::Cached(at) => {
+                if known.started.is_some() || known.cached {
+                    return;
+                }
+                known.cached = true;
+                vertex.cached = true;
+                vertex.started = Some(from_system(at));
+                vertex.completed = vertex.started;
+            }
+            Event::Update(u) => {
+                if known.speaker == speaker {
+                    drop(map);
+                    self.teller.update(&vertex.digest, u);
+                }
+                return;
+            }
+            Event::Completed(at, error) => {
+                if known.speaker != speaker {
+                    return;
+                }
+                known.speaker = None;
+                vertex.started = known.started.map(from_system);
+                vertex.completed = Some(from_system(at));
+                vertex.error = error.unwrap_or_default();
+            }
+        }
+        drop(map);
+        self.teller.send_vertex(vertex);
+    }
+}
+
+/// A step that is under way; it fails when it is dropped without an end.
+#[derive(Debug)]
+pub struct Step {
+    teller: Teller,
+    vertex: Vertex,
+    ended: bool,
+}
+
+impl Step {
+    /// The step's own digest, for what refers to it.
+    pub fn digest(&self) -> &str {
+        &self.vertex.digest
+    }
+
+    /// Takes output and progress of the step.
+    pub fn progress(&self) -> Progress {
+        let (teller, digest) = (self.teller.clone(), self.vertex.digest.clone());
+        Progress::new(move |u| teller.update(&digest, u))
+    }
+
+    /// Runs a part of the step that shows as `id` until it is done.
+    pub async fn part<T, E>(&self, id: &str, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let mut s = Status { id: id.to_owned(), current: 0, total: 0, started: SystemTime::now(), completed: None };
+        self.teller.update(&self.vertex.digest, Update::Status(s.clone()));
+        let result = work.await;
+        if result.is_ok() {
+            s.completed = Some(SystemTime::now());
+            self.teller.update(&self.vertex.digest, Update::Status(s));
+        }
+        result
+    }
+
+    /// Ends the step with a result, which is handed on.
+    pub fn end<T, E: std::fmt::Display>(mut self, result: Result<T, E>) -> Result<T, E> {
+        self.complete(result.as_ref().err().map(ToString::to_string).unwrap_or_default());
+        result
+    }
+
+    fn complete(&mut self, error: String) {
+        self.ended = true;
+        let completed = Some(from_system(SystemTime::now()));
+        self.teller.send_vertex(Vertex { completed, error, ..self.vertex.clone() });
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.complete("canceled".to_owned());
+        }
+    }
+}

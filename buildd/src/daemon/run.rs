@@ -1,0 +1,81 @@
+//! One build while it runs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use solver::{Build, Edge, Graph, Need, Output, Progress, SessionGroup, VertexContext};
+use tokio_util::sync::CancellationToken;
+
+use super::failure::Failure;
+use super::journal::Journal;
+use super::progress::Teller;
+
+/// A running build.
+#[derive(Debug)]
+pub struct Run {
+    /// The client's ref.
+    pub reference: String,
+    /// The client's session.
+    pub session: String,
+    /// What was granted by both sides.
+    pub entitlements: BTreeSet<String>,
+    /// What the build tells.
+    pub journal: Arc<Journal>,
+    /// How it tells.
+    pub teller: Teller,
+    /// Ends it.
+    pub cancel: CancellationToken,
+    /// The solver's end of it.
+    pub build: Build,
+    graphs: AtomicU64,
+    /// The vertex that loaded the Dockerfile, which warnings refer to.
+    first: std::sync::OnceLock<String>,
+}
+
+impl Run {
+    /// A build that tells `journal`.
+    pub fn new(reference: &str, session: &str, entitlements: BTreeSet<String>, journal: Arc<Journal>, cancel: CancellationToken, build: Build) -> Self {
+        Self {
+            reference: reference.to_owned(),
+            session: session.to_owned(),
+            entitlements,
+            teller: Teller::new(journal.clone()),
+            journal,
+            cancel,
+            build,
+            graphs: AtomicU64::new(0),
+            first: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// Evaluates one output of a graph.
+    ///
+    /// # Errors
+    /// The vertex that failed, and where it stands.
+    pub async fn solve(&self, graph: &Arc<Graph>, head: Edge, need: Need) -> Result<Output, Failure> {
+        let serial = self.graphs.fetch_add(1, Ordering::Relaxed);
+        if serial == 0 {
+            let _ = self.first.set(crate::llb::vertex_digests(graph)[head.vertex.index()].to_string());
+        }
+        let events = self.teller.graph(graph, serial);
+        let outputs = self.build.solve(graph.clone(), &[head], need, events).await;
+        let mut outputs = outputs.map_err(|e| Failure::of_graph(graph, &e))?;
+        outputs.pop().ok_or_else(|| Failure::new(tonic::Code::Internal, "the solver gave no output"))
+    }
+
+    /// The context of work that is no vertex.
+    pub fn context(&self, progress: Progress) -> VertexContext {
+        VertexContext {
+            build: self.reference.clone(),
+            sessions: SessionGroup::of(&self.session),
+            progress,
+            cancel: self.cancel.clone(),
+        }
+    }
+
+    /// The digest of the vertex that loaded the Dockerfile.
+    pub fn dockerfile_vertex(&self) -> String {
+        self.first.get().cloned().unwrap_or_default()
+    }
+}

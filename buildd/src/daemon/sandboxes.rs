@@ -1,0 +1,91 @@
+//! Commands in sandboxes, for async callers.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use runner::{Exit, Launcher, LauncherConfig, RunnerError, SandboxHandle, SandboxSpec, Stdio};
+use tokio_util::sync::CancellationToken;
+
+use super::blocking::blocking;
+
+/// The launcher, replaced when it dies.
+#[derive(Debug)]
+pub struct Sandboxes {
+    config: LauncherConfig,
+    launcher: Mutex<Option<Arc<Launcher>>>,
+}
+
+impl Sandboxes {
+    /// Takes over a launcher that was started before there were threads.
+    pub fn new(config: LauncherConfig, launcher: Launcher) -> Self {
+        Self { config, launcher: Mutex::new(Some(Arc::new(launcher))) }
+    }
+
+    /// Starts a sandbox.
+    ///
+    /// # Errors
+    /// When the launcher cannot be reached even after it was started anew, or the spec makes no sense.
+    pub fn spawn(&self, spec: &SandboxSpec, stdio: impl Fn() -> std::io::Result<Stdio>) -> Result<SandboxHandle, SpawnError> {
+        match self.current()?.spawn(spec, stdio()?) {
+            Err(RunnerError::LauncherGone) => {
+                tracing::warn!("the launcher died; another is started");
+                *self.lock() = None;
+                Ok(self.current()?.spawn(spec, stdio()?)?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Kills all sandboxes and ends the launcher. Blocks until they are gone.
+    pub fn shutdown(&self) {
+        drop(self.lock().take());
+    }
+
+    fn current(&self) -> Result<Arc<Launcher>, RunnerError> {
+        let mut slot = self.lock();
+        if let Some(launcher) = &*slot {
+            return Ok(launcher.clone());
+        }
+        Ok(slot.insert(Arc::new(Launcher::start(self.config.clone())?)).clone())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Launcher>>> {
+        self.launcher.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A sandbox could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// Its descriptors could not be made.
+    #[error("cannot make the standard streams of a sandbox")]
+    Streams(#[from] std::io::Error),
+    /// The runner refused.
+    #[error(transparent)]
+    Runner(#[from] RunnerError),
+}
+
+/// Waits for the end; a cancelled sandbox is killed first.
+///
+/// # Errors
+/// When the sandbox could not be set up, or its keeper died.
+pub async fn wait(handle: SandboxHandle, cancel: &CancellationToken) -> Result<Exit, RunnerError> {
+    let handle = Arc::new(handle);
+    let waiting = handle.clone();
+    let ended = blocking(move || waiting.wait());
+    tokio::pin!(ended);
+    tokio::select! {
+        outcome = &mut ended => return outcome,
+        () = cancel.cancelled() => handle.kill(),
+    }
+    ended.await
+}
+
+/// A pipe whose reading end tokio watches.
+///
+/// # Errors
+/// When no pipe can be had.
+pub fn output_pipe() -> std::io::Result<(tokio::net::unix::pipe::Receiver, OwnedFd)> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    Ok((tokio::net::unix::pipe::Receiver::from_owned_fd(read)?, write))
+}

@@ -1,0 +1,176 @@
+//! The daemon's end of the side socket: descriptors that local clients hand over.
+
+use std::collections::HashMap;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use tokio::io::Interest;
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::sidesocket::{self, Offer};
+
+/// Who passed a descriptor (unix(7), SO_PEERCRED).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Effective user id when it connected.
+    pub uid: u32,
+    /// Effective group id when it connected.
+    pub gid: u32,
+}
+
+/// A directory that a client passed.
+#[derive(Debug, Clone)]
+pub struct PassedDir {
+    /// The directory, opened by the client.
+    pub fd: Arc<OwnedFd>,
+    /// With whose rights it is walked.
+    pub peer: Peer,
+}
+
+/// Descriptors by session, until the session ends.
+#[derive(Debug, Default)]
+pub struct Passed {
+    sessions: Mutex<HashMap<String, Of>>,
+}
+
+#[derive(Debug, Default)]
+struct Of {
+    directories: HashMap<String, PassedDir>,
+    outputs: HashMap<String, OwnedFd>,
+}
+
+impl Passed {
+    /// The directory behind a session's local source.
+    pub fn directory(&self, session: &str, name: &str) -> Option<PassedDir> {
+        self.lock().get(session)?.directories.get(name).cloned()
+    }
+
+    /// Takes the file that a session passed for an exporter.
+    pub fn take_output(&self, session: &str, exporter: &str) -> Option<OwnedFd> {
+        self.lock().get_mut(session)?.outputs.remove(exporter)
+    }
+
+    /// Forgets what a session passed.
+    pub fn forget(&self, session: &str) {
+        self.lock().remove(session);
+    }
+
+    fn keep(&self, offer: Offer, fd: OwnedFd, peer: Peer) {
+        let mut all = self.lock();
+        match offer {
+            Offer::Directory { session, name } => {
+                all.entry(session).or_default().directories.insert(name, PassedDir { fd: Arc::new(fd), peer });
+            }
+            Offer::Output { session, output } => {
+                all.entry(session).or_default().outputs.insert(output, fd);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Of>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves the side socket beside the gRPC socket at `grpc`, until it is dropped or aborted.
+///
+/// # Errors
+/// When the socket cannot be made.
+pub fn listen(grpc: &Path) -> io::Result<UnixListener> {
+    let path = sidesocket::path(grpc);
+    match fs_err::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    UnixListener::bind(path)
+}
+
+/// Accepts clients for ever.
+pub async fn serve(listener: UnixListener, passed: Arc<Passed>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let passed = passed.clone();
+                tokio::spawn(async move {
+                    if let Err(e) = client(stream, &passed).await {
+                        tracing::debug!("side socket: {e}");
+                    }
+                });
+            }
+            Err(e) => {
+                tracing::warn!("side socket: {e}");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn client(stream: UnixStream, passed: &Passed) -> io::Result<()> {
+    let cred = stream.peer_cred()?;
+    let peer = Peer { uid: cred.uid(), gid: cred.gid() };
+    while let Some((line, fd)) = receive(&stream).await? {
+        let answer = match (serde_json::from_slice::<Offer>(&line), fd) {
+            (Ok(offer), Some(fd)) => {
+                passed.keep(offer, fd, peer);
+                sidesocket::OK.to_owned()
+            }
+            (Ok(_), None) => "no descriptor came with the line\n".to_owned(),
+            (Err(e), _) => format!("not understood: {e}\n"),
+        };
+        send(&stream, answer.as_bytes()).await?;
+    }
+    Ok(())
+}
+
+/// One line and the descriptor that came with it; `None` when the client has hung up.
+async fn receive(stream: &UnixStream) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
+    let (mut line, mut fd) = (Vec::new(), None);
+    loop {
+        stream.readable().await?;
+        let mut buf = [0; sidesocket::MAX_LINE];
+        let got = stream.try_io(Interest::READABLE, || receive_some(stream.as_fd(), &mut buf));
+        let (n, new) = match got {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
+            other => other?,
+        };
+        fd = new.or(fd);
+        if n == 0 {
+            return Ok(None);
+        }
+        line.extend_from_slice(&buf[..n]);
+        if line.last() == Some(&b'\n') {
+            return Ok(Some((line, fd)));
+        }
+        if line.len() > sidesocket::MAX_LINE {
+            return Err(io::Error::other("line too long"));
+        }
+    }
+}
+
+fn receive_some(socket: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let got = recvmsg(socket, &mut [IoSliceMut::new(buf)], &mut control, flags)?;
+    let mut fds = control.drain().filter_map(|m| match m {
+        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+        _ => None,
+    });
+    Ok((got.bytes, fds.next().and_then(|mut f| f.next())))
+}
+
+async fn send(stream: &UnixStream, mut answer: &[u8]) -> io::Result<()> {
+    while !answer.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(answer) {
+            Ok(n) => answer = &answer[n..],
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! What graphs begin with: images, sessions' directories, git repositories, URLs.
+
+pub mod git;
+pub mod http;
+pub mod image;
+mod local;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use solver::op::{Platform, SourceOp};
+use solver::{ExecError, Output, Source, SourceAnswer, VertexContext};
+
+use git::GitSource;
+use http::HttpSource;
+use image::ImageSource;
+use local::LocalSource;
+
+use super::chains::Chains;
+use super::leases::Leases;
+use super::locals::Locals;
+
+/// All kinds of sources, by the scheme of their identifiers.
+#[derive(Debug)]
+pub struct Sources {
+    /// Images of registries and of the image store.
+    pub images: Arc<ImageSource>,
+    local: LocalSource,
+    http: HttpSource,
+    git: GitSource,
+}
+
+/// A scheme that nothing serves.
+#[derive(Debug, thiserror::Error)]
+#[error("no source handles `{0}`")]
+struct UnknownScheme(String);
+
+impl Sources {
+    /// Sources that keep what they fetch in the store behind `chains`.
+    pub fn new(images: Arc<ImageSource>, chains: &Chains, locals: Arc<Locals>, leases: &Arc<Leases>) -> Self {
+        let maker = super::snapshot::Maker { chains: chains.clone(), leases: leases.clone() };
+        Self {
+            images,
+            local: LocalSource { locals, maker: maker.clone() },
+            http: HttpSource::new(maker.clone()),
+            git: GitSource::new(maker),
+        }
+    }
+}
+
+impl Sources {
+    /// Forgets what was looked up for a build.
+    pub fn forget(&self, build: &str) {
+        self.http.forget(build);
+        self.git.forget(build);
+    }
+}
+
+#[async_trait]
+impl Source for Sources {
+    async fn identify(&self, op: &SourceOp, platform: Option<&Platform>, cx: &VertexContext) -> Result<SourceAnswer, ExecError> {
+        match op.scheme_and_ref().0 {
+            "docker-image" => self.images.identify(op, platform, cx).await,
+            "local" => self.local.identify(op, cx).await,
+            "http" | "https" => self.http.identify(op, cx).await,
+            "git" => self.git.identify(op, cx).await,
+            _ => Err(ExecError::failed(UnknownScheme(op.identifier.clone()))),
+        }
+    }
+
+    async fn fetch(&self, op: &SourceOp, platform: Option<&Platform>, answer: &SourceAnswer, cx: &VertexContext) -> Result<Output, ExecError> {
+        match op.scheme_and_ref().0 {
+            "docker-image" => self.images.fetch(op, platform, cx).await,
+            "local" => self.local.fetch(answer, cx).await,
+            "http" | "https" => self.http.fetch(op, cx).await,
+            "git" => self.git.fetch(op, cx).await,
+            _ => Err(ExecError::failed(UnknownScheme(op.identifier.clone()))),
+        }
+    }
+}

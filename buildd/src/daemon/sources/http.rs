@@ -1,0 +1,211 @@
+//! `https://…`: one file from a web server.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use cache::layer::Meta;
+use cache::store::BlobPurpose;
+use futures_util::StreamExt;
+use solver::digest::Hasher;
+use solver::op::{SourceOp, attr};
+use solver::{Digest, ExecError, Output, SourceAnswer, SourceIdentity, Status, VertexContext};
+
+use crate::daemon::blocking::blocking;
+use crate::daemon::chains::from_store;
+use crate::daemon::snapshot::Maker;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// A server that sends nothing for this long has stalled.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// What BuildKit gives a downloaded file that names no other mode.
+const DEFAULT_MODE: u32 = 0o600;
+
+/// Downloads files.
+#[derive(Debug)]
+pub struct HttpSource {
+    client: std::sync::OnceLock<reqwest::Client>,
+    maker: Maker,
+    /// By build and vertex identity: a build downloads a file once.
+    done: Mutex<HashMap<(String, Digest), Download>>,
+}
+
+/// A file that was downloaded, and how it is to lie in the image.
+#[derive(Debug, Clone)]
+struct Download {
+    body: Digest,
+    name: String,
+    meta: Meta,
+}
+
+/// A download failed.
+#[derive(Debug, thiserror::Error)]
+enum HttpError {
+    #[error("cannot fetch `{url}`")]
+    Request {
+        url: String,
+        #[source]
+        source: reqwest::Error,
+    },
+    #[error("`{url}`: invalid response status {status}")]
+    Status { url: String, status: u16 },
+    #[error("digest mismatch {got}: {want}")]
+    Checksum { got: Digest, want: String },
+    #[error("invalid `{attr}` `{value}` of a download")]
+    Attr { attr: &'static str, value: String },
+}
+
+impl HttpSource {
+    pub(super) fn new(maker: Maker) -> Self {
+        Self { client: std::sync::OnceLock::new(), maker, done: Mutex::default() }
+    }
+
+    pub(super) async fn identify(&self, op: &SourceOp, cx: &VertexContext) -> Result<SourceAnswer, ExecError> {
+        let d = self.download(op, cx).await?;
+        let mut h = Hasher::new("rbuild.source.http.v1");
+        h.digest(&d.body).str(&d.name).u64(d.meta.mode.into()).u64(d.meta.uid.into()).u64(d.meta.gid.into()).i64(d.meta.mtime);
+        Ok(SourceAnswer { identity: SourceIdentity::Digest(h.finish()), output: None })
+    }
+
+    pub(super) async fn fetch(&self, op: &SourceOp, cx: &VertexContext) -> Result<Output, ExecError> {
+        let d = self.download(op, cx).await?;
+        let (maker, build, description) = (self.maker.clone(), cx.build.clone(), op.identifier.clone());
+        blocking(move || {
+            let body = maker.chains.store.blobs().open(&d.body).map_err(from_store)?;
+            maker.of_file(&d.name, &d.meta, body, &build, &description)
+        })
+        .await
+    }
+
+    /// Forgets what was downloaded for a build.
+    pub(super) fn forget(&self, build: &str) {
+        self.lock().retain(|(b, _), _| b != build);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, Digest), Download>> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn download(&self, op: &SourceOp, cx: &VertexContext) -> Result<Download, ExecError> {
+        let mut h = Hasher::new("rbuild.source.http.request");
+        h.str(&op.identifier);
+        for (k, v) in &op.attrs {
+            h.str(k).str(v);
+        }
+        let key = (cx.build.clone(), h.finish());
+        if let Some(known) = self.lock().get(&key) {
+            return Ok(known.clone());
+        }
+        let download = self.get(op, cx).await?;
+        self.lock().insert(key, download.clone());
+        Ok(download)
+    }
+
+    /// Downloads into a blob.
+    async fn get(&self, op: &SourceOp, cx: &VertexContext) -> Result<Download, ExecError> {
+        let url = op.identifier.clone();
+        let failed = |source| ExecError::failed(HttpError::Request { url: url.clone(), source });
+        let response = self.client().get(&url).send().await.map_err(failed)?;
+        if !response.status().is_success() {
+            let status = response.status().as_u16();
+            return Err(ExecError::failed(HttpError::Status { url, status }));
+        }
+        let name = file_name(op, &response);
+        let meta = meta(op, &response)?;
+        let body = self.store(response, &url, cx).await?;
+        if let Some(want) = op.attrs.get(attr::HTTP_CHECKSUM)
+            && *want != body.to_string()
+        {
+            return Err(ExecError::failed(HttpError::Checksum { got: body, want: want.clone() }));
+        }
+        Ok(Download { body, name, meta })
+    }
+
+    async fn store(&self, response: reqwest::Response, url: &str, cx: &VertexContext) -> Result<Digest, ExecError> {
+        let store = &self.maker.chains.store;
+        let mut writer = store.blobs().writer().map_err(from_store)?;
+        let (started, total) = (SystemTime::now(), response.content_length().unwrap_or(0));
+        let mut current = 0;
+        let mut chunks = response.bytes_stream();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|source| ExecError::failed(HttpError::Request { url: url.to_owned(), source }))?;
+            std::io::Write::write_all(&mut writer, &chunk).map_err(ExecError::failed)?;
+            current += chunk.len() as u64;
+        }
+        let status = Status { id: "transferring".into(), current, total, started, completed: Some(SystemTime::now()) };
+        cx.progress.status(status);
+        let lease = self.maker.leases.of(&cx.build);
+        blocking(move || writer.commit(&lease, None, BlobPurpose::default())).await.map_err(from_store)
+    }
+
+    fn client(&self) -> &reqwest::Client {
+        self.client.get_or_init(|| {
+            reqwest::Client::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .read_timeout(READ_TIMEOUT)
+                .user_agent(concat!("rbuild/", env!("CARGO_PKG_VERSION")))
+                .build()
+                .expect("the TLS provider is installed at start")
+        })
+    }
+}
+
+fn file_name(op: &SourceOp, response: &reqwest::Response) -> String {
+    if let Some(name) = op.attrs.get(attr::HTTP_FILENAME).filter(|n| !n.is_empty()) {
+        return name.clone();
+    }
+    let header = response.headers().get("content-disposition").and_then(|v| v.to_str().ok());
+    if let Some(name) = header.and_then(disposition_name) {
+        return name;
+    }
+    let last = response.url().path_segments().and_then(|mut s| s.next_back()).unwrap_or_default();
+    if last.is_empty() || last == "." || last == ".." { "download".to_owned() } else { last.to_owned() }
+}
+
+/// `filename=` of a Content-Disposition, its last component only (RFC 6266, section 4.3).
+fn disposition_name(header: &str) -> Option<String> {
+    let (_, rest) = header.split_once("filename=")?;
+    let name = match rest.strip_prefix('"') {
+        Some(quoted) => quoted.split('"').next()?,
+        None => rest.split(';').next()?.trim(),
+    };
+    let name = name.rsplit(['/', '\\']).next()?;
+    (!name.is_empty() && name != "." && name != "..").then(|| name.to_owned())
+}
+
+fn meta(op: &SourceOp, response: &reqwest::Response) -> Result<Meta, ExecError> {
+    let number = |attr: &'static str, radix| match op.attrs.get(attr) {
+        Some(value) => u32::from_str_radix(value.trim_start_matches("0o"), radix)
+            .map(Some)
+            .map_err(|_| ExecError::failed(HttpError::Attr { attr, value: value.clone() })),
+        None => Ok(None),
+    };
+    let modified = response.headers().get("last-modified").and_then(|v| v.to_str().ok());
+    // Without a time of its own the file is from 1970, as in BuildKit: the time of the download must not count.
+    let mtime = modified.and_then(|m| jiff::fmt::rfc2822::parse(m).ok()).map_or(0, |z| z.timestamp().as_nanosecond() as i64);
+    Ok(Meta {
+        mode: number(attr::HTTP_PERM, 8)?.unwrap_or(DEFAULT_MODE),
+        uid: number(attr::HTTP_UID, 10)?.unwrap_or(0),
+        gid: number(attr::HTTP_GID, 10)?.unwrap_or(0),
+        mtime,
+        ..Meta::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_headers() {
+        for (header, want) in [
+            ("attachment; filename=\"a b.txt\"", Some("a b.txt")),
+            ("attachment; filename=x.tar; size=1", Some("x.tar")),
+            ("attachment; filename=\"../../etc/passwd\"", Some("passwd")),
+            ("attachment; filename=\"..\"", None),
+            ("inline", None),
+        ] {
+            assert_eq!(disposition_name(header).as_deref(), want, "{header}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Images: looked up in the image store or at a registry, pulled when their files are needed.
+
+mod credentials;
+mod documents;
+pub(crate) mod place;
+mod pull;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cache::oci::{Descriptor, Document, ImageMetadata, Manifest, PlatformMatcher, Reference, ResolvedImage, media_type};
+use cache::registry::{Client, Registries};
+use cache::store::{ImageRecord, Lease};
+use solver::digest::Hasher;
+use solver::op::{Platform, SourceOp, attr};
+use solver::{Digest, ExecError, LayerId, Output, SourceAnswer, SourceIdentity, VertexContext};
+
+use crate::daemon::chains::{Chains, from_store};
+use crate::daemon::leases::Leases;
+use crate::daemon::turns::Turns;
+use crate::session::SessionManager;
+
+/// Which of the places that know images is asked first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Prefer {
+    /// The image store; what it does not have, at the registry.
+    #[default]
+    Local,
+    /// Always the registry.
+    Registry,
+}
+
+/// An image as it was found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The reference, normalised.
+    pub reference: Reference,
+    /// Its documents.
+    pub image: ResolvedImage,
+    /// Its layers, lowest first.
+    pub layers: Arc<[LayerId]>,
+}
+
+/// Images of registries and of the image store.
+#[derive(Debug)]
+pub struct ImageSource {
+    pub(super) chains: Chains,
+    pub(super) leases: Arc<Leases>,
+    sessions: Arc<SessionManager>,
+    registries: Registries,
+    /// By build, reference and platform: a build sees one answer.
+    found: Mutex<HashMap<(String, String, Platform), Arc<Found>>>,
+    pulls: Turns<Digest>,
+}
+
+/// An image could not be looked up.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The name is malformed.
+    #[error(transparent)]
+    Reference(#[from] cache::oci::Error),
+    /// The registry could not give it.
+    #[error(transparent)]
+    Registry(#[from] cache::registry::Error),
+}
+
+impl ImageSource {
+    /// Images of the store behind `chains`, and of registries.
+    pub fn new(chains: Chains, leases: Arc<Leases>, sessions: Arc<SessionManager>, registries: Registries) -> Self {
+        Self { chains, leases, sessions, registries, found: Mutex::default(), pulls: Turns::default() }
+    }
+
+    /// A registry client with the credentials of a build's sessions.
+    pub fn client(&self, cx: &VertexContext) -> Client {
+        self.registries.client(Arc::new(credentials::OfSessions::new(self.sessions.clone(), cx.sessions.clone())))
+    }
+
+    /// The lease of a build.
+    pub fn lease(&self, build: &str) -> Lease {
+        self.leases.of(build)
+    }
+
+    /// Looks an image up, once per build.
+    ///
+    /// # Errors
+    /// A malformed name, an image that is nowhere, a registry that does not answer.
+    pub async fn resolve(&self, reference: &str, platform: &Platform, prefer: Prefer, cx: &VertexContext) -> Result<Arc<Found>, ExecError> {
+        let parsed = Reference::parse(reference).map_err(|e| ExecError::failed(ImageError::from(e)))?.with_default_tag();
+        let key = (cx.build.clone(), parsed.to_string(), platform.clone());
+        if let Some(known) = self.lock().get(&key) {
+            return Ok(known.clone());
+        }
+        let stored = match prefer {
+            Prefer::Local => self.stored(&parsed, platform)?,
+            Prefer::Registry => None,
+        };
+        let found = match stored {
+            Some(found) => found,
+            None => self.at_registry(parsed, platform, cx).await?,
+        };
+        let found = Arc::new(found);
+        let mut map = self.lock();
+        // The digest finds it as well: the graph names it by that.
+        let pinned = found.reference.with_digest(found.image.digest);
+        map.insert((key.0.clone(), pinned.to_string(), platform.clone()), found.clone());
+        map.insert(key, found.clone());
+        Ok(found)
+    }
+
+    /// All images that a build looked up.
+    fn of_build(&self, build: &str) -> Vec<Arc<Found>> {
+        self.lock().iter().filter(|((b, _, _), _)| b == build).map(|(_, f)| f.clone()).collect()
+    }
+
+    /// Forgets what was looked up for a build.
+    pub fn forget(&self, build: &str) {
+        self.lock().retain(|(b, _, _), _| b != build);
+    }
+
+    pub(super) async fn identify(&self, op: &SourceOp, platform: Option<&Platform>, cx: &VertexContext) -> Result<SourceAnswer, ExecError> {
+        let found = self.of_op(op, platform, cx).await?;
+        let manifest = found.image.manifest_digest();
+        let content = self.chains.store.content(&manifest).map_err(from_store)?;
+        let output = Output { chain: found.layers.clone(), content: content.map(Digest::from), local: None };
+        Ok(SourceAnswer { identity: SourceIdentity::Digest(manifest), output: Some(output) })
+    }
+
+    pub(super) async fn fetch(&self, op: &SourceOp, platform: Option<&Platform>, cx: &VertexContext) -> Result<Output, ExecError> {
+        let found = self.of_op(op, platform, cx).await?;
+        let content = self.unpacked(&found, cx).await?;
+        Ok(Output { chain: found.layers.clone(), content: Some(content), local: None })
+    }
+
+    async fn of_op(&self, op: &SourceOp, platform: Option<&Platform>, cx: &VertexContext) -> Result<Arc<Found>, ExecError> {
+        let prefer = match op.attrs.get(attr::IMAGE_RESOLVE_MODE).map(String::as_str) {
+            Some("pull") => Prefer::Registry,
+            _ => Prefer::Local,
+        };
+        let host = host_platform();
+        self.resolve(op.scheme_and_ref().1, platform.unwrap_or(&host), prefer, cx).await
+    }
+
+    async fn at_registry(&self, reference: Reference, platform: &Platform, cx: &VertexContext) -> Result<Found, ExecError> {
+        let documents = documents::Documents { store: self.chains.store.clone(), lease: self.leases.of(&cx.build) };
+        let wanted = oci_platform(platform);
+        let resolve = self.client(cx);
+        let image = tokio::select! {
+            r = resolve.resolve(&reference, &wanted, &documents) => r.map_err(|e| ExecError::failed(ImageError::from(e)))?,
+            () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
+        };
+        let layers = chain_of(image.layers().map(|(_, diff_id)| diff_id));
+        Ok(Found { reference, image, layers })
+    }
+
+    /// The image behind a name or digest in the image store.
+    fn stored(&self, reference: &Reference, platform: &Platform) -> Result<Option<Found>, ExecError> {
+        let store = &self.chains.store;
+        let Some(record) = store.images().get(&reference.to_string()).map_err(from_store)? else { return Ok(None) };
+        let blobs = store.blobs();
+        let read = |digest: &Digest| blobs.read(digest, 16 << 20).map_err(from_store);
+        let (manifest, config) = (read(&record.manifest)?, read(&record.config)?);
+        let Ok(image) = from_documents(&record, manifest, config) else { return Ok(None) };
+        if !PlatformMatcher::new(&oci_platform(platform)).matches(&image.config.platform()) {
+            return Ok(None);
+        }
+        Ok(Some(Found { reference: reference.clone(), image, layers: record.layers.into() }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String, Platform), Arc<Found>>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn from_documents(record: &ImageRecord, manifest_bytes: Vec<u8>, config_bytes: Vec<u8>) -> Result<ResolvedImage, cache::oci::Error> {
+    let Document::Manifest(manifest) = Document::parse(&manifest_bytes, None)? else {
+        return Err(cache::oci::Error::Unsupported { reason: "an index stands where a manifest should".to_owned() });
+    };
+    let manifest: Manifest = *manifest;
+    let config = ImageMetadata::parse(&config_bytes)?;
+    let media_type = manifest.media_type.clone().unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned());
+    let manifest_descriptor = Descriptor::new(media_type, record.manifest, manifest_bytes.len() as u64);
+    Ok(ResolvedImage { digest: record.target.digest, manifest_descriptor, manifest_bytes, manifest, config_bytes, config })
+}
+
+/// The ids of an image's layers: each stands for its diff ID on all those below (OCI image spec, "Layer ChainID"),
+/// because whiteouts and links of a layer mean something only on them.
+pub fn chain_of<'a>(diff_ids: impl Iterator<Item = &'a Digest>) -> Arc<[LayerId]> {
+    let mut chain: Vec<LayerId> = Vec::new();
+    for diff_id in diff_ids {
+        let id = match chain.last() {
+            None => LayerId::from_diff_id(diff_id),
+            Some(below) => {
+                let mut h = Hasher::new("rbuild.layer.chain.v1");
+                h.digest(&below.0).digest(diff_id);
+                LayerId(h.finish())
+            }
+        };
+        chain.push(id);
+    }
+    chain.into()
+}
+
+/// This machine's platform.
+pub fn host_platform() -> Platform {
+    let host = cache::oci::Platform::host();
+    Platform { architecture: host.architecture, os: host.os, variant: host.variant.unwrap_or_default(), os_version: String::new() }
+}
+
+/// The solver's platform in the image formats' terms.
+pub fn oci_platform(p: &Platform) -> cache::oci::Platform {
+    let optional = |s: &String| Some(s.clone()).filter(|s| !s.is_empty());
+    cache::oci::Platform {
+        architecture: p.architecture.clone(),
+        os: p.os.clone(),
+        variant: optional(&p.variant),
+        os_version: optional(&p.os_version),
+        ..cache::oci::Platform::default()
+    }
+}

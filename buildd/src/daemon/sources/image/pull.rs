@@ -1,0 +1,108 @@
+//! Pulling: layers downloaded and unpacked at the same time, several at once.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use cache::oci::Descriptor;
+use cache::registry::{BlobStream, Transfer};
+use cache::store::Lease;
+use futures_util::{StreamExt, TryStreamExt};
+use solver::{Digest, ExecError, LayerId, Progress, Status, VertexContext};
+use tokio_util::io::SyncIoBridge;
+
+use super::place::{Arrived, Placing};
+use super::{Found, ImageError, ImageSource};
+use crate::daemon::blocking::blocking;
+use crate::daemon::chains::{Chains, from_store};
+
+/// How many layers of an image are downloaded and unpacked at a time.
+const AT_ONCE: usize = 3;
+
+impl ImageSource {
+    /// Makes all layers present and returns the rootfs digest.
+    pub(super) async fn unpacked(&self, found: &Arc<Found>, cx: &VertexContext) -> Result<Digest, ExecError> {
+        let manifest = found.image.manifest_digest();
+        // One pull of an image at a time; whoever waited finds it done.
+        let _turn = self.pulls.turn(manifest).await;
+        let lease = self.leases.of(&cx.build);
+        let missing = placing(&self.chains, found, &lease).missing()?;
+        if missing.is_empty()
+            && let Some(root) = self.chains.store.content(&manifest).map_err(from_store)?
+        {
+            return Ok(*root.digest());
+        }
+        let arrivals = futures_util::stream::iter(missing.into_iter().map(|i| {
+            let lease = lease.clone();
+            async move { Ok::<_, ExecError>((i, self.arrive(found, i, &lease, cx).await?)) }
+        }));
+        let mut arrived: Vec<(usize, Arrived)> = arrivals.buffer_unordered(AT_ONCE).try_collect().await?;
+        arrived.sort_by_key(|(i, _)| *i);
+        let (chains, found) = (self.chains.clone(), found.clone());
+        blocking(move || Ok(*placing(&chains, &found, &lease).place(arrived)?.digest())).await
+    }
+
+    /// Makes the layers of a chain present whose image was looked up in this build.
+    ///
+    /// # Errors
+    /// A registry that does not give a layer any more.
+    pub(crate) async fn fetch_chain(&self, chain: &[LayerId], cx: &VertexContext) -> Result<(), ExecError> {
+        for found in self.of_build(&cx.build) {
+            if chain.starts_with(&found.layers) {
+                self.unpacked(&found, cx).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Downloads a layer and unpacks it as it comes, by itself. The compressed blob is kept.
+    async fn arrive(
+        &self,
+        found: &Arc<Found>,
+        i: usize,
+        lease: &Lease,
+        cx: &VertexContext,
+    ) -> Result<Arrived, ExecError> {
+        let descriptor = found.image.manifest.layers[i].clone();
+        let (chains, lease) = (self.chains.clone(), lease.clone());
+        let held = chains.store.blobs().hold(&lease, &descriptor.digest).map_err(from_store)?;
+        let staging = chains.store.layers().staging().map_err(from_store)?;
+        if held.is_some() {
+            return blocking(move || Arrived::of_blob(&chains, staging, &descriptor.digest)).await;
+        }
+        let stream = self.download(found, &descriptor, &cx.progress, cx)?;
+        let bridge = SyncIoBridge::new(stream.into_reader());
+        let work = blocking(move || {
+            let (arrived, ..) = Arrived::receive(&chains, staging, bridge, Some(&descriptor.digest), &lease)?;
+            Ok(arrived)
+        });
+        tokio::select! {
+            r = work => r,
+            () = cx.cancel.cancelled() => Err(ExecError::Canceled),
+        }
+    }
+
+    fn download(
+        &self,
+        found: &Found,
+        descriptor: &Descriptor,
+        progress: &Progress,
+        cx: &VertexContext,
+    ) -> Result<BlobStream, ExecError> {
+        let (progress, started) = (progress.clone(), SystemTime::now());
+        let client = self.client(cx).with_progress(Arc::new(move |t: Transfer| {
+            let completed = (t.current == t.total).then(SystemTime::now);
+            progress.status(Status {
+                id: t.digest.to_string(),
+                current: t.current,
+                total: t.total,
+                started,
+                completed,
+            });
+        }));
+        client.fetch_blob(&found.reference, descriptor).map_err(|e| ExecError::failed(ImageError::from(e)))
+    }
+}
+
+fn placing<'a>(chains: &'a Chains, found: &'a Found, lease: &'a Lease) -> Placing<'a> {
+    Placing { chains, image: &found.image, layers: &found.layers, origin: Some(&found.reference), lease }
+}

@@ -1,0 +1,211 @@
+//! Starting and leaving.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache::registry::{HostConfig, Registries, Tuning};
+use cache::store::{Store, StoreError, StoreOptions};
+use cache::tree::Trees;
+use runner::{Launcher, LauncherConfig, RunnerError};
+use solver::{Digest, Engine};
+use tokio_util::sync::CancellationToken;
+
+use super::builds::Builds;
+use super::chains::Chains;
+use super::config::{Config, ConfigError};
+use super::export::Exporter;
+use super::leases::Leases;
+use super::listen::{self, Address, ListenError};
+use super::locals::Locals;
+use super::parts::Parts;
+use super::sandboxes::Sandboxes;
+use super::side::Passed;
+use super::sources::Sources;
+use super::sources::image::ImageSource;
+use super::worker::LocalWorker;
+use crate::session::SessionManager;
+
+/// How a daemon is started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DaemonArgs {
+    /// Where state is kept.
+    pub root: PathBuf,
+    /// Where to listen: `unix://PATH`, `tcp://HOST:PORT`; none: the configuration says, or the user's own socket.
+    pub addr: Vec<String>,
+    /// The configuration file; none: defaults.
+    pub config: Option<PathBuf>,
+    /// Leave after this long without a client.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// Why a daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The root cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No sandboxes can be had.
+    #[error("cannot start the launcher")]
+    Launcher(#[from] RunnerError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// No runtime.
+    #[error("cannot start the async runtime")]
+    Runtime(#[source] std::io::Error),
+}
+
+/// Threads of the runtime; what blocks goes to threads of its own.
+const RUNTIME_THREADS: usize = 2;
+/// Threads for blocking work are ended when they were idle this long, which keeps the idle daemon small.
+const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// After this long the daemon leaves whatever still runs: SIGTERM promises 10 s.
+const SHUTDOWN: Duration = Duration::from_secs(8);
+
+/// Runs a daemon until it is told to leave. To be called before there are threads.
+///
+/// # Errors
+/// See [`DaemonError`].
+pub fn run(args: &DaemonArgs) -> Result<(), DaemonError> {
+    let config = match &args.config {
+        None => Config::default(),
+        Some(path) => {
+            let (config, unknown) = Config::load(path)?;
+            for key in unknown {
+                tracing::warn!("unknown key `{key}` in `{}`", path.display());
+            }
+            config
+        }
+    };
+    let launching = LauncherConfig { id: launcher_id(&args.root), program: None };
+    let launcher = Launcher::start(launching.clone())?;
+    let sandboxes = Arc::new(Sandboxes::new(launching, launcher));
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(RUNTIME_THREADS)
+        .thread_keep_alive(BLOCKING_KEEP_ALIVE)
+        .enable_all()
+        .build()
+        .map_err(DaemonError::Runtime)?;
+    let done = runtime.block_on(serve(args, config, sandboxes.clone()));
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    sandboxes.shutdown();
+    done
+}
+
+/// Eight letters and digits that stay the same for a root.
+fn launcher_id(root: &Path) -> String {
+    let path = fs_err::canonicalize(root).unwrap_or_else(|_| root.to_owned());
+    Digest::of(path.as_os_str().as_encoded_bytes()).hex()[..8].to_owned()
+}
+
+async fn serve(args: &DaemonArgs, config: Config, sandboxes: Arc<Sandboxes>) -> Result<(), DaemonError> {
+    let addresses = addresses(args, &config)?;
+    let parts = Arc::new(put_together(args, config, sandboxes)?);
+    let builds = Arc::<Builds>::default();
+    let stop = CancellationToken::new();
+    tokio::spawn(wait_for_signal(stop.clone()));
+    if let Some(idle) = args.idle_timeout {
+        tokio::spawn(leave_when_idle(idle, parts.clone(), builds.clone(), stop.clone()));
+    }
+    let served = listen::serve(&addresses, &parts, &builds, stop).await;
+    let leave = async {
+        builds.cancel_all();
+        while builds.running() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        parts.sessions.shutdown().await;
+    };
+    if tokio::time::timeout(SHUTDOWN, leave).await.is_err() {
+        tracing::warn!("builds did not end in time");
+    }
+    if let Err(e) = parts.store.checkpoint() {
+        tracing::warn!("cannot make the last builds durable: {e}");
+    }
+    Ok(served?)
+}
+
+fn addresses(args: &DaemonArgs, config: &Config) -> Result<Vec<Address>, ListenError> {
+    let given = if args.addr.is_empty() { &config.grpc.address } else { &args.addr };
+    given.iter().map(|a| Address::parse(a)).collect()
+}
+
+fn put_together(args: &DaemonArgs, config: Config, sandboxes: Arc<Sandboxes>) -> Result<Parts, DaemonError> {
+    let root = config.root.as_ref().filter(|_| args.root.as_os_str().is_empty()).unwrap_or(&args.root);
+    let store = Store::open(root, StoreOptions::default())?;
+    let trees = Arc::new(Trees::new(Arc::new(store.nodes())));
+    let chains = Chains { store: store.clone(), trees: trees.clone() };
+    let sessions = Arc::new(SessionManager::new());
+    let passed = Arc::<Passed>::default();
+    let leases = Arc::new(Leases::new(store.clone()));
+    let locals = Arc::new(Locals::new(store.stat_cache(), trees, passed.clone(), sessions.clone()));
+    let registries = Registries::new(registry_hosts(&config), Tuning::default());
+    let images = Arc::new(ImageSource::new(chains.clone(), leases.clone(), sessions.clone(), registries));
+    let sources = Arc::new(Sources::new(images.clone(), &chains, locals.clone(), &leases));
+    let worker = Arc::new(LocalWorker {
+        chains: chains.clone(),
+        locals: locals.clone(),
+        sessions: sessions.clone(),
+        leases: leases.clone(),
+        sandboxes: sandboxes.clone(),
+        dns: dns(&config),
+    });
+    let engine = Engine::new(Arc::new(store.records()), sources.clone(), worker, parallelism(&config));
+    let exporter = Exporter { chains: chains.clone(), images: images.clone(), sessions: sessions.clone(), passed: passed.clone() };
+    Ok(Parts { config, store, chains, engine, sessions, passed, locals, leases, images, sources, exporter, sandboxes, checkpointing: Arc::default() })
+}
+
+fn parallelism(config: &Config) -> usize {
+    match config.worker.oci.max_parallelism {
+        0 => std::thread::available_parallelism().map_or(4, |n| n.get() * 2),
+        n => n,
+    }
+}
+
+fn dns(config: &Config) -> runner::Dns {
+    let given = config.dns.clone().unwrap_or_default();
+    runner::Dns { nameservers: given.nameservers, search: given.search_domains, options: given.options }
+}
+
+fn registry_hosts(config: &Config) -> BTreeMap<String, HostConfig> {
+    let host = |r: &super::config::Registry| HostConfig {
+        mirrors: r.mirrors.clone(),
+        http: r.http,
+        insecure: r.insecure.unwrap_or(false),
+        ca: r.ca.clone(),
+        ..HostConfig::default()
+    };
+    config.registry.iter().map(|(name, r)| (name.clone(), host(r))).collect()
+}
+
+async fn wait_for_signal(stop: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        tracing::error!("cannot listen for signals");
+        return;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    stop.cancel();
+}
+
+async fn leave_when_idle(idle: Duration, parts: Arc<Parts>, builds: Arc<Builds>, stop: CancellationToken) {
+    let mut quiet_since = tokio::time::Instant::now();
+    loop {
+        tokio::time::sleep(idle.min(Duration::from_secs(5)) / 2).await;
+        if builds.running() > 0 || parts.sessions.is_used() {
+            quiet_since = tokio::time::Instant::now();
+        } else if quiet_since.elapsed() >= idle {
+            tracing::info!("idle: leaving");
+            stop.cancel();
+            return;
+        }
+    }
+}

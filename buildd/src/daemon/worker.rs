@@ -1,0 +1,90 @@
+//! The local worker: executes vertices on this machine.
+
+mod exec;
+mod file;
+mod merge;
+mod mounts;
+mod output;
+mod secrets;
+mod ssh;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cache::fileop::selection::{Selection as Wanted, selection_digest};
+use solver::{Digest, ExecError, Job, LayerId, Op, Output, OutputRecord, Selection, Worker};
+
+pub(super) use file::UNPACK_LIMITS;
+
+use super::blocking::blocking;
+use super::chains::{Chains, content, from_store};
+use super::leases::Leases;
+use super::locals::Locals;
+use super::sandboxes::Sandboxes;
+use crate::session::SessionManager;
+
+/// Executes vertices in sandboxes and on layer directories.
+#[derive(Debug)]
+pub struct LocalWorker {
+    /// Layers and trees.
+    pub chains: Chains,
+    /// Walked directories of sessions.
+    pub locals: Arc<Locals>,
+    /// Who provides secrets and agents.
+    pub sessions: Arc<SessionManager>,
+    /// What keeps layers alive, by build.
+    pub leases: Arc<Leases>,
+    /// Runs commands.
+    pub sandboxes: Arc<Sandboxes>,
+    /// Name servers of sandboxes; empty is the host's.
+    pub dns: runner::Dns,
+}
+
+#[async_trait]
+impl Worker for LocalWorker {
+    async fn execute(&self, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
+        match &job.vertex.op {
+            Op::Exec(op) => self.exec(op, job).await,
+            Op::File(op) => self.file(op, job).await,
+            Op::Merge(op) => self.merge(op, job).await,
+            Op::Diff(op) => self.diff(op, job).await,
+            Op::Passthrough(op) => {
+                let output = |(i, input): (usize, &usize)| {
+                    let content = *content(&job.inputs[*input])?.digest();
+                    Ok((i as u32, OutputRecord { content, layer: None }))
+                };
+                op.outputs.iter().enumerate().map(output).collect()
+            }
+            Op::Build(_) | Op::Source(_) => Err(ExecError::failed(NotExecutable)),
+        }
+    }
+
+    async fn selection_digest(&self, output: &Output, selections: &[Selection]) -> Result<Digest, ExecError> {
+        let (trees, root) = match output.local.and_then(|l| self.locals.get(l)) {
+            Some(context) => (context.trees.clone(), context.root),
+            None => (self.chains.trees.clone(), content(output)?),
+        };
+        let selections: Vec<Wanted> = selections.iter().map(wanted).collect();
+        blocking(move || selection_digest(&trees, &root, &selections).map_err(ExecError::failed)).await
+    }
+
+    async fn available(&self, layer: LayerId) -> bool {
+        self.chains.store.layers().get(&layer).map_err(from_store).is_ok_and(|l| l.is_some_and(|l| l.present))
+    }
+}
+
+fn wanted(s: &Selection) -> Wanted {
+    Wanted {
+        path: s.path.clone(),
+        follow: s.follow_symlink,
+        wildcard: s.wildcard,
+        include: s.include_patterns.clone(),
+        exclude: s.exclude_patterns.clone(),
+        required: s.required_paths.clone(),
+    }
+}
+
+/// An op that the solver should have resolved itself.
+#[derive(Debug, thiserror::Error)]
+#[error("internal error: the operation cannot be executed by a worker")]
+struct NotExecutable;

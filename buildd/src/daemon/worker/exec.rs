@@ -1,0 +1,202 @@
+//! RUN: a command in a sandbox over its inputs, and what it wrote as layers.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use cache::layer::{Base, RunWindow};
+use cache::store::Lease;
+use runner::{Exit, Limits, NetworkMode, Rlimit, RootFs, SandboxSpec, SecurityMode, Stdio, User};
+use solver::op::{ExecMeta, ExecOp, HostIp, NetMode, SecurityMode as LlbSecurity};
+use solver::{ExecError, Job, OutputRecord, Progress, Stream};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
+
+use super::mounts::{Mounts, Written};
+use super::{LocalWorker, output};
+use crate::daemon::blocking::blocking;
+use crate::daemon::chains::{Chains, from_store};
+use crate::daemon::sandboxes::{self, output_pipe};
+
+impl LocalWorker {
+    pub(super) async fn exec(&self, op: &ExecOp, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
+        let lease = self.leases.of(&job.cx.build);
+        let staging = self.chains.store.layers().staging().map_err(from_store)?;
+        let mut mounts = self.mounts(op, job, staging.path()).await?;
+        let spec = self.spec(op, job, &mut mounts).await?;
+        let started = SystemTime::now();
+        let exit = self.run(&spec, job).await?;
+        drop(spec);
+        let ended = SystemTime::now();
+        for warning in &exit.warnings {
+            job.cx.progress.log(Stream::Stderr, format!("{warning}\n").as_bytes());
+        }
+        check(op, &exit, job)?;
+        let name = job.vertex.meta.custom_name().unwrap_or_default().to_owned();
+        let (chains, written) = (self.chains.clone(), std::mem::take(&mut mounts.written));
+        let window = RunWindow::new(started, ended);
+        let records = blocking(move || commit(&chains, &lease, &written, window, &name)).await;
+        drop((mounts, staging));
+        records
+    }
+
+    async fn run(&self, spec: &SandboxSpec, job: &Job) -> Result<Exit, ExecError> {
+        let (out, out_end) = output_pipe().map_err(ExecError::failed)?;
+        let (err, err_end) = output_pipe().map_err(ExecError::failed)?;
+        let stdio = || Ok(Stdio { stdin: None, stdout: Some(out_end.try_clone()?), stderr: Some(err_end.try_clone()?) });
+        let handle = self.sandboxes.spawn(spec, stdio).map_err(ExecError::failed)?;
+        drop((out_end, err_end));
+        let (exit, (), ()) = tokio::join!(
+            sandboxes::wait(handle, &job.cx.cancel),
+            forward(out, Stream::Stdout, &job.cx.progress),
+            forward(err, Stream::Stderr, &job.cx.progress),
+        );
+        if job.cx.cancel.is_cancelled() {
+            return Err(ExecError::Canceled);
+        }
+        exit.map_err(ExecError::failed)
+    }
+
+    async fn spec(&self, op: &ExecOp, job: &Job, mounts: &mut Mounts) -> Result<SandboxSpec, ExecError> {
+        let root = mounts.root.take().ok_or_else(|| ExecError::failed(NoRoot))?;
+        let base: Base = mounts.root_base.take().ok_or_else(|| ExecError::failed(NoRoot))?;
+        let who = op.meta.user.clone();
+        let (user, home) = blocking(move || resolve_user(&base, &who)).await?;
+        let mut spec = SandboxSpec::new(RootFs::Overlay(root), op.meta.args.clone());
+        spec.read_only_root = mounts.root_read_only;
+        spec.env = self.environment(op, &home, job).await?;
+        spec.cwd = PathBuf::from(if op.meta.cwd.is_empty() { "/" } else { &op.meta.cwd });
+        spec.user = user;
+        if !op.meta.hostname.is_empty() {
+            spec.hostname.clone_from(&op.meta.hostname);
+        }
+        spec.mounts = std::mem::take(&mut mounts.list);
+        spec.network = match op.network {
+            NetMode::Unset => NetworkMode::Isolated,
+            NetMode::Host => NetworkMode::Host,
+            NetMode::None => NetworkMode::None,
+        };
+        spec.security = match op.security {
+            LlbSecurity::Sandbox => SecurityMode::Sandbox,
+            LlbSecurity::Insecure => SecurityMode::Insecure,
+        };
+        spec.rlimits = op.meta.ulimits.iter().map(rlimit).collect();
+        spec.limits = limits(job);
+        spec.extra_hosts = op.meta.extra_hosts.iter().map(host).collect::<Result<_, _>>()?;
+        spec.dns = self.dns.clone();
+        if let Some(size) = mounts.shm_size {
+            spec.shm_size = size;
+        }
+        Ok(spec)
+    }
+
+    async fn environment(&self, op: &ExecOp, home: &str, job: &Job) -> Result<Vec<String>, ExecError> {
+        let ExecMeta { env, proxy_env, .. } = &op.meta;
+        let mut all = env.clone();
+        let mut default = |name: &str, value: &str| {
+            let prefix = format!("{name}=");
+            if !all.iter().any(|e| e.starts_with(&prefix)) {
+                all.push(prefix + value);
+            }
+        };
+        if let Some(p) = proxy_env {
+            let pairs = [
+                ("HTTP_PROXY", &p.http_proxy),
+                ("HTTPS_PROXY", &p.https_proxy),
+                ("FTP_PROXY", &p.ftp_proxy),
+                ("NO_PROXY", &p.no_proxy),
+                ("ALL_PROXY", &p.all_proxy),
+            ];
+            for (name, value) in pairs.into_iter().filter(|(_, v)| !v.is_empty()) {
+                default(name, value);
+                default(&name.to_lowercase(), value);
+            }
+        }
+        default("PATH", runner::DEFAULT_PATH);
+        default("HOME", home);
+        for secret in &op.secret_env {
+            let data = self.secret(&secret.id, secret.optional, job).await?.unwrap_or_default();
+            all.push(format!("{}={}", secret.name, String::from_utf8_lossy(&data)));
+        }
+        Ok(all)
+    }
+}
+
+fn resolve_user(base: &Base, who: &str) -> Result<(User, String), ExecError> {
+    use crate::daemon::users;
+    let resolved = users::resolve(&base.view, who).map_err(ExecError::failed)?;
+    Ok((User { uid: resolved.uid, gid: resolved.gid, groups: resolved.groups }, resolved.home))
+}
+
+fn rlimit(u: &solver::op::Ulimit) -> Rlimit {
+    let limit = |n: i64| u64::try_from(n).ok();
+    Rlimit { name: u.name.clone(), soft: limit(u.soft), hard: limit(u.hard) }
+}
+
+fn limits(job: &Job) -> Limits {
+    let Some(r) = &job.vertex.meta.resources else { return Limits::default() };
+    let period = if r.cpu_period == 0 { 100_000 } else { r.cpu_period };
+    let quota = u64::try_from(r.cpu_quota).ok().filter(|q| *q > 0);
+    Limits {
+        memory: u64::try_from(r.memory).ok().filter(|m| *m > 0),
+        cpu_millis: quota.map(|q| q * 1000 / period),
+        pids: None,
+    }
+}
+
+fn host(h: &HostIp) -> Result<(String, IpAddr), ExecError> {
+    let ip = h.ip.parse().map_err(|source| ExecError::failed(BadAddress { host: h.host.clone(), ip: h.ip.clone(), source }))?;
+    Ok((h.host.clone(), ip))
+}
+
+fn check(op: &ExecOp, exit: &Exit, job: &Job) -> Result<(), ExecError> {
+    let code = exit.status.code();
+    let good = if op.meta.valid_exit_codes.is_empty() { code == 0 } else { op.meta.valid_exit_codes.contains(&code) };
+    if good {
+        return Ok(());
+    }
+    if exit.oom_killed {
+        job.cx.progress.log(Stream::Stderr, b"killed: the step's memory limit was reached\n");
+    }
+    Err(ExecError::Exit { code })
+}
+
+/// Hands output on as it comes, until the sandbox and all its processes have closed the pipe.
+async fn forward(mut from: Receiver, stream: Stream, to: &Progress) {
+    let mut buf = vec![0; 16 << 10];
+    loop {
+        match from.read(&mut buf).await {
+            Ok(0) | Err(_) => return,
+            Ok(n) => to.log(stream, &buf[..n]),
+        }
+    }
+}
+
+fn commit(
+    chains: &Chains,
+    lease: &Lease,
+    written: &[Written],
+    window: RunWindow,
+    name: &str,
+) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
+    let one = |w: &Written| {
+        let record = output::commit_upper(&chains.store, lease, &w.upper, &w.base, window, name)?;
+        Ok((w.output, record))
+    };
+    written.iter().map(one).collect()
+}
+
+/// An exec without a root mount.
+#[derive(Debug, thiserror::Error)]
+#[error("the operation has no mount at `/`")]
+struct NoRoot;
+
+/// `--add-host` with something that is no address.
+#[derive(Debug, thiserror::Error)]
+#[error("invalid address `{ip}` for host `{host}`")]
+struct BadAddress {
+    host: String,
+    ip: String,
+    #[source]
+    source: std::net::AddrParseError,
+}

@@ -1,0 +1,70 @@
+//! File ops: done in user space on layer directories, without a mount.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use cache::fileop::{ActionError, CopyProgress, FileInput, FileOpEnv, FileOpError, execute};
+use cache::layer::UnpackLimits;
+use solver::op::FileOp;
+use solver::{ExecError, Job, OutputRecord};
+
+use super::{LocalWorker, output};
+use crate::daemon::blocking::blocking;
+use crate::daemon::chains::from_store;
+
+/// What an archive in a context or an image may unpack to.
+pub(in crate::daemon) const UNPACK_LIMITS: UnpackLimits = UnpackLimits { bytes: 1 << 40, entries: 20_000_000 };
+
+/// Tells blocking work that nobody waits for it any more.
+struct SetOnDrop(Arc<AtomicBool>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl LocalWorker {
+    pub(super) async fn file(&self, op: &FileOp, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
+        let mut inputs = Vec::with_capacity(job.inputs.len());
+        for input in &job.inputs {
+            inputs.push(match input.local.and_then(|l| self.locals.get(l)) {
+                Some(context) => FileInput::Context(context),
+                None => FileInput::Chain(self.chains.base(input)?),
+            });
+        }
+        let (op, store, lease) = (op.clone(), self.chains.store.clone(), self.leases.of(&job.cx.build));
+        let trees = self.chains.trees.clone();
+        let stop = Arc::new(AtomicBool::new(false));
+        let _stop_on_drop = SetOnDrop(stop.clone());
+        let name = job.vertex.meta.custom_name().unwrap_or_default().to_owned();
+        blocking(move || {
+            let staging = store.layers().staging().map_err(from_store)?;
+            let env = FileOpEnv {
+                dir: staging.path(),
+                trees,
+                threads: std::thread::available_parallelism().map_or(2, usize::from),
+                limits: UNPACK_LIMITS,
+                now: SystemTime::now(),
+                cancel: &stop,
+                progress: &CopyProgress::default(),
+            };
+            let outputs: BTreeMap<usize, _> = execute(&op, &inputs, &env).map_err(failed)?;
+            outputs
+                .into_iter()
+                .map(|(i, made)| Ok((i as u32, output::keep(&store, &lease, &made.layer, &made.dir, &name)?)))
+                .collect()
+        })
+        .await
+    }
+}
+
+fn failed(e: FileOpError) -> ExecError {
+    match e {
+        FileOpError::Action { source: ActionError::ContextChanged(path), .. } => ExecError::Changed { path: format!("{path}") },
+        FileOpError::Action { source: ActionError::Cancelled, .. } => ExecError::Canceled,
+        other => ExecError::failed(other),
+    }
+}

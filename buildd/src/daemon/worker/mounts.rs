@@ -1,0 +1,177 @@
+//! The mounts of a RUN: from LLB to what the runner mounts.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use cache::layer::Base;
+use cache::store::{CacheMountLease, CacheMountRequest, Seed, Sharing};
+use runner::overlay::{Overlay, Upper};
+use runner::{Mount as RunnerMount, MountSource};
+use solver::op::{CacheMount, CacheSharing, ExecOp, Mount, MountKind};
+use solver::{ExecError, Job, Output};
+
+use super::LocalWorker;
+use super::ssh::AgentSocket;
+use crate::daemon::chains::from_store;
+use crate::daemon::materialise::copy_out;
+
+/// What a sandbox sees, and what has to live as long as it runs.
+#[derive(Debug, Default)]
+pub(super) struct Mounts {
+    pub(super) root: Option<Overlay>,
+    pub(super) root_base: Option<Base>,
+    pub(super) root_read_only: bool,
+    pub(super) list: Vec<RunnerMount>,
+    pub(super) written: Vec<Written>,
+    pub(super) shm_size: Option<u64>,
+    caches: Vec<CacheMountLease>,
+    agents: Vec<AgentSocket>,
+}
+
+/// An upper directory that becomes an output.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) output: u32,
+    pub(super) upper: PathBuf,
+    pub(super) base: Base,
+}
+
+impl LocalWorker {
+    pub(super) async fn mounts(&self, op: &ExecOp, job: &Job, dir: &Path) -> Result<Mounts, ExecError> {
+        let mut all = Mounts::default();
+        // Outside in, so that a mount lies on the one that it is nested in.
+        let mut order: Vec<(usize, &Mount)> = op.mounts.iter().enumerate().collect();
+        order.sort_by_key(|(_, m)| m.dest.split('/').filter(|c| !c.is_empty()).count());
+        let mut caches = Vec::new();
+        for (serial, mount) in order {
+            if let MountKind::Cache(cache) = &mount.kind {
+                caches.push((all.list.len(), mount, cache));
+            }
+            self.mount(&mut all, mount, serial, job, dir).await?;
+        }
+        self.caches(&mut all, caches, job).await?;
+        Ok(all)
+    }
+
+    async fn mount(&self, all: &mut Mounts, m: &Mount, serial: usize, job: &Job, dir: &Path) -> Result<(), ExecError> {
+        let source = match &m.kind {
+            MountKind::Bind => match self.bind(all, m, serial, job, dir)? {
+                Some(source) => source,
+                None => return Ok(()),
+            },
+            // The directory is filled in once all caches are taken.
+            MountKind::Cache(_) => MountSource::Directory { path: PathBuf::new(), subpath: PathBuf::new() },
+            MountKind::Tmpfs { size } => {
+                let size = u64::try_from(*size).ok().filter(|n| *n > 0);
+                if m.dest == "/dev/shm" {
+                    all.shm_size = size;
+                    return Ok(());
+                }
+                MountSource::Tmpfs { size, mode: None }
+            }
+            MountKind::Secret(s) => match self.secret(&s.id, s.optional, job).await? {
+                Some(data) => MountSource::Secret { data, uid: s.uid, gid: s.gid, mode: s.mode },
+                None => return Ok(()),
+            },
+            MountKind::Ssh(ssh) => match self.agent(ssh, dir, serial, job).await? {
+                Some(socket) => {
+                    let source = MountSource::File { path: socket.path().to_owned() };
+                    all.agents.push(socket);
+                    source
+                }
+                None => return Ok(()),
+            },
+        };
+        all.list.push(RunnerMount { target: PathBuf::from(&m.dest), source, read_only: m.readonly });
+        Ok(())
+    }
+
+    /// An input's files; `None` for the root, which is no mount of its own.
+    fn bind(&self, all: &mut Mounts, m: &Mount, serial: usize, job: &Job, dir: &Path) -> Result<Option<MountSource>, ExecError> {
+        let base = match m.input {
+            Some(i) => self.chains.base(&job.inputs[i])?,
+            None => Base::scratch(self.chains.trees.clone()),
+        };
+        let lower = match m.input {
+            Some(i) => self.chains.dirs(&job.inputs[i].chain)?,
+            None => Vec::new(),
+        };
+        let is_root = m.dest == "/";
+        // A read-only mount of nothing still needs something to show.
+        let upper = match !m.readonly || lower.is_empty() {
+            true => Some(upper(dir, serial, &base).map_err(ExecError::failed)?),
+            false => None,
+        };
+        if let (Some(output), Some(upper)) = (m.output, &upper) {
+            all.written.push(Written { output: output as u32, upper: upper.dir.clone(), base: base.clone() });
+        }
+        let overlay = Overlay { lower, upper };
+        if is_root {
+            all.root = Some(overlay);
+            all.root_base = Some(base);
+            all.root_read_only = m.readonly;
+            return Ok(None);
+        }
+        Ok(Some(MountSource::Layers { overlay, subpath: PathBuf::from(&m.selector) }))
+    }
+
+    /// All cache mounts at once: taken one by one, two steps could wait for each other.
+    async fn caches(&self, all: &mut Mounts, wanted: Vec<(usize, &Mount, &CacheMount)>, job: &Job) -> Result<(), ExecError> {
+        let mut requests = Vec::new();
+        for (_, m, cache) in &wanted {
+            let seed = m.input.map(|i| &job.inputs[i]);
+            requests.push((request(m, cache, seed, job), seed.map(|o| self.seed(o, &m.selector)).transpose()?));
+        }
+        let mounts = self.chains.store.cache_mounts();
+        let leases = tokio::select! {
+            leases = mounts.acquire_all(requests) => leases.map_err(from_store)?,
+            () = job.cx.cancel.cancelled() => return Err(ExecError::Canceled),
+        };
+        for ((at, _, _), lease) in wanted.into_iter().zip(leases) {
+            if let MountSource::Directory { path, .. } = &mut all.list[at].source {
+                lease.dir().clone_into(path);
+            }
+            all.caches.push(lease);
+        }
+        Ok(())
+    }
+
+    /// What fills a new cache: its input's files.
+    fn seed(&self, input: &Output, selector: &str) -> Result<Seed, ExecError> {
+        let (base, selector) = (self.chains.base(input)?, selector.to_owned());
+        Ok(Box::new(move |dir| copy_out(&base.view, selector.as_bytes(), dir).map_err(std::io::Error::other)))
+    }
+}
+
+fn request(m: &Mount, cache: &CacheMount, seed: Option<&Output>, job: &Job) -> CacheMountRequest {
+    // Owner and mode are set on an input made for the purpose, so another input is another cache.
+    let base = seed.and_then(|o| o.content).map(|content| {
+        let mut h = solver::digest::Hasher::new("rbuild.cache-mount.seed.v1");
+        h.digest(&content).str(&m.selector);
+        h.finish()
+    });
+    CacheMountRequest {
+        id: cache.id.clone(),
+        sharing: match cache.sharing {
+            CacheSharing::Shared => Sharing::Shared,
+            CacheSharing::Private => Sharing::Private,
+            CacheSharing::Locked => Sharing::Locked,
+        },
+        owner: None,
+        base,
+        step: format!("{:p}", std::ptr::from_ref(job)),
+        clear_for: job.vertex.meta.ignore_cache.then(|| job.cx.build.clone()),
+        description: format!("cached mount {} from exec", m.dest),
+    }
+}
+
+fn upper(dir: &Path, serial: usize, base: &Base) -> std::io::Result<Upper> {
+    let upper = Upper { dir: dir.join(format!("upper.{serial}")), work: dir.join(format!("work.{serial}")) };
+    fs_err::create_dir(&upper.dir)?;
+    fs_err::create_dir(&upper.work)?;
+    let root = base.view.get(&cache::tree::TreePath::root()).ok().flatten();
+    let (mode, uid, gid) = root.map_or((0o755, 0, 0), |r| (r.stat.mode & 0o7777, r.stat.uid, r.stat.gid));
+    std::os::unix::fs::chown(&upper.dir, Some(uid), Some(gid))?;
+    fs_err::set_permissions(&upper.dir, std::fs::Permissions::from_mode(mode))?;
+    Ok(upper)
+}

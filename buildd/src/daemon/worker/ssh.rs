@@ -1,0 +1,75 @@
+//! SSH agents: a socket whose bytes go to the client's agent and back.
+
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use solver::op::SshMount;
+use solver::{ExecError, Job};
+use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
+
+use super::LocalWorker;
+use crate::session::Session;
+
+/// A socket that reaches a client's agent until it is dropped.
+#[derive(Debug)]
+pub(super) struct AgentSocket {
+    path: PathBuf,
+    serving: JoinHandle<()>,
+}
+
+/// A step needs an agent that no session forwards.
+#[derive(Debug, thiserror::Error)]
+#[error("no SSH agent `{id}` is forwarded by the client")]
+struct NoAgent {
+    id: String,
+}
+
+impl AgentSocket {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn open(session: Session, mount: &SshMount, path: PathBuf) -> std::io::Result<Self> {
+        let listener = UnixListener::bind(&path)?;
+        fs_err::set_permissions(&path, std::fs::Permissions::from_mode(mount.mode))?;
+        chown(&path, Some(mount.uid), Some(mount.gid))?;
+        let id = mount.id.clone();
+        let serving = tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let agent = session.ssh(&id);
+                tokio::spawn(async move {
+                    match agent {
+                        Ok(mut agent) => drop(tokio::io::copy_bidirectional(&mut client, &mut agent).await),
+                        Err(e) => tracing::debug!("SSH agent: {e}"),
+                    }
+                });
+            }
+        });
+        Ok(Self { path, serving })
+    }
+}
+
+impl Drop for AgentSocket {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl LocalWorker {
+    /// A socket in `dir` for the agent; `None` when no session forwards it and it is optional.
+    pub(super) async fn agent(&self, mount: &SshMount, dir: &Path, serial: usize, job: &Job) -> Result<Option<AgentSocket>, ExecError> {
+        for id in job.cx.sessions.ids() {
+            let Ok(session) = self.sessions.get(&id, Duration::ZERO).await else { continue };
+            if session.has_ssh(&mount.id).await.map_err(ExecError::failed)? {
+                let path = dir.join(format!("agent.{serial}"));
+                return AgentSocket::open(session, mount, path).map(Some).map_err(ExecError::failed);
+            }
+        }
+        match mount.optional {
+            true => Ok(None),
+            false => Err(ExecError::failed(NoAgent { id: mount.id.clone() })),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Reading what a build made.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::Value;
+
+/// An image read from an OCI archive.
+#[derive(Debug)]
+pub struct Image {
+    /// The image config.
+    pub config: Value,
+    /// Per layer, lowest first: path and content of each regular file; other entries have none.
+    pub layers: Vec<BTreeMap<String, Option<Vec<u8>>>>,
+}
+
+impl Image {
+    /// Reads the first image of an OCI archive.
+    ///
+    /// # Panics
+    /// When the archive is none.
+    pub fn open(path: &Path) -> Self {
+        let mut blobs = BTreeMap::new();
+        let mut tar = tar::Archive::new(fs_err::File::open(path).expect("an archive"));
+        for entry in tar.entries().expect("a tar") {
+            let mut entry = entry.expect("an entry");
+            let name = entry.path().expect("a name").to_string_lossy().into_owned();
+            let mut data = Vec::new();
+            entry.read_to_end(&mut data).expect("content");
+            blobs.insert(name, data);
+        }
+        let json = |name: &str| -> Value { serde_json::from_slice(&blobs[name]).expect("JSON") };
+        let blob = |d: &Value| format!("blobs/sha256/{}", &d["digest"].as_str().expect("a digest")[7..]);
+        let mut manifest = json(&blob(&json("index.json")["manifests"][0]));
+        while manifest.get("manifests").is_some() {
+            manifest = json(&blob(&manifest["manifests"][0]));
+        }
+        let layers = manifest["layers"].as_array().cloned().unwrap_or_default();
+        Self {
+            config: json(&blob(&manifest["config"])),
+            layers: layers.iter().map(|l| files(&blobs[&blob(l)])).collect(),
+        }
+    }
+
+    /// The content of a file, from the highest layer that has it.
+    pub fn file(&self, path: &str) -> Option<&[u8]> {
+        self.layers.iter().rev().find_map(|l| l.get(path)).and_then(|f| f.as_deref())
+    }
+}
+
+fn files(gzip: &[u8]) -> BTreeMap<String, Option<Vec<u8>>> {
+    let mut all = BTreeMap::new();
+    let mut tar = tar::Archive::new(flate2::read::MultiGzDecoder::new(gzip));
+    for entry in tar.entries().expect("a tar") {
+        let mut entry = entry.expect("an entry");
+        let name = entry.path().expect("a name").to_string_lossy().trim_end_matches('/').to_owned();
+        let mut data = Vec::new();
+        entry.read_to_end(&mut data).expect("content");
+        all.insert(name, entry.header().entry_type().is_file().then_some(data));
+    }
+    all
+}

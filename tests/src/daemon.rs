@@ -57,13 +57,19 @@ impl Output {
     /// Names of the numbered steps that ran.
     pub fn ran(&self) -> Vec<String> {
         let numbered = |n: &str| n.starts_with('[') && n.contains('/') && !n.contains("] FROM ");
-        self.steps().into_iter().filter(|(name, cached)| !*cached && numbered(name)).map(|(name, _)| name).collect()
+        self.steps()
+            .into_iter()
+            .filter(|(name, cached)| !*cached && numbered(name))
+            .map(|(name, _)| name)
+            .collect()
     }
 
     fn steps(&self) -> Vec<(String, bool)> {
         let mut names: Vec<(&str, &str, bool)> = Vec::new();
         for line in self.stderr.lines() {
-            let Some((number, text)) = line.strip_prefix('#').and_then(|l| l.split_once(' ')) else { continue };
+            let Some((number, text)) = line.strip_prefix('#').and_then(|l| l.split_once(' ')) else {
+                continue;
+            };
             match names.iter_mut().find(|(n, _, _)| *n == number) {
                 Some(step) => step.2 |= text == "CACHED",
                 None => names.push((number, text, false)),
@@ -127,7 +133,11 @@ impl Daemon {
         while !self.socket().exists() {
             let dead = self.child.as_mut().is_some_and(|c| c.try_wait().ok().flatten().is_some());
             let log = || fs_err::read_to_string(self.log()).unwrap_or_default();
-            assert!(!dead && begun.elapsed() < Duration::from_secs(10), "the daemon does not serve:\n{}", log());
+            assert!(
+                !dead && begun.elapsed() < Duration::from_secs(10),
+                "the daemon does not serve:\n{}",
+                log()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -195,7 +205,8 @@ impl Daemon {
 
     /// `rbuild build --progress=plain ARGS .` in a context.
     pub fn build(&self, context: &Path, args: &[&str]) -> Output {
-        let all: Vec<&str> = ["build", "--progress=plain"].into_iter().chain(args.iter().copied()).chain(["."]).collect();
+        let all: Vec<&str> =
+            ["build", "--progress=plain"].into_iter().chain(args.iter().copied()).chain(["."]).collect();
         self.run(context, &all)
     }
 }
@@ -206,7 +217,10 @@ impl Daemon {
 /// When it cannot be started.
 pub fn output(command: &mut Command) -> Output {
     let out = command.output().expect("the program starts");
-    let code = out.status.code().unwrap_or_else(|| 128 + std::os::unix::process::ExitStatusExt::signal(&out.status).unwrap_or(0));
+    let code = out
+        .status
+        .code()
+        .unwrap_or_else(|| 128 + std::os::unix::process::ExitStatusExt::signal(&out.status).unwrap_or(0));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Output { code, stdout: text(&out.stdout), stderr: text(&out.stderr) }
 }

@@ -9,14 +9,27 @@ const OURS: [&str; 7] = ["proto", "solver", "frontend", "cache", "runner", "buil
 fn below(package: &str, features: &[&str]) -> BTreeSet<String> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let out = Command::new(cargo)
-        .args(["tree", "--locked", "--offline", "-e", "normal", "--prefix", "none", "--format", "{p}", "-p", package])
+        .args([
+            "tree",
+            "--locked",
+            "--offline",
+            "-e",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+            "-p",
+            package,
+        ])
         .args(features)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .output()
         .expect("cargo runs");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let names = String::from_utf8(out.stdout).expect("cargo prints UTF-8");
-    let names: BTreeSet<String> = names.lines().filter_map(|l| l.split(' ').next()).map(str::to_owned).collect();
+    let names: BTreeSet<String> =
+        names.lines().filter_map(|l| l.split(' ').next()).map(str::to_owned).collect();
     names.into_iter().filter(|n| n != package).collect()
 }
 

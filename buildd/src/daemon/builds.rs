@@ -16,7 +16,7 @@ const ARRIVAL: Duration = Duration::from_secs(10);
 
 /// All builds.
 #[derive(Debug, Default)]
-pub struct Builds {
+pub(super) struct Builds {
     map: Mutex<HashMap<String, Entry>>,
     begun: Notify,
 }
@@ -30,7 +30,7 @@ struct Entry {
 
 /// A build's place in the list; ends when dropped.
 #[derive(Debug)]
-pub struct Listed {
+pub(super) struct Listed {
     builds: Arc<Builds>,
     reference: String,
     /// What the build tells.
@@ -41,21 +41,24 @@ pub struct Listed {
 
 impl Builds {
     /// Lists a build; `None` when one with this ref runs already.
-    pub fn begin(self: &Arc<Self>, reference: &str) -> Option<Listed> {
+    pub(super) fn begin(self: &Arc<Self>, reference: &str) -> Option<Listed> {
         let mut map = self.lock();
         map.retain(|_, e| e.finished.is_none_or(|at| at.elapsed() < LINGER));
         if map.get(reference).is_some_and(|e| e.finished.is_none()) {
             return None;
         }
         let (journal, cancel) = (Arc::<Journal>::default(), CancellationToken::new());
-        map.insert(reference.to_owned(), Entry { journal: journal.clone(), cancel: cancel.clone(), finished: None });
+        map.insert(
+            reference.to_owned(),
+            Entry { journal: journal.clone(), cancel: cancel.clone(), finished: None },
+        );
         drop(map);
         self.begun.notify_waiters();
         Some(Listed { builds: self.clone(), reference: reference.to_owned(), journal, cancel })
     }
 
     /// The journal of a build, waiting for one that has not begun.
-    pub async fn journal(&self, reference: &str) -> Option<Arc<Journal>> {
+    pub(super) async fn journal(&self, reference: &str) -> Option<Arc<Journal>> {
         let search = async {
             loop {
                 let begun = self.begun.notified();
@@ -71,17 +74,17 @@ impl Builds {
     }
 
     /// How many run.
-    pub fn running(&self) -> usize {
+    pub(super) fn running(&self) -> usize {
         self.lock().values().filter(|e| e.finished.is_none()).count()
     }
 
     /// Refs of those that run.
-    pub fn active(&self) -> BTreeSet<String> {
+    pub(super) fn active(&self) -> BTreeSet<String> {
         self.lock().iter().filter(|(_, e)| e.finished.is_none()).map(|(r, _)| r.clone()).collect()
     }
 
     /// Ends all.
-    pub fn cancel_all(&self) {
+    pub(super) fn cancel_all(&self) {
         self.lock().values().for_each(|e| e.cancel.cancel());
     }
 

@@ -11,7 +11,7 @@ use solver::{Digest, ExecError, LayerId, Output};
 
 /// Turns outputs of the solver into what file operations and sandboxes work on.
 #[derive(Debug, Clone)]
-pub struct Chains {
+pub(super) struct Chains {
     /// The store that holds the layers.
     pub store: Store,
     /// All content trees.
@@ -23,19 +23,23 @@ impl Chains {
     ///
     /// # Errors
     /// [`ExecError::Changed`] when a layer has been pruned meanwhile: the solver then makes it again.
-    pub fn dirs(&self, chain: &[LayerId]) -> Result<Vec<PathBuf>, ExecError> {
+    pub(super) fn dirs(&self, chain: &[LayerId]) -> Result<Vec<PathBuf>, ExecError> {
         let layers = self.store.layers();
-        chain.iter().map(|id| layers.dir(id).map_err(from_store)).collect()
+        // Equal steps give equal layers, and overlayfs refuses a directory that it has already: the topmost counts, as
+        // it says again all that the lower one said.
+        let last = |i: usize, id: &LayerId| !chain[i + 1..].contains(id);
+        let once = chain.iter().enumerate().filter(|(i, id)| last(*i, id));
+        once.map(|(_, id)| layers.dir(id).map_err(from_store)).collect()
     }
 
     /// A chain as the base of a new layer.
-    pub fn base(&self, output: &Output) -> Result<Base, ExecError> {
+    pub(super) fn base(&self, output: &Output) -> Result<Base, ExecError> {
         let view = MergedView::open(&self.dirs(&output.chain)?).map_err(ExecError::failed)?;
         Ok(Base { trees: self.trees.clone(), root: content(output)?, view: Arc::new(view) })
     }
 
     /// The rootfs digest of nothing.
-    pub fn empty() -> Digest {
+    pub(super) fn empty() -> Digest {
         *Trees::empty().digest()
     }
 }
@@ -44,12 +48,12 @@ impl Chains {
 ///
 /// # Errors
 /// When the output has not been fetched, which the solver rules out.
-pub fn content(output: &Output) -> Result<NodeId, ExecError> {
+pub(super) fn content(output: &Output) -> Result<NodeId, ExecError> {
     output.content.map(NodeId::new).ok_or_else(|| ExecError::failed(Unfetched))
 }
 
 /// What a store error means to the solver.
-pub fn from_store(error: StoreError) -> ExecError {
+pub(super) fn from_store(error: StoreError) -> ExecError {
     match error {
         StoreError::LayerMissing(id) => ExecError::Changed { path: id.to_string() },
         other => ExecError::failed(other),

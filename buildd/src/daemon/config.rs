@@ -74,7 +74,13 @@ pub struct OciWorker {
 
 impl Default for OciWorker {
     fn default() -> Self {
-        Self { max_parallelism: 0, gc: true, reserved_space: None, max_used_space: None, min_free_space: None }
+        Self {
+            max_parallelism: 0,
+            gc: true,
+            reserved_space: None,
+            max_used_space: None,
+            min_free_space: None,
+        }
     }
 }
 
@@ -157,7 +163,8 @@ impl Config {
     pub fn load(path: &Path) -> Result<(Self, Vec<String>), ConfigError> {
         let text =
             fs_err::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
-        Self::parse(&text).map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })
+        Self::parse(&text)
+            .map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })
     }
 
     fn parse(text: &str) -> Result<(Self, Vec<String>), toml::de::Error> {
@@ -237,7 +244,10 @@ mod tests {
     #[test]
     fn sizes() {
         let of = |t: &str| Size::Text(t.into()).bytes(1000);
-        assert_eq!([of("10GB"), of("512MiB"), of("15%"), of("7")], [Some(10_000_000_000), Some(536_870_912), Some(150), Some(7)]);
+        assert_eq!(
+            [of("10GB"), of("512MiB"), of("15%"), of("7")],
+            [Some(10_000_000_000), Some(536_870_912), Some(150), Some(7)]
+        );
         assert_eq!([of("10 apples"), of("x")], [None, None]);
     }
 }

@@ -25,7 +25,7 @@ const CLOCK_HEADER: &str = "buildkit-current-timestamp";
 
 /// Serves the Control API.
 #[derive(Debug, Clone)]
-pub struct ControlService {
+pub(super) struct ControlService {
     /// What the daemon is made of.
     pub parts: Arc<Parts>,
     /// Its builds.
@@ -72,13 +72,24 @@ impl Control for ControlService {
         Ok(response)
     }
 
-    async fn session(&self, request: Request<Streaming<BytesMessage>>) -> Result<Response<Self::SessionStream>, Status> {
+    async fn session(
+        &self,
+        request: Request<Streaming<BytesMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
         Ok(self.parts.sessions.handle(request).await?.map(|s| Box::pin(s) as Self::SessionStream))
     }
 
-    async fn list_workers(&self, _: Request<ListWorkersRequest>) -> Result<Response<ListWorkersResponse>, Status> {
+    async fn list_workers(
+        &self,
+        _: Request<ListWorkersRequest>,
+    ) -> Result<Response<ListWorkersResponse>, Status> {
         let host = host_platform();
-        let platform = proto::pb::Platform { architecture: host.architecture, os: host.os, variant: host.variant, ..Default::default() };
+        let platform = proto::pb::Platform {
+            architecture: host.architecture,
+            os: host.os,
+            variant: host.variant,
+            ..Default::default()
+        };
         let label = |k: &str, v: &str| (format!("org.mobyproject.buildkit.worker.{k}"), v.to_owned());
         let record = proto::worker::WorkerRecord {
             id: self.parts.worker_id(),
@@ -94,7 +105,10 @@ impl Control for ControlService {
         Ok(Response::new(InfoResponse { buildkit_version: Some(version()) }))
     }
 
-    async fn disk_usage(&self, request: Request<DiskUsageRequest>) -> Result<Response<DiskUsageResponse>, Status> {
+    async fn disk_usage(
+        &self,
+        request: Request<DiskUsageRequest>,
+    ) -> Result<Response<DiskUsageResponse>, Status> {
         let (store, r) = (self.parts.store.clone(), request.into_inner());
         let unused_for = Duration::from_nanos(u64::try_from(r.age_limit).unwrap_or(0));
         let used = blocking(move || store.du(&r.filter, unused_for)).await.map_err(store_status)?;
@@ -133,7 +147,10 @@ impl Control for ControlService {
         Ok(Response::new(Box::pin(records)))
     }
 
-    async fn listen_build_history(&self, request: Request<BuildHistoryRequest>) -> Result<Response<Self::ListenBuildHistoryStream>, Status> {
+    async fn listen_build_history(
+        &self,
+        request: Request<BuildHistoryRequest>,
+    ) -> Result<Response<Self::ListenBuildHistoryStream>, Status> {
         let r = request.into_inner();
         let active = self.builds.active();
         let store = self.parts.store.clone();
@@ -150,7 +167,10 @@ impl Control for ControlService {
         Ok(Response::new(Box::pin(futures_util::stream::iter(events))))
     }
 
-    async fn update_build_history(&self, request: Request<UpdateBuildHistoryRequest>) -> Result<Response<UpdateBuildHistoryResponse>, Status> {
+    async fn update_build_history(
+        &self,
+        request: Request<UpdateBuildHistoryRequest>,
+    ) -> Result<Response<UpdateBuildHistoryResponse>, Status> {
         let r = request.into_inner();
         let store = self.parts.store.clone();
         blocking(move || super::history::update(&store, &r)).await?;

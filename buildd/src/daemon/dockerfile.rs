@@ -15,20 +15,20 @@ use proto::control::{StatusResponse, VertexWarning};
 use solver::op::Platform;
 use solver::{Graph, Need, Output};
 
-use super::parts::Parts;
 use super::export::{Built, Results};
 use super::failure::Failure;
+use super::parts::Parts;
 use super::run::Run;
 use super::sources::image::host_platform;
 use answers::Answers;
-pub use policy::check as check_policy;
+pub(super) use policy::check as check_policy;
 
 /// A Dockerfile larger than this is not read.
 const DOCKERFILE_LIMIT: u64 = 16 << 20;
 
 /// What a frontend made of a request.
 #[derive(Debug)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// Files, to be exported.
     Results(Results),
     /// Texts, for the client.
@@ -36,7 +36,7 @@ pub enum Outcome {
 }
 
 /// The Dockerfile frontend for one build.
-pub struct Dockerfile<'a> {
+pub(super) struct Dockerfile<'a> {
     parts: &'a Parts,
     run: &'a Run,
     options: BuildOptions,
@@ -53,8 +53,13 @@ impl<'a> Dockerfile<'a> {
     ///
     /// # Errors
     /// An attribute whose value cannot be.
-    pub fn new(parts: &'a Parts, run: &'a Run, attrs: &BTreeMap<String, String>) -> Result<Self, Failure> {
-        let mut options = BuildOptions::from_attrs(attrs, host_platform()).map_err(|e| Failure::invalid(&e))?;
+    pub(super) fn new(
+        parts: &'a Parts,
+        run: &'a Run,
+        attrs: &BTreeMap<String, String>,
+    ) -> Result<Self, Failure> {
+        let mut options =
+            BuildOptions::from_attrs(attrs, host_platform()).map_err(|e| Failure::invalid(&e))?;
         options.session = Some(run.session.clone());
         Ok(Self { parts, run, options })
     }
@@ -63,7 +68,7 @@ impl<'a> Dockerfile<'a> {
     ///
     /// # Errors
     /// Whatever is wrong with the Dockerfile, and any step that fails.
-    pub async fn solve(&self) -> Result<Outcome, Failure> {
+    pub(super) async fn solve(&self) -> Result<Outcome, Failure> {
         let (bytes, ignore_beside) = self.load_dockerfile().await?;
         let (document, diagnostics) = parse(&self.options.filename, &bytes);
         if let Some(request) = &self.options.subrequest {
@@ -77,7 +82,8 @@ impl<'a> Dockerfile<'a> {
         if platforms.is_empty() {
             platforms.push(None);
         }
-        let mut results = Results { built: Vec::new(), multi_platform: self.options.multi_platform || platforms.len() > 1 };
+        let mut results =
+            Results { built: Vec::new(), multi_platform: self.options.multi_platform || platforms.len() > 1 };
         let mut lowered = Vec::new();
         for platform in platforms {
             lowered.push(self.lower(&document, &bytes, platform, &ignore).await?);
@@ -110,7 +116,13 @@ impl<'a> Dockerfile<'a> {
     }
 
     /// Lowers, looking up whatever the frontend asks for, until it asks for nothing more.
-    async fn lower(&self, document: &Document, bytes: &[u8], platform: Option<&Platform>, ignore: &[u8]) -> Result<Lowered, Failure> {
+    async fn lower(
+        &self,
+        document: &Document,
+        bytes: &[u8],
+        platform: Option<&Platform>,
+        ignore: &[u8],
+    ) -> Result<Lowered, Failure> {
         let mut answers = Answers::new(ignore.to_vec());
         loop {
             match lower(document, &self.options, platform, &answers) {
@@ -133,7 +145,8 @@ impl<'a> Dockerfile<'a> {
                 return Ok((bytes, ignore));
             }
         }
-        let message = format!("failed to read dockerfile: open {}: no such file or directory", self.options.filename);
+        let message =
+            format!("failed to read dockerfile: open {}: no such file or directory", self.options.filename);
         Err(Failure::new(tonic::Code::Unknown, message))
     }
 
@@ -173,7 +186,8 @@ impl<'a> Dockerfile<'a> {
             let warning = VertexWarning {
                 vertex: self.run.dockerfile_vertex(),
                 level: 1,
-                short: format!("{}: {} (line {})", finding.rule.name(), finding.message, finding.lines.start).into(),
+                short: format!("{}: {} (line {})", finding.rule.name(), finding.message, finding.lines.start)
+                    .into(),
                 detail: vec![finding.rule.description().to_owned().into()],
                 url: finding.rule.url().to_owned(),
                 info: Some(proto::pb::SourceInfo {

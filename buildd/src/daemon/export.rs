@@ -17,9 +17,9 @@ use frontend::config::ImageConfig;
 use solver::op::Platform;
 use solver::{ExecError, Output, VertexContext};
 
-pub use archive::StoreBlobs;
-pub use attrs::{ExportKind, ExportRequest};
-pub use layers::{Form, LayerBlobs};
+pub(super) use archive::StoreBlobs;
+pub(super) use attrs::{ExportKind, ExportRequest};
+pub(super) use layers::{Form, LayerBlobs};
 
 use super::chains::Chains;
 use super::progress::Teller;
@@ -28,7 +28,7 @@ use crate::session::SessionManager;
 
 /// One platform's result.
 #[derive(Debug, Clone)]
-pub struct Built {
+pub(super) struct Built {
     /// What it is for.
     pub platform: Platform,
     /// Its files; no chain is scratch.
@@ -41,7 +41,7 @@ pub struct Built {
 
 /// What a build made, for one or several platforms.
 #[derive(Debug, Clone, Default)]
-pub struct Results {
+pub(super) struct Results {
     /// In the order asked for.
     pub built: Vec<Built>,
     /// The result is an index, even of one platform.
@@ -50,7 +50,7 @@ pub struct Results {
 
 /// Hands results on.
 #[derive(Debug, Clone)]
-pub struct Exporter {
+pub(super) struct Exporter {
     /// Layers and trees.
     pub chains: Chains,
     /// Base layers that were not pulled, and pushing.
@@ -66,7 +66,7 @@ impl Exporter {
     ///
     /// # Errors
     /// A client that went away, a full disk, a registry that refuses.
-    pub async fn export(
+    pub(super) async fn export(
         &self,
         request: &ExportRequest,
         results: &Results,

@@ -11,7 +11,7 @@ use crate::errdetails::{self, ErrorDetails};
 /// A failed build.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
+pub(super) struct Failure {
     /// What the user reads.
     pub message: String,
     /// gRPC's class of it.
@@ -22,17 +22,17 @@ pub struct Failure {
 
 impl Failure {
     /// A failure without a place.
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
         Self { message: message.into(), code, details: ErrorDetails::default() }
     }
 
     /// The caller asked for something that cannot be.
-    pub fn invalid(error: &(dyn std::error::Error + 'static)) -> Self {
+    pub(super) fn invalid(error: &(dyn std::error::Error + 'static)) -> Self {
         Self::new(Code::InvalidArgument, chain(error))
     }
 
     /// A vertex of a graph failed.
-    pub fn of_graph(graph: &Graph, error: &SolveError) -> Self {
+    pub(super) fn of_graph(graph: &Graph, error: &SolveError) -> Self {
         let code = match error.error {
             ExecError::Canceled => Code::Cancelled,
             _ => Code::Unknown,
@@ -46,10 +46,18 @@ impl Failure {
     }
 
     /// Errors of a Dockerfile.
-    pub fn of_diagnostics(file: &SourceFile, bytes: &[u8], diagnostics: &[Diagnostic]) -> Self {
-        let info = SourceInfo { filename: file.name().to_owned(), language: "Dockerfile".to_owned(), data: bytes.to_vec() };
+    pub(super) fn of_diagnostics(file: &SourceFile, bytes: &[u8], diagnostics: &[Diagnostic]) -> Self {
+        let info = SourceInfo {
+            filename: file.name().to_owned(),
+            language: "Dockerfile".to_owned(),
+            data: bytes.to_vec(),
+        };
         let source = |d: &Diagnostic| {
-            let lines = d.lines.map(|l| (l.start, l.end)).filter(|(s, _)| *s > 0).or_else(|| d.line(file).map(|l| (l, l)))?;
+            let lines = d
+                .lines
+                .map(|l| (l.start, l.end))
+                .filter(|(s, _)| *s > 0)
+                .or_else(|| d.line(file).map(|l| (l, l)))?;
             let range = SourceRange { start_line: lines.0, end_line: lines.1, ..SourceRange::default() };
             Some(place(&info, &[range]))
         };
@@ -67,7 +75,7 @@ impl Failure {
     }
 
     /// The gRPC status.
-    pub fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         errdetails::status(self.code, &self.message, &self.details)
     }
 }
@@ -76,7 +84,7 @@ impl Failure {
 const OTHERS: usize = 20;
 
 /// An error and its causes, each said once.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -90,7 +98,7 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// What an error of the solver says, with its causes.
-pub fn text(error: &ExecError) -> String {
+pub(super) fn text(error: &ExecError) -> String {
     match error {
         ExecError::Failed(inner) => chain(inner.as_ref()),
         other => other.to_string(),
@@ -113,7 +121,9 @@ fn sources(graph: &Graph, id: VertexId) -> Vec<proto::errdefs::Source> {
 }
 
 fn place(info: &SourceInfo, ranges: &[SourceRange]) -> proto::errdefs::Source {
-    let position = |line: u32, character: u32| Some(proto::pb::Position { line: line as i32, character: character as i32 });
+    let position = |line: u32, character: u32| {
+        Some(proto::pb::Position { line: line as i32, character: character as i32 })
+    };
     proto::errdefs::Source {
         info: Some(proto::pb::SourceInfo {
             filename: info.filename.clone(),

@@ -17,7 +17,7 @@ const CHUNK: u64 = 128 << 10;
 
 /// The status messages of one build.
 #[derive(Debug)]
-pub struct Journal {
+pub(super) struct Journal {
     store: Mutex<Store>,
     /// Length in bytes, and whether it is complete.
     grown: watch::Sender<(u64, bool)>,
@@ -38,7 +38,7 @@ impl Default for Journal {
 
 impl Journal {
     /// Appends a message.
-    pub fn push(&self, message: &StatusResponse) {
+    pub(super) fn push(&self, message: &StatusResponse) {
         let frame = message.encode_length_delimited_to_vec();
         let mut s = self.lock();
         let added = s.append(&frame);
@@ -50,12 +50,12 @@ impl Journal {
     }
 
     /// Says that nothing more will come.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.grown.send_modify(|g| g.1 = true);
     }
 
     /// The messages from `offset` on, merged into one, and the next offset; waits for some. `None` at the end.
-    pub async fn read(&self, offset: u64) -> Option<(StatusResponse, u64)> {
+    pub(super) async fn read(&self, offset: u64) -> Option<(StatusResponse, u64)> {
         let mut rx = self.grown.subscribe();
         let (len, _) = *rx.wait_for(|(len, closed)| *len > offset || *closed).await.ok()?;
         (len > offset).then(|| self.lock().read(offset, len))
@@ -77,7 +77,8 @@ impl Store {
                 self.head.extend_from_slice(frame);
                 return true;
             }
-            self.spill = tempfile::tempfile().inspect_err(|e| tracing::warn!("no file for build logs: {e}")).ok();
+            self.spill =
+                tempfile::tempfile().inspect_err(|e| tracing::warn!("no file for build logs: {e}")).ok();
         }
         let Some(file) = &self.spill else { return false };
         if let Err(e) = file.write_all_at(frame, self.spilled) {

@@ -7,32 +7,32 @@ use cache::store::{Lease, Store};
 
 /// The lease of each running build.
 #[derive(Debug)]
-pub struct Leases {
+pub(super) struct Leases {
     store: Store,
     by_build: Mutex<HashMap<String, Lease>>,
 }
 
 /// Ends a build's lease when dropped.
 #[derive(Debug)]
-pub struct BuildLease {
+pub(super) struct BuildLease {
     leases: Arc<Leases>,
     build: String,
 }
 
 impl Leases {
     /// No builds yet.
-    pub fn new(store: Store) -> Self {
+    pub(super) fn new(store: Store) -> Self {
         Self { store, by_build: Mutex::default() }
     }
 
     /// Begins the lease of a build.
-    pub fn begin(self: &Arc<Self>, build: &str) -> BuildLease {
+    pub(super) fn begin(self: &Arc<Self>, build: &str) -> BuildLease {
         self.lock().insert(build.to_owned(), self.store.lease());
         BuildLease { leases: self.clone(), build: build.to_owned() }
     }
 
     /// The lease of a build; one of its own for work whose build has gone.
-    pub fn of(&self, build: &str) -> Lease {
+    pub(super) fn of(&self, build: &str) -> Lease {
         self.lock().get(build).cloned().unwrap_or_else(|| self.store.lease())
     }
 

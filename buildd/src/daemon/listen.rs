@@ -28,7 +28,7 @@ const MAX_MESSAGE: usize = 16 << 20;
 
 /// Where a daemon listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
+pub(super) enum Address {
     /// A unix socket.
     Unix(PathBuf),
     /// `HOST:PORT`.
@@ -63,7 +63,7 @@ impl Address {
     ///
     /// # Errors
     /// Another scheme, or nothing after it.
-    pub fn parse(text: &str) -> Result<Self, ListenError> {
+    pub(super) fn parse(text: &str) -> Result<Self, ListenError> {
         match text.split_once("://") {
             Some(("unix", path)) if path.starts_with('/') => Ok(Self::Unix(path.into())),
             Some(("tcp", host)) if host.contains(':') => Ok(Self::Tcp(host.to_owned())),
@@ -87,7 +87,12 @@ impl Drop for Sockets {
 ///
 /// # Errors
 /// An address that cannot be listened on; then none is.
-pub async fn serve(addresses: &[Address], parts: &Arc<Parts>, builds: &Arc<Builds>, stop: CancellationToken) -> Result<(), ListenError> {
+pub(super) async fn serve(
+    addresses: &[Address],
+    parts: &Arc<Parts>,
+    builds: &Arc<Builds>,
+    stop: CancellationToken,
+) -> Result<(), ListenError> {
     clear_stale(&parts.store);
     let mut sockets = Sockets(Vec::new());
     let mut tasks: Vec<JoinHandle<Result<(), tonic::transport::Error>>> = Vec::new();
@@ -106,7 +111,9 @@ pub async fn serve(addresses: &[Address], parts: &Arc<Parts>, builds: &Arc<Build
                 tasks.push(tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped)));
             }
             Address::Tcp(host) => {
-                let listener = TcpListener::bind(host).await.map_err(|source| ListenError::Bind { address: host.clone(), source })?;
+                let listener = TcpListener::bind(host)
+                    .await
+                    .map_err(|source| ListenError::Bind { address: host.clone(), source })?;
                 let incoming = TcpListenerStream::new(listener);
                 tasks.push(tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped)));
             }
@@ -130,7 +137,9 @@ pub async fn serve(addresses: &[Address], parts: &Arc<Parts>, builds: &Arc<Build
 
 fn router(parts: &Arc<Parts>, builds: &Arc<Builds>) -> tonic::transport::server::Router {
     let control = ControlService { parts: parts.clone(), builds: builds.clone() };
-    let control = ControlServer::new(control).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
+    let control = ControlServer::new(control)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
     let (_, health) = tonic_health::server::health_reporter();
     let (parts, builds) = (parts.clone(), builds.clone());
     Server::builder()

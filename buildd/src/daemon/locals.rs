@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cache::context::{Context, WalkRequest, walk};
-use cache::store::StatCache;
 use cache::pattern::PatternMatcher;
+use cache::store::StatCache;
 use cache::tree::Trees;
 use solver::op::attr;
 use solver::{ExecError, LocalRef, VertexContext};
@@ -22,7 +22,7 @@ use crate::session::SessionManager;
 
 /// The directories that builds copy from.
 #[derive(Debug)]
-pub struct Locals {
+pub(super) struct Locals {
     stats: StatCache,
     trees: Arc<Trees>,
     passed: Arc<Passed>,
@@ -41,7 +41,7 @@ struct Walked {
 
 /// Which part of a local source is wanted: LLB's attributes, read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LocalRequest {
+pub(super) struct LocalRequest {
     /// The name that the client gave the directory.
     pub name: String,
     /// The session, where the source names one.
@@ -69,7 +69,7 @@ impl LocalRequest {
     ///
     /// # Errors
     /// A pattern list that is no JSON list.
-    pub fn new(name: &str, attrs: &BTreeMap<String, String>) -> Result<Self, ExecError> {
+    pub(super) fn new(name: &str, attrs: &BTreeMap<String, String>) -> Result<Self, ExecError> {
         let list = |attr: &'static str| -> Result<Vec<String>, ExecError> {
             let Some(json) = attrs.get(attr) else { return Ok(Vec::new()) };
             let list: Option<Vec<String>> = serde_json::from_str(json)
@@ -88,22 +88,31 @@ impl LocalRequest {
 
 impl Locals {
     /// No directories yet.
-    pub fn new(stats: StatCache, trees: Arc<Trees>, passed: Arc<Passed>, sessions: Arc<SessionManager>) -> Self {
+    pub(super) fn new(
+        stats: StatCache,
+        trees: Arc<Trees>,
+        passed: Arc<Passed>,
+        sessions: Arc<SessionManager>,
+    ) -> Self {
         Self { stats, trees, passed, sessions, walked: Mutex::default(), next: AtomicU64::new(1) }
     }
 
     /// A directory walked before.
-    pub fn get(&self, local: LocalRef) -> Option<Context> {
+    pub(super) fn get(&self, local: LocalRef) -> Option<Context> {
         self.lock().get(&local.0).map(|w| w.context.clone())
     }
 
     /// Forgets what was walked for a build.
-    pub fn forget(&self, build: &str) {
+    pub(super) fn forget(&self, build: &str) {
         self.lock().retain(|_, w| w.build != build);
     }
 
     /// Walks what a request wants, with the rights of the client that passed it.
-    pub async fn walk(&self, request: LocalRequest, cx: &VertexContext) -> Result<(LocalRef, Context), ExecError> {
+    pub(super) async fn walk(
+        &self,
+        request: LocalRequest,
+        cx: &VertexContext,
+    ) -> Result<(LocalRef, Context), ExecError> {
         let (dir, thread_init, copy) = self.open(&request, cx).await?;
         let (trees, stats) = (self.trees.clone(), self.stats.clone());
         let synced = copy.is_some();
@@ -137,8 +146,15 @@ impl Locals {
     ///
     /// # Errors
     /// When it cannot be read, or is larger than `limit` bytes.
-    pub async fn read_file(&self, name: &str, path: &str, limit: u64, cx: &VertexContext) -> Result<Option<Vec<u8>>, ExecError> {
-        let request = LocalRequest { name: name.to_owned(), follow: vec![path.to_owned()], ..LocalRequest::default() };
+    pub(super) async fn read_file(
+        &self,
+        name: &str,
+        path: &str,
+        limit: u64,
+        cx: &VertexContext,
+    ) -> Result<Option<Vec<u8>>, ExecError> {
+        let request =
+            LocalRequest { name: name.to_owned(), follow: vec![path.to_owned()], ..LocalRequest::default() };
         let (dir, thread_init, copy) = self.open(&request, cx).await?;
         let path = path.to_owned();
         let read = blocking(move || {

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps, mknodat, utimensat};
 
 /// Files could not be written out.
 #[derive(Debug, thiserror::Error)]
-pub enum CopyOutError {
+pub(super) enum CopyOutError {
     /// The layers cannot be read.
     #[error(transparent)]
     View(#[from] ViewError),
@@ -30,7 +30,7 @@ pub enum CopyOutError {
 ///
 /// # Errors
 /// When the layers cannot be read or the directory not be written. A missing selector copies nothing.
-pub fn copy_out(view: &MergedView, selector: &[u8], dir: &Path) -> Result<(), CopyOutError> {
+pub(super) fn copy_out(view: &MergedView, selector: &[u8], dir: &Path) -> Result<(), CopyOutError> {
     let found = match view.resolve(selector, Follow::Last) {
         Ok(Some(found)) => found,
         Ok(None) | Err(ViewError::NotFound(_)) => return Ok(()),
@@ -76,7 +76,13 @@ fn special(found: &Located, target: &Path) -> std::io::Result<()> {
         FileType::Socket => rustix::fs::FileType::Socket,
         _ => rustix::fs::FileType::Fifo,
     };
-    Ok(mknodat(CWD, target, kind, Mode::from_raw_mode(found.stat.mode & 0o7777), rustix::fs::makedev(found.stat.rdev.0, found.stat.rdev.1))?)
+    Ok(mknodat(
+        CWD,
+        target,
+        kind,
+        Mode::from_raw_mode(found.stat.mode & 0o7777),
+        rustix::fs::makedev(found.stat.rdev.0, found.stat.rdev.1),
+    )?)
 }
 
 fn attributes(found: &Located, target: &Path) -> Result<(), CopyOutError> {
@@ -88,7 +94,10 @@ fn attributes(found: &Located, target: &Path) -> Result<(), CopyOutError> {
         chown(target, Some(stat.uid), Some(stat.gid)).map_err(failed)?;
         rustix::fs::chmod(target, Mode::from_raw_mode(stat.mode & 0o7777)).map_err(|e| failed(e.into()))?;
     }
-    let at = Timespec { tv_sec: stat.mtime.div_euclid(1_000_000_000), tv_nsec: stat.mtime.rem_euclid(1_000_000_000) as _ };
+    let at = Timespec {
+        tv_sec: stat.mtime.div_euclid(1_000_000_000),
+        tv_nsec: stat.mtime.rem_euclid(1_000_000_000) as _,
+    };
     let times = Timestamps { last_access: at, last_modification: at };
     utimensat(CWD, target, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| failed(e.into()))
 }

@@ -23,7 +23,7 @@ use crate::session::SessionManager;
 
 /// The daemon's parts.
 #[derive(Debug)]
-pub struct Parts {
+pub(super) struct Parts {
     /// The configuration file.
     pub config: Config,
     /// Everything durable.
@@ -57,22 +57,28 @@ impl Parts {
     ///
     /// # Errors
     /// When it is larger than `limit` bytes, no regular file, or cannot be read.
-    pub async fn read_file(&self, output: &Output, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Failure> {
+    pub(super) async fn read_file(
+        &self,
+        output: &Output,
+        path: &str,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, Failure> {
         let path = path.to_owned();
         if let Some(context) = output.local.and_then(|l| self.locals.get(l)) {
             return blocking(move || read_context(&context, &path, limit)).await;
         }
-        let base = self.chains.base(output).map_err(|e| Failure::new(tonic::Code::Unknown, failure::text(&e)))?;
+        let base =
+            self.chains.base(output).map_err(|e| Failure::new(tonic::Code::Unknown, failure::text(&e)))?;
         blocking(move || base.view.read_small(path.as_bytes(), limit).map_err(|e| Failure::invalid(&e))).await
     }
 
     /// The worker's name, the same at each start over the same root.
-    pub fn worker_id(&self) -> String {
+    pub(super) fn worker_id(&self) -> String {
         solver::Digest::of(self.store.root().as_os_str().as_encoded_bytes()).hex()[..25].to_owned()
     }
 
     /// Makes what was built survive a power cut, after the client has been answered; quick builds share one.
-    pub fn checkpoint_soon(&self) {
+    pub(super) fn checkpoint_soon(&self) {
         if self.checkpointing.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -90,7 +96,7 @@ impl Parts {
     ///
     /// # Errors
     /// A base image that cannot be pulled any more.
-    pub async fn fetch_layers(&self, results: &Results, cx: &VertexContext) -> Result<(), ExecError> {
+    pub(super) async fn fetch_layers(&self, results: &Results, cx: &VertexContext) -> Result<(), ExecError> {
         for built in &results.built {
             self.images.fetch_chain(&built.output.chain, cx).await?;
         }
@@ -98,7 +104,7 @@ impl Parts {
     }
 
     /// Forgets all that was kept in memory for a build.
-    pub fn forget(&self, build: &str) {
+    pub(super) fn forget(&self, build: &str) {
         self.locals.forget(build);
         self.images.forget(build);
         self.sources.forget(build);
@@ -106,7 +112,9 @@ impl Parts {
 }
 
 fn read_context(context: &Context, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Failure> {
-    let Ok(found) = context.trees.resolve(&context.root, path.as_bytes(), Follow::Last) else { return Ok(None) };
+    let Ok(found) = context.trees.resolve(&context.root, path.as_bytes(), Follow::Last) else {
+        return Ok(None);
+    };
     if found.node.is_none() {
         return Ok(None);
     }
@@ -120,11 +128,15 @@ fn read_context(context: &Context, path: &str, limit: u64) -> Result<Option<Vec<
         std::io::Read::read_to_end(&mut std::io::Read::take(file, limit + 1), &mut data)?;
         Ok::<_, std::io::Error>(data)
     });
-    let data = read.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map_err(|e| {
-        Failure::new(tonic::Code::Unknown, format!("failed to read `{path}`: {e}"))
-    })?;
+    let data = read
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        .map_err(|e| Failure::new(tonic::Code::Unknown, format!("failed to read `{path}`: {e}")))?;
     if data.len() as u64 > limit {
-        return Err(Failure::new(tonic::Code::InvalidArgument, format!("`{path}` is larger than {limit} bytes")));
+        return Err(Failure::new(
+            tonic::Code::InvalidArgument,
+            format!("`{path}` is larger than {limit} bytes"),
+        ));
     }
     Ok(Some(data))
 }

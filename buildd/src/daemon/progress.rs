@@ -14,7 +14,7 @@ use super::timestamp::from_system;
 ///
 /// A vertex is known by its LLB digest, so one that occurs in several graphs, or several times in one, is told once.
 #[derive(Debug, Clone)]
-pub struct Teller {
+pub(super) struct Teller {
     journal: Arc<Journal>,
     known: Arc<Mutex<HashMap<Digest, Known>>>,
 }
@@ -38,12 +38,12 @@ struct GraphTeller {
 
 impl Teller {
     /// Tells `journal`.
-    pub fn new(journal: Arc<Journal>) -> Self {
+    pub(super) fn new(journal: Arc<Journal>) -> Self {
         Self { journal, known: Arc::default() }
     }
 
     /// A sink for the events of `graph`.
-    pub fn graph(&self, graph: &Graph, serial: u64) -> Arc<dyn EventSink> {
+    pub(super) fn graph(&self, graph: &Graph, serial: u64) -> Arc<dyn EventSink> {
         let digests = crate::llb::vertex_digests(graph);
         let vertex = |(i, v): (usize, &solver::Vertex)| Vertex {
             digest: digests[i].to_string(),
@@ -57,11 +57,16 @@ impl Teller {
     }
 
     /// Begins a step that is no vertex of a graph, such as loading the Dockerfile.
-    pub fn step(&self, name: &str) -> Step {
+    pub(super) fn step(&self, name: &str) -> Step {
         let started = SystemTime::now();
         let nanos = started.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
         let digest = Digest::of(format!("{name}\0{nanos}").as_bytes());
-        let vertex = Vertex { digest: digest.to_string(), name: name.into(), started: Some(from_system(started)), ..Vertex::default() };
+        let vertex = Vertex {
+            digest: digest.to_string(),
+            name: name.into(),
+            started: Some(from_system(started)),
+            ..Vertex::default()
+        };
         self.send_vertex(vertex.clone());
         Step { teller: self.clone(), vertex, ended: false }
     }
@@ -118,13 +123,14 @@ impl EventSink for GraphTeller {
                 vertex.started = Some(from_system(at));
             }
             Event::Cached(at) => {
-                if known.started.is_some() || known.cached {
+                if known.cached || known.speaker.is_some_and(|s| Some(s) != speaker) {
                     return;
                 }
                 known.cached = true;
+                known.speaker = None;
                 vertex.cached = true;
-                vertex.started = Some(from_system(at));
-                vertex.completed = vertex.started;
+                vertex.started = known.started.or(Some(at)).map(from_system);
+                vertex.completed = Some(from_system(at));
             }
             Event::Update(u) => {
                 if known.speaker == speaker {
@@ -150,7 +156,7 @@ impl EventSink for GraphTeller {
 
 /// A step that is under way; it fails when it is dropped without an end.
 #[derive(Debug)]
-pub struct Step {
+pub(super) struct Step {
     teller: Teller,
     vertex: Vertex,
     ended: bool,
@@ -158,19 +164,24 @@ pub struct Step {
 
 impl Step {
     /// The step's own digest, for what refers to it.
-    pub fn digest(&self) -> &str {
+    pub(super) fn digest(&self) -> &str {
         &self.vertex.digest
     }
 
     /// Takes output and progress of the step.
-    pub fn progress(&self) -> Progress {
+    pub(super) fn progress(&self) -> Progress {
         let (teller, digest) = (self.teller.clone(), self.vertex.digest.clone());
         Progress::new(move |u| teller.update(&digest, u))
     }
 
     /// Runs a part of the step that shows as `id` until it is done.
-    pub async fn part<T, E>(&self, id: &str, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        let mut s = Status { id: id.to_owned(), current: 0, total: 0, started: SystemTime::now(), completed: None };
+    pub(super) async fn part<T, E>(
+        &self,
+        id: &str,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let mut s =
+            Status { id: id.to_owned(), current: 0, total: 0, started: SystemTime::now(), completed: None };
         self.teller.update(&self.vertex.digest, Update::Status(s.clone()));
         let result = work.await;
         if result.is_ok() {
@@ -181,7 +192,7 @@ impl Step {
     }
 
     /// Ends the step with a result, which is handed on.
-    pub fn end<T, E: std::fmt::Display>(mut self, result: Result<T, E>) -> Result<T, E> {
+    pub(super) fn end<T, E: std::fmt::Display>(mut self, result: Result<T, E>) -> Result<T, E> {
         self.complete(result.as_ref().err().map(ToString::to_string).unwrap_or_default());
         result
     }

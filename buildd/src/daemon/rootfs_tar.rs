@@ -11,7 +11,7 @@ use tar::{Builder, EntryType, Header};
 ///
 /// # Errors
 /// When a layer cannot be read or `out` not be written.
-pub fn write(view: &MergedView, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write(view: &MergedView, out: &mut dyn Write) -> io::Result<()> {
     let mut tar = Builder::new(out);
     let mut links = HashMap::new();
     below(view, &TreePath::root(), &mut tar, &mut links)?;
@@ -21,7 +21,12 @@ pub fn write(view: &MergedView, out: &mut dyn Write) -> io::Result<()> {
 /// First path by layer, device and inode.
 type Links = HashMap<(usize, u64), TreePath>;
 
-fn below(view: &MergedView, dir: &TreePath, tar: &mut Builder<&mut dyn Write>, links: &mut Links) -> io::Result<()> {
+fn below(
+    view: &MergedView,
+    dir: &TreePath,
+    tar: &mut Builder<&mut dyn Write>,
+    links: &mut Links,
+) -> io::Result<()> {
     for item in view.list(dir).map_err(io::Error::other)? {
         let path = dir.join(&item.name).map_err(io::Error::other)?;
         let Some(found) = view.get(&path).map_err(io::Error::other)? else { continue };
@@ -33,7 +38,12 @@ fn below(view: &MergedView, dir: &TreePath, tar: &mut Builder<&mut dyn Write>, l
     Ok(())
 }
 
-fn entry(view: &MergedView, found: &Located, tar: &mut Builder<&mut dyn Write>, links: &mut Links) -> io::Result<()> {
+fn entry(
+    view: &MergedView,
+    found: &Located,
+    tar: &mut Builder<&mut dyn Write>,
+    links: &mut Links,
+) -> io::Result<()> {
     let s = &found.stat;
     let mut header = Header::new_gnu();
     header.set_mode(s.mode & 0o7777);
@@ -52,7 +62,11 @@ fn entry(view: &MergedView, found: &Located, tar: &mut Builder<&mut dyn Write>, 
         FileType::Symlink => {
             header.set_entry_type(EntryType::Symlink);
             let target = view.read_link(found).map_err(io::Error::other)?;
-            tar.append_link(&mut header, path, std::ffi::OsString::from(String::from_utf8_lossy(&target).into_owned()))
+            tar.append_link(
+                &mut header,
+                path,
+                std::ffi::OsString::from(String::from_utf8_lossy(&target).into_owned()),
+            )
         }
         FileType::File => {
             if s.nlink > 1 {

@@ -13,7 +13,7 @@ use super::progress::Teller;
 
 /// A running build.
 #[derive(Debug)]
-pub struct Run {
+pub(super) struct Run {
     /// The client's ref.
     pub reference: String,
     /// The client's session.
@@ -35,7 +35,14 @@ pub struct Run {
 
 impl Run {
     /// A build that tells `journal`.
-    pub fn new(reference: &str, session: &str, entitlements: BTreeSet<String>, journal: Arc<Journal>, cancel: CancellationToken, build: Build) -> Self {
+    pub(super) fn new(
+        reference: &str,
+        session: &str,
+        entitlements: BTreeSet<String>,
+        journal: Arc<Journal>,
+        cancel: CancellationToken,
+        build: Build,
+    ) -> Self {
         Self {
             reference: reference.to_owned(),
             session: session.to_owned(),
@@ -53,7 +60,7 @@ impl Run {
     ///
     /// # Errors
     /// The vertex that failed, and where it stands.
-    pub async fn solve(&self, graph: &Arc<Graph>, head: Edge, need: Need) -> Result<Output, Failure> {
+    pub(super) async fn solve(&self, graph: &Arc<Graph>, head: Edge, need: Need) -> Result<Output, Failure> {
         let serial = self.graphs.fetch_add(1, Ordering::Relaxed);
         if serial == 0 {
             let _ = self.first.set(crate::llb::vertex_digests(graph)[head.vertex.index()].to_string());
@@ -65,7 +72,7 @@ impl Run {
     }
 
     /// The context of work that is no vertex.
-    pub fn context(&self, progress: Progress) -> VertexContext {
+    pub(super) fn context(&self, progress: Progress) -> VertexContext {
         VertexContext {
             build: self.reference.clone(),
             sessions: SessionGroup::of(&self.session),
@@ -75,7 +82,7 @@ impl Run {
     }
 
     /// The digest of the vertex that loaded the Dockerfile.
-    pub fn dockerfile_vertex(&self) -> String {
+    pub(super) fn dockerfile_vertex(&self) -> String {
         self.first.get().cloned().unwrap_or_default()
     }
 }

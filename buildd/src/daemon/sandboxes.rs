@@ -10,14 +10,14 @@ use super::blocking::blocking;
 
 /// The launcher, replaced when it dies.
 #[derive(Debug)]
-pub struct Sandboxes {
+pub(super) struct Sandboxes {
     config: LauncherConfig,
     launcher: Mutex<Option<Arc<Launcher>>>,
 }
 
 impl Sandboxes {
     /// Takes over a launcher that was started before there were threads.
-    pub fn new(config: LauncherConfig, launcher: Launcher) -> Self {
+    pub(super) fn new(config: LauncherConfig, launcher: Launcher) -> Self {
         Self { config, launcher: Mutex::new(Some(Arc::new(launcher))) }
     }
 
@@ -25,7 +25,11 @@ impl Sandboxes {
     ///
     /// # Errors
     /// When the launcher cannot be reached even after it was started anew, or the spec makes no sense.
-    pub fn spawn(&self, spec: &SandboxSpec, stdio: impl Fn() -> std::io::Result<Stdio>) -> Result<SandboxHandle, SpawnError> {
+    pub(super) fn spawn(
+        &self,
+        spec: &SandboxSpec,
+        stdio: impl Fn() -> std::io::Result<Stdio>,
+    ) -> Result<SandboxHandle, SpawnError> {
         match self.current()?.spawn(spec, stdio()?) {
             Err(RunnerError::LauncherGone) => {
                 tracing::warn!("the launcher died; another is started");
@@ -37,7 +41,7 @@ impl Sandboxes {
     }
 
     /// Kills all sandboxes and ends the launcher. Blocks until they are gone.
-    pub fn shutdown(&self) {
+    pub(super) fn shutdown(&self) {
         drop(self.lock().take());
     }
 
@@ -56,7 +60,7 @@ impl Sandboxes {
 
 /// A sandbox could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum SpawnError {
+pub(super) enum SpawnError {
     /// Its descriptors could not be made.
     #[error("cannot make the standard streams of a sandbox")]
     Streams(#[from] std::io::Error),
@@ -69,7 +73,7 @@ pub enum SpawnError {
 ///
 /// # Errors
 /// When the sandbox could not be set up, or its keeper died.
-pub async fn wait(handle: SandboxHandle, cancel: &CancellationToken) -> Result<Exit, RunnerError> {
+pub(super) async fn wait(handle: SandboxHandle, cancel: &CancellationToken) -> Result<Exit, RunnerError> {
     let handle = Arc::new(handle);
     let waiting = handle.clone();
     let ended = blocking(move || waiting.wait());
@@ -85,7 +89,7 @@ pub async fn wait(handle: SandboxHandle, cancel: &CancellationToken) -> Result<E
 ///
 /// # Errors
 /// When no pipe can be had.
-pub fn output_pipe() -> std::io::Result<(tokio::net::unix::pipe::Receiver, OwnedFd)> {
+pub(super) fn output_pipe() -> std::io::Result<(tokio::net::unix::pipe::Receiver, OwnedFd)> {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     Ok((tokio::net::unix::pipe::Receiver::from_owned_fd(read)?, write))
 }

@@ -15,7 +15,7 @@ use crate::sidesocket::{self, Offer};
 
 /// Who passed a descriptor (unix(7), SO_PEERCRED).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
+pub(super) struct Peer {
     /// Effective user id when it connected.
     pub uid: u32,
     /// Effective group id when it connected.
@@ -24,7 +24,7 @@ pub struct Peer {
 
 /// A directory that a client passed.
 #[derive(Debug, Clone)]
-pub struct PassedDir {
+pub(super) struct PassedDir {
     /// The directory, opened by the client.
     pub fd: Arc<OwnedFd>,
     /// With whose rights it is walked.
@@ -33,7 +33,7 @@ pub struct PassedDir {
 
 /// Descriptors by session, until the session ends.
 #[derive(Debug, Default)]
-pub struct Passed {
+pub(super) struct Passed {
     sessions: Mutex<HashMap<String, Of>>,
 }
 
@@ -45,17 +45,17 @@ struct Of {
 
 impl Passed {
     /// The directory behind a session's local source.
-    pub fn directory(&self, session: &str, name: &str) -> Option<PassedDir> {
+    pub(super) fn directory(&self, session: &str, name: &str) -> Option<PassedDir> {
         self.lock().get(session)?.directories.get(name).cloned()
     }
 
     /// Takes the file that a session passed for an exporter.
-    pub fn take_output(&self, session: &str, exporter: &str) -> Option<OwnedFd> {
+    pub(super) fn take_output(&self, session: &str, exporter: &str) -> Option<OwnedFd> {
         self.lock().get_mut(session)?.outputs.remove(exporter)
     }
 
     /// Forgets what a session passed.
-    pub fn forget(&self, session: &str) {
+    pub(super) fn forget(&self, session: &str) {
         self.lock().remove(session);
     }
 
@@ -63,7 +63,10 @@ impl Passed {
         let mut all = self.lock();
         match offer {
             Offer::Directory { session, name } => {
-                all.entry(session).or_default().directories.insert(name, PassedDir { fd: Arc::new(fd), peer });
+                all.entry(session)
+                    .or_default()
+                    .directories
+                    .insert(name, PassedDir { fd: Arc::new(fd), peer });
             }
             Offer::Output { session, output } => {
                 all.entry(session).or_default().outputs.insert(output, fd);
@@ -80,7 +83,7 @@ impl Passed {
 ///
 /// # Errors
 /// When the socket cannot be made.
-pub fn listen(grpc: &Path) -> io::Result<UnixListener> {
+pub(super) fn listen(grpc: &Path) -> io::Result<UnixListener> {
     let path = sidesocket::path(grpc);
     match fs_err::remove_file(&path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -90,7 +93,7 @@ pub fn listen(grpc: &Path) -> io::Result<UnixListener> {
 }
 
 /// Accepts clients for ever.
-pub async fn serve(listener: UnixListener, passed: Arc<Passed>) {
+pub(super) async fn serve(listener: UnixListener, passed: Arc<Passed>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {

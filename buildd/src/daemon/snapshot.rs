@@ -19,7 +19,7 @@ use super::worker::UNPACK_LIMITS;
 
 /// Makes layers for sources.
 #[derive(Debug, Clone)]
-pub struct Maker {
+pub(super) struct Maker {
     /// Where the layers go.
     pub chains: Chains,
     /// What keeps them while their build runs.
@@ -28,7 +28,12 @@ pub struct Maker {
 
 impl Maker {
     /// A layer with everything in a walked directory. Blocking.
-    pub fn of_context(&self, context: Context, build: &str, description: &str) -> Result<Output, ExecError> {
+    pub(super) fn of_context(
+        &self,
+        context: Context,
+        build: &str,
+        description: &str,
+    ) -> Result<Output, ExecError> {
         let store = &self.chains.store;
         let staging = store.layers().staging().map_err(from_store)?;
         let env = FileOpEnv {
@@ -40,14 +45,24 @@ impl Maker {
             cancel: &AtomicBool::new(false),
             progress: &CopyProgress::default(),
         };
-        let outputs = execute(&copy_all(), &[FileInput::Context(context)], &env).map_err(ExecError::failed)?;
+        let outputs =
+            execute(&copy_all(), &[FileInput::Context(context)], &env).map_err(ExecError::failed)?;
         let made = outputs.into_values().next().ok_or_else(|| ExecError::failed(NothingMade))?;
         self.keep(&made.layer, &made.dir, build, description)
     }
 
     /// A layer with everything in a directory of the daemon's own. Blocking.
-    pub fn of_directory(&self, dir: &Path, build: &str, description: &str) -> Result<Output, ExecError> {
-        let dir = rustix::fs::open(dir, rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty());
+    pub(super) fn of_directory(
+        &self,
+        dir: &Path,
+        build: &str,
+        description: &str,
+    ) -> Result<Output, ExecError> {
+        let dir = rustix::fs::open(
+            dir,
+            rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        );
         let context = walk(&WalkRequest {
             dir: Arc::new(dir.map_err(|e| ExecError::failed(std::io::Error::from(e)))?),
             filter: &Everything,
@@ -64,17 +79,31 @@ impl Maker {
     }
 
     /// A layer with one file at the top. Blocking.
-    pub fn of_file(&self, name: &str, meta: &Meta, mut data: impl std::io::Read, build: &str, description: &str) -> Result<Output, ExecError> {
+    pub(super) fn of_file(
+        &self,
+        name: &str,
+        meta: &Meta,
+        mut data: impl std::io::Read,
+        build: &str,
+        description: &str,
+    ) -> Result<Output, ExecError> {
         let staging = self.chains.store.layers().staging().map_err(from_store)?;
         let dir = staging.path().join("fs");
-        let builder = LayerBuilder::create(&dir, Base::scratch(self.chains.trees.clone())).map_err(ExecError::failed)?;
+        let builder = LayerBuilder::create(&dir, Base::scratch(self.chains.trees.clone()))
+            .map_err(ExecError::failed)?;
         let path = TreePath::clean(name.as_bytes()).map_err(ExecError::failed)?;
         builder.write_from(&path, meta, &mut data).map_err(ExecError::failed)?;
         let layer = builder.finish(RunWindow::none()).map_err(ExecError::failed)?;
         self.keep(&layer, &dir, build, description)
     }
 
-    fn keep(&self, layer: &cache::layer::CommittedLayer, dir: &Path, build: &str, description: &str) -> Result<Output, ExecError> {
+    fn keep(
+        &self,
+        layer: &cache::layer::CommittedLayer,
+        dir: &Path,
+        build: &str,
+        description: &str,
+    ) -> Result<Output, ExecError> {
         let about = LayerAbout { description: description.to_owned(), ..LayerAbout::default() };
         self.chains.store.layers().insert(&self.leases.of(build), layer, about, dir).map_err(from_store)?;
         Ok(Output { chain: Arc::new([layer.id]), content: Some(*layer.root.digest()), local: None })

@@ -24,17 +24,28 @@ const SESSION_ARRIVAL: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// Whatever failed, with its place.
-pub async fn solve(parts: &Arc<Parts>, builds: &Arc<Builds>, request: SolveRequest) -> Result<BTreeMap<String, String>, Failure> {
+pub(super) async fn solve(
+    parts: &Arc<Parts>,
+    builds: &Arc<Builds>,
+    request: SolveRequest,
+) -> Result<BTreeMap<String, String>, Failure> {
     if request.r#ref.is_empty() {
         return Err(Failure::new(Code::InvalidArgument, "the request has no ref"));
     }
-    let listed = builds
-        .begin(&request.r#ref)
-        .ok_or_else(|| Failure::new(Code::AlreadyExists, format!("a build with the ref `{}` runs already", request.r#ref)))?;
+    let listed = builds.begin(&request.r#ref).ok_or_else(|| {
+        Failure::new(Code::AlreadyExists, format!("a build with the ref `{}` runs already", request.r#ref))
+    })?;
     let _lease = parts.leases.begin(&request.r#ref);
     let entitlements = entitlements(parts, &request)?;
     let engine = parts.engine.begin(&request.r#ref, &request.session, listed.cancel.clone());
-    let run = Run::new(&request.r#ref, &request.session, entitlements, listed.journal.clone(), listed.cancel.clone(), engine);
+    let run = Run::new(
+        &request.r#ref,
+        &request.session,
+        entitlements,
+        listed.journal.clone(),
+        listed.cancel.clone(),
+        engine,
+    );
     let _gone = watch_session(parts, &run);
     let started = SystemTime::now();
     let result = work(parts, &run, &request).await;
@@ -50,7 +61,8 @@ pub async fn solve(parts: &Arc<Parts>, builds: &Arc<Builds>, request: SolveReque
 /// Cancels the build when its client goes away.
 fn watch_session(parts: &Arc<Parts>, run: &Run) -> tokio_util::sync::DropGuard {
     let over = tokio_util::sync::CancellationToken::new();
-    let (parts, session, cancel, ended) = (parts.clone(), run.session.clone(), run.cancel.clone(), over.clone());
+    let (parts, session, cancel, ended) =
+        (parts.clone(), run.session.clone(), run.cancel.clone(), over.clone());
     if !session.is_empty() {
         tokio::spawn(async move {
             let watch = async {
@@ -69,7 +81,11 @@ fn watch_session(parts: &Arc<Parts>, run: &Run) -> tokio_util::sync::DropGuard {
     over.drop_guard()
 }
 
-async fn work(parts: &Arc<Parts>, run: &Run, request: &SolveRequest) -> Result<BTreeMap<String, String>, Failure> {
+async fn work(
+    parts: &Arc<Parts>,
+    run: &Run,
+    request: &SolveRequest,
+) -> Result<BTreeMap<String, String>, Failure> {
     let exports = exports(request)?;
     let outcome = match request.frontend.as_str() {
         "dockerfile.v0" => Dockerfile::new(parts, run, &request.frontend_attrs)?.solve().await?,
@@ -93,7 +109,12 @@ async fn definition(run: &Run, request: &SolveRequest) -> Result<Results, Failur
     Ok(Results { built: vec![built], multi_platform: false })
 }
 
-async fn export(parts: &Arc<Parts>, run: &Run, exports: &[ExportRequest], results: &Results) -> Result<BTreeMap<String, String>, Failure> {
+async fn export(
+    parts: &Arc<Parts>,
+    run: &Run,
+    exports: &[ExportRequest],
+    results: &Results,
+) -> Result<BTreeMap<String, String>, Failure> {
     let mut response = BTreeMap::new();
     for request in exports {
         let cx = run.context(solver::Progress::new(|_| {}));
@@ -115,7 +136,8 @@ async fn export(parts: &Arc<Parts>, run: &Run, exports: &[ExportRequest], result
 }
 
 fn exports(request: &SolveRequest) -> Result<Vec<ExportRequest>, Failure> {
-    let mut all: Vec<(String, &BTreeMap<String, String>)> = request.exporters.iter().map(|e| (e.r#type.clone(), &e.attrs)).collect();
+    let mut all: Vec<(String, &BTreeMap<String, String>)> =
+        request.exporters.iter().map(|e| (e.r#type.clone(), &e.attrs)).collect();
     if all.is_empty() && !request.exporter_deprecated.is_empty() {
         all.push((request.exporter_deprecated.clone(), &request.exporter_attrs_deprecated));
     }
@@ -130,7 +152,9 @@ fn entitlements(parts: &Parts, request: &SolveRequest) -> Result<BTreeSet<String
     let granted = &parts.config.insecure_entitlements;
     match request.entitlements.iter().find(|e| !granted.contains(e)) {
         Some(refused) => {
-            let message = format!("{refused} is not allowed by the daemon: add it to `insecure-entitlements` in buildd.toml");
+            let message = format!(
+                "{refused} is not allowed by the daemon: add it to `insecure-entitlements` in buildd.toml"
+            );
             Err(Failure::new(Code::PermissionDenied, message))
         }
         None => Ok(request.entitlements.iter().cloned().collect()),
@@ -138,7 +162,12 @@ fn entitlements(parts: &Parts, request: &SolveRequest) -> Result<BTreeSet<String
 }
 
 /// Writes the build into the history.
-fn record(parts: &Parts, request: &SolveRequest, started: SystemTime, result: &Result<BTreeMap<String, String>, Failure>) {
+fn record(
+    parts: &Parts,
+    request: &SolveRequest,
+    started: SystemTime,
+    result: &Result<BTreeMap<String, String>, Failure>,
+) {
     let ms = |t: SystemTime| t.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
     let secret = |k: &String| k.starts_with("build-arg:") || k.contains("secret") || k.contains("token");
     let record = BuildRecord {
@@ -151,7 +180,12 @@ fn record(parts: &Parts, request: &SolveRequest, started: SystemTime, result: &R
             Err(f) => BuildStatus::Failed(f.message.clone()),
         },
         frontend: request.frontend.clone(),
-        attrs: request.frontend_attrs.iter().filter(|(k, _)| !secret(k)).map(|(k, v)| (k.clone(), v.clone())).collect(),
+        attrs: request
+            .frontend_attrs
+            .iter()
+            .filter(|(k, _)| !secret(k))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect(),
         steps: StepCounts::default(),
         log: None,
         pinned: false,

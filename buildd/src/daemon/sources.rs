@@ -1,8 +1,8 @@
 //! What graphs begin with: images, sessions' directories, git repositories, URLs.
 
-pub mod git;
-pub mod http;
-pub mod image;
+pub(super) mod git;
+pub(super) mod http;
+pub(super) mod image;
 mod local;
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::locals::Locals;
 
 /// All kinds of sources, by the scheme of their identifiers.
 #[derive(Debug)]
-pub struct Sources {
+pub(super) struct Sources {
     /// Images of registries and of the image store.
     pub images: Arc<ImageSource>,
     local: LocalSource,
@@ -37,7 +37,12 @@ struct UnknownScheme(String);
 
 impl Sources {
     /// Sources that keep what they fetch in the store behind `chains`.
-    pub fn new(images: Arc<ImageSource>, chains: &Chains, locals: Arc<Locals>, leases: &Arc<Leases>) -> Self {
+    pub(super) fn new(
+        images: Arc<ImageSource>,
+        chains: &Chains,
+        locals: Arc<Locals>,
+        leases: &Arc<Leases>,
+    ) -> Self {
         let maker = super::snapshot::Maker { chains: chains.clone(), leases: leases.clone() };
         Self {
             images,
@@ -50,7 +55,7 @@ impl Sources {
 
 impl Sources {
     /// Forgets what was looked up for a build.
-    pub fn forget(&self, build: &str) {
+    pub(super) fn forget(&self, build: &str) {
         self.http.forget(build);
         self.git.forget(build);
     }
@@ -58,7 +63,12 @@ impl Sources {
 
 #[async_trait]
 impl Source for Sources {
-    async fn identify(&self, op: &SourceOp, platform: Option<&Platform>, cx: &VertexContext) -> Result<SourceAnswer, ExecError> {
+    async fn identify(
+        &self,
+        op: &SourceOp,
+        platform: Option<&Platform>,
+        cx: &VertexContext,
+    ) -> Result<SourceAnswer, ExecError> {
         match op.scheme_and_ref().0 {
             "docker-image" => self.images.identify(op, platform, cx).await,
             "local" => self.local.identify(op, cx).await,
@@ -68,7 +78,13 @@ impl Source for Sources {
         }
     }
 
-    async fn fetch(&self, op: &SourceOp, platform: Option<&Platform>, answer: &SourceAnswer, cx: &VertexContext) -> Result<Output, ExecError> {
+    async fn fetch(
+        &self,
+        op: &SourceOp,
+        platform: Option<&Platform>,
+        answer: &SourceAnswer,
+        cx: &VertexContext,
+    ) -> Result<Output, ExecError> {
         match op.scheme_and_ref().0 {
             "docker-image" => self.images.fetch(op, platform, cx).await,
             "local" => self.local.fetch(answer, cx).await,

@@ -156,8 +156,27 @@ fn put_together(args: &DaemonArgs, config: Config, sandboxes: Arc<Sandboxes>) ->
         dns: dns(&config),
     });
     let engine = Engine::new(Arc::new(store.records()), sources.clone(), worker, parallelism(&config));
-    let exporter = Exporter { chains: chains.clone(), images: images.clone(), sessions: sessions.clone(), passed: passed.clone() };
-    Ok(Parts { config, store, chains, engine, sessions, passed, locals, leases, images, sources, exporter, sandboxes, checkpointing: Arc::default() })
+    let exporter = Exporter {
+        chains: chains.clone(),
+        images: images.clone(),
+        sessions: sessions.clone(),
+        passed: passed.clone(),
+    };
+    Ok(Parts {
+        config,
+        store,
+        chains,
+        engine,
+        sessions,
+        passed,
+        locals,
+        leases,
+        images,
+        sources,
+        exporter,
+        sandboxes,
+        checkpointing: Arc::default(),
+    })
 }
 
 fn parallelism(config: &Config) -> usize {
@@ -185,7 +204,8 @@ fn registry_hosts(config: &Config) -> BTreeMap<String, HostConfig> {
 
 async fn wait_for_signal(stop: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::error!("cannot listen for signals");
         return;
     };

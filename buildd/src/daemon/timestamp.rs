@@ -3,17 +3,17 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A protobuf timestamp.
-pub fn from_system(t: SystemTime) -> prost_types::Timestamp {
+pub(super) fn from_system(t: SystemTime) -> prost_types::Timestamp {
     let d = t.duration_since(UNIX_EPOCH).unwrap_or_default();
     prost_types::Timestamp { seconds: d.as_secs() as i64, nanos: d.subsec_nanos() as i32 }
 }
 
 /// A protobuf timestamp of milliseconds since 1970.
-pub fn from_millis(ms: u64) -> prost_types::Timestamp {
+pub(super) fn from_millis(ms: u64) -> prost_types::Timestamp {
     from_system(UNIX_EPOCH + Duration::from_millis(ms))
 }
 
 /// A protobuf timestamp of now.
-pub fn now() -> prost_types::Timestamp {
+pub(super) fn now() -> prost_types::Timestamp {
     from_system(SystemTime::now())
 }

@@ -8,7 +8,7 @@ use tokio::sync::OwnedMutexGuard;
 
 /// Lets one task at a time work on each key.
 #[derive(Debug)]
-pub struct Turns<K>(Mutex<HashMap<K, Arc<tokio::sync::Mutex<()>>>>);
+pub(super) struct Turns<K>(Mutex<HashMap<K, Arc<tokio::sync::Mutex<()>>>>);
 
 impl<K> Default for Turns<K> {
     fn default() -> Self {
@@ -18,7 +18,7 @@ impl<K> Default for Turns<K> {
 
 impl<K: Eq + Hash> Turns<K> {
     /// Waits until nobody else works on `key`; dropping the guard ends the turn.
-    pub async fn turn(&self, key: K) -> OwnedMutexGuard<()> {
+    pub(super) async fn turn(&self, key: K) -> OwnedMutexGuard<()> {
         let lock = {
             let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             map.retain(|_, lock| Arc::strong_count(lock) > 1);

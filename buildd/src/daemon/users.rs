@@ -9,7 +9,7 @@ const LIMIT: u64 = 10 << 20;
 
 /// Whom a command runs as.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Resolved {
+pub(super) struct Resolved {
     /// User id.
     pub uid: u32,
     /// Primary group id.
@@ -22,7 +22,7 @@ pub struct Resolved {
 
 /// A USER that cannot be resolved.
 #[derive(Debug, thiserror::Error)]
-pub enum UserError {
+pub(super) enum UserError {
     /// No such user in /etc/passwd.
     #[error("unable to find user {0}: no matching entries in passwd file")]
     NoUser(String),
@@ -54,7 +54,7 @@ struct Group {
 ///
 /// # Errors
 /// Names that the files do not hold; ids out of range.
-pub fn resolve(view: &MergedView, who: &str) -> Result<Resolved, UserError> {
+pub(super) fn resolve(view: &MergedView, who: &str) -> Result<Resolved, UserError> {
     let read = |path: &[u8]| view.read_small(path, LIMIT);
     let (passwd, group) = (read(b"/etc/passwd")?, read(b"/etc/group")?);
     resolve_in(passwd.as_deref().unwrap_or_default(), group.as_deref().unwrap_or_default(), who)
@@ -98,14 +98,21 @@ fn id(text: &str) -> Result<Option<u32>, UserError> {
 }
 
 fn lines(data: &[u8]) -> impl Iterator<Item = String> {
-    data.split(|b| *b == b'\n').map(|l| String::from_utf8_lossy(l).trim().to_owned()).filter(|l| !l.is_empty() && !l.starts_with('#'))
+    data.split(|b| *b == b'\n')
+        .map(|l| String::from_utf8_lossy(l).trim().to_owned())
+        .filter(|l| !l.is_empty() && !l.starts_with('#'))
 }
 
 fn parse_passwd(data: &[u8]) -> Vec<Passwd> {
     let one = |line: String| {
         let f: Vec<&str> = line.split(':').collect();
         let home = f.get(5).copied().unwrap_or_default().to_owned();
-        Some(Passwd { name: f[0].to_owned(), uid: f.get(2)?.parse().ok()?, gid: f.get(3)?.parse().ok()?, home })
+        Some(Passwd {
+            name: f[0].to_owned(),
+            uid: f.get(2)?.parse().ok()?,
+            gid: f.get(3)?.parse().ok()?,
+            home,
+        })
     };
     lines(data).filter_map(one).collect()
 }
@@ -113,7 +120,8 @@ fn parse_passwd(data: &[u8]) -> Vec<Passwd> {
 fn parse_group(data: &[u8]) -> Vec<Group> {
     let one = |line: String| {
         let f: Vec<&str> = line.split(':').collect();
-        let members = f.get(3).map(|m| m.split(',').map(|s| s.trim().to_owned()).collect()).unwrap_or_default();
+        let members =
+            f.get(3).map(|m| m.split(',').map(|s| s.trim().to_owned()).collect()).unwrap_or_default();
         Some(Group { name: f[0].to_owned(), gid: f.get(2)?.parse().ok()?, members })
     };
     lines(data).filter_map(one).collect()

@@ -25,7 +25,7 @@ use crate::session::SessionManager;
 
 /// Executes vertices in sandboxes and on layer directories.
 #[derive(Debug)]
-pub struct LocalWorker {
+pub(super) struct LocalWorker {
     /// Layers and trees.
     pub chains: Chains,
     /// Walked directories of sessions.

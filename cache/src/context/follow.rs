@@ -90,7 +90,11 @@ impl Links<'_> {
         let fail = |e: Errno| ContextError::io("read", &tree_path(dir), e);
         let mut names = Vec::new();
         for entry in Dir::new(fd).map_err(fail)? {
-            names.push(entry.map_err(fail)?.file_name().to_bytes().to_vec());
+            let name = entry.map_err(fail)?.file_name().to_bytes().to_vec();
+            // A wildcard matches the directory's own entries too, and `..` leads out.
+            if name != b"." && name != b".." {
+                names.push(name);
+            }
         }
         Ok(names)
     }

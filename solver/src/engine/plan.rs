@@ -35,7 +35,12 @@ impl Pass {
         self.tell(id, Event::Started(SystemTime::now()));
         let answer = self.engine.source.identify(op, vertex.platform.as_ref(), &self.context(id)).await;
         let failed = answer.as_ref().err().map(ToString::to_string);
-        self.tell(id, Event::Completed(SystemTime::now(), failed));
+        // What is known without fetching shows as cached, until its files are needed.
+        let lazy = answer.as_ref().is_ok_and(|a| a.output.is_some() && a.identity != SourceIdentity::Content);
+        self.tell(
+            id,
+            if lazy { Event::Cached(SystemTime::now()) } else { Event::Completed(SystemTime::now(), failed) },
+        );
         let answer = answer.map_err(|e| Stop::from_exec(id, e))?;
         let _ = self.node(id).answer.set(answer);
         Ok(())

@@ -69,13 +69,9 @@ impl Args {
         Ok(attrs)
     }
 
-    /// What the build may do; asking for the host's network allows it, too.
+    /// What the build may do. Asking for the host's network is not allowing it.
     pub(super) fn entitlements(&self) -> Vec<String> {
-        let mut all = self.allow.clone();
-        if self.network == "host" && !all.iter().any(|name| name == "network.host") {
-            all.push("network.host".to_owned());
-        }
-        all
+        self.allow.clone()
     }
 
     /// Secrets and SSH agents.
@@ -219,10 +215,10 @@ mod tests {
     }
 
     #[test]
-    fn host_network_is_an_entitlement() {
+    fn host_network_has_to_be_allowed() {
         let args =
             Args { network: "host".into(), allow: vec!["security.insecure".into()], ..Args::default() };
-        assert_eq!(args.entitlements(), ["security.insecure", "network.host"]);
+        assert_eq!(args.entitlements(), ["security.insecure"]);
         assert!(Args { network: "bridge".into(), ..Args::default() }.attrs(None).is_err());
     }
 

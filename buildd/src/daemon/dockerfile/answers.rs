@@ -59,7 +59,13 @@ impl Resolved for Answers {
 
 impl Dockerfile<'_> {
     /// Looks all needs up, images at the same time.
-    pub(super) async fn answer(&self, answers: &mut Answers, needs: Vec<Wanted>, document: &Document, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) async fn answer(
+        &self,
+        answers: &mut Answers,
+        needs: Vec<Wanted>,
+        document: &Document,
+        bytes: &[u8],
+    ) -> Result<(), Failure> {
         let mut images = Vec::new();
         for need in needs {
             match need {
@@ -79,7 +85,12 @@ impl Dockerfile<'_> {
         Ok(())
     }
 
-    async fn image(&self, request: &ImageRequest, document: &Document, bytes: &[u8]) -> Result<ResolvedImage, Failure> {
+    async fn image(
+        &self,
+        request: &ImageRequest,
+        document: &Document,
+        bytes: &[u8],
+    ) -> Result<ResolvedImage, Failure> {
         let step = self.run.teller.step(&request.log_name);
         let prefer = match self.options.resolve_mode {
             ResolveMode::ForcePull => Prefer::Registry,
@@ -88,8 +99,14 @@ impl Dockerfile<'_> {
         let cx = self.run.context(step.progress());
         let found = self.parts.images.resolve(&request.reference, &request.platform, prefer, &cx).await;
         let found = step.end(found).map_err(|e| {
-            let message = format!("{}: failed to resolve source metadata for {}: {}", request.written, request.reference, failure::text(&e));
-            let diagnostic = frontend::diagnostic::Diagnostic::error(frontend::diagnostic::Phase::Convert, message);
+            let message = format!(
+                "{}: failed to resolve source metadata for {}: {}",
+                request.written,
+                request.reference,
+                failure::text(&e)
+            );
+            let diagnostic =
+                frontend::diagnostic::Diagnostic::error(frontend::diagnostic::Phase::Convert, message);
             let diagnostic = match &request.suggestion {
                 Some(near) => diagnostic.hint(format!("did you mean `{near}`?")),
                 None => diagnostic,
@@ -99,13 +116,23 @@ impl Dockerfile<'_> {
                 None => Failure::of_diagnostics(&document.source, bytes, &[diagnostic]),
             }
         })?;
-        Ok(ResolvedImage { reference: None, digest: Some(found.image.digest.to_string()), config: found.image.config_bytes.clone() })
+        Ok(ResolvedImage {
+            reference: None,
+            digest: Some(found.image.digest.to_string()),
+            config: found.image.config_bytes.clone(),
+        })
     }
 
     async fn context_ignore(&self, request: &LocalRequest) -> Result<Vec<u8>, Failure> {
         let mut meta = VertexMeta::default();
         meta.description.insert("llb.customname".to_owned(), request.log_name.clone());
-        let vertex = Vertex { op: Op::Source(request.source.clone()), inputs: vec![], platform: None, constraints: vec![], meta };
+        let vertex = Vertex {
+            op: Op::Source(request.source.clone()),
+            inputs: vec![],
+            platform: None,
+            constraints: vec![],
+            meta,
+        };
         let mut graph = GraphBuilder::new();
         let id = graph.add(vertex).map_err(|e| Failure::invalid(&e))?;
         let graph = graph.finish(Some(Edge { vertex: id, output: 0 }));

@@ -37,7 +37,13 @@ impl Dockerfile<'_> {
         Ok(Outcome::Answer(response(answer)))
     }
 
-    async fn lint(&self, document: &Document, bytes: &[u8], diagnostics: &[Diagnostic], ignore_beside: Option<Vec<u8>>) -> Result<Answer, Failure> {
+    async fn lint(
+        &self,
+        document: &Document,
+        bytes: &[u8],
+        diagnostics: &[Diagnostic],
+        ignore_beside: Option<Vec<u8>>,
+    ) -> Result<Answer, Failure> {
         if let Some(first) = diagnostics.first() {
             return Ok(subrequest::lint(&[], Some(first), &document.source));
         }

@@ -8,18 +8,21 @@ use crate::daemon::failure::Failure;
 use crate::daemon::run::Run;
 
 /// The entitlement for the host's network.
-pub const NETWORK_HOST: &str = "network.host";
+pub(super) const NETWORK_HOST: &str = "network.host";
 /// The entitlement for privileged steps.
-pub const SECURITY_INSECURE: &str = "security.insecure";
+pub(super) const SECURITY_INSECURE: &str = "security.insecure";
 
 /// Checks every exec of a graph against what the build was granted.
 ///
 /// # Errors
 /// The first exec that needs more, with the name of what it needs.
-pub fn check(graph: &Graph, run: &Run) -> Result<(), Failure> {
+pub(crate) fn check(graph: &Graph, run: &Run) -> Result<(), Failure> {
     for (i, vertex) in graph.vertices().iter().enumerate() {
         let Op::Exec(op) = &vertex.op else { continue };
-        let wants = [(op.network == NetMode::Host, NETWORK_HOST), (op.security == SecurityMode::Insecure, SECURITY_INSECURE)];
+        let wants = [
+            (op.network == NetMode::Host, NETWORK_HOST),
+            (op.security == SecurityMode::Insecure, SECURITY_INSECURE),
+        ];
         for (wanted, name) in wants {
             if wanted && !run.entitlements.contains(name) {
                 let error = solver::SolveError {

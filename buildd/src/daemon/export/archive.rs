@@ -13,7 +13,7 @@ use crate::daemon::progress::Step;
 
 /// The store's blobs.
 #[derive(Debug)]
-pub struct StoreBlobs(pub Store);
+pub(crate) struct StoreBlobs(pub Store);
 
 impl BlobSource for StoreBlobs {
     fn open(&self, descriptor: &Descriptor) -> io::Result<Box<dyn Read + Send + '_>> {

@@ -47,10 +47,12 @@ impl Exporter {
         let mut images = Vec::new();
         let blobs = LayerBlobs { store: self.chains.store.clone(), images: self.images.clone() };
         for built in &results.built {
-            let layers = step.part("exporting layers", blobs.of_chain(&built.output.chain, form, lease, cx)).await?;
+            let layers =
+                step.part("exporting layers", blobs.of_chain(&built.output.chain, form, lease, cx)).await?;
             let image = self.image_documents(request, built, layers, lease)?;
             for (what, d) in [("manifest", &image.manifest), ("config", &image.config)] {
-                step.part(&format!("exporting {what} {}", d.digest), async { Ok::<_, ExecError>(()) }).await?;
+                step.part(&format!("exporting {what} {}", d.digest), async { Ok::<_, ExecError>(()) })
+                    .await?;
             }
             images.push(image);
         }
@@ -66,7 +68,13 @@ impl Exporter {
         Ok(Assembled { target, images })
     }
 
-    fn image_documents(&self, request: &ExportRequest, built: &Built, layers: Vec<LayerBlob>, lease: &Lease) -> Result<AssembledImage, ExecError> {
+    fn image_documents(
+        &self,
+        request: &ExportRequest,
+        built: &Built,
+        layers: Vec<LayerBlob>,
+        lease: &Lease,
+    ) -> Result<AssembledImage, ExecError> {
         let config = finish_config(built, &layers);
         let created_ms = layers.iter().map(|l| l.created_ms).max().unwrap_or_default();
         let json = serde_json::to_vec(&config).map_err(ExecError::failed)?;
@@ -76,14 +84,20 @@ impl Exporter {
         };
         let config = self.keep(lease, types.0, &json)?;
         let descriptors = layers.iter().map(|l| with_types(&l.descriptor, request.oci_types)).collect();
-        let manifest = Manifest { media_type: Some(types.1.to_owned()), ..Manifest::new(config.clone(), descriptors) };
+        let manifest =
+            Manifest { media_type: Some(types.1.to_owned()), ..Manifest::new(config.clone(), descriptors) };
         let mut manifest = self.keep(lease, types.1, &manifest.to_json())?;
         manifest.platform = Some(oci_platform(&built.platform));
         let platform = oci_platform(&built.platform).to_string();
         Ok(AssembledImage { manifest, config, layers, platform, created_ms })
     }
 
-    pub(super) fn keep(&self, lease: &Lease, media_type: &str, bytes: &[u8]) -> Result<Descriptor, ExecError> {
+    pub(super) fn keep(
+        &self,
+        lease: &Lease,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<Descriptor, ExecError> {
         let purpose = BlobPurpose { description: media_type.to_owned(), ..BlobPurpose::default() };
         let digest = self.chains.store.blobs().put(lease, bytes, purpose).map_err(from_store)?;
         Ok(Descriptor::new(media_type, digest, bytes.len() as u64))
@@ -93,7 +107,8 @@ impl Exporter {
 impl Assembled {
     /// What the client is told, under BuildKit's names.
     pub(super) fn response(&self, request: &ExportRequest) -> BTreeMap<String, String> {
-        let mut response = BTreeMap::from([("containerimage.digest".to_owned(), self.target.digest.to_string())]);
+        let mut response =
+            BTreeMap::from([("containerimage.digest".to_owned(), self.target.digest.to_string())]);
         if let [only] = self.images.as_slice() {
             response.insert("containerimage.config.digest".to_owned(), only.config.digest.to_string());
         }
@@ -134,7 +149,8 @@ fn finish_config(built: &Built, layers: &[LayerBlob]) -> ImageConfig {
         config: ContainerConfig::default(),
         ..ImageConfig::default()
     });
-    config.rootfs = RootFs { diff_ids: layers.iter().map(|l| l.diff_id.to_string()).collect(), ..RootFs::default() };
+    config.rootfs =
+        RootFs { diff_ids: layers.iter().map(|l| l.diff_id.to_string()).collect(), ..RootFs::default() };
     let epoch = built.epoch.map(|s| rfc3339(s.max(0) as u64 * 1000));
     let mut upcoming = layers.iter();
     let mut last = layers.first().map(|l| l.created_ms);
@@ -149,7 +165,11 @@ fn finish_config(built: &Built, layers: &[LayerBlob]) -> ImageConfig {
     // A result with more layers than its history tells of, as of a graph without a frontend.
     for layer in upcoming {
         let created = epoch.clone().or_else(|| Some(rfc3339(layer.created_ms)));
-        config.history.push(History { created, comment: "buildkit.exporter.image.v0".to_owned(), ..History::default() });
+        config.history.push(History {
+            created,
+            comment: "buildkit.exporter.image.v0".to_owned(),
+            ..History::default()
+        });
     }
     let newest = layers.iter().map(|l| l.created_ms).max();
     config.created = epoch.or_else(|| newest.map(rfc3339)).or(Some(rfc3339(0)));
@@ -157,7 +177,8 @@ fn finish_config(built: &Built, layers: &[LayerBlob]) -> ImageConfig {
 }
 
 fn rfc3339(ms: u64) -> String {
-    jiff::Timestamp::try_from(UNIX_EPOCH + Duration::from_millis(ms)).map_or_else(|_| "1970-01-01T00:00:00Z".to_owned(), |t| t.to_string())
+    jiff::Timestamp::try_from(UNIX_EPOCH + Duration::from_millis(ms))
+        .map_or_else(|_| "1970-01-01T00:00:00Z".to_owned(), |t| t.to_string())
 }
 
 /// The same blob under the other family's media type.

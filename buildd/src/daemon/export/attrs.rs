@@ -6,7 +6,7 @@ use cache::oci::{Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, Reference}
 
 /// Where a result goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExportKind {
+pub(crate) enum ExportKind {
     /// Into the image store, and from there to a registry.
     Image,
     /// An OCI archive.
@@ -21,7 +21,7 @@ pub enum ExportKind {
 
 impl ExportKind {
     /// What the step is called, in BuildKit's words.
-    pub fn step_name(self) -> &'static str {
+    pub(crate) fn step_name(self) -> &'static str {
         match self {
             Self::Image => "exporting to image",
             Self::Oci => "exporting to oci image format",
@@ -34,7 +34,7 @@ impl ExportKind {
 
 /// One export.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExportRequest {
+pub(crate) struct ExportRequest {
     /// Where the result goes.
     pub kind: ExportKind,
     /// The number by which the client knows it.
@@ -55,7 +55,7 @@ pub struct ExportRequest {
 
 /// An attribute that cannot be.
 #[derive(Debug, thiserror::Error)]
-pub enum AttrError {
+pub(crate) enum AttrError {
     /// No such exporter.
     #[error("exporter `{0}` could not be found")]
     Kind(String),
@@ -77,7 +77,7 @@ impl ExportRequest {
     ///
     /// # Errors
     /// An unknown exporter, a value that cannot be.
-    pub fn new(id: usize, kind: &str, attrs: &BTreeMap<String, String>) -> Result<Self, AttrError> {
+    pub(crate) fn new(id: usize, kind: &str, attrs: &BTreeMap<String, String>) -> Result<Self, AttrError> {
         let kind = match kind {
             "image" => ExportKind::Image,
             "oci" => ExportKind::Oci,
@@ -97,7 +97,12 @@ impl ExportRequest {
         Ok(Self {
             kind,
             id,
-            names: names.split(',').map(str::trim).filter(|n| !n.is_empty()).map(parse).collect::<Result<_, _>>()?,
+            names: names
+                .split(',')
+                .map(str::trim)
+                .filter(|n| !n.is_empty())
+                .map(parse)
+                .collect::<Result<_, _>>()?,
             push: flag("push", false)?,
             compression: compression(attrs)?,
             force_compression: flag("force-compression", false)?,
@@ -133,8 +138,15 @@ mod tests {
 
     #[test]
     fn reads() {
-        let r = of("image", &[("name", "a,b:1"), ("push", "true"), ("compression", "zstd"), ("compression-level", "9")]).unwrap();
-        assert_eq!(r.names.iter().map(ToString::to_string).collect::<Vec<_>>(), ["docker.io/library/a:latest", "docker.io/library/b:1"]);
+        let r = of(
+            "image",
+            &[("name", "a,b:1"), ("push", "true"), ("compression", "zstd"), ("compression-level", "9")],
+        )
+        .unwrap();
+        assert_eq!(
+            r.names.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["docker.io/library/a:latest", "docker.io/library/b:1"]
+        );
         assert!(r.push && r.oci_types);
         assert_eq!(r.compression, Compression::Zstd { level: 9 });
     }
@@ -142,7 +154,9 @@ mod tests {
     #[test]
     fn rejects() {
         assert!(matches!(of("floppy", &[]), Err(AttrError::Kind(_))));
-        for attrs in [("push", "maybe"), ("compression", "lzma"), ("compression-level", "99"), ("name", "UPPER")] {
+        for attrs in
+            [("push", "maybe"), ("compression", "lzma"), ("compression-level", "99"), ("name", "UPPER")]
+        {
             assert!(of("image", &[attrs]).is_err(), "{attrs:?}");
         }
     }

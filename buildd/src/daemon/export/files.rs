@@ -22,7 +22,13 @@ const ARRIVAL: Duration = Duration::from_secs(5);
 struct SeveralPlatforms;
 
 impl Exporter {
-    pub(super) async fn local(&self, request: &ExportRequest, results: &Results, step: &Step, cx: &VertexContext) -> Result<BTreeMap<String, String>, ExecError> {
+    pub(super) async fn local(
+        &self,
+        request: &ExportRequest,
+        results: &Results,
+        step: &Step,
+        cx: &VertexContext,
+    ) -> Result<BTreeMap<String, String>, ExecError> {
         let files = ViewFiles { view: self.view(results)? };
         let id = cx.sessions.ids().first().cloned().unwrap_or_default();
         let session = self.sessions.get(&id, ARRIVAL).await.map_err(ExecError::failed)?;
@@ -31,9 +37,17 @@ impl Exporter {
         Ok(BTreeMap::new())
     }
 
-    pub(super) async fn tar(&self, request: &ExportRequest, results: &Results, step: &Step, cx: &VertexContext) -> Result<BTreeMap<String, String>, ExecError> {
+    pub(super) async fn tar(
+        &self,
+        request: &ExportRequest,
+        results: &Results,
+        step: &Step,
+        cx: &VertexContext,
+    ) -> Result<BTreeMap<String, String>, ExecError> {
         let view = self.view(results)?;
-        let write = self.stream(request.id, cx, move |out| crate::daemon::rootfs_tar::write(&view, out).map_err(ExecError::failed));
+        let write = self.stream(request.id, cx, move |out| {
+            crate::daemon::rootfs_tar::write(&view, out).map_err(ExecError::failed)
+        });
         step.part("sending tarball", write).await?;
         Ok(BTreeMap::new())
     }
@@ -65,7 +79,11 @@ impl Files for ViewFiles {
 }
 
 impl ViewFiles {
-    fn below(&self, dir: &TreePath, emit: &mut dyn FnMut(Stat) -> Result<(), TransferError>) -> Result<(), TransferError> {
+    fn below(
+        &self,
+        dir: &TreePath,
+        emit: &mut dyn FnMut(Stat) -> Result<(), TransferError>,
+    ) -> Result<(), TransferError> {
         let failed = |e: ViewError| unreadable(dir, e);
         for item in self.view.list(dir).map_err(failed)? {
             let path = dir.join(&item.name).map_err(|e| unreadable(dir, e))?;

@@ -46,7 +46,11 @@ impl Exporter {
             size += info.map_or(0, |l| l.size);
         }
         let record = ImageRecord {
-            target: BlobRef { media_type: made.target.media_type.clone(), digest: made.target.digest, size: made.target.size },
+            target: BlobRef {
+                media_type: made.target.media_type.clone(),
+                digest: made.target.digest,
+                size: made.target.size,
+            },
             manifest: main.manifest.digest,
             config: main.config.digest,
             layers: main.layers.iter().map(|l| l.id).collect(),
@@ -54,7 +58,9 @@ impl Exporter {
             blobs: made.other_documents(),
             platform: main.platform.clone(),
             created_ms: main.created_ms,
-            tagged_ms: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
+            tagged_ms: SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |d| d.as_millis() as u64),
             size,
         };
         store.images().put(&name.to_string(), &record).map_err(from_store)

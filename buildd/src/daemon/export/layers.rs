@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cache::layer::{TarOptions, write_tar};
 use cache::oci::{Compression, Compressor, Decompressor, Descriptor, Reference, media_type};
-use cache::store::{BlobPurpose, BlobRef, Lease, LayerInfo, Store};
+use cache::store::{BlobPurpose, BlobRef, LayerInfo, Lease, Store};
 use futures_util::{StreamExt, TryStreamExt};
 use sha2::{Digest as _, Sha256};
 use solver::{Digest, ExecError, LayerId, VertexContext};
@@ -20,7 +20,7 @@ const AT_ONCE: usize = 2;
 
 /// A layer within an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LayerBlob {
+pub(crate) struct LayerBlob {
     /// Which layer.
     pub id: LayerId,
     /// Digest of the plain tar.
@@ -33,7 +33,7 @@ pub struct LayerBlob {
 
 /// The form that layers are wanted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// As they are: existing blobs, or plain tars that nobody has written.
     AsIs,
     /// As blobs that exist.
@@ -47,14 +47,14 @@ pub enum Form {
 
 impl Form {
     /// Compressed as by default; existing blobs are taken.
-    pub fn compressed() -> Self {
+    pub(crate) fn compressed() -> Self {
         Self::Blobs { compression: Compression::default(), force: false }
     }
 }
 
 /// Makes blobs of layers.
 #[derive(Debug, Clone)]
-pub struct LayerBlobs {
+pub(crate) struct LayerBlobs {
     /// Where layers and blobs are.
     pub store: Store,
     /// Knows where base layers that were not pulled can be had.
@@ -69,7 +69,13 @@ impl LayerBlobs {
     ///
     /// # Errors
     /// A layer that was pruned, a full disk, a registry that does not give a base layer.
-    pub async fn of_chain(&self, chain: &[LayerId], form: Form, lease: &Lease, cx: &VertexContext) -> Result<Vec<LayerBlob>, ExecError> {
+    pub(crate) async fn of_chain(
+        &self,
+        chain: &[LayerId],
+        form: Form,
+        lease: &Lease,
+        cx: &VertexContext,
+    ) -> Result<Vec<LayerBlob>, ExecError> {
         let one = |id: LayerId| async move {
             let _turn = TURNS.turn(id).await;
             self.of_layer(id, form, lease, cx).await
@@ -77,7 +83,13 @@ impl LayerBlobs {
         futures_util::stream::iter(chain.iter().copied().map(one)).buffered(AT_ONCE).try_collect().await
     }
 
-    async fn of_layer(&self, id: LayerId, form: Form, lease: &Lease, cx: &VertexContext) -> Result<LayerBlob, ExecError> {
+    async fn of_layer(
+        &self,
+        id: LayerId,
+        form: Form,
+        lease: &Lease,
+        cx: &VertexContext,
+    ) -> Result<LayerBlob, ExecError> {
         let info = self.store.layers().hold(lease, &id).map_err(from_store)?;
         let info = info.ok_or_else(|| ExecError::Changed { path: id.to_string() })?;
         match form {
@@ -87,7 +99,9 @@ impl LayerBlobs {
     }
 
     async fn as_is(&self, id: LayerId, info: LayerInfo) -> Result<LayerBlob, ExecError> {
-        if let (Some(diff_id), Some(blob)) = (info.diff_id, info.blobs.first().or(info.origin.as_ref().map(|o| &o.blob))) {
+        if let (Some(diff_id), Some(blob)) =
+            (info.diff_id, info.blobs.first().or(info.origin.as_ref().map(|o| &o.blob)))
+        {
             return Ok(blob_of(id, diff_id, blob, &info));
         }
         let store = self.store.clone();
@@ -104,7 +118,8 @@ impl LayerBlobs {
         lease: &Lease,
         cx: &VertexContext,
     ) -> Result<LayerBlob, ExecError> {
-        let wanted = |b: &&BlobRef| !force && !is_plain(&b.media_type) || same_kind(&b.media_type, compression);
+        let wanted =
+            |b: &&BlobRef| !force && !is_plain(&b.media_type) || same_kind(&b.media_type, compression);
         for blob in info.blobs.iter().filter(wanted) {
             let there = self.store.blobs().hold(lease, &blob.digest).map_err(from_store)?;
             if let (Some(_), Some(diff_id)) = (there, info.diff_id) {
@@ -124,10 +139,17 @@ impl LayerBlobs {
     }
 
     /// Brings in the compressed blob of a base layer that nothing needed until now.
-    async fn download(&self, reference: &str, blob: &BlobRef, lease: &Lease, cx: &VertexContext) -> Result<(), ExecError> {
+    async fn download(
+        &self,
+        reference: &str,
+        blob: &BlobRef,
+        lease: &Lease,
+        cx: &VertexContext,
+    ) -> Result<(), ExecError> {
         let reference = Reference::parse(reference).map_err(ExecError::failed)?;
         let descriptor = Descriptor::new(blob.media_type.clone(), blob.digest, blob.size);
-        let mut stream = self.images.client(cx).fetch_blob(&reference, &descriptor).map_err(ExecError::failed)?;
+        let mut stream =
+            self.images.client(cx).fetch_blob(&reference, &descriptor).map_err(ExecError::failed)?;
         let mut writer = self.store.blobs().writer().map_err(from_store)?;
         while let Some(chunk) = stream.next_chunk().await.map_err(ExecError::failed)? {
             writer.write_all(&chunk).map_err(ExecError::failed)?;
@@ -167,7 +189,13 @@ fn plain_tar(store: &Store, id: LayerId) -> Result<BlobRef, ExecError> {
 }
 
 /// Compresses a layer into a blob, hashing the plain tar on the way. Blocking.
-fn compressed(store: &Store, id: LayerId, info: &LayerInfo, compression: Compression, lease: &Lease) -> Result<(Digest, BlobRef), ExecError> {
+fn compressed(
+    store: &Store,
+    id: LayerId,
+    info: &LayerInfo,
+    compression: Compression,
+    lease: &Lease,
+) -> Result<(Digest, BlobRef), ExecError> {
     let layers = store.layers();
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let writer = store.blobs().writer().map_err(from_store)?;
@@ -176,7 +204,8 @@ fn compressed(store: &Store, id: LayerId, info: &LayerInfo, compression: Compres
     match stored_tar(store, info)? {
         Some(mut tar) => drop(std::io::copy(&mut tar, &mut hashing).map_err(ExecError::failed)?),
         None => {
-            let (entries, dir) = (layers.entries(&id).map_err(from_store)?, layers.dir(&id).map_err(from_store)?);
+            let (entries, dir) =
+                (layers.entries(&id).map_err(from_store)?, layers.dir(&id).map_err(from_store)?);
             hashing = write_tar(&entries, &dir, TarOptions::default(), hashing).map_err(ExecError::failed)?;
         }
     }

@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-
 use cache::oci::{Descriptor, Reference};
 use cache::registry::{Client, PushSource, Transfer};
 use cache::store::Store;
@@ -13,8 +12,8 @@ use futures_util::{StreamExt, TryStreamExt};
 use solver::{Digest, ExecError, Status, VertexContext};
 use tokio::io::AsyncRead;
 
-use super::assemble::Assembled;
 use super::Exporter;
+use super::assemble::Assembled;
 use crate::daemon::chains::from_store;
 use crate::daemon::progress::Step;
 
@@ -30,12 +29,24 @@ struct StoredBlob {
 
 impl Exporter {
     /// Pushes what was made under each of `names`.
-    pub(super) async fn push_names(&self, names: &[Reference], made: &Assembled, step: &Step, cx: &VertexContext) -> Result<(), ExecError> {
+    pub(super) async fn push_names(
+        &self,
+        names: &[Reference],
+        made: &Assembled,
+        step: &Step,
+        cx: &VertexContext,
+    ) -> Result<(), ExecError> {
         let progress = step.progress();
         let started = SystemTime::now();
         let client = self.images.client(cx).with_progress(Arc::new(move |t: Transfer| {
             let completed = (t.current == t.total).then(SystemTime::now);
-            progress.status(Status { id: format!("pushing {}", t.digest), current: t.current, total: t.total, started, completed });
+            progress.status(Status {
+                id: format!("pushing {}", t.digest),
+                current: t.current,
+                total: t.total,
+                started,
+                completed,
+            });
         }));
         for name in names {
             step.part("pushing layers", self.push_blobs(&client, name, made)).await?;
@@ -57,11 +68,19 @@ impl Exporter {
             let source = Arc::new(StoredBlob { store: self.chains.store.clone(), digest: d.digest });
             client.push_blob(name, &d, None, source).await.map(drop).map_err(ExecError::failed)
         };
-        futures_util::stream::iter(blobs.into_iter().map(one)).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
+        futures_util::stream::iter(blobs.into_iter().map(one))
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<Vec<()>>()
+            .await?;
         Ok(())
     }
 
-    async fn push_manifests(&self, client: &Client, name: &Reference, made: &Assembled) -> Result<(), ExecError> {
+    async fn push_manifests(
+        &self,
+        client: &Client,
+        name: &Reference,
+        made: &Assembled,
+    ) -> Result<(), ExecError> {
         let repository = Reference::parse(&name.repository()).map_err(ExecError::failed)?;
         for image in made.images.iter().filter(|i| i.manifest.digest != made.target.digest) {
             let by_digest = repository.with_digest(image.manifest.digest);

@@ -17,7 +17,12 @@ const CHUNK: usize = 256 << 10;
 
 impl Exporter {
     /// Hands a writer to `produce`, on a blocking thread, and waits until the client has everything.
-    pub(super) async fn stream<F>(&self, exporter: usize, cx: &VertexContext, produce: F) -> Result<(), ExecError>
+    pub(super) async fn stream<F>(
+        &self,
+        exporter: usize,
+        cx: &VertexContext,
+        produce: F,
+    ) -> Result<(), ExecError>
     where
         F: FnOnce(&mut dyn Write) -> Result<(), ExecError> + Send + 'static,
     {

@@ -15,7 +15,12 @@ impl Exporter {
     ///
     /// # Errors
     /// A base layer that no registry gives any more, a full disk.
-    pub async fn with_blobs(&self, record: &ImageRecord, form: Form, cx: &VertexContext) -> Result<Descriptor, ExecError> {
+    pub(crate) async fn with_blobs(
+        &self,
+        record: &ImageRecord,
+        form: Form,
+        cx: &VertexContext,
+    ) -> Result<Descriptor, ExecError> {
         Ok(self.stored(record, form, cx).await?.manifest)
     }
 
@@ -23,14 +28,25 @@ impl Exporter {
     ///
     /// # Errors
     /// As [`Self::with_blobs`], and a registry that refuses.
-    pub async fn push_stored(&self, to: &Reference, record: &ImageRecord, step: &Step, cx: &VertexContext) -> Result<Digest, ExecError> {
+    pub(crate) async fn push_stored(
+        &self,
+        to: &Reference,
+        record: &ImageRecord,
+        step: &Step,
+        cx: &VertexContext,
+    ) -> Result<Digest, ExecError> {
         let image = step.part("exporting layers", self.stored(record, Form::compressed(), cx)).await?;
         let made = Assembled { target: image.manifest.clone(), images: vec![image] };
         self.push_names(std::slice::from_ref(to), &made, step, cx).await?;
         Ok(made.target.digest)
     }
 
-    async fn stored(&self, record: &ImageRecord, form: Form, cx: &VertexContext) -> Result<AssembledImage, ExecError> {
+    async fn stored(
+        &self,
+        record: &ImageRecord,
+        form: Form,
+        cx: &VertexContext,
+    ) -> Result<AssembledImage, ExecError> {
         let lease: Lease = self.images.lease(&cx.build);
         let blobs = LayerBlobs { store: self.chains.store.clone(), images: self.images.clone() };
         let layers = blobs.of_chain(&record.layers, form, &lease, cx).await?;
@@ -39,6 +55,12 @@ impl Exporter {
         let descriptors = layers.iter().map(|l| with_types(&l.descriptor, true)).collect();
         let manifest = Manifest::new(config.clone(), descriptors);
         let manifest = self.keep(&lease, media_type::OCI_MANIFEST, &manifest.to_json())?;
-        Ok(AssembledImage { manifest, config, layers, platform: record.platform.clone(), created_ms: record.created_ms })
+        Ok(AssembledImage {
+            manifest,
+            config,
+            layers,
+            platform: record.platform.clone(),
+            created_ms: record.created_ms,
+        })
     }
 }

@@ -28,8 +28,11 @@ pub(super) async fn receive(
     };
     let session = sessions.get(id, ARRIVAL).await.map_err(failed)?;
     let dir = tempfile::tempdir().map_err(ExecError::failed)?;
-    let selection =
-        Selection { include: request.include.clone(), exclude: request.exclude.clone(), follow: request.follow.clone() };
+    let selection = Selection {
+        include: request.include.clone(),
+        exclude: request.exclude.clone(),
+        follow: request.follow.clone(),
+    };
     let copy = session.diff_copy(&request.name, &selection, DirWriter::new(dir.path(), Owners::Mine));
     tokio::select! {
         r = copy => r.map_err(failed)?,

@@ -21,7 +21,7 @@ use crate::daemon::snapshot::Maker;
 
 /// Checks out commits.
 #[derive(Debug)]
-pub struct GitSource {
+pub(crate) struct GitSource {
     maker: Maker,
     /// By build and identifier: a branch that moves during a build does not move within it.
     pinned: Mutex<HashMap<(String, String), Arc<Pinned>>>,
@@ -96,7 +96,11 @@ impl GitSource {
         Self { maker, pinned: Mutex::default() }
     }
 
-    pub(super) async fn identify(&self, op: &SourceOp, cx: &VertexContext) -> Result<SourceAnswer, ExecError> {
+    pub(super) async fn identify(
+        &self,
+        op: &SourceOp,
+        cx: &VertexContext,
+    ) -> Result<SourceAnswer, ExecError> {
         let pinned = self.pin(op, cx).await?;
         let mut h = Hasher::new("rbuild.source.git.v1");
         let r = &pinned.request;
@@ -117,7 +121,8 @@ impl GitSource {
         };
         let top = work.path().join("tree");
         let root = below(&top, &pinned.request.subdir).map_err(ExecError::failed)?;
-        let (maker, build, description) = (self.maker.clone(), cx.build.clone(), format!("git snapshot for {}", pinned.request.url));
+        let (maker, build, description) =
+            (self.maker.clone(), cx.build.clone(), format!("git snapshot for {}", pinned.request.url));
         let output = blocking(move || maker.of_directory(&root, &build, &description)).await;
         drop(work);
         output
@@ -150,7 +155,8 @@ async fn look_up(request: Request, cx: &VertexContext) -> Result<Pinned, ExecErr
         true => (request.reference.clone(), String::new()),
         false => {
             let listing = Git::new(None, cx).run(&["ls-remote", "--", &request.url]).await?;
-            let missing = || GitError::NoRef { url: request.url.clone(), reference: request.reference.clone() };
+            let missing =
+                || GitError::NoRef { url: request.url.clone(), reference: request.reference.clone() };
             select_ref(&listing, &request.reference).ok_or_else(|| ExecError::failed(missing()))?
         }
     };
@@ -168,7 +174,8 @@ fn is_commit(text: &str) -> bool {
 
 /// The commit and full name behind `wanted` in the output of ls-remote; an annotated tag stands for its commit.
 fn select_ref(listing: &str, wanted: &str) -> Option<(String, String)> {
-    let refs: HashMap<&str, &str> = listing.lines().filter_map(|l| l.split_once('\t')).map(|(c, r)| (r.trim(), c)).collect();
+    let refs: HashMap<&str, &str> =
+        listing.lines().filter_map(|l| l.split_once('\t')).map(|(c, r)| (r.trim(), c)).collect();
     let names = match wanted {
         "" => vec!["HEAD".to_owned()],
         full if full.starts_with("refs/") => vec![full.to_owned()],
@@ -191,7 +198,15 @@ async fn checkout(pinned: &Pinned, work: &Path, cx: &VertexContext) -> Result<()
     let direct = if full_ref.is_empty() { commit } else { full_ref };
     let by_name = git.run(&["fetch", "--quiet", "--depth=1", "--no-tags", "origin", "--", direct]).await;
     if by_name.is_err() {
-        git.run(&["fetch", "--quiet", "--tags", "--update-head-ok", "origin", "+refs/heads/*:refs/remotes/origin/*"]).await?;
+        git.run(&[
+            "fetch",
+            "--quiet",
+            "--tags",
+            "--update-head-ok",
+            "origin",
+            "+refs/heads/*:refs/remotes/origin/*",
+        ])
+        .await?;
     }
     git.run(&["checkout", "--quiet", "--force", "--detach", commit]).await?;
     if request.submodules {

@@ -23,7 +23,7 @@ const DEFAULT_MODE: u32 = 0o600;
 
 /// Downloads files.
 #[derive(Debug)]
-pub struct HttpSource {
+pub(crate) struct HttpSource {
     client: std::sync::OnceLock<reqwest::Client>,
     maker: Maker,
     /// By build and vertex identity: a build downloads a file once.
@@ -60,10 +60,19 @@ impl HttpSource {
         Self { client: std::sync::OnceLock::new(), maker, done: Mutex::default() }
     }
 
-    pub(super) async fn identify(&self, op: &SourceOp, cx: &VertexContext) -> Result<SourceAnswer, ExecError> {
+    pub(super) async fn identify(
+        &self,
+        op: &SourceOp,
+        cx: &VertexContext,
+    ) -> Result<SourceAnswer, ExecError> {
         let d = self.download(op, cx).await?;
         let mut h = Hasher::new("rbuild.source.http.v1");
-        h.digest(&d.body).str(&d.name).u64(d.meta.mode.into()).u64(d.meta.uid.into()).u64(d.meta.gid.into()).i64(d.meta.mtime);
+        h.digest(&d.body)
+            .str(&d.name)
+            .u64(d.meta.mode.into())
+            .u64(d.meta.uid.into())
+            .u64(d.meta.gid.into())
+            .i64(d.meta.mtime);
         Ok(SourceAnswer { identity: SourceIdentity::Digest(h.finish()), output: None })
     }
 
@@ -121,18 +130,25 @@ impl HttpSource {
         Ok(Download { body, name, meta })
     }
 
-    async fn store(&self, response: reqwest::Response, url: &str, cx: &VertexContext) -> Result<Digest, ExecError> {
+    async fn store(
+        &self,
+        response: reqwest::Response,
+        url: &str,
+        cx: &VertexContext,
+    ) -> Result<Digest, ExecError> {
         let store = &self.maker.chains.store;
         let mut writer = store.blobs().writer().map_err(from_store)?;
         let (started, total) = (SystemTime::now(), response.content_length().unwrap_or(0));
         let mut current = 0;
         let mut chunks = response.bytes_stream();
         while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|source| ExecError::failed(HttpError::Request { url: url.to_owned(), source }))?;
+            let chunk = chunk
+                .map_err(|source| ExecError::failed(HttpError::Request { url: url.to_owned(), source }))?;
             std::io::Write::write_all(&mut writer, &chunk).map_err(ExecError::failed)?;
             current += chunk.len() as u64;
         }
-        let status = Status { id: "transferring".into(), current, total, started, completed: Some(SystemTime::now()) };
+        let status =
+            Status { id: "transferring".into(), current, total, started, completed: Some(SystemTime::now()) };
         cx.progress.status(status);
         let lease = self.maker.leases.of(&cx.build);
         blocking(move || writer.commit(&lease, None, BlobPurpose::default())).await.map_err(from_store)
@@ -182,7 +198,9 @@ fn meta(op: &SourceOp, response: &reqwest::Response) -> Result<Meta, ExecError> 
     };
     let modified = response.headers().get("last-modified").and_then(|v| v.to_str().ok());
     // Without a time of its own the file is from 1970, as in BuildKit: the time of the download must not count.
-    let mtime = modified.and_then(|m| jiff::fmt::rfc2822::parse(m).ok()).map_or(0, |z| z.timestamp().as_nanosecond() as i64);
+    let mtime = modified
+        .and_then(|m| jiff::fmt::rfc2822::parse(m).ok())
+        .map_or(0, |z| z.timestamp().as_nanosecond() as i64);
     Ok(Meta {
         mode: number(attr::HTTP_PERM, 8)?.unwrap_or(DEFAULT_MODE),
         uid: number(attr::HTTP_UID, 10)?.unwrap_or(0),

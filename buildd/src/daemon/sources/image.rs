@@ -8,9 +8,11 @@ mod pull;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cache::oci::{Descriptor, Document, ImageMetadata, Manifest, PlatformMatcher, Reference, ResolvedImage, media_type};
+use cache::oci::{
+    Descriptor, Document, ImageMetadata, Manifest, PlatformMatcher, Reference, ResolvedImage, media_type,
+};
 use cache::registry::{Client, Registries};
-use cache::store::{ImageRecord, Lease};
+use cache::store::{BlobRef, ImageRecord, LayerAbout, Lease, Origin};
 use solver::digest::Hasher;
 use solver::op::{Platform, SourceOp, attr};
 use solver::{Digest, ExecError, LayerId, Output, SourceAnswer, SourceIdentity, VertexContext};
@@ -22,7 +24,7 @@ use crate::session::SessionManager;
 
 /// Which of the places that know images is asked first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Prefer {
+pub(crate) enum Prefer {
     /// The image store; what it does not have, at the registry.
     #[default]
     Local,
@@ -32,7 +34,7 @@ pub enum Prefer {
 
 /// An image as it was found.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub(crate) struct Found {
     /// The reference, normalised.
     pub reference: Reference,
     /// Its documents.
@@ -43,7 +45,7 @@ pub struct Found {
 
 /// Images of registries and of the image store.
 #[derive(Debug)]
-pub struct ImageSource {
+pub(crate) struct ImageSource {
     pub(super) chains: Chains,
     pub(super) leases: Arc<Leases>,
     sessions: Arc<SessionManager>,
@@ -53,9 +55,24 @@ pub struct ImageSource {
     pulls: Turns<Digest>,
 }
 
+impl Found {
+    /// What is said of its layer `i`, counted from the bottom.
+    fn about(&self, i: usize) -> LayerAbout {
+        let d = &self.image.manifest.layers[i];
+        let blob = BlobRef { media_type: d.media_type.clone(), digest: d.digest, size: d.size };
+        LayerAbout {
+            diff_id: Some(self.image.config.rootfs.diff_ids[i]),
+            blobs: Vec::new(),
+            origin: Some(Origin { reference: self.reference.to_string(), blob }),
+            description: format!("pulled from {}", self.reference),
+            ..LayerAbout::default()
+        }
+    }
+}
+
 /// An image could not be looked up.
 #[derive(Debug, thiserror::Error)]
-pub enum ImageError {
+pub(crate) enum ImageError {
     /// The name is malformed.
     #[error(transparent)]
     Reference(#[from] cache::oci::Error),
@@ -66,17 +83,23 @@ pub enum ImageError {
 
 impl ImageSource {
     /// Images of the store behind `chains`, and of registries.
-    pub fn new(chains: Chains, leases: Arc<Leases>, sessions: Arc<SessionManager>, registries: Registries) -> Self {
+    pub(crate) fn new(
+        chains: Chains,
+        leases: Arc<Leases>,
+        sessions: Arc<SessionManager>,
+        registries: Registries,
+    ) -> Self {
         Self { chains, leases, sessions, registries, found: Mutex::default(), pulls: Turns::default() }
     }
 
     /// A registry client with the credentials of a build's sessions.
-    pub fn client(&self, cx: &VertexContext) -> Client {
-        self.registries.client(Arc::new(credentials::OfSessions::new(self.sessions.clone(), cx.sessions.clone())))
+    pub(crate) fn client(&self, cx: &VertexContext) -> Client {
+        self.registries
+            .client(Arc::new(credentials::OfSessions::new(self.sessions.clone(), cx.sessions.clone())))
     }
 
     /// The lease of a build.
-    pub fn lease(&self, build: &str) -> Lease {
+    pub(crate) fn lease(&self, build: &str) -> Lease {
         self.leases.of(build)
     }
 
@@ -84,8 +107,16 @@ impl ImageSource {
     ///
     /// # Errors
     /// A malformed name, an image that is nowhere, a registry that does not answer.
-    pub async fn resolve(&self, reference: &str, platform: &Platform, prefer: Prefer, cx: &VertexContext) -> Result<Arc<Found>, ExecError> {
-        let parsed = Reference::parse(reference).map_err(|e| ExecError::failed(ImageError::from(e)))?.with_default_tag();
+    pub(crate) async fn resolve(
+        &self,
+        reference: &str,
+        platform: &Platform,
+        prefer: Prefer,
+        cx: &VertexContext,
+    ) -> Result<Arc<Found>, ExecError> {
+        let parsed = Reference::parse(reference)
+            .map_err(|e| ExecError::failed(ImageError::from(e)))?
+            .with_default_tag();
         let key = (cx.build.clone(), parsed.to_string(), platform.clone());
         if let Some(known) = self.lock().get(&key) {
             return Ok(known.clone());
@@ -113,11 +144,16 @@ impl ImageSource {
     }
 
     /// Forgets what was looked up for a build.
-    pub fn forget(&self, build: &str) {
+    pub(crate) fn forget(&self, build: &str) {
         self.lock().retain(|(b, _, _), _| b != build);
     }
 
-    pub(super) async fn identify(&self, op: &SourceOp, platform: Option<&Platform>, cx: &VertexContext) -> Result<SourceAnswer, ExecError> {
+    pub(super) async fn identify(
+        &self,
+        op: &SourceOp,
+        platform: Option<&Platform>,
+        cx: &VertexContext,
+    ) -> Result<SourceAnswer, ExecError> {
         let found = self.of_op(op, platform, cx).await?;
         let manifest = found.image.manifest_digest();
         let content = self.chains.store.content(&manifest).map_err(from_store)?;
@@ -125,13 +161,23 @@ impl ImageSource {
         Ok(SourceAnswer { identity: SourceIdentity::Digest(manifest), output: Some(output) })
     }
 
-    pub(super) async fn fetch(&self, op: &SourceOp, platform: Option<&Platform>, cx: &VertexContext) -> Result<Output, ExecError> {
+    pub(super) async fn fetch(
+        &self,
+        op: &SourceOp,
+        platform: Option<&Platform>,
+        cx: &VertexContext,
+    ) -> Result<Output, ExecError> {
         let found = self.of_op(op, platform, cx).await?;
         let content = self.unpacked(&found, cx).await?;
         Ok(Output { chain: found.layers.clone(), content: Some(content), local: None })
     }
 
-    async fn of_op(&self, op: &SourceOp, platform: Option<&Platform>, cx: &VertexContext) -> Result<Arc<Found>, ExecError> {
+    async fn of_op(
+        &self,
+        op: &SourceOp,
+        platform: Option<&Platform>,
+        cx: &VertexContext,
+    ) -> Result<Arc<Found>, ExecError> {
         let prefer = match op.attrs.get(attr::IMAGE_RESOLVE_MODE).map(String::as_str) {
             Some("pull") => Prefer::Registry,
             _ => Prefer::Local,
@@ -140,8 +186,14 @@ impl ImageSource {
         self.resolve(op.scheme_and_ref().1, platform.unwrap_or(&host), prefer, cx).await
     }
 
-    async fn at_registry(&self, reference: Reference, platform: &Platform, cx: &VertexContext) -> Result<Found, ExecError> {
-        let documents = documents::Documents { store: self.chains.store.clone(), lease: self.leases.of(&cx.build) };
+    async fn at_registry(
+        &self,
+        reference: Reference,
+        platform: &Platform,
+        cx: &VertexContext,
+    ) -> Result<Found, ExecError> {
+        let documents =
+            documents::Documents { store: self.chains.store.clone(), lease: self.leases.of(&cx.build) };
         let wanted = oci_platform(platform);
         let resolve = self.client(cx);
         let image = tokio::select! {
@@ -149,13 +201,25 @@ impl ImageSource {
             () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
         };
         let layers = chain_of(image.layers().map(|(_, diff_id)| diff_id));
-        Ok(Found { reference, image, layers })
+        let found = Found { reference, image, layers };
+        self.declare(&found, &self.leases.of(&cx.build))?;
+        Ok(found)
+    }
+
+    /// Notes where the layers can be had, for builds that never need their files.
+    fn declare(&self, found: &Found, lease: &Lease) -> Result<(), ExecError> {
+        for (i, id) in found.layers.iter().enumerate() {
+            self.chains.store.layers().declare(lease, id, found.about(i)).map_err(from_store)?;
+        }
+        Ok(())
     }
 
     /// The image behind a name or digest in the image store.
     fn stored(&self, reference: &Reference, platform: &Platform) -> Result<Option<Found>, ExecError> {
         let store = &self.chains.store;
-        let Some(record) = store.images().get(&reference.to_string()).map_err(from_store)? else { return Ok(None) };
+        let Some(record) = store.images().get(&reference.to_string()).map_err(from_store)? else {
+            return Ok(None);
+        };
         let blobs = store.blobs();
         let read = |digest: &Digest| blobs.read(digest, 16 << 20).map_err(from_store);
         let (manifest, config) = (read(&record.manifest)?, read(&record.config)?);
@@ -171,20 +235,33 @@ impl ImageSource {
     }
 }
 
-fn from_documents(record: &ImageRecord, manifest_bytes: Vec<u8>, config_bytes: Vec<u8>) -> Result<ResolvedImage, cache::oci::Error> {
+fn from_documents(
+    record: &ImageRecord,
+    manifest_bytes: Vec<u8>,
+    config_bytes: Vec<u8>,
+) -> Result<ResolvedImage, cache::oci::Error> {
     let Document::Manifest(manifest) = Document::parse(&manifest_bytes, None)? else {
-        return Err(cache::oci::Error::Unsupported { reason: "an index stands where a manifest should".to_owned() });
+        return Err(cache::oci::Error::Unsupported {
+            reason: "an index stands where a manifest should".to_owned(),
+        });
     };
     let manifest: Manifest = *manifest;
     let config = ImageMetadata::parse(&config_bytes)?;
     let media_type = manifest.media_type.clone().unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned());
     let manifest_descriptor = Descriptor::new(media_type, record.manifest, manifest_bytes.len() as u64);
-    Ok(ResolvedImage { digest: record.target.digest, manifest_descriptor, manifest_bytes, manifest, config_bytes, config })
+    Ok(ResolvedImage {
+        digest: record.target.digest,
+        manifest_descriptor,
+        manifest_bytes,
+        manifest,
+        config_bytes,
+        config,
+    })
 }
 
 /// The ids of an image's layers: each stands for its diff ID on all those below (OCI image spec, "Layer ChainID"),
 /// because whiteouts and links of a layer mean something only on them.
-pub fn chain_of<'a>(diff_ids: impl Iterator<Item = &'a Digest>) -> Arc<[LayerId]> {
+pub(crate) fn chain_of<'a>(diff_ids: impl Iterator<Item = &'a Digest>) -> Arc<[LayerId]> {
     let mut chain: Vec<LayerId> = Vec::new();
     for diff_id in diff_ids {
         let id = match chain.last() {
@@ -201,13 +278,18 @@ pub fn chain_of<'a>(diff_ids: impl Iterator<Item = &'a Digest>) -> Arc<[LayerId]
 }
 
 /// This machine's platform.
-pub fn host_platform() -> Platform {
+pub(crate) fn host_platform() -> Platform {
     let host = cache::oci::Platform::host();
-    Platform { architecture: host.architecture, os: host.os, variant: host.variant.unwrap_or_default(), os_version: String::new() }
+    Platform {
+        architecture: host.architecture,
+        os: host.os,
+        variant: host.variant.unwrap_or_default(),
+        os_version: String::new(),
+    }
 }
 
 /// The solver's platform in the image formats' terms.
-pub fn oci_platform(p: &Platform) -> cache::oci::Platform {
+pub(crate) fn oci_platform(p: &Platform) -> cache::oci::Platform {
     let optional = |s: &String| Some(s.clone()).filter(|s| !s.is_empty());
     cache::oci::Platform {
         architecture: p.architecture.clone(),

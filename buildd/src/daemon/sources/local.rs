@@ -16,7 +16,11 @@ pub(super) struct LocalSource {
 }
 
 impl LocalSource {
-    pub(super) async fn identify(&self, op: &SourceOp, cx: &VertexContext) -> Result<SourceAnswer, ExecError> {
+    pub(super) async fn identify(
+        &self,
+        op: &SourceOp,
+        cx: &VertexContext,
+    ) -> Result<SourceAnswer, ExecError> {
         let request = LocalRequest::new(op.scheme_and_ref().1, &op.attrs)?;
         let started = std::time::SystemTime::now();
         let (local, context) = self.locals.walk(request, cx).await?;
@@ -27,14 +31,17 @@ impl LocalSource {
             started,
             completed: Some(std::time::SystemTime::now()),
         });
-        let output = Output { chain: Arc::new([]), content: Some(*context.root.digest()), local: Some(local) };
+        let output =
+            Output { chain: Arc::new([]), content: Some(*context.root.digest()), local: Some(local) };
         Ok(SourceAnswer { identity: SourceIdentity::Content, output: Some(output) })
     }
 
     /// Copies the directory into a layer, for those that cannot read it in place.
     pub(super) async fn fetch(&self, answer: &SourceAnswer, cx: &VertexContext) -> Result<Output, ExecError> {
         let local = answer.output.as_ref().and_then(|o| o.local);
-        let context = local.and_then(|l| self.locals.get(l)).ok_or(ExecError::Changed { path: "the local directory".into() })?;
+        let context = local
+            .and_then(|l| self.locals.get(l))
+            .ok_or(ExecError::Changed { path: "the local directory".into() })?;
         let (maker, build) = (self.maker.clone(), cx.build.clone());
         blocking(move || maker.of_context(context, &build, "local source")).await
     }

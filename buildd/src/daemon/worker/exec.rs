@@ -43,7 +43,9 @@ impl LocalWorker {
     async fn run(&self, spec: &SandboxSpec, job: &Job) -> Result<Exit, ExecError> {
         let (out, out_end) = output_pipe().map_err(ExecError::failed)?;
         let (err, err_end) = output_pipe().map_err(ExecError::failed)?;
-        let stdio = || Ok(Stdio { stdin: None, stdout: Some(out_end.try_clone()?), stderr: Some(err_end.try_clone()?) });
+        let stdio = || {
+            Ok(Stdio { stdin: None, stdout: Some(out_end.try_clone()?), stderr: Some(err_end.try_clone()?) })
+        };
         let handle = self.sandboxes.spawn(spec, stdio).map_err(ExecError::failed)?;
         drop((out_end, err_end));
         let (exit, (), ()) = tokio::join!(
@@ -145,13 +147,20 @@ fn limits(job: &Job) -> Limits {
 }
 
 fn host(h: &HostIp) -> Result<(String, IpAddr), ExecError> {
-    let ip = h.ip.parse().map_err(|source| ExecError::failed(BadAddress { host: h.host.clone(), ip: h.ip.clone(), source }))?;
+    let ip = h
+        .ip
+        .parse()
+        .map_err(|source| ExecError::failed(BadAddress { host: h.host.clone(), ip: h.ip.clone(), source }))?;
     Ok((h.host.clone(), ip))
 }
 
 fn check(op: &ExecOp, exit: &Exit, job: &Job) -> Result<(), ExecError> {
     let code = exit.status.code();
-    let good = if op.meta.valid_exit_codes.is_empty() { code == 0 } else { op.meta.valid_exit_codes.contains(&code) };
+    let good = if op.meta.valid_exit_codes.is_empty() {
+        code == 0
+    } else {
+        op.meta.valid_exit_codes.contains(&code)
+    };
     if good {
         return Ok(());
     }

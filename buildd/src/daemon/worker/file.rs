@@ -15,7 +15,8 @@ use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
 
 /// What an archive in a context or an image may unpack to.
-pub(in crate::daemon) const UNPACK_LIMITS: UnpackLimits = UnpackLimits { bytes: 1 << 40, entries: 20_000_000 };
+pub(in crate::daemon) const UNPACK_LIMITS: UnpackLimits =
+    UnpackLimits { bytes: 1 << 40, entries: 20_000_000 };
 
 /// Tells blocking work that nobody waits for it any more.
 struct SetOnDrop(Arc<AtomicBool>);
@@ -63,7 +64,9 @@ impl LocalWorker {
 
 fn failed(e: FileOpError) -> ExecError {
     match e {
-        FileOpError::Action { source: ActionError::ContextChanged(path), .. } => ExecError::Changed { path: format!("{path}") },
+        FileOpError::Action { source: ActionError::ContextChanged(path), .. } => {
+            ExecError::Changed { path: format!("{path}") }
+        }
         FileOpError::Action { source: ActionError::Cancelled, .. } => ExecError::Canceled,
         other => ExecError::failed(other),
     }

@@ -28,7 +28,11 @@ impl LocalWorker {
         self.stacked(Trees::empty(), rest.to_vec()).await
     }
 
-    async fn stacked(&self, lowest: NodeId, layers: Vec<LayerId>) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
+    async fn stacked(
+        &self,
+        lowest: NodeId,
+        layers: Vec<LayerId>,
+    ) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
         let Chains { store, trees } = self.chains.clone();
         let root = blocking(move || {
             let mut root = lowest;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cache::layer::Base;
 use cache::store::{CacheMountLease, CacheMountRequest, Seed, Sharing};
+use cache::tree::{Follow, TreePath};
 use runner::overlay::{Overlay, Upper};
 use runner::{Mount as RunnerMount, MountSource};
 use solver::op::{CacheMount, CacheSharing, ExecOp, Mount, MountKind};
@@ -47,15 +48,23 @@ impl LocalWorker {
             if let MountKind::Cache(cache) = &mount.kind {
                 caches.push((all.list.len(), mount, cache));
             }
-            self.mount(&mut all, mount, serial, job, dir).await?;
+            self.mount(&mut all, mount, &op.meta.cwd, serial, job, dir).await?;
         }
         self.caches(&mut all, caches, job).await?;
         Ok(all)
     }
 
-    async fn mount(&self, all: &mut Mounts, m: &Mount, serial: usize, job: &Job, dir: &Path) -> Result<(), ExecError> {
+    async fn mount(
+        &self,
+        all: &mut Mounts,
+        m: &Mount,
+        cwd: &str,
+        serial: usize,
+        job: &Job,
+        dir: &Path,
+    ) -> Result<(), ExecError> {
         let source = match &m.kind {
-            MountKind::Bind => match self.bind(all, m, serial, job, dir)? {
+            MountKind::Bind => match self.bind(all, m, cwd, serial, job, dir)? {
                 Some(source) => source,
                 None => return Ok(()),
             },
@@ -82,12 +91,22 @@ impl LocalWorker {
                 None => return Ok(()),
             },
         };
-        all.list.push(RunnerMount { target: PathBuf::from(&m.dest), source, read_only: m.readonly });
+        // As in BuildKit a relative target lies below the working directory.
+        let target = Path::new("/").join(cwd).join(&m.dest);
+        all.list.push(RunnerMount { target, source, read_only: m.readonly });
         Ok(())
     }
 
     /// An input's files; `None` for the root, which is no mount of its own.
-    fn bind(&self, all: &mut Mounts, m: &Mount, serial: usize, job: &Job, dir: &Path) -> Result<Option<MountSource>, ExecError> {
+    fn bind(
+        &self,
+        all: &mut Mounts,
+        m: &Mount,
+        cwd: &str,
+        serial: usize,
+        job: &Job,
+        dir: &Path,
+    ) -> Result<Option<MountSource>, ExecError> {
         let base = match m.input {
             Some(i) => self.chains.base(&job.inputs[i])?,
             None => Base::scratch(self.chains.trees.clone()),
@@ -105,6 +124,9 @@ impl LocalWorker {
         if let (Some(output), Some(upper)) = (m.output, &upper) {
             all.written.push(Written { output: output as u32, upper: upper.dir.clone(), base: base.clone() });
         }
+        if let (true, Some(upper)) = (is_root, &upper) {
+            working_dir(&upper.dir, &base, cwd).map_err(ExecError::failed)?;
+        }
         let overlay = Overlay { lower, upper };
         if is_root {
             all.root = Some(overlay);
@@ -116,11 +138,17 @@ impl LocalWorker {
     }
 
     /// All cache mounts at once: taken one by one, two steps could wait for each other.
-    async fn caches(&self, all: &mut Mounts, wanted: Vec<(usize, &Mount, &CacheMount)>, job: &Job) -> Result<(), ExecError> {
+    async fn caches(
+        &self,
+        all: &mut Mounts,
+        wanted: Vec<(usize, &Mount, &CacheMount)>,
+        job: &Job,
+    ) -> Result<(), ExecError> {
         let mut requests = Vec::new();
         for (_, m, cache) in &wanted {
             let seed = m.input.map(|i| &job.inputs[i]);
-            requests.push((request(m, cache, seed, job), seed.map(|o| self.seed(o, &m.selector)).transpose()?));
+            requests
+                .push((request(m, cache, seed, job), seed.map(|o| self.seed(o, &m.selector)).transpose()?));
         }
         let mounts = self.chains.store.cache_mounts();
         let leases = tokio::select! {
@@ -169,9 +197,37 @@ fn upper(dir: &Path, serial: usize, base: &Base) -> std::io::Result<Upper> {
     let upper = Upper { dir: dir.join(format!("upper.{serial}")), work: dir.join(format!("work.{serial}")) };
     fs_err::create_dir(&upper.dir)?;
     fs_err::create_dir(&upper.work)?;
-    let root = base.view.get(&cache::tree::TreePath::root()).ok().flatten();
+    let root = base.view.get(&TreePath::root()).ok().flatten();
     let (mode, uid, gid) = root.map_or((0o755, 0, 0), |r| (r.stat.mode & 0o7777, r.stat.uid, r.stat.gid));
     std::os::unix::fs::chown(&upper.dir, Some(uid), Some(gid))?;
     fs_err::set_permissions(&upper.dir, std::fs::Permissions::from_mode(mode))?;
     Ok(upper)
+}
+
+/// Makes the working directory where the base has none, as BuildKit does: a step may have removed it.
+///
+/// Existing directories on the way are made in the upper directory as they are below, so that they merge.
+fn working_dir(upper: &Path, base: &Base, cwd: &str) -> std::io::Result<()> {
+    if cwd.is_empty() || matches!(base.view.resolve(cwd.as_bytes(), Follow::Last), Ok(Some(_))) {
+        return Ok(());
+    }
+    let mut real = TreePath::root();
+    let mut missing = false;
+    for name in cwd.split('/').filter(|n| !n.is_empty() && *n != ".") {
+        let Ok(next) = real.join(name.as_bytes()) else { return Ok(()) };
+        // A link on the way, or a path that leads nowhere: the sandbox says what is wrong.
+        let found =
+            if missing { None } else { base.view.resolve(next.as_bytes(), Follow::Last).unwrap_or(None) };
+        missing = found.is_none();
+        real = found.as_ref().map_or(next, |f| f.path.clone());
+        let here = upper.join(real.as_path());
+        if !here.exists() {
+            fs_err::create_dir_all(&here)?;
+            let (mode, uid, gid) =
+                found.map_or((0o755, 0, 0), |f| (f.stat.mode & 0o7777, f.stat.uid, f.stat.gid));
+            std::os::unix::fs::chown(&here, Some(uid), Some(gid))?;
+            fs_err::set_permissions(&here, std::fs::Permissions::from_mode(mode))?;
+        }
+    }
+    Ok(())
 }

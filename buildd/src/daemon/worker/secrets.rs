@@ -16,7 +16,12 @@ struct NoSecret {
 
 impl LocalWorker {
     /// The secret from the first session that has it; `None` when none has and it is optional.
-    pub(super) async fn secret(&self, id: &str, optional: bool, job: &Job) -> Result<Option<Vec<u8>>, ExecError> {
+    pub(super) async fn secret(
+        &self,
+        id: &str,
+        optional: bool,
+        job: &Job,
+    ) -> Result<Option<Vec<u8>>, ExecError> {
         let mut lost = None;
         for session in job.cx.sessions.ids() {
             let found = match self.sessions.get(&session, Duration::ZERO).await {
@@ -26,7 +31,9 @@ impl LocalWorker {
             match found {
                 Ok(Some(data)) => return Ok(Some(data.to_vec())),
                 Ok(None) => {}
-                Err(SessionError::Lost(session) | SessionError::Unknown(session)) => lost = Some(ExecError::SessionLost { session }),
+                Err(SessionError::Lost(session) | SessionError::Unknown(session)) => {
+                    lost = Some(ExecError::SessionLost { session })
+                }
                 Err(e) => return Err(ExecError::failed(e)),
             }
         }

@@ -59,7 +59,13 @@ impl Drop for AgentSocket {
 
 impl LocalWorker {
     /// A socket in `dir` for the agent; `None` when no session forwards it and it is optional.
-    pub(super) async fn agent(&self, mount: &SshMount, dir: &Path, serial: usize, job: &Job) -> Result<Option<AgentSocket>, ExecError> {
+    pub(super) async fn agent(
+        &self,
+        mount: &SshMount,
+        dir: &Path,
+        serial: usize,
+        job: &Job,
+    ) -> Result<Option<AgentSocket>, ExecError> {
         for id in job.cx.sessions.ids() {
             let Ok(session) = self.sessions.get(&id, Duration::ZERO).await else { continue };
             if session.has_ssh(&mount.id).await.map_err(ExecError::failed)? {

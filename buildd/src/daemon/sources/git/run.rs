@@ -44,7 +44,9 @@ impl<'a> Git<'a> {
     pub(super) async fn run(&self, args: &[&str]) -> Result<String, ExecError> {
         let mut command = Command::new("git");
         command.args(SETTINGS).args(args).stdin(Stdio::null()).kill_on_drop(true).env_clear();
-        for name in ["PATH", "http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"] {
+        for name in
+            ["PATH", "http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"]
+        {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }
@@ -65,7 +67,10 @@ impl<'a> Git<'a> {
         }
         if !output.status.success() {
             let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(ExecError::failed(RunError::Failed { command: args.first().copied().unwrap_or_default().to_owned(), message }));
+            return Err(ExecError::failed(RunError::Failed {
+                command: args.first().copied().unwrap_or_default().to_owned(),
+                message,
+            }));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

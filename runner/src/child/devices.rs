@@ -24,7 +24,6 @@ const LINKS: [(&str, &str); 6] = [
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
-    ("core", "/proc/kcore"),
 ];
 
 /// Device nodes of the host, cloned while the host's tree is in view.

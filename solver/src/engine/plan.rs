@@ -79,15 +79,20 @@ impl Pass {
 
     async fn look_up(&self, needed: &[VertexId]) -> Result<(), Stop> {
         let mut asked = Vec::new();
+        let mut forced = vec![false; self.graph.vertices().len()];
         for &id in needed {
             let node = self.node(id);
+            let vertex = self.graph.vertex(id);
+            // What follows a forced execution is not known by its definition: that would skip the execution.
+            forced[id.index()] =
+                vertex.meta.ignore_cache || vertex.inputs.iter().any(|e| forced[e.vertex.index()]);
             let Some(&key) = node.definition.get() else { continue };
             if matches!(self.graph.vertex(id).op, Op::Source(_)) {
                 continue;
             }
             if let Some(record) = self.build.pinned(&key) {
                 let _ = node.hit.set(record);
-            } else if !self.graph.vertex(id).meta.ignore_cache {
+            } else if !forced[id.index()] {
                 asked.push((id, key));
             }
         }

@@ -175,6 +175,21 @@ async fn ignore_cache_runs_again_and_replaces() {
 }
 
 #[tokio::test]
+async fn a_forced_step_runs_even_where_what_follows_is_known() {
+    let w = World::new(4);
+    let graph = |forced: bool| {
+        let mut g = G::default();
+        let base = g.source("img://base");
+        let tool = if forced { g.run_uncached("tool out=t", &[base]) } else { g.run("tool out=t", &[base]) };
+        let used = g.run("use", &[base, tool]);
+        g.head(used)
+    };
+    w.build(&graph(false)).await.0.unwrap();
+    w.build(&graph(true)).await.0.unwrap();
+    assert_eq!(w.worker.runs(), ["tool out=t", "tool out=t", "use"]);
+}
+
+#[tokio::test]
 async fn ignore_cache_joins_only_runs_begun_after_its_own_build() {
     let w = World::new(4);
     w.behave("a", Behaviour::WaitForGate);

@@ -98,6 +98,16 @@ pub fn run(args: &DaemonArgs) -> Result<(), DaemonError> {
     done
 }
 
+/// Lets a test play a power cut: the store takes the value for the id of this boot of the machine, and so checks all
+/// that was not yet safely on disk. Not for users, hence in no help text.
+const BOOT_ID: &str = "RBUILD_BOOT_ID";
+
+/// How the store is opened.
+fn store_options() -> StoreOptions {
+    let boot_id = std::env::var(BOOT_ID).ok().filter(|id| !id.is_empty());
+    StoreOptions { boot_id, ..StoreOptions::default() }
+}
+
 /// Eight letters and digits that stay the same for a root.
 fn launcher_id(root: &Path) -> String {
     let path = fs_err::canonicalize(root).unwrap_or_else(|_| root.to_owned());
@@ -137,7 +147,7 @@ fn addresses(args: &DaemonArgs, config: &Config) -> Result<Vec<Address>, ListenE
 
 fn put_together(args: &DaemonArgs, config: Config, sandboxes: Arc<Sandboxes>) -> Result<Parts, DaemonError> {
     let root = config.root.as_ref().filter(|_| args.root.as_os_str().is_empty()).unwrap_or(&args.root);
-    let store = Store::open(root, StoreOptions::default())?;
+    let store = Store::open(root, store_options())?;
     let trees = Arc::new(Trees::new(Arc::new(store.nodes())));
     let chains = Chains { store: store.clone(), trees: trees.clone() };
     let sessions = Arc::new(SessionManager::new());

@@ -6,7 +6,7 @@
 #[expect(
     missing_docs,
     unreachable_pub,
-    clippy::use_self,
+    clippy::large_enum_variant,
     reason = "generated from the .proto files, which carry the documentation"
 )]
 mod packages {

@@ -1,7 +1,6 @@
 //! Directories of sessions: passed as descriptors, or synchronised over the session.
 
 mod identity;
-mod reading;
 mod sync;
 
 use std::collections::{BTreeMap, HashMap};
@@ -140,35 +139,6 @@ impl Locals {
         let walked = Walked { build: cx.build.clone(), context: context.clone(), _copy: copy.map(Arc::new) };
         self.lock().insert(id, walked);
         Ok((LocalRef(id), context))
-    }
-
-    /// Reads one small file of a local source; `None` where there is none.
-    ///
-    /// # Errors
-    /// When it cannot be read, or is larger than `limit` bytes.
-    pub(super) async fn read_file(
-        &self,
-        name: &str,
-        path: &str,
-        limit: u64,
-        cx: &VertexContext,
-    ) -> Result<Option<Vec<u8>>, ExecError> {
-        let request =
-            LocalRequest { name: name.to_owned(), follow: vec![path.to_owned()], ..LocalRequest::default() };
-        let (dir, thread_init, copy) = self.open(&request, cx).await?;
-        let path = path.to_owned();
-        let read = blocking(move || {
-            let thread = std::thread::spawn(move || {
-                if let Some(init) = thread_init {
-                    init();
-                }
-                reading::read_beneath(&dir, &path, limit)
-            });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-        .await;
-        drop(copy);
-        read.map_err(ExecError::failed)
     }
 
     async fn open(&self, request: &LocalRequest, cx: &VertexContext) -> Result<Opened, ExecError> {

@@ -163,11 +163,6 @@ pub(super) struct Step {
 }
 
 impl Step {
-    /// The step's own digest, for what refers to it.
-    pub(super) fn digest(&self) -> &str {
-        &self.vertex.digest
-    }
-
     /// Takes output and progress of the step.
     pub(super) fn progress(&self) -> Progress {
         let (teller, digest) = (self.teller.clone(), self.vertex.digest.clone());

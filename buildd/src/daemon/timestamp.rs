@@ -12,8 +12,3 @@ pub(super) fn from_system(t: SystemTime) -> prost_types::Timestamp {
 pub(super) fn from_millis(ms: u64) -> prost_types::Timestamp {
     from_system(UNIX_EPOCH + Duration::from_millis(ms))
 }
-
-/// A protobuf timestamp of now.
-pub(super) fn now() -> prost_types::Timestamp {
-    from_system(SystemTime::now())
-}

@@ -1,4 +1,5 @@
 //! The scheduler against fake ops that count look-ups and executions.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod fake;
 

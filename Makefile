@@ -52,7 +52,7 @@ frontend-alone:
 	RBUILD_SHARED=$(abspath $(SHARED)) cargo test --locked -p frontend
 
 docs:
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --locked --workspace --no-deps --document-private-items
 
 deny:
 	cargo deny --locked check bans licenses sources

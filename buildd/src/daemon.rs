@@ -1,6 +1,6 @@
 //! The daemon: it puts its parts together, listens, and leaves in order.
 //!
-//! `Control.Solve` arrives in [`control`], becomes a [`run`] in [`solve`], is lowered by [`dockerfile`], evaluated by the
+//! `Control.Solve` arrives in [`control`], becomes a [`mod@run`] in [`solve`], is lowered by [`dockerfile`], evaluated by the
 //! solver with [`sources`] and [`worker`], and handed on by [`export`]. What it tells goes through [`progress`] into its
 //! [`journal`], which `Control.Status` reads.
 

@@ -1,7 +1,7 @@
 //! fsutil's file transfer protocol, both ends.
 //!
 //! The client sends build contexts and receives exported directories; the daemon does the opposite. The state machines are
-//! synchronous and run on blocking threads; [`send`] and [`receive`] connect them to gRPC streams.
+//! synchronous and run on blocking threads; [`send()`] and [`receive()`] connect them to gRPC streams.
 //! Protocol: `proto/fsutil/types.proto`.
 
 mod error;

@@ -19,7 +19,7 @@ use crate::progress::Mode;
 /// Builds an image from a Dockerfile
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Args {
-    /// Names the image, NAME[:TAG]; may be given several times
+    /// Names the image, `NAME[:TAG]`; may be given several times
     #[arg(short, long = "tag", value_name = "NAME")]
     tags: Vec<String>,
     /// The Dockerfile [default: CONTEXT/Dockerfile]; `-` reads it from stdin
@@ -34,7 +34,7 @@ pub(super) struct Args {
     /// Adds a label, KEY=VALUE
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
-    /// Where the result goes: type=image|oci|docker|tar|local[,dest=PATH][,KEY=VALUE], or a directory
+    /// Where the result goes: `type=image|oci|docker|tar|local[,dest=PATH][,KEY=VALUE]`, or a directory
     #[arg(short, long = "output", value_name = "OUTPUT")]
     outputs: Vec<String>,
     /// Pushes the image to its registry
@@ -73,7 +73,7 @@ pub(super) struct Args {
     /// Size of /dev/shm, such as 64m
     #[arg(long, value_name = "SIZE")]
     shm_size: Option<String>,
-    /// Resource limits, NAME=SOFT[:HARD]
+    /// Resource limits, `NAME=SOFT[:HARD]`
     #[arg(long = "ulimit", value_name = "LIMIT")]
     ulimits: Vec<String>,
     /// Lets the build do more: network.host, security.insecure

@@ -19,7 +19,7 @@ pub(super) struct Args {
     /// Shows no progress
     #[arg(short, long)]
     quiet: bool,
-    /// The image, NAME[:TAG|@DIGEST]
+    /// The image, `NAME[:TAG|@DIGEST]`
     #[arg(value_name = "IMAGE")]
     image: String,
 }

@@ -16,7 +16,7 @@ pub(super) struct Args {
     /// Shows no progress
     #[arg(short, long)]
     quiet: bool,
-    /// The image, NAME[:TAG]
+    /// The image, `NAME[:TAG]`
     #[arg(value_name = "IMAGE")]
     image: String,
 }

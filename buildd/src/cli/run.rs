@@ -35,7 +35,7 @@ pub(super) struct Args {
     /// Sets a variable, NAME=VALUE; NAME alone takes the environment's value
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     env: Vec<String>,
-    /// Mounts a directory or volume, SOURCE:TARGET[:ro]
+    /// Mounts a directory or volume, `SOURCE:TARGET[:ro]`
     #[arg(short, long = "volume", value_name = "SOURCE:TARGET")]
     volumes: Vec<String>,
     /// The working directory

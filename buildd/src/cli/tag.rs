@@ -13,7 +13,7 @@ pub(super) struct Args {
     /// A name or id
     #[arg(value_name = "IMAGE")]
     source: String,
-    /// The other name, NAME[:TAG]
+    /// The other name, `NAME[:TAG]`
     #[arg(value_name = "NAME")]
     target: String,
 }

@@ -12,7 +12,7 @@ use tonic::Status;
 use super::mode::has_data;
 use super::{OrderCheck, TransferError};
 
-/// Packets on their way to the blocking thread; with [`super::send`]'s chunks at most 8 MiB.
+/// Packets on their way to the blocking thread; with [`super::send()`]'s chunks at most 8 MiB.
 const BACKLOG: usize = 64;
 
 /// Where received entries go. Called on a blocking thread, in the order of the stream.

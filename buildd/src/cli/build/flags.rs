@@ -114,7 +114,7 @@ fn host(text: &str) -> Result<String, ClientError> {
     Ok(format!("{name}={ip}"))
 }
 
-/// NAME=SOFT[:HARD]; -1 is unlimited.
+/// `NAME=SOFT[:HARD]`; -1 is unlimited.
 fn ulimit(text: &str) -> Result<String, ClientError> {
     let bad = || invalid("--ulimit", text, "NAME=SOFT[:HARD]");
     let (name, limits) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(bad)?;

@@ -1,6 +1,6 @@
 //! Local contexts: a client's directory, walked and hashed in place.
 //!
-//! [`walk`] reads a directory given as a descriptor, in parallel, leaves out what the [`PathFilter`] and the wanted
+//! [`walk()`] reads a directory given as a descriptor, in parallel, leaves out what the [`PathFilter`] and the wanted
 //! paths leave out, hashes what the [`StatCache`] does not know, and stores the result as a content tree. The
 //! [`Context`] it returns opens files for copying.
 //!

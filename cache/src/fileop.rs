@@ -1,6 +1,6 @@
 //! Execution of LLB file operations in user space, without a mount.
 //!
-//! [`execute`] runs the actions of a `FileOp` in order. What they read comes from [`FileInput`]s: chains of layers, read
+//! [`execute()`] runs the actions of a `FileOp` in order. What they read comes from [`FileInput`]s: chains of layers, read
 //! through their content tree and view, or walked contexts. What they write goes to one new layer per output.
 //! The meaning of each action is BuildKit's (`solver/llbsolver/file`, fsutil's `copy`), errors included.
 //!

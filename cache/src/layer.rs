@@ -4,8 +4,8 @@
 //! whiteouts as character devices 0:0, and without opaque marks, overlay xattrs, copied-up objects equal to the lower
 //! ones and mount stubs. Such a directory means the same on any parent with equal content.
 //!
-//! Three things make one: [`commit`] from an overlay upper directory, [`LayerBuilder`] without a mount, and
-//! [`unpack`] from a layer tar. [`write_tar`] turns one into the tar stream whose SHA-256 is the diff ID.
+//! Three things make one: [`commit()`] from an overlay upper directory, [`LayerBuilder`] without a mount, and
+//! [`unpack()`] from a layer tar. [`write_tar`] turns one into the tar stream whose SHA-256 is the diff ID.
 
 mod base;
 mod builder;

@@ -18,7 +18,7 @@ pub enum FileInput {
     Context(Context),
 }
 
-/// What [`super::execute`] needs besides operation and inputs.
+/// What [`super::execute()`] needs besides operation and inputs.
 #[derive(Debug)]
 pub struct FileOpEnv<'a> {
     /// An existing directory, empty, on the file system of the snapshots. Layers are made in it; on failure its

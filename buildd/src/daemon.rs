@@ -12,6 +12,7 @@ mod control;
 mod dockerfile;
 mod export;
 mod failure;
+mod gc;
 mod history;
 mod journal;
 mod leases;
@@ -35,4 +36,4 @@ mod users;
 mod worker;
 
 pub use config::{Config, ConfigError};
-pub use start::{DaemonArgs, DaemonError, run};
+pub use start::{DaemonArgs, DaemonError, Defaults, run};

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use buildd::cli;
-use buildd::daemon::{self, DaemonArgs};
+use buildd::daemon::{self, Config, ConfigError, DaemonArgs, DaemonError, Defaults};
+use buildd::{cli, client};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -13,21 +13,38 @@ fn main() -> ExitCode {
 
 /// The verb `daemon`.
 fn serve(args: cli::DaemonArgs) -> ExitCode {
-    let level = if args.debug { "debug" } else { "info" };
-    let filter = EnvFilter::try_from_env("RBUILD_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let debug = args.debug;
     let args = DaemonArgs {
-        root: args.root.unwrap_or_else(cli::DaemonArgs::default_root),
+        root: args.root,
         addr: args.addr,
         config: args.config,
         idle_timeout: args.idle_timeout,
+        defaults: Defaults {
+            root: cli::DaemonArgs::default_root(),
+            socket: client::own_socket(),
+            config: cli::DaemonArgs::default_config(),
+            rootless: !rustix::process::geteuid().is_root(),
+        },
     };
-    let done = runner::rootless::enter().map_err(daemon::DaemonError::from).and_then(|()| daemon::run(&args));
-    match done {
+    let config = Config::find(args.config.as_deref(), args.defaults.config.as_deref());
+    let debug = debug || config.as_ref().is_ok_and(|(config, _)| config.debug);
+    let filter = EnvFilter::try_from_env("RBUILD_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(if debug { "debug" } else { "info" }));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match start(&args, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
             tracing::error!("{}", cli::causes(&err));
             ExitCode::FAILURE
         }
     }
+}
+
+fn start(args: &DaemonArgs, config: Result<(Config, Vec<String>), ConfigError>) -> Result<(), DaemonError> {
+    let (config, unknown) = config?;
+    for key in unknown {
+        tracing::warn!("unknown key `{key}` in the configuration");
+    }
+    runner::rootless::enter()?;
+    daemon::run(args, config)
 }

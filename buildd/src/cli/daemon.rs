@@ -8,13 +8,13 @@ use crate::client::ClientError;
 /// Runs the daemon in the foreground
 #[derive(Debug, Clone, clap::Args)]
 pub struct DaemonArgs {
-    /// Where its state is kept
+    /// Where its state is kept [default: /var/lib/rbuild; without root $XDG_DATA_HOME/rbuild]
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// Where it listens: unix:///PATH or tcp://HOST:PORT; may be given several times
+    /// Where it listens: unix:///PATH or tcp://HOST:PORT; may be given several times [default: the user's own socket]
     #[arg(long, value_name = "ADDRESS")]
     pub addr: Vec<String>,
-    /// Its configuration
+    /// Its configuration [default: /etc/rbuild/buildd.toml; without root $XDG_CONFIG_HOME/rbuild/buildd.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Logs more
@@ -34,12 +34,20 @@ impl DaemonArgs {
         if rustix::process::geteuid().is_root() {
             return "/var/lib/rbuild".into();
         }
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        match (set("XDG_DATA_HOME"), set("HOME")) {
+        match (variable("XDG_DATA_HOME"), variable("HOME")) {
             (Some(data), _) => data.join("rbuild"),
             (None, Some(home)) => home.join(".local/share/rbuild"),
             (None, None) => format!("/tmp/rbuild-{}/root", rustix::process::geteuid().as_raw()).into(),
         }
+    }
+
+    /// The configuration when none is named: /etc/rbuild/buildd.toml for root, else `$XDG_CONFIG_HOME/rbuild/buildd.toml`.
+    pub fn default_config() -> Option<PathBuf> {
+        if rustix::process::geteuid().is_root() {
+            return Some("/etc/rbuild/buildd.toml".into());
+        }
+        let dir = variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")))?;
+        Some(dir.join("rbuild/buildd.toml"))
     }
 
     /// Cuts the ties to the caller when asked to. To be called before anything is opened and any thread started.
@@ -60,6 +68,11 @@ impl DaemonArgs {
         }
         Ok(())
     }
+}
+
+/// The directory that a variable names; an empty one counts as missing.
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// A number and `s`, `m` or `h`.

@@ -29,7 +29,12 @@ const IDLE: &str = "10m";
 ///
 /// Root's is below /run; others' below `$XDG_RUNTIME_DIR`, or below a private directory in /tmp where that is not set.
 pub fn own_address() -> Address {
-    Address::Unix(run_dir().join("rbuild.sock"))
+    Address::Unix(own_socket())
+}
+
+/// The socket of the user's own daemon.
+pub fn own_socket() -> PathBuf {
+    run_dir().join("rbuild.sock")
 }
 
 fn run_dir() -> PathBuf {

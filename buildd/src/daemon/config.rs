@@ -13,8 +13,8 @@ pub struct Config {
     pub root: Option<PathBuf>,
     /// Log more.
     pub debug: bool,
-    /// What builds may ask for: `network.host`, `security.insecure`.
-    pub insecure_entitlements: Vec<String>,
+    /// What builds may ask for: `network.host`, `security.insecure`; see [`Self::entitlements`] where it is missing.
+    pub insecure_entitlements: Option<Vec<String>>,
     /// Settings by registry host.
     pub registry: BTreeMap<String, Registry>,
     /// Where clients connect.
@@ -97,22 +97,48 @@ pub struct DnsConfig {
 }
 
 /// An amount of disk space: bytes, or a text such as `10GB` or `15%`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "GivenSize")]
 pub enum Size {
     /// Bytes.
     Bytes(u64),
-    /// With a unit, or a percentage of the file system.
+    /// A share of the file system.
+    Percent(u64),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum GivenSize {
+    Number(u64),
     Text(String),
 }
 
+/// A text that is no size.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is no size: want bytes, or a text such as \"10GB\", \"512MiB\" or \"15%\"")]
+struct NoSize(String);
+
+impl TryFrom<GivenSize> for Size {
+    type Error = NoSize;
+
+    fn try_from(given: GivenSize) -> Result<Self, NoSize> {
+        match given {
+            GivenSize::Number(n) => Ok(Self::Bytes(n)),
+            GivenSize::Text(text) => Self::read(text.trim()).ok_or(NoSize(text)),
+        }
+    }
+}
+
 impl Size {
-    /// The amount in bytes on a file system of `disk` bytes; `None` where the text is no size.
-    pub fn bytes(&self, disk: u64) -> Option<u64> {
-        let text = match self {
-            Self::Bytes(n) => return Some(*n),
-            Self::Text(t) => t.trim(),
-        };
+    /// The amount in bytes on a file system of `disk` bytes.
+    pub fn bytes(self, disk: u64) -> u64 {
+        match self {
+            Self::Bytes(n) => n,
+            Self::Percent(n) => u64::try_from(u128::from(disk) * u128::from(n) / 100).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn read(text: &str) -> Option<Self> {
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let n: u64 = text[..digits].parse().ok()?;
         let factor = match text[digits..].trim().to_ascii_lowercase().as_str() {
@@ -125,10 +151,10 @@ impl Size {
             "mib" => 1 << 20,
             "gib" => 1 << 30,
             "tib" => 1 << 40,
-            "%" => return Some(disk / 100 * n),
+            "%" => return Some(Self::Percent(n)),
             _ => return None,
         };
-        n.checked_mul(factor)
+        n.checked_mul(factor).map(Self::Bytes)
     }
 }
 
@@ -156,6 +182,26 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// What builds may ask for.
+    ///
+    /// A daemon without root serves its own user, and its host network is no more than what that user has anyway: where
+    /// the file says nothing, a build may ask for it.
+    pub fn entitlements(&self, rootless: bool) -> Vec<String> {
+        let own = || if rootless { vec!["network.host".to_owned()] } else { Vec::new() };
+        self.insecure_entitlements.clone().unwrap_or_else(own)
+    }
+
+    /// Reads the file that was given, or the default one if it exists, and returns the keys that nothing reads.
+    ///
+    /// # Errors
+    /// See [`Self::load`].
+    pub fn find(given: Option<&Path>, default: Option<&Path>) -> Result<(Self, Vec<String>), ConfigError> {
+        match given.or_else(|| default.filter(|path| path.exists())) {
+            Some(path) => Self::load(path),
+            None => Ok((Self::default(), Vec::new())),
+        }
+    }
+
     /// Reads a file, and returns the keys that nothing reads.
     ///
     /// # Errors
@@ -227,7 +273,7 @@ mod tests {
         let text = "insecure-entitlements = [\"network.host\", \"security.insecure\"]\n\
                     [registry.\"docker.io\"]\n  mirrors = [\"127.0.0.1:5000\"]\n[registry.\"127.0.0.1:5000\"]\n  http = true\n";
         let (c, unknown) = Config::parse(text).unwrap();
-        assert_eq!(c.insecure_entitlements, ["network.host", "security.insecure"]);
+        assert_eq!(c.entitlements(false), ["network.host", "security.insecure"]);
         assert_eq!(c.registry["docker.io"].mirrors, ["127.0.0.1:5000"]);
         assert_eq!(c.registry["127.0.0.1:5000"].http, Some(true));
         assert!(unknown.is_empty());
@@ -243,11 +289,29 @@ mod tests {
 
     #[test]
     fn sizes() {
-        let of = |t: &str| Size::Text(t.into()).bytes(1000);
+        let of = |value: &str| {
+            let text = format!("[worker.oci]\nmaxUsedSpace = {value}\n");
+            Config::parse(&text).map(|(c, _)| c.worker.oci.max_used_space.map(|size| size.bytes(1000)))
+        };
+        for (value, bytes) in
+            [("\"10GB\"", 10_000_000_000), ("\"512MiB\"", 536_870_912), ("\"15%\"", 150), ("7", 7)]
+        {
+            assert_eq!(of(value).unwrap(), Some(bytes), "{value}");
+        }
+        for value in ["\"10 apples\"", "\"x\"", "-1", "true"] {
+            assert!(of(value).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn host_networking_is_the_users_own_to_give() {
+        let granted = |text: &str, rootless| Config::parse(text).unwrap().0.entitlements(rootless);
+        assert_eq!(granted("", false), [""; 0]);
+        assert_eq!(granted("", true), ["network.host"]);
+        assert_eq!(granted("insecure-entitlements = []\n", true), [""; 0]);
         assert_eq!(
-            [of("10GB"), of("512MiB"), of("15%"), of("7")],
-            [Some(10_000_000_000), Some(536_870_912), Some(150), Some(7)]
+            granted("insecure-entitlements = [\"security.insecure\"]\n", false),
+            ["security.insecure"]
         );
-        assert_eq!([of("10 apples"), of("x")], [None, None]);
     }
 }

@@ -7,6 +7,7 @@ use cache::context::Context;
 use cache::store::Store;
 use cache::tree::{Follow, TreePath};
 use solver::{Engine, ExecError, Output, VertexContext};
+use tokio::sync::Notify;
 
 use super::chains::Chains;
 use super::config::Config;
@@ -48,6 +49,10 @@ pub(super) struct Parts {
     pub exporter: Exporter,
     /// Runs commands.
     pub sandboxes: Arc<Sandboxes>,
+    /// What builds may ask for, if their clients allow it.
+    pub entitlements: Vec<String>,
+    /// Told when there may be garbage.
+    pub garbage: Arc<Notify>,
     /// A checkpoint is going to be made.
     pub checkpointing: Arc<AtomicBool>,
 }
@@ -82,13 +87,15 @@ impl Parts {
         if self.checkpointing.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (store, pending) = (self.store.clone(), self.checkpointing.clone());
+        let (store, pending, garbage) =
+            (self.store.clone(), self.checkpointing.clone(), self.garbage.clone());
         tokio::spawn(async move {
             tokio::time::sleep(store.checkpoint_due_in()).await;
             pending.store(false, Ordering::Release);
             if let Err(e) = blocking(move || store.checkpoint()).await {
                 tracing::warn!("checkpoint failed: {e}");
             }
+            garbage.notify_one();
         });
     }
 

@@ -149,8 +149,7 @@ fn exports(request: &SolveRequest) -> Result<Vec<ExportRequest>, Failure> {
 
 /// What the client asks for and the daemon's configuration grants.
 fn entitlements(parts: &Parts, request: &SolveRequest) -> Result<BTreeSet<String>, Failure> {
-    let granted = &parts.config.insecure_entitlements;
-    match request.entitlements.iter().find(|e| !granted.contains(e)) {
+    match request.entitlements.iter().find(|e| !parts.entitlements.contains(e)) {
         Some(refused) => {
             let message = format!(
                 "{refused} is not allowed by the daemon: add it to `insecure-entitlements` in buildd.toml"

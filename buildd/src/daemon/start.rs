@@ -1,6 +1,7 @@
 //! Starting and leaving.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use super::builds::Builds;
 use super::chains::Chains;
 use super::config::{Config, ConfigError};
 use super::export::Exporter;
+use super::gc;
 use super::leases::Leases;
 use super::listen::{self, Address, ListenError};
 use super::locals::Locals;
@@ -30,14 +32,29 @@ use crate::session::SessionManager;
 /// How a daemon is started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DaemonArgs {
-    /// Where state is kept.
-    pub root: PathBuf,
-    /// Where to listen: `unix://PATH`, `tcp://HOST:PORT`; none: the configuration says, or the user's own socket.
+    /// Where state is kept; none: the configuration says, or the default.
+    pub root: Option<PathBuf>,
+    /// Where to listen: `unix://PATH`, `tcp://HOST:PORT`; none: the configuration says, or the default.
     pub addr: Vec<String>,
-    /// The configuration file; none: defaults.
+    /// The configuration file; none: the default one, if it exists.
     pub config: Option<PathBuf>,
     /// Leave after this long without a client.
     pub idle_timeout: Option<Duration>,
+    /// What holds where neither the arguments nor the configuration say.
+    pub defaults: Defaults,
+}
+
+/// The user's own places, found before [`runner::rootless::enter`] makes the user root.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// Where state is kept.
+    pub root: PathBuf,
+    /// The socket that clients of the same user try.
+    pub socket: PathBuf,
+    /// The configuration file.
+    pub config: Option<PathBuf>,
+    /// Whether the user is not root.
+    pub rootless: bool,
 }
 
 /// Why a daemon could not start.
@@ -71,18 +88,9 @@ const SHUTDOWN: Duration = Duration::from_secs(8);
 ///
 /// # Errors
 /// See [`DaemonError`].
-pub fn run(args: &DaemonArgs) -> Result<(), DaemonError> {
-    let config = match &args.config {
-        None => Config::default(),
-        Some(path) => {
-            let (config, unknown) = Config::load(path)?;
-            for key in unknown {
-                tracing::warn!("unknown key `{key}` in `{}`", path.display());
-            }
-            config
-        }
-    };
-    let launching = LauncherConfig { id: launcher_id(&args.root), program: None };
+pub fn run(args: &DaemonArgs, config: Config) -> Result<(), DaemonError> {
+    let root = args.root.as_ref().or(config.root.as_ref()).unwrap_or(&args.defaults.root).clone();
+    let launching = LauncherConfig { id: launcher_id(&root), program: None };
     let launcher = Launcher::start(launching.clone())?;
     let sandboxes = Arc::new(Sandboxes::new(launching, launcher));
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -92,7 +100,7 @@ pub fn run(args: &DaemonArgs) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .map_err(DaemonError::Runtime)?;
-    let done = runtime.block_on(serve(args, config, sandboxes.clone()));
+    let done = runtime.block_on(serve(args, config, &root, sandboxes.clone()));
     runtime.shutdown_timeout(Duration::from_millis(500));
     sandboxes.shutdown();
     done
@@ -114,12 +122,18 @@ fn launcher_id(root: &Path) -> String {
     Digest::of(path.as_os_str().as_encoded_bytes()).hex()[..8].to_owned()
 }
 
-async fn serve(args: &DaemonArgs, config: Config, sandboxes: Arc<Sandboxes>) -> Result<(), DaemonError> {
+async fn serve(
+    args: &DaemonArgs,
+    config: Config,
+    root: &Path,
+    sandboxes: Arc<Sandboxes>,
+) -> Result<(), DaemonError> {
     let addresses = addresses(args, &config)?;
-    let parts = Arc::new(put_together(args, config, sandboxes)?);
+    let parts = Arc::new(put_together(args, config, root, sandboxes)?);
     let builds = Arc::<Builds>::default();
     let stop = CancellationToken::new();
     tokio::spawn(wait_for_signal(stop.clone()));
+    tokio::spawn(gc::serve(parts.clone(), parts.garbage.clone(), stop.clone()));
     if let Some(idle) = args.idle_timeout {
         tokio::spawn(leave_when_idle(idle, parts.clone(), builds.clone(), stop.clone()));
     }
@@ -142,11 +156,22 @@ async fn serve(args: &DaemonArgs, config: Config, sandboxes: Arc<Sandboxes>) -> 
 
 fn addresses(args: &DaemonArgs, config: &Config) -> Result<Vec<Address>, ListenError> {
     let given = if args.addr.is_empty() { &config.grpc.address } else { &args.addr };
-    given.iter().map(|a| Address::parse(a)).collect()
+    if !given.is_empty() {
+        return given.iter().map(|a| Address::parse(a)).collect();
+    }
+    let socket = args.defaults.socket.clone();
+    let dir = socket.parent().unwrap_or(Path::new("/"));
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|source| ListenError::Bind { address: socket.display().to_string(), source })?;
+    Ok(vec![Address::Unix(socket)])
 }
 
-fn put_together(args: &DaemonArgs, config: Config, sandboxes: Arc<Sandboxes>) -> Result<Parts, DaemonError> {
-    let root = config.root.as_ref().filter(|_| args.root.as_os_str().is_empty()).unwrap_or(&args.root);
+fn put_together(
+    args: &DaemonArgs,
+    config: Config,
+    root: &Path,
+    sandboxes: Arc<Sandboxes>,
+) -> Result<Parts, DaemonError> {
     let store = Store::open(root, store_options())?;
     let trees = Arc::new(Trees::new(Arc::new(store.nodes())));
     let chains = Chains { store: store.clone(), trees: trees.clone() };
@@ -173,6 +198,8 @@ fn put_together(args: &DaemonArgs, config: Config, sandboxes: Arc<Sandboxes>) ->
         passed: passed.clone(),
     };
     Ok(Parts {
+        entitlements: config.entitlements(args.defaults.rootless),
+        garbage: Arc::default(),
         config,
         store,
         chains,

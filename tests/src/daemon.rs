@@ -56,7 +56,7 @@ impl Output {
 
     /// Names of the numbered steps that ran.
     pub fn ran(&self) -> Vec<String> {
-        let numbered = |n: &str| n.starts_with('[') && n.contains('/') && !n.contains("] FROM ");
+        let numbered = |n: &str| n.starts_with('[') && !n.starts_with("[internal]") && !n.contains("] FROM ");
         self.steps()
             .into_iter()
             .filter(|(name, cached)| !*cached && numbered(name))

@@ -1,58 +1,117 @@
 //! What a daemon must not leave behind.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-/// Mounts, links, cgroups and processes of rbuild, as they were before a suite.
+use sha2::{Digest, Sha256};
+
+use crate::Daemon;
+
+/// Mounts below a daemon's directory, its network links, its cgroups and its processes.
+///
+/// Only what names this daemon counts: suites run side by side.
 #[derive(Debug)]
 pub struct Leaks {
-    before: BTreeSet<String>,
+    id: String,
+    dir: String,
 }
 
 impl Leaks {
-    /// Remembers how things are.
-    pub fn watch() -> Self {
-        Self { before: now() }
+    /// Watches what a daemon makes.
+    pub fn watch(daemon: &Daemon) -> Self {
+        let root = daemon.root();
+        let id = hex::encode(Sha256::digest(root.as_os_str().as_encoded_bytes()))[..8].to_owned();
+        Self { id, dir: root.parent().expect("the root has a parent").display().to_string() }
     }
 
-    /// Checks that nothing came to stay.
+    /// Checks that no sandbox is left of a daemon that still runs.
     ///
     /// # Panics
-    /// When something did.
+    /// When one stays for five seconds.
+    pub fn check_running(&self) {
+        self.wait(|| self.mounts().into_iter().chain(self.sandboxes()).collect());
+    }
+
+    /// Checks that nothing is left of a daemon that has ended.
+    ///
+    /// # Panics
+    /// When something stays for five seconds.
     pub fn check(&self) {
-        let begun = std::time::Instant::now();
+        self.wait(|| {
+            let mut all = self.mounts();
+            all.extend(self.links());
+            cgroups(Path::new("/sys/fs/cgroup"), 0, &format!("rbuild-{}", self.id), &mut all);
+            all.extend(self.processes());
+            all
+        });
+    }
+
+    fn wait(&self, left: impl Fn() -> BTreeSet<String>) {
+        let begun = Instant::now();
         loop {
-            let left: Vec<String> = now().difference(&self.before).cloned().collect();
+            let left = left();
             if left.is_empty() {
                 return;
             }
-            assert!(begun.elapsed() < std::time::Duration::from_secs(5), "left behind: {left:#?}");
-            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(begun.elapsed() < Duration::from_secs(5), "left behind by {}: {left:#?}", self.id);
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
-}
 
-fn now() -> BTreeSet<String> {
-    let mut all = BTreeSet::new();
-    let mounts = fs_err::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    all.extend(mounts.lines().filter_map(|l| l.split(' ').nth(4)).map(|m| format!("mount {m}")));
-    for entry in fs_err::read_dir("/sys/class/net").into_iter().flatten().flatten() {
-        all.insert(format!("link {}", entry.file_name().to_string_lossy()));
+    fn mounts(&self) -> BTreeSet<String> {
+        let mounts = fs_err::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+        let ours = |l: &&str| l.split(' ').nth(4).is_some_and(|m| m.starts_with(&self.dir));
+        mounts.lines().filter(ours).map(|l| format!("mount {l}")).collect()
     }
-    cgroups(std::path::Path::new("/sys/fs/cgroup"), 0, &mut all);
-    all
+
+    fn links(&self) -> BTreeSet<String> {
+        let entries = fs_err::read_dir("/sys/class/net").into_iter().flatten().flatten();
+        let names = entries.map(|e| e.file_name().to_string_lossy().into_owned());
+        names.filter(|n| n.contains(&self.id)).map(|n| format!("link {n}")).collect()
+    }
+
+    /// Processes that sit in one of the daemon's cgroups.
+    fn sandboxes(&self) -> BTreeSet<String> {
+        self.find(|proc| {
+            let text = fs_err::read_to_string(proc.join("cgroup")).unwrap_or_default();
+            text.contains(&format!("rbuild-{}/", self.id))
+        })
+    }
+
+    fn processes(&self) -> BTreeSet<String> {
+        let mut all = self.sandboxes();
+        all.extend(self.find(|proc| {
+            let text = fs_err::read(proc.join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&text).contains(&self.dir) && !text.starts_with(b"docker-registry")
+        }));
+        all
+    }
+
+    fn find(&self, ours: impl Fn(&Path) -> bool) -> BTreeSet<String> {
+        let entries = fs_err::read_dir("/proc").into_iter().flatten().flatten();
+        let dirs = entries.map(|e| e.path()).filter(|p| {
+            let name = p.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            name.bytes().all(|b| b.is_ascii_digit()) && name != std::process::id().to_string()
+        });
+        let describe = |p: std::path::PathBuf| {
+            let text = fs_err::read(p.join("cmdline")).unwrap_or_default();
+            format!("process {} {}", p.display(), String::from_utf8_lossy(&text).replace('\0', " "))
+        };
+        dirs.filter(|p| ours(p)).map(describe).collect()
+    }
 }
 
-/// rbuild's own cgroups only: others come and go.
-fn cgroups(dir: &std::path::Path, depth: usize, all: &mut BTreeSet<String>) {
+fn cgroups(dir: &Path, depth: usize, name: &str, all: &mut BTreeSet<String>) {
     for entry in fs_err::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
         if !entry.file_type().is_ok_and(|t| t.is_dir()) {
             continue;
         }
-        if entry.file_name().to_string_lossy().starts_with("rbuild-") {
+        if entry.file_name().to_string_lossy() == name {
             all.insert(format!("cgroup {}", path.display()));
-        } else if depth < 2 {
-            cgroups(&path, depth + 1, all);
+        } else if depth < 4 {
+            cgroups(&path, depth + 1, name, all);
         }
     }
 }

@@ -10,8 +10,10 @@ mod daemon;
 mod leaks;
 mod ready;
 mod registry;
+mod scene;
 
 pub use daemon::{Daemon, Output, output, program};
 pub use leaks::Leaks;
 pub use ready::ready;
-pub use registry::Registry;
+pub use registry::{Auth, Registry};
+pub use scene::Scene;

@@ -8,6 +8,25 @@ use std::time::{Duration, Instant};
 
 use crate::ready::program;
 
+/// Who may use a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// Everybody.
+    Open,
+    /// The user `user` with the password `geheim`.
+    Basic,
+}
+
+/// bcrypt of `geheim`.
+const HTPASSWD: &str = "user:$2b$05$abcdefghijklmnopqrstuuVWu8RjbNovPZWAMRdd7iqaaG0mI53Uu\n";
+
+/// Writes the password file; returns the `auth` section, in YAML.
+fn basic(dir: &Path) -> String {
+    let file = dir.join("htpasswd");
+    fs_err::write(&file, HTPASSWD).expect("a password file");
+    format!("auth:\n  htpasswd:\n    realm: tests\n    path: {}\n", file.display())
+}
+
 /// A registry; ends when dropped.
 #[derive(Debug)]
 pub struct Registry {
@@ -21,20 +40,24 @@ impl Registry {
     /// # Panics
     /// When it does not answer within ten seconds.
     pub fn start(dir: &Path) -> Self {
-        Self::with_auth(dir, "")
+        Self::with(dir, Auth::Open)
     }
 
-    /// Starts a registry with an `auth` section, in YAML.
+    /// Starts a registry that asks for a password, or does not.
     ///
     /// # Panics
     /// When it does not answer within ten seconds.
-    pub fn with_auth(dir: &Path, auth: &str) -> Self {
+    pub fn with(dir: &Path, auth: Auth) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
         let host = format!("127.0.0.1:{port}");
         let config = dir.join("registry.yaml");
         let data = dir.join("registry");
+        let auth = match auth {
+            Auth::Open => String::new(),
+            Auth::Basic => basic(dir),
+        };
         let text = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}\n{auth}",
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}\n  secret: tests\n{auth}",
             data.display()
         );
         fs_err::write(&config, text).expect("a configuration");

@@ -1,0 +1,288 @@
+//! From a Dockerfile to an image, its archives, registries and containers.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::Value;
+use tests::archive::Image;
+use tests::{Auth, Registry, Scene, output, ready};
+
+/// A Dockerfile with most of what an image config holds.
+const MULTI_STAGE: &str = r#"
+FROM base AS make
+WORKDIR /src
+COPY hello.txt .
+RUN tr a-z A-Z < hello.txt > /out.txt && echo made
+FROM base
+ENV GREETING=hi PLACE="the world"
+WORKDIR /app
+COPY --from=make /out.txt ./
+RUN echo "$GREETING, $PLACE" > greeting && mkdir d && id -u > d/uid
+USER user
+CMD ["cat", "out.txt", "greeting"]
+"#;
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs_err::read(path).unwrap()).unwrap()
+}
+
+fn inspect(scene: &Scene, name: &str) -> Value {
+    let text = scene.run(&["inspect", name]).ok().stdout;
+    serde_json::from_str::<Value>(&text).unwrap()[0].clone()
+}
+
+#[test]
+fn multi_stage_to_every_output() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write("hello.txt", "hello\n").write("Dockerfile", MULTI_STAGE);
+    let built = scene.build(&["-t", "app", "--iidfile", "iid", "--metadata-file", "meta.json"]).ok();
+    assert_eq!(built.stdout, "");
+    assert!(built.stderr.contains("made\n"), "{}", built.stderr);
+    let id = fs_err::read_to_string(scene.context().join("iid")).unwrap();
+    let meta = json(&scene.context().join("meta.json"));
+    assert_eq!(meta["containerimage.config.digest"], id.as_str());
+    assert_eq!(scene.run(&["run", "--rm", "app"]).ok().stdout, "HELLO\nhi, the world\n");
+
+    let again = scene.build(&["-t", "app", "--iidfile", "iid2"]).ok();
+    assert_eq!(again.ran(), Vec::<String>::new(), "{}", again.stderr);
+    assert_eq!(fs_err::read_to_string(scene.context().join("iid2")).unwrap(), id);
+    assert_eq!(scene.build(&["-t", "app", "-q"]).ok().stdout.trim(), id);
+
+    archives(&scene);
+    let rootfs = scene.path("rootfs");
+    scene.build(&["-o", &format!("type=local,dest={}", rootfs.display())]).ok();
+    assert_eq!(fs_err::read_to_string(rootfs.join("app/out.txt")).unwrap(), "HELLO\n");
+    assert_eq!(fs_err::read_to_string(rootfs.join("app/d/uid")).unwrap(), "0\n");
+    assert_eq!(fs_err::metadata(rootfs.join("tmp")).unwrap().permissions().mode() & 0o7777, 0o1777);
+}
+
+fn archives(scene: &Scene) {
+    let config = Image::open(&archive(scene, "oci")).config;
+    assert_eq!(config["config"]["WorkingDir"], "/app");
+    assert_eq!(config["config"]["User"], "user");
+    assert_eq!(config["config"]["Cmd"], serde_json::json!(["cat", "out.txt", "greeting"]));
+    let env = config["config"]["Env"].to_string();
+    assert!(env.contains("PLACE=the world") && env.contains("PATH=/usr/local/sbin"), "{env}");
+    let image = Image::open(&archive(scene, "docker"));
+    assert_eq!(image.config, config);
+    assert_eq!(image.file("app/out.txt"), Some(&b"HELLO\n"[..]));
+    assert_eq!(image.file("src/hello.txt"), None, "the first stage stays behind");
+    let layers = config["rootfs"]["diff_ids"].as_array().unwrap().len();
+    assert_eq!(layers, image.layers.len());
+    let history = config["history"].as_array().unwrap();
+    assert_eq!(history.iter().filter(|h| h["empty_layer"] != true).count(), layers, "{history:?}");
+
+    let tar = archive(scene, "tar");
+    let names: Vec<String> = tar::Archive::new(fs_err::File::open(tar).unwrap())
+        .entries()
+        .unwrap()
+        .map(|e| e.unwrap().path().unwrap().to_string_lossy().into_owned())
+        .collect();
+    assert!(names.contains(&"app/greeting".to_owned()), "{names:?}");
+}
+
+fn archive(scene: &Scene, kind: &str) -> std::path::PathBuf {
+    let name = format!("{kind}.tar");
+    let built = scene.build(&["-t", "x:1", "-o", &format!("type={kind},dest={name}")]).ok();
+    assert_eq!(built.stdout, "");
+    scene.context().join(name)
+}
+
+#[test]
+fn archives_on_stdout_are_whole_and_failed_builds_leave_no_file() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /d\n");
+    let out = scene.command(&["build", "-o", "-", "."]).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let mut tar = tar::Archive::new(&out.stdout[..]);
+    let names: Vec<_> = tar.entries().unwrap().map(|e| e.unwrap().path().unwrap().into_owned()).collect();
+    assert_eq!(names, [Path::new("d")]);
+
+    scene.dockerfile("FROM base\nRUN exit 3\n", &["-o", "type=oci,dest=x.tar"]).fails();
+    let left: Vec<_> = fs_err::read_dir(scene.context()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["Dockerfile"]);
+}
+
+#[test]
+fn the_image_store() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.dockerfile("FROM base\nLABEL a=b\nRUN echo one > /one\n", &["-t", "app", "-t", "other:2"]).ok();
+    let list = scene.run(&["images"]).ok().stdout;
+    assert!(list.contains("app ") && list.contains("other "), "{list}");
+    let image = inspect(&scene, "app");
+    assert!(image.to_string().contains(r#""a":"b""#), "{image:#}");
+    assert!(scene.run(&["history", "app"]).ok().stdout.contains("echo one"));
+
+    scene.run(&["tag", "app", "third:3"]).ok();
+    assert_eq!(inspect(&scene, "third:3")["Id"], image["Id"]);
+    scene.run(&["rmi", "other:2"]).ok();
+    assert!(scene.run(&["inspect", "other:2"]).fails().stderr.contains("other:2"));
+
+    scene.run(&["save", "-o", "saved.tar", "third:3"]).ok();
+    scene.run(&["rmi", "app", "third:3"]).ok();
+    scene.run(&["prune", "--all", "--force"]).ok();
+    let load = scene.run(&["load", "-i", "saved.tar"]).ok();
+    assert!(load.stdout.contains("third:3") || load.stderr.contains("third:3"), "{load:?}");
+    assert_eq!(inspect(&scene, "third:3")["Id"], image["Id"]);
+    assert_eq!(scene.run(&["run", "--rm", "third:3", "cat", "/one"]).ok().stdout, "one\n");
+    scene.dockerfile("FROM third:3\nRUN test -f /one && cat /one\n", &["-t", "fourth"]).ok();
+}
+
+#[test]
+fn push_and_pull() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let dir = scene.path("r");
+    fs_err::create_dir(&dir).unwrap();
+    let registry = Registry::start(&dir);
+    let name = format!("{}/team/app:1", registry.host());
+    scene.dockerfile("FROM base\nRUN echo pushed > /f\n", &["-t", &name, "--push"]).ok();
+    let id = inspect(&scene, &name)["Id"].clone();
+    scene.run(&["push", "-q", &name]).ok();
+    scene.run(&["rmi", &name, "base"]).ok();
+    scene.run(&["prune", "--all", "--force"]).ok();
+
+    let from = format!("FROM {name}\nRUN cat /f > /g\nRUN echo two\n");
+    let built = scene.dockerfile(&from, &["-t", "app"]).ok();
+    assert_eq!(built.ran().len(), 2, "{}", built.stderr);
+    assert_eq!(scene.run(&["run", "--rm", "app", "cat", "/g"]).ok().stdout, "pushed\n");
+    assert_eq!(scene.dockerfile(&from, &["-t", "app"]).ok().ran(), Vec::<String>::new());
+    scene.run(&["pull", "-q", &name]).ok();
+    assert_eq!(inspect(&scene, &name)["Id"], id);
+}
+
+#[test]
+fn passwords() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let dir = scene.path("r");
+    fs_err::create_dir(&dir).unwrap();
+    let registry = Registry::with(&dir, Auth::Basic);
+    let name = format!("{}/app:1", registry.host());
+    scene.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /d\n");
+    let push = |auth: &str| {
+        let text = format!(r#"{{"auths": {{"{}": {{"auth": "{auth}"}}}}}}"#, registry.host());
+        fs_err::write(scene.path("config.json"), text).unwrap();
+        let mut command = scene.command(&["build", "--progress=plain", "-t", &name, "--push", "."]);
+        output(command.env("DOCKER_CONFIG", scene.path("")))
+    };
+    // user:geheim, user:falsch
+    push("dXNlcjpnZWhlaW0=").ok();
+    scene.run(&["prune", "--all", "--force"]).ok();
+    let refused = push("dXNlcjpmYWxzY2g=").fails();
+    let last = refused.stderr.lines().last().unwrap_or_default();
+    assert!(last.contains("wrong user name or password"), "{}", refused.stderr);
+    assert!(last.contains(registry.host()), "{last}");
+    assert!(!refused.stderr.contains("falsch"), "{}", refused.stderr);
+}
+
+#[test]
+fn dockerfiles_from_elsewhere() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write("sub/other.Dockerfile", "FROM base\nCOPY a /a\nRUN cat /a\n").write("a", "from a\n");
+    let built = scene.build(&["-f", "sub/other.Dockerfile"]).ok();
+    assert!(built.stderr.contains("from a\n"), "{}", built.stderr);
+    assert!(built.stderr.to_lowercase().contains("warn"), "no output is named: {}", built.stderr);
+    let stdin = "FROM base\nCOPY a /a\nRUN echo by stdin; cat a\n";
+    let built = scene.run_with_stdin(&["build", "--progress=plain", "-t", "x", "-f", "-", "."], stdin).ok();
+    assert!(built.stderr.contains("by stdin"), "{}", built.stderr);
+    let stages = "FROM base AS one\nRUN echo first\nFROM base AS two\nARG V=none\nRUN echo second $V\n";
+    let built = scene.dockerfile(stages, &["--target", "one", "-t", "x"]).ok();
+    assert!(built.stderr.contains("first") && !built.stderr.contains("second"), "{}", built.stderr);
+    let built = scene.dockerfile(stages, &["--build-arg", "V=given", "-t", "x"]).ok();
+    assert!(built.stderr.contains(" second given\n"), "{}", built.stderr);
+}
+
+#[test]
+fn mounts() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write("s.txt", "canary\n");
+    let text = "FROM base\n\
+        RUN --mount=type=secret,id=s,uid=1000 cat /run/secrets/s | wc -c > /size && stat -c %u:%a /run/secrets/s\n\
+        RUN --mount=type=cache,target=/c echo x >> /c/log && wc -l < /c/log\n\
+        RUN --mount=type=tmpfs,target=/t echo t > /t/f && ls /t\n\
+        RUN --mount=type=bind,target=/b cat /b/s.txt | wc -l && ! touch /b/x 2>/dev/null\n";
+    let built = scene.dockerfile(text, &["--secret", "id=s,src=s.txt", "-t", "x"]).ok();
+    assert!(built.stderr.contains("1000:400\n"), "{}", built.stderr);
+    let cached =
+        "FROM base\nRUN --mount=type=cache,target=/c echo x >> /c/log && wc -l < /c/log && echo again\n";
+    let again = scene.dockerfile(cached, &["-t", "y"]).ok();
+    assert!(again.stderr.lines().any(|l| l.ends_with(" 2")), "the cache mount is kept: {}", again.stderr);
+    let again = scene.dockerfile(cached, &["-t", "y", "--no-cache"]).ok();
+    assert!(again.stderr.lines().any(|l| l.ends_with(" 1")), "`--no-cache` empties it: {}", again.stderr);
+    let gone = "FROM base\nRUN ls -a /run /c /t /b 2>&1; true\n";
+    let list = scene.run(&["run", "--rm", "x", "sh", "-c", "cat /size; ls /t/f /b/s.txt /run/secrets/s"]);
+    assert!(list.stdout.starts_with('7') && list.code != 0, "{list:?}");
+    scene.dockerfile(gone, &["-t", "x"]).ok();
+    let missing = "FROM base\nRUN --mount=type=secret,id=nope,required=true cat /run/secrets/nope\n";
+    assert!(scene.dockerfile(missing, &[]).fails().stderr.contains("nope"));
+}
+
+#[test]
+fn ignored_files() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write("a.log", "1").write("keep.log", "2").write("d/x.tmp", "3").write("d/y", "4");
+    scene.write(".dockerignore", "# comment\n*.log\n!keep.log\n**/*.tmp\nDockerfile\n");
+    let text = "FROM base\nCOPY . /all\nRUN cd /all && find . -type f | sort\n";
+    let built = scene.dockerfile(text, &["-t", "x"]).ok();
+    let found: Vec<&str> = built
+        .stderr
+        .lines()
+        .filter_map(|l| l.rsplit_once(' '))
+        .map(|l| l.1)
+        .filter(|f| f.starts_with("./"))
+        .collect();
+    assert_eq!(found, ["./.dockerignore", "./d/y", "./keep.log"], "{}", built.stderr);
+    scene.write("a.log", "changed, but ignored");
+    assert_eq!(scene.build(&["-t", "x"]).ok().ran(), Vec::<String>::new());
+}
+
+#[test]
+fn containers() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write("v/f", "from the volume\n");
+    scene
+        .dockerfile(
+            "FROM base\nENV A=image\nENTRYPOINT [\"/bin/sh\", \"-c\"]\nCMD [\"exit 7\"]\n",
+            &["-t", "x"],
+        )
+        .ok();
+    assert_eq!(scene.run(&["run", "--rm", "x"]).code, 7);
+    let out =
+        scene.run(&["run", "--rm", "-e", "A=given", "-w", "/tmp", "-u", "user", "x", "echo $A; pwd; id -un"]);
+    assert_eq!(out.ok().stdout, "given\n/tmp\nuser\n");
+    let out = scene.run(&["run", "--rm", "-v", "./v:/v:ro", "x", "cat /v/f; touch /v/no; echo err >&2"]).ok();
+    assert_eq!(out.stdout, "from the volume\n");
+    assert!(out.stderr.contains("Read-only") && out.stderr.contains("err\n"), "{}", out.stderr);
+    let out =
+        scene.run_with_stdin(&["run", "--rm", "-i", "--entrypoint", "cat", "x"], "through stdin\n").ok();
+    assert_eq!(out.stdout, "through stdin\n");
+    assert_eq!(scene.run(&["run", "--rm", "x", "sh -c 'kill -9 $$'; exit $?"]).code, 137);
+    let absent = scene.run(&["run", "--rm", "--entrypoint", "/not/there", "x"]);
+    assert!(absent.code != 0 && absent.stderr.contains("/not/there"), "{absent:?}");
+}

@@ -13,6 +13,8 @@ pub struct Image {
     pub config: Value,
     /// Per layer, lowest first: path and content of each regular file; other entries have none.
     pub layers: Vec<BTreeMap<String, Option<Vec<u8>>>>,
+    /// Per layer, lowest first: path, type, mode, owner, link target and size of each entry, sorted; no times.
+    pub listing: Vec<Vec<String>>,
 }
 
 impl Image {
@@ -40,6 +42,7 @@ impl Image {
         Self {
             config: json(&blob(&manifest["config"])),
             layers: layers.iter().map(|l| files(&blobs[&blob(l)])).collect(),
+            listing: layers.iter().map(|l| listing(&blobs[&blob(l)])).collect(),
         }
     }
 
@@ -47,6 +50,28 @@ impl Image {
     pub fn file(&self, path: &str) -> Option<&[u8]> {
         self.layers.iter().rev().find_map(|l| l.get(path)).and_then(|f| f.as_deref())
     }
+}
+
+fn listing(gzip: &[u8]) -> Vec<String> {
+    let mut tar = tar::Archive::new(flate2::read::MultiGzDecoder::new(gzip));
+    let entries = tar.entries().expect("a tar").map(|entry| {
+        let entry = entry.expect("an entry");
+        let header = entry.header();
+        let link = entry.link_name().expect("a link name").unwrap_or_default();
+        format!(
+            "{} {:?} {:o} {}:{} -> {} {}",
+            entry.path().expect("a name").display(),
+            header.entry_type(),
+            header.mode().expect("a mode"),
+            header.uid().expect("an owner"),
+            header.gid().expect("a group"),
+            link.display(),
+            entry.size(),
+        )
+    });
+    let mut all: Vec<String> = entries.collect();
+    all.sort();
+    all
 }
 
 fn files(gzip: &[u8]) -> BTreeMap<String, Option<Vec<u8>>> {

@@ -14,6 +14,7 @@ pub struct Daemon {
     child: Option<Child>,
     dir: PathBuf,
     config: String,
+    boot_id: Option<String>,
 }
 
 /// What a command gave.
@@ -104,9 +105,19 @@ impl Daemon {
     /// # Panics
     /// When it does not serve within ten seconds.
     pub fn start(dir: &Path, config: &str) -> Self {
-        let mut daemon = Self { child: None, dir: dir.to_owned(), config: config.to_owned() };
+        let mut daemon = Self::new(dir, config);
         daemon.again();
         daemon
+    }
+
+    /// A daemon that does not run yet; [`Self::again`] starts it.
+    pub fn new(dir: &Path, config: &str) -> Self {
+        Self { child: None, dir: dir.to_owned(), config: config.to_owned(), boot_id: None }
+    }
+
+    /// What the next start takes for the id of this boot of the machine.
+    pub fn set_boot_id(&mut self, id: &str) {
+        self.boot_id = Some(id.to_owned());
     }
 
     /// Starts the daemon again over the same root, after [`Self::kill`] or [`Self::stop`].
@@ -123,6 +134,7 @@ impl Daemon {
             .arg(self.addr())
             .arg("--config")
             .arg(config)
+            .envs(self.boot_id.iter().map(|id| ("RBUILD_BOOT_ID", id)))
             .stdin(Stdio::null())
             .stdout(log.file().try_clone().expect("a descriptor"))
             .stderr(log.into_parts().0)
@@ -140,6 +152,11 @@ impl Daemon {
             );
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Where it keeps everything.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Where its state is.

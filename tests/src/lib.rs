@@ -7,12 +7,14 @@
 pub mod archive;
 pub mod base;
 mod daemon;
+mod disk;
 mod leaks;
 mod ready;
 mod registry;
 mod scene;
 
 pub use daemon::{Daemon, Output, output, program};
+pub use disk::{Disk, FileSystem};
 pub use leaks::Leaks;
 pub use ready::ready;
 pub use registry::{Auth, Registry};

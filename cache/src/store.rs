@@ -68,6 +68,7 @@ pub use history::{BuildRecord, BuildStatus, History, HistoryLimits, StepCounts};
 pub use images::{ImageRecord, Images};
 pub use layers::{LayerAbout, LayerInfo, Layers, Origin, Staging};
 pub use lease::{Held, Lease};
+pub use lock::RootLock;
 pub use nodes::Nodes;
 pub use open::StoreOptions;
 pub use policy::{PrunePolicy, default_policies};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache::registry::{HostConfig, Registries, Tuning};
-use cache::store::{Store, StoreError, StoreOptions};
+use cache::store::{RootLock, Store, StoreError, StoreOptions};
 use cache::tree::Trees;
 use runner::{Launcher, LauncherConfig, RunnerError};
 use solver::{Digest, Engine};
@@ -90,6 +90,8 @@ const SHUTDOWN: Duration = Duration::from_secs(8);
 /// See [`DaemonError`].
 pub fn run(args: &DaemonArgs, config: Config) -> Result<(), DaemonError> {
     let root = args.root.as_ref().or(config.root.as_ref()).unwrap_or(&args.defaults.root).clone();
+    // First of all: the launcher removes what an earlier one of the same root has left behind.
+    let lock = RootLock::take(&root)?;
     let launching = LauncherConfig { id: launcher_id(&root), program: None };
     let launcher = Launcher::start(launching.clone())?;
     let sandboxes = Arc::new(Sandboxes::new(launching, launcher));
@@ -100,7 +102,7 @@ pub fn run(args: &DaemonArgs, config: Config) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .map_err(DaemonError::Runtime)?;
-    let done = runtime.block_on(serve(args, config, &root, sandboxes.clone()));
+    let done = runtime.block_on(serve(args, config, lock, sandboxes.clone()));
     runtime.shutdown_timeout(Duration::from_millis(500));
     sandboxes.shutdown();
     done
@@ -125,11 +127,11 @@ fn launcher_id(root: &Path) -> String {
 async fn serve(
     args: &DaemonArgs,
     config: Config,
-    root: &Path,
+    lock: RootLock,
     sandboxes: Arc<Sandboxes>,
 ) -> Result<(), DaemonError> {
     let addresses = addresses(args, &config)?;
-    let parts = Arc::new(put_together(args, config, root, sandboxes)?);
+    let parts = Arc::new(put_together(args, config, lock, sandboxes)?);
     let builds = Arc::<Builds>::default();
     let stop = CancellationToken::new();
     tokio::spawn(wait_for_signal(stop.clone()));
@@ -169,10 +171,10 @@ fn addresses(args: &DaemonArgs, config: &Config) -> Result<Vec<Address>, ListenE
 fn put_together(
     args: &DaemonArgs,
     config: Config,
-    root: &Path,
+    lock: RootLock,
     sandboxes: Arc<Sandboxes>,
 ) -> Result<Parts, DaemonError> {
-    let store = Store::open(root, store_options())?;
+    let store = Store::open_locked(lock, store_options())?;
     let trees = Arc::new(Trees::new(Arc::new(store.nodes())));
     let chains = Chains { store: store.clone(), trees: trees.clone() };
     let sessions = Arc::new(SessionManager::new());

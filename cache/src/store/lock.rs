@@ -1,6 +1,8 @@
 //! One process per root.
 
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 
 use fs_err as fs;
 use nix::errno::Errno;
@@ -11,13 +13,19 @@ use super::layout::Layout;
 
 /// The root's lock, held until it is dropped or the process dies.
 #[derive(Debug)]
-pub(super) struct RootLock {
+pub struct RootLock {
+    layout: Layout,
     _file: Flock<std::fs::File>,
 }
 
 impl RootLock {
-    /// Takes the lock without waiting and writes down who holds it.
-    pub(super) fn take(layout: &Layout) -> Result<Self, StoreError> {
+    /// Makes the root where there is none, takes its lock without waiting, and writes down who holds it.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], or when the disk fails.
+    pub fn take(root: &Path) -> Result<Self, StoreError> {
+        let layout = Layout::new(root);
+        create_root(root)?;
         let path = layout.lock();
         let file = fs::OpenOptions::new()
             .read(true)
@@ -43,8 +51,21 @@ impl RootLock {
             // opening, since a prune is what helps.
             Err(e) => tracing::debug!(error = %e, "cannot note the holder of the lock"),
         }
-        Ok(Self { _file: file })
+        Ok(Self { layout, _file: file })
     }
+
+    /// What it locks.
+    pub(super) const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+}
+
+/// Only the daemon's user may look in: layers hold setuid programs and private files.
+fn create_root(root: &Path) -> Result<(), StoreError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.mode(0o700);
+    builder.recursive(true);
+    builder.create(root).map_err(StoreError::io("create", root))
 }
 
 /// What the holder wrote down.

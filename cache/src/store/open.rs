@@ -1,6 +1,5 @@
 //! Opening a store.
 
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
@@ -45,16 +44,22 @@ impl Store {
     /// # Errors
     /// [`StoreError::Locked`], [`StoreError::TooNew`], [`StoreError::Foreign`], or when the disk fails.
     pub fn open(root: &Path, options: StoreOptions) -> Result<Self, StoreError> {
-        let layout = Layout::new(root);
-        create_root(root)?;
-        let lock = RootLock::take(&layout)?;
+        Self::open_locked(RootLock::take(root)?, options)
+    }
+
+    /// Opens the store in a root that is locked already.
+    ///
+    /// # Errors
+    /// As [`Self::open`], without [`StoreError::Locked`].
+    pub fn open_locked(lock: RootLock, options: StoreOptions) -> Result<Self, StoreError> {
+        let layout = lock.layout().clone();
         let boot_id = match options.boot_id {
             Some(id) => id,
             None => boot::current_id()?,
         };
         let emptied_format = match format::check(&layout)? {
             FormatCheck::Emptied { found } => {
-                tracing::warn!(root = %root.display(), found, "the root had an older format and was emptied");
+                tracing::warn!(root = %layout.root().display(), found, "the root had an older format and was emptied");
                 Some(found)
             }
             FormatCheck::Fresh | FormatCheck::Current => None,
@@ -79,14 +84,6 @@ impl Store {
         shared.load_named_leases()?;
         Ok(Self { shared: Arc::new(shared), recovery: Arc::new(recovery) })
     }
-}
-
-/// Only the daemon's user may look in: layers hold setuid programs and private files.
-fn create_root(root: &Path) -> Result<(), StoreError> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.mode(0o700);
-    builder.recursive(true);
-    builder.create(root).map_err(StoreError::io("create", root))
 }
 
 fn create_dirs(layout: &Layout) -> Result<(), StoreError> {

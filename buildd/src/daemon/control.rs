@@ -126,7 +126,7 @@ impl Control for ControlService {
             max_used_space: bytes(r.max_used_space),
             min_free_space: bytes(r.min_free_space),
         };
-        let store = self.parts.store.clone();
+        let (store, trees) = (self.parts.store.clone(), self.parts.chains.trees.clone());
         let (tx, rx) = tokio::sync::mpsc::channel(64);
         // Dropping the stream ends the prune: what is gone stays gone, the rest is untouched.
         let cancel = CancellationToken::new();
@@ -140,6 +140,7 @@ impl Control for ControlService {
             if let Err(e) = store.prune(&policy, &cancel, &mut gone) {
                 let _ = tx.blocking_send(Err(store_status(e)));
             }
+            trees.forget();
         });
         let records = ReceiverStream::new(rx).inspect(move |_| {
             let _until_the_stream_is_dropped = &stop;

@@ -112,6 +112,11 @@ impl Trees {
         Ok(node)
     }
 
+    /// Forgets what is held in memory: after a prune the store may have less than this.
+    pub fn forget(&self) {
+        *self.cache() = Cache::default();
+    }
+
     /// Stores new nodes, children first.
     pub(crate) fn store(&self, nodes: Vec<(NodeId, Bytes)>) -> Result<(), TreeError> {
         if !nodes.is_empty() {

@@ -116,11 +116,19 @@ async fn start(address: &Address) -> Result<Client, ClientError> {
         }
         let left = child.try_wait().map_err(|e| ClientError::io("rbuild daemon", e))?.is_some();
         if left || Instant::now() > deadline {
-            let text = fs::read_to_string(&log).unwrap_or_default();
-            let tail = text.lines().last().unwrap_or_default().to_owned();
+            let tail = last_event(&fs::read_to_string(&log).unwrap_or_default()).to_owned();
             return Err(ClientError::Start { log, tail });
         }
         tokio::time::sleep(POLL).await;
+    }
+}
+
+/// What a log says last, which may be several lines: from the last error on, or the last line that is not empty.
+fn last_event(log: &str) -> &str {
+    let log = log.trim_end();
+    match log.rsplit_once(" ERROR rbuild: ") {
+        Some((_, event)) => event,
+        None => log.lines().last().unwrap_or_default(),
     }
 }
 
@@ -176,4 +184,23 @@ fn spawn(address: &Address, log: &Path) -> Result<Child, ClientError> {
         .stderr(stderr)
         .spawn()
         .map_err(|e| ClientError::io(exe, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_event_of_a_log() {
+        for (log, event) in [
+            ("", ""),
+            ("T  INFO rbuild: idle: leaving\nthread panicked\n\n", "thread panicked"),
+            (
+                "T ERROR rbuild: old\nT ERROR rbuild: bad at line 1\n  |\n1 | x\n\n",
+                "bad at line 1\n  |\n1 | x",
+            ),
+        ] {
+            assert_eq!(last_event(log), event);
+        }
+    }
 }

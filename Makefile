@@ -62,6 +62,9 @@ conformance:
 	then python3 $(SHARED)/conformance/conform.py check --rbuild $(RBUILD) --known tests/conformance-known.txt; \
 	else echo "SKIPPED: conformance, corpus"; fi
 
+soak: packages-test rust rocksdb release ## Kills the daemon a hundred times and cuts the power thirty times
+	RBUILD_SOAK=1 RBUILD=$(RBUILD) cargo test --locked -p tests --test durability -- --nocapture --test-threads=1
+
 packages-build:
 	@.ci/packages $(BUILD_PACKAGES) $(RUN_PACKAGES)
 

@@ -206,7 +206,7 @@ impl Daemon {
     }
 
     /// A command of the client, to be run in `cwd`.
-    pub fn command(&self, cwd: &Path, args: &[&str]) -> Command {
+    pub fn command(&self, cwd: &Path, args: &[impl AsRef<std::ffi::OsStr>]) -> Command {
         let mut command = Command::new(program());
         command.arg("--addr").arg(self.addr()).args(args).current_dir(cwd).stdin(Stdio::null());
         command
@@ -216,7 +216,7 @@ impl Daemon {
     ///
     /// # Panics
     /// When the program cannot be started.
-    pub fn run(&self, cwd: &Path, args: &[&str]) -> Output {
+    pub fn run(&self, cwd: &Path, args: &[impl AsRef<std::ffi::OsStr>]) -> Output {
         output(&mut self.command(cwd, args))
     }
 

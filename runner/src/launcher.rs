@@ -76,8 +76,7 @@ impl Launcher {
             )));
         }
         // What an earlier launcher left if it was killed; not in the new one, which would race with the first sandbox.
-        // Should it fail, the next network set up replaces it.
-        let _left_behind = network::tear_down(&config.id);
+        network::clear(&config.id);
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .doing(|| "open `/dev/null`")?;
         let (ours, theirs) = socket::pair().doing(|| "create a socket pair")?;

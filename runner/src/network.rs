@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use namespace::Namespaces;
-pub(crate) use plan::{set_up, tear_down};
+pub(crate) use plan::{clear, set_up, tear_down};
 
 /// How the isolated network of one daemon looks. The daemon decides; the keepers make their links by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -51,7 +51,14 @@ fn serve(config: &LauncherConfig, daemon: OwnedFd) -> ! {
     debug_assert!(name.is_ok(), "any name of 15 bytes is taken");
     // Made here once, so that all keepers and sandboxes share its memory.
     seccomp::default_program();
-    let mut launcher = Serving { id: config.id.clone(), parent: config.cgroup_parent(), keepers: Vec::new() };
+    // Unknown if the daemon has died meanwhile; then the next one clears its table away.
+    let parent = rustix::process::getppid().and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
+    let mut launcher = Serving {
+        id: config.id.clone(),
+        daemon: parent,
+        parent: config.cgroup_parent(),
+        keepers: Vec::new(),
+    };
     // What an earlier one left behind, if it was killed.
     cgroup::remove_parent(&launcher.parent);
     launcher.run(&daemon);
@@ -67,6 +74,8 @@ struct Keeper {
 
 struct Serving {
     id: String,
+    /// Its process id.
+    daemon: Option<u32>,
     parent: String,
     keepers: Vec<Keeper>,
 }
@@ -177,7 +186,7 @@ impl Serving {
             cgroup::remove_leaf(&self.parent, pid.as_raw_pid());
         }
         cgroup::remove_parent(&self.parent);
-        if let Err(reason) = network::tear_down(&self.id) {
+        if let Some(Err(reason)) = self.daemon.map(|daemon| network::tear_down(&self.id, daemon)) {
             eprintln!("rbuild-launcher: the firewall table is left behind: {reason}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::NetworkPlan;
@@ -13,9 +13,14 @@ const PREFIX_LENGTH: u8 = 20;
 /// Networks to choose from: the upper half of 10.0.0.0/8, which few sites use.
 const FIRST_NETWORK: u32 = 0x0a80_0000;
 const NETWORKS: u32 = 1 << (PREFIX_LENGTH - 9);
+/// Where it is noted which tables there are; gone with the tables when the machine is started anew.
+const MARKERS: &str = "/run";
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
-/// Chooses addresses and sets up forwarding and NAT. Replaces what an earlier daemon of this id left behind.
+/// Chooses addresses and sets up forwarding and NAT, for this process.
+///
+/// The table carries the process id: the launcher of a daemon that was killed may still be removing its own when the
+/// next daemon, of the same `id`, has set up another.
 pub(crate) fn set_up(id: &str) -> Result<NetworkPlan, RunnerError> {
     let refused = |reason: String| RunnerError::NetworkRefused { reason };
     if crate::overlay::in_user_namespace() {
@@ -32,34 +37,50 @@ pub(crate) fn set_up(id: &str) -> Result<NetworkPlan, RunnerError> {
         mtu: uplink_mtu(&routes),
     };
     enable_forwarding()?;
-    fs_err::write(marker(id), "").doing(|| "note the firewall table")?;
-    nft(&rules(id, network, &plan.link_prefix)).map_err(refused)?;
+    let daemon = std::process::id();
+    fs_err::write(marker(id, daemon), "").doing(|| "note the firewall table")?;
+    nft(&rules(&table(id, daemon), network, &plan.link_prefix)).map_err(refused)?;
     Ok(plan)
 }
 
-/// Removes the firewall table, if there is one. The links go with their namespaces; forwarding stays on, as others may
-/// rely on it.
-pub(crate) fn tear_down(id: &str) -> Result<(), String> {
-    let marker = marker(id);
+/// Removes the firewall table that the process `daemon` made, if it made one. The links go with their namespaces;
+/// forwarding stays on, as others may rely on it.
+pub(crate) fn tear_down(id: &str, daemon: u32) -> Result<(), String> {
+    let marker = marker(id, daemon);
     if !marker.exists() {
         return Ok(());
     }
-    nft(&format!("add table ip {table}\ndelete table ip {table}\n", table = table(id)))?;
-    fs_err::remove_file(marker).map_err(|error| error.to_string())
+    nft(&format!("add table ip {table}\ndelete table ip {table}\n", table = table(id, daemon)))?;
+    match fs_err::remove_file(marker) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Removes the tables of all daemons of this id that have ended.
+pub(crate) fn clear(id: &str) {
+    let prefix = format!("rbuild-{id}-");
+    for entry in fs_err::read_dir(MARKERS).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let daemon = name.to_str().and_then(|n| n.strip_prefix(&prefix)?.strip_suffix(".nft")?.parse().ok());
+        let ended = |pid: &u32| !Path::new("/proc").join(pid.to_string()).exists();
+        // What cannot be removed now is tried again at the next start.
+        let _tried = daemon.filter(ended).map(|pid| tear_down(id, pid));
+    }
 }
 
 /// Tells a later launcher that there is a table to remove, should this one be killed.
-fn marker(id: &str) -> PathBuf {
-    PathBuf::from(format!("/run/rbuild-{id}.nft"))
+fn marker(id: &str, daemon: u32) -> PathBuf {
+    Path::new(MARKERS).join(format!("rbuild-{id}-{daemon}.nft"))
 }
 
-fn table(id: &str) -> String {
-    format!("rbuild_{id}")
+fn table(id: &str, daemon: u32) -> String {
+    format!("rbuild_{id}_{daemon}")
 }
 
 /// Masquerades what leaves the host and lets sandboxes reach neither each other nor be reached from outside.
-fn rules(id: &str, network: u32, links: &str) -> String {
-    let (table, range) = (table(id), format!("{}/{PREFIX_LENGTH}", Ipv4Addr::from(network)));
+fn rules(table: &str, network: u32, links: &str) -> String {
+    let range = format!("{}/{PREFIX_LENGTH}", Ipv4Addr::from(network));
     format!(
         "add table ip {table}\n\
          delete table ip {table}\n\

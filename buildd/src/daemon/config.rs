@@ -280,6 +280,18 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_shows_every_key() {
+        let manual = include_str!("../../../docs/buildd.md");
+        let sample = manual.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let (_, unknown) = Config::parse(sample).unwrap();
+        assert_eq!(unknown, [""; 0]);
+        for key in KNOWN {
+            let name = key.rsplit('.').next().unwrap();
+            assert!(sample.lines().any(|l| l.split(['=', ' ']).next() == Some(name)), "{key}");
+        }
+    }
+
+    #[test]
     fn unknown_keys_are_named_and_wrong_types_are_errors() {
         let (_, unknown) = Config::parse("trace = true\n[worker.oci]\ngc = false\nrootles = 1\n").unwrap();
         assert_eq!(unknown, ["trace", "worker.oci.rootles"]);

@@ -28,7 +28,7 @@ pub trait Files: Send + Sync + 'static {
     /// Opens a file that `walk` listed.
     ///
     /// # Errors
-    /// The file is gone or cannot be read; it is then sent as empty, as fsutil does.
+    /// The file is gone or cannot be read, which ends the transfer.
     fn open(&self, path: &str) -> io::Result<Box<dyn Read + Send>>;
 }
 
@@ -129,6 +129,7 @@ fn walk(files: &dyn Files, paths: &Paths, out: &mpsc::Sender<Packet>) -> Result<
     out.blocking_send(end).map_err(|_| TransferError::Truncated)
 }
 
+/// Sends what is asked for; tells the receiver, too, of a file that cannot be read. (fsutil would send it as empty.)
 fn send_files(
     files: &dyn Files,
     mut queue: mpsc::UnboundedReceiver<(u32, String)>,
@@ -136,22 +137,36 @@ fn send_files(
 ) -> Result<(), TransferError> {
     let mut buffer = vec![0; CHUNK];
     while let Some((id, path)) = queue.blocking_recv() {
-        let send = |data: Bytes| {
-            let packet = Packet { r#type: PacketType::PacketData.into(), id, data, ..Packet::default() };
-            out.blocking_send(packet).map_err(|_| TransferError::Truncated)
-        };
-        if let Ok(mut file) = files.open(&path) {
-            loop {
-                let n = read(&mut *file, &mut buffer).map_err(|e| TransferError::io(&path, e))?;
-                if n == 0 {
-                    break;
-                }
-                send(Bytes::copy_from_slice(&buffer[..n]))?;
-            }
+        if let Err(err) = send_file(files, id, &path, &mut buffer, out) {
+            let packet =
+                Packet { r#type: PacketType::PacketErr.into(), data: err.full().into(), ..Packet::default() };
+            // The receiver may be gone; then nobody needs to be told.
+            let _ = out.blocking_send(packet);
+            return Err(err);
         }
-        send(Bytes::new())?;
     }
     Ok(())
+}
+
+fn send_file(
+    files: &dyn Files,
+    id: u32,
+    path: &str,
+    buffer: &mut [u8],
+    out: &mpsc::Sender<Packet>,
+) -> Result<(), TransferError> {
+    let send = |data: Bytes| {
+        let packet = Packet { r#type: PacketType::PacketData.into(), id, data, ..Packet::default() };
+        out.blocking_send(packet).map_err(|_| TransferError::Truncated)
+    };
+    let mut file = files.open(path).map_err(|e| TransferError::io(path, e))?;
+    loop {
+        let n = read(&mut *file, buffer).map_err(|e| TransferError::io(path, e))?;
+        if n == 0 {
+            return send(Bytes::new());
+        }
+        send(Bytes::copy_from_slice(&buffer[..n]))?;
+    }
 }
 
 fn read(file: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {

@@ -88,8 +88,9 @@ impl Screen {
             rows.push(step(shown, now));
             for part in &shown.parts {
                 let end = part.completed.unwrap_or(now);
+                let line = format!(" => => {}{}", part.id, progress(part.current, part.total));
                 rows.push(Row {
-                    left: format!(" => => {}{}", part.id, progress(part.current, part.total)),
+                    left: line.trim_end_matches([':', ' ']).to_owned(),
                     right: seconds(part.started.map_or(0, |start| end - start)),
                     color: if part.completed.is_some() { BLUE } else { "" },
                     running: part.completed.is_none() && !shown.completed(),

@@ -1,0 +1,212 @@
+//! Input that cannot work: a clear error, and a daemon that lives.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use tests::archive::Image;
+use tests::{Daemon, Scene, output, program, ready};
+
+#[test]
+fn what_is_wrong_is_said() {
+    if !ready() {
+        return;
+    }
+    let mut scene = Scene::new();
+    let pid = scene.daemon.pid();
+    // Dockerfile, arguments, and what the error holds.
+    let cases: [(&str, &[&str], &[&str]); 20] = [
+        ("FROM base\nCOPY nope /\n", &[], &["nope", "not found", "2 | >>> COPY nope /"]),
+        ("FROM base\nFRUM x\n", &[], &["2 | >>> FRUM x", "unknown instruction"]),
+        ("", &[], &["Dockerfile"]),
+        ("RUN x\n", &[], &["1 | >>> RUN x"]),
+        ("FROM 127.0.0.1:1/x\n", &[], &["127.0.0.1:1"]),
+        ("FROM base\nRUN true\nRUN exit 42\n", &[], &["3 | >>> RUN exit 42", "exit code: 42"]),
+        ("FROM base\nRUN [\"/not/there\"]\n", &[], &["/not/there"]),
+        ("FROM base\nCOPY --from=nowhere a b\n", &[], &["nowhere"]),
+        ("FROM base\n", &["-f", "other"], &["other"]),
+        ("FROM base\n", &["--target", "nothere"], &["nothere"]),
+        ("FROM base\n", &["--bogus"], &["--bogus"]),
+        ("FROM base\n", &["--network", "bogus"], &["bogus"]),
+        ("FROM base\n", &["--platform", "no/such/thing/at/all"], &["no/such/thing"]),
+        ("FROM base\n", &["-o", "type=bogus"], &["bogus"]),
+        ("FROM base\n", &["--allow", "bogus"], &["bogus"]),
+        ("FROM base\n", &["--shm-size", "bogus"], &["bogus"]),
+        ("FROM base\n", &["--ulimit", "bogus=1"], &["bogus"]),
+        ("FROM base\n", &["-t", "UPPER CASE"], &["UPPER CASE"]),
+        ("FROM base\n", &["--secret", "id=s,src=nofile"], &["nofile"]),
+        ("FROM base\n", &["--add-host", "bogus"], &["bogus"]),
+    ];
+    for (dockerfile, args, expected) in cases {
+        let out = scene.dockerfile(dockerfile, args).fails();
+        let said = expected.iter().all(|e| out.stderr.contains(e));
+        assert!(said, "{dockerfile}{args:?} wants {expected:?}:\n{}", out.stderr);
+        assert_eq!(out.stdout, "", "{dockerfile}{args:?}");
+    }
+    assert!(scene.run(&["build", "nodir"]).fails().stderr.contains("nodir"));
+    let elsewhere = output(Command::new(program()).args(["--addr", "unix:///not/there", "images"])).fails();
+    assert!(elsewhere.stderr.contains("/not/there"), "{}", elsewhere.stderr);
+    scene.dockerfile("FROM base\nRUN true\n", &["-t", "x"]).ok();
+    assert!(scene.daemon.alive() && scene.daemon.pid() == pid);
+}
+
+/// The largest memory that the daemon had so far, in MiB.
+fn peak(daemon: &Daemon) -> u64 {
+    let status = fs_err::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+#[test]
+fn a_step_that_prints_100_mb() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let before = peak(&scene.daemon);
+    let text =
+        "FROM base\nRUN yes 0123456789012345678901234567890123456789 | head -c 100000000\nRUN echo after\n";
+    let out = scene.dockerfile(text, &["-t", "x"]).ok();
+    assert!(out.stderr.contains(" after\n"));
+    let after = peak(&scene.daemon);
+    assert!(after < before + 64, "the daemon grew from {before} to {after} MiB");
+}
+
+/// Starts a build and waits until it prints a line that ends with `sign`.
+fn start(scene: &Scene, sign: &str) -> Child {
+    let args = ["build", "--progress=plain", "."];
+    let mut child = scene.command(&args).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut seen = String::new();
+    while let Some(line) = lines.next() {
+        let line = line.unwrap();
+        seen += &format!("{line}\n");
+        if line.ends_with(sign) && !line.contains(" RUN ") {
+            // Whoever writes to a closed pipe dies; these are to be killed by us.
+            std::thread::spawn(move || lines.for_each(drop));
+            return child;
+        }
+    }
+    panic!("`{sign}` is not printed:\n{seen}");
+}
+
+#[test]
+fn a_client_killed_in_the_middle() {
+    if !ready() {
+        return;
+    }
+    let mut scene = Scene::new();
+    let pid = scene.daemon.pid();
+    scene.write("Dockerfile", "FROM base\nRUN (sleep 1000 &) ; echo started; sleep 1000\n");
+    for _ in 0..3 {
+        let mut child = start(&scene, " started");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        scene.check_sandboxes();
+    }
+    assert!(scene.daemon.alive() && scene.daemon.pid() == pid);
+    scene.dockerfile("FROM base\nRUN true\n", &["-t", "x"]).ok();
+}
+
+#[test]
+fn a_step_that_forks_endlessly() {
+    if !ready() {
+        return;
+    }
+    let mut scene = Scene::new();
+    scene.write("Dockerfile", "FROM base\nRUN echo started; f() { f & f & sleep 1; }; f; sleep 1000\n");
+    let mut child = start(&scene, " started");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    scene.check_sandboxes();
+    assert!(scene.daemon.alive());
+    scene.dockerfile("FROM base\nRUN true\n", &["-t", "x"]).ok();
+}
+
+#[test]
+fn corrupt_blobs() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let args = ["-t", "x", "-o", "type=oci,dest=../o.tar"];
+    scene.dockerfile("FROM base\nRUN echo content > /f\n", &args).ok();
+    let mut damaged = 0;
+    let mut todo = vec![scene.daemon.root().join("blobs")];
+    while let Some(dir) = todo.pop() {
+        for entry in fs_err::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                todo.push(path);
+                continue;
+            }
+            let mut data = fs_err::read(&path).unwrap();
+            let middle = data.len() / 2;
+            data[middle] ^= 0xff;
+            fs_err::write(&path, data).unwrap();
+            damaged += 1;
+        }
+    }
+    assert!(damaged > 0, "the archive's layers are kept as blobs");
+    fs_err::remove_file(scene.path("o.tar")).unwrap();
+    let out = scene.build(&args);
+    if out.code == 0 {
+        assert_eq!(Image::open(&scene.path("o.tar")).file("f"), Some(&b"content\n"[..]));
+    } else {
+        assert!(out.fails().stderr.contains("sha256:"));
+    }
+    scene.run(&["prune", "--all", "--force"]).ok();
+    scene.dockerfile("FROM scratch\nCOPY Dockerfile /d\n", &args).ok();
+    Image::open(&scene.path("o.tar"));
+}
+
+/// A small file system on a directory; gone when dropped.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    /// `None` where it cannot be mounted.
+    fn mount(dir: std::path::PathBuf) -> Option<Self> {
+        fs_err::create_dir_all(&dir).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=48m,mode=755", "rbuild-tests"]).arg(&dir);
+        if mount.status().is_ok_and(|s| s.success()) {
+            return Some(Self(dir));
+        }
+        eprintln!("SKIPPED: needs to mount a tmpfs");
+        None
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk() {
+    if !ready() {
+        return;
+    }
+    let dir = tempfile::TempDir::new().unwrap();
+    let Some(small) = Small::mount(dir.path().join("disk")) else { return };
+    let mut daemon = Daemon::start(&small.0, "");
+    let pid = daemon.pid();
+    let context = dir.path().join("context");
+    tests::base::busybox(&context.join("root"));
+    let dockerfile = |text: &str, args: &[&str]| {
+        tests::base::context(&context, &[("Dockerfile", text)]);
+        daemon.build(&context, args)
+    };
+    dockerfile("FROM scratch\nCOPY root /\n", &["-t", "base"]).ok();
+    let out = dockerfile("FROM base\nRUN dd if=/dev/zero of=/big bs=1M count=200\n", &["-t", "x"]).fails();
+    assert!(out.stderr.contains("No space left on device"), "{}", out.stderr);
+    fs_err::File::create(context.join("big")).unwrap().set_len(200 << 20).unwrap();
+    let out = dockerfile("FROM scratch\nCOPY big /big\nRUN x\n", &["-t", "x"]).fails();
+    assert!(out.stderr.to_lowercase().contains("no space left"), "{}", out.stderr);
+    dockerfile("FROM base\nRUN echo it goes on > /f\n", &["-t", "x"]).ok();
+    let mut run = daemon.command(dir.path(), &["run", "--rm", "x", "cat", "/f"]);
+    assert_eq!(output(&mut run).ok().stdout, "it goes on\n");
+    assert!(daemon.alive() && daemon.pid() == pid);
+    daemon.stop();
+}

@@ -8,7 +8,7 @@ use proto::control::{Exporter, SolveRequest, StatusRequest, StatusResponse};
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::mpsc;
 
-use super::output::Target;
+use super::output::{Target, Targets};
 use super::session::random_id;
 use super::{Client, ClientError, ClientSession, Output, Services};
 use crate::sidesocket::{Offer, SideSocket};
@@ -60,15 +60,15 @@ pub async fn build(
     request: BuildRequest,
     progress: mpsc::Sender<StatusResponse>,
 ) -> Result<BuildOutcome, ClientError> {
-    let mut targets = Vec::new();
+    let mut targets = Targets::default();
     for output in &request.outputs {
-        targets.push(Target::open(&output.destination)?);
+        targets.0.push(Target::open(&output.destination)?);
     }
     let mut services = request.services;
     services.dirs.extend(request.dirs.iter().map(|dir| (dir.name.clone(), dir.path.clone())));
-    let session = ClientSession::with_targets(client, services, targets.clone())?;
+    let session = ClientSession::with_targets(client, services, targets.0.clone())?;
     if let Some(socket) = client.address().socket() {
-        pass_descriptors(SideSocket::connect(socket), session.id(), &request.dirs, &targets);
+        pass_descriptors(SideSocket::connect(socket), session.id(), &request.dirs, &targets.0);
     }
     let reference = random_id()?;
     let exporters: Vec<Exporter> = request
@@ -90,7 +90,7 @@ pub async fn build(
         ..SolveRequest::default()
     };
     let response = watched_solve(client, solve, progress).await?;
-    for target in targets.iter().flatten() {
+    for target in targets.0.iter().flatten() {
         target.commit()?;
     }
     Ok(BuildOutcome { reference, response })

@@ -86,6 +86,21 @@ impl Target {
     }
 }
 
+/// Destinations of one build. Temporary files that were not committed are gone when it is dropped, whoever still
+/// holds a clone of their targets: tasks of the session end later, or never before the process does.
+#[derive(Debug, Default)]
+pub(super) struct Targets(pub(super) Vec<Option<Target>>);
+
+impl Drop for Targets {
+    fn drop(&mut self) {
+        for target in self.0.iter().flatten() {
+            if let Target::File(file) = target {
+                drop(file.take());
+            }
+        }
+    }
+}
+
 impl FileTarget {
     fn new(path: &Path) -> Result<Self, ClientError> {
         if path.is_dir() {
@@ -115,9 +130,12 @@ impl FileTarget {
         f(file.as_file_mut())
     }
 
+    fn take(&self) -> Option<NamedTempFile> {
+        self.temporary.lock().ok().and_then(|mut guard| guard.take())
+    }
+
     fn commit(&self) -> Result<(), ClientError> {
-        let taken = self.temporary.lock().ok().and_then(|mut guard| guard.take());
-        match taken {
+        match self.take() {
             Some(file) => {
                 file.persist(&self.path).map(drop).map_err(|e| ClientError::io(&self.path, e.error))
             }
@@ -146,6 +164,16 @@ mod tests {
         target.commit().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"data");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_failed_build_leaves_no_file_while_others_hold_its_targets() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = Target::open(&Destination::File(dir.path().join("out.tar"))).unwrap();
+        let held = target.clone();
+        drop(Targets(vec![target]));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert!(held.unwrap().write(&"late".into()).is_err());
     }
 
     #[test]

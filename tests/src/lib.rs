@@ -1,7 +1,7 @@
 //! End-to-end suites: the real program, real sandboxes, a real registry.
 //!
 //! [`Daemon`] runs `rbuild daemon` on a root of its own; [`Registry`] runs Debian's `docker-registry` on loopback;
-//! [`base`] makes images of busybox. Suites need root, namespaces and overlayfs; without them [`ready`] says what
+//! [`base`] makes images of busybox. Suites need root, namespaces and overlayfs; without them [`ready()`] says what
 //! is missing and the suite skips itself.
 
 pub mod archive;

@@ -86,6 +86,7 @@ fn start(scene: &Scene, sign: &str) -> Child {
             return child;
         }
     }
+    let _ = child.wait();
     panic!("`{sign}` is not printed:\n{seen}");
 }
 

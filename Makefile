@@ -43,6 +43,7 @@ clippy:
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 unit:
+	cargo build --locked --workspace --bins
 	if cargo nextest --version >/dev/null 2>&1; \
 	then RBUILD_SHARED=$(abspath $(SHARED)) cargo nextest run --locked --workspace --no-fail-fast; \
 	else RBUILD_SHARED=$(abspath $(SHARED)) cargo test --locked --workspace --no-fail-fast; fi

@@ -233,13 +233,13 @@ impl Pass {
 
     /// Tells that the vertex and all that stands on record below it came from the cache.
     fn tell_cached(&self, id: VertexId) {
-        let mut todo = vec![id];
+        let (mut todo, mut cached) = (vec![id], Vec::new());
         while let Some(id) = todo.pop() {
             let node = self.node(id);
             if matches!(self.graph.vertex(id).op, Op::Source(_)) || node.told.swap(true, Ordering::Relaxed) {
                 continue;
             }
-            self.tell(id, Event::Cached(SystemTime::now()));
+            cached.push(id);
             todo.extend(
                 self.graph
                     .vertex(id)
@@ -248,6 +248,11 @@ impl Pass {
                     .map(|e| e.vertex)
                     .filter(|v| self.node(*v).hit.get().is_some()),
             );
+        }
+        // In the order of the graph, inputs first, as they would have run.
+        cached.sort_unstable();
+        for id in cached {
+            self.tell(id, Event::Cached(SystemTime::now()));
         }
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Sandbox<'a> {
     pub stderr: BorrowedFd<'a>,
     /// To the keeper.
     pub birth: BorrowedFd<'a>,
+    /// Its out-of-memory score.
+    pub badness: i32,
 }
 
 /// Turns this process (pid 1 of fresh namespaces) into the command, or reports why not and ends.
@@ -57,7 +59,7 @@ fn become_command(sandbox: &Sandbox<'_>) -> Result<Infallible, RunnerError> {
         .doing(|| "bind the sandbox to its keeper")?;
     rustix::process::umask(Mode::empty());
     rustix::process::setsid().doing(|| "start a session")?;
-    identity::set_badness(spec.oom_score_adj)?;
+    identity::set_badness(sandbox.badness)?;
     enter_namespaces(sandbox)?;
     let stubs = build_tree(sandbox)?;
     tell(sandbox.birth, &Birth::Stubs(stubs), &[])?;

@@ -26,7 +26,7 @@ pub(crate) const IDLE: &[u8] = b"idle";
 
 /// Serves jobs from the launcher until it closes its end. Never returns: the process is a fork.
 pub(crate) fn serve(launcher: &OwnedFd) -> ! {
-    let mut keeper = Keeper { cgroups: None, namespaces: Namespaces::default() };
+    let mut keeper = Keeper { cgroups: None, namespaces: Namespaces::default(), badness: leave_to_others() };
     while let Ok(Some(message)) = socket::receive(launcher.as_fd()) {
         let Some(fds) = JobFds::from_received(message.fds) else { continue };
         keeper.serve_job(launcher.as_fd(), fds);
@@ -40,6 +40,21 @@ pub(crate) fn serve(launcher: &OwnedFd) -> ! {
 struct Keeper {
     cgroups: Option<Cgroups>,
     namespaces: Namespaces,
+    /// The out-of-memory score that the launcher had, which commands get back.
+    badness: i32,
+}
+
+/// The kernel's file for the out-of-memory score (proc_pid_oom_score_adj(5)).
+const BADNESS: &str = "/proc/self/oom_score_adj";
+
+/// Takes the keeper out of the kernel's choice when memory runs out, and returns the score that it had.
+///
+/// It shares its sandbox's memory cgroup: were it chosen, nobody could tell how the command ended. Without the
+/// privilege (rootless) it stays as it is.
+fn leave_to_others() -> i32 {
+    let before = fs_err::read_to_string(BADNESS).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let _unprivileged = fs_err::write(BADNESS, "-1000");
+    before
 }
 
 impl Keeper {
@@ -82,6 +97,7 @@ impl Keeper {
                 stdout: fds.stdout.as_fd(),
                 stderr: fds.stderr.as_fd(),
                 birth: birth_child.as_fd(),
+                badness: spec.oom_score_adj.unwrap_or(self.badness),
             }),
             Fork::Parent { pid, pidfd } => (pid, pidfd),
         };

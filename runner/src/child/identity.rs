@@ -91,8 +91,7 @@ pub(super) fn set_rlimits(limits: &[Rlimit]) -> Result<(), RunnerError> {
 }
 
 /// Sets how readily the kernel kills the command when memory runs out. Called while the host's `/proc` is in view.
-pub(super) fn set_badness(score: Option<i32>) -> Result<(), RunnerError> {
-    let Some(score) = score else { return Ok(()) };
+pub(super) fn set_badness(score: i32) -> Result<(), RunnerError> {
     fs_err::write("/proc/self/oom_score_adj", score.to_string())
         .doing(|| format!("set the out-of-memory score `{score}`"))
 }

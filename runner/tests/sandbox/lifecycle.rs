@@ -188,6 +188,9 @@ fn the_badness_is_raised() {
     let mut spec = bench.spec("cat /proc/self/oom_score_adj");
     spec.oom_score_adj = Some(700);
     assert_eq!(bench.run_spec(&spec).text(), "700\n");
+    // The keeper's own protection is not inherited.
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+    assert_eq!(bench.run("cat /proc/self/oom_score_adj").text(), own);
 }
 
 #[test]

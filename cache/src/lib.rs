@@ -1,6 +1,7 @@
 //! Blobs, records, trees, snapshots, layers, images, garbage collection and the OCI registry client
 
 pub mod context;
+mod cores;
 pub mod fileop;
 pub mod layer;
 pub mod oci;
@@ -9,3 +10,5 @@ pub mod registry;
 pub mod store;
 pub mod tree;
 pub mod view;
+
+pub use cores::cores;

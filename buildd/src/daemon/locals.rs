@@ -128,7 +128,7 @@ impl Locals {
                 follow_paths: &follow,
                 stat_cache: &stats,
                 trees,
-                threads: std::thread::available_parallelism().map_or(2, usize::from),
+                threads: cache::cores(),
                 thread_init,
                 cancel: &cancel,
             })

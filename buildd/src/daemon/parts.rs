@@ -126,19 +126,21 @@ fn read_context(context: &Context, path: &str, limit: u64) -> Result<Option<Vec<
         return Ok(None);
     }
     let real: TreePath = found.path;
-    let context = context.clone();
-    // A thread of its own: it may take on the client's identity.
-    let read = std::thread::spawn(move || {
+    let read = || {
         context.init_thread();
         let mut data = Vec::new();
         let file = context.open(&real)?;
         std::io::Read::read_to_end(&mut std::io::Read::take(file, limit + 1), &mut data)?;
         Ok::<_, std::io::Error>(data)
-    });
-    let data = read
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        .map_err(|e| Failure::new(tonic::Code::Unknown, format!("failed to read `{path}`: {e}")))?;
+    };
+    let data = match context.has_identity() {
+        // A thread of its own: it takes on the client's identity.
+        true => std::thread::scope(|scope| scope.spawn(read).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        false => read(),
+    };
+    let data =
+        data.map_err(|e| Failure::new(tonic::Code::Unknown, format!("failed to read `{path}`: {e}")))?;
     if data.len() as u64 > limit {
         return Err(Failure::new(
             tonic::Code::InvalidArgument,

@@ -39,7 +39,7 @@ impl Maker {
         let env = FileOpEnv {
             dir: staging.path(),
             trees: self.chains.trees.clone(),
-            threads: std::thread::available_parallelism().map_or(2, usize::from),
+            threads: cache::cores(),
             limits: UNPACK_LIMITS,
             now: SystemTime::now(),
             cancel: &AtomicBool::new(false),

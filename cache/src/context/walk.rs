@@ -14,6 +14,9 @@ use super::stat_cache::StatCache;
 use super::worker::Worker;
 use crate::tree::Trees;
 
+/// Tasks that the first thread does before it starts others.
+const ALONE: usize = 4;
+
 /// What [`walk`] needs.
 #[derive(Clone)]
 pub struct WalkRequest<'a> {
@@ -48,27 +51,17 @@ impl std::fmt::Debug for WalkRequest<'_> {
 
 /// Walks a context, hashes what changed, and stores its content tree.
 ///
-/// Blocking; all files are opened in threads of its own.
+/// Blocking. With [`WalkRequest::thread_init`] all files are opened in threads of its own.
 ///
 /// # Errors
 /// When something that belongs to the context cannot be read, or the tree not be stored. What vanishes during the walk
 /// is left out.
 pub fn walk(request: &WalkRequest<'_>) -> Result<Context, ContextError> {
-    let rules = std::thread::scope(|scope| {
-        join(scope.spawn(|| {
-            request.init_thread();
-            request.rules()
-        }))
-    })?;
     let queue = Queue::new();
-    let found: Vec<Found> = std::thread::scope(|scope| {
-        let work = || {
-            request.init_thread();
-            Worker::new(&queue, request, &rules).run()
-        };
-        let threads: Vec<_> = (0..request.threads.max(1)).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().map(join).collect()
-    });
+    let found = match request.thread_init {
+        Some(_) => std::thread::scope(|scope| join(scope.spawn(|| request.search(&queue)))),
+        None => request.search(&queue),
+    }?;
     if let Some(failure) = queue.take_failure() {
         return Err(failure);
     }
@@ -83,6 +76,28 @@ pub fn walk(request: &WalkRequest<'_>) -> Result<Context, ContextError> {
 }
 
 impl WalkRequest<'_> {
+    /// Reads and hashes all that is wanted. The first tasks are done here: few contexts of a build are large enough for more
+    /// threads than one.
+    fn search(&self, queue: &Queue) -> Result<Vec<Found>, ContextError> {
+        self.init_thread();
+        let rules = self.rules()?;
+        let mut first = Worker::new(queue, self, &rules);
+        for _ in 0..ALONE {
+            if !first.step() {
+                return Ok(vec![first.into_found()]);
+            }
+        }
+        Ok(std::thread::scope(|scope| {
+            let work = || {
+                self.init_thread();
+                Worker::new(queue, self, &rules).run()
+            };
+            let others: Vec<_> = (1..self.threads).map(|_| scope.spawn(work)).collect();
+            let own = first.run();
+            std::iter::once(own).chain(others.into_iter().map(join)).collect()
+        }))
+    }
+
     fn init_thread(&self) {
         if let Some(init) = &self.thread_init {
             init();

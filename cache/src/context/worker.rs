@@ -36,13 +36,22 @@ impl<'a> Worker<'a> {
 
     /// Works until nothing is left.
     pub(super) fn run(mut self) -> Found {
-        while let Some(task) = self.queue.next() {
-            let result = self.check_cancel().and_then(|()| match task {
-                Task::Dir(task) => self.read_dir(task),
-                Task::Hash(task) => self.hash(&task),
-            });
-            self.queue.done(result);
-        }
+        while self.step() {}
+        self.into_found()
+    }
+
+    /// Does one task; `false` when there are no more.
+    pub(super) fn step(&mut self) -> bool {
+        let Some(task) = self.queue.next() else { return false };
+        let result = self.check_cancel().and_then(|()| match task {
+            Task::Dir(task) => self.read_dir(task),
+            Task::Hash(task) => self.hash(&task),
+        });
+        self.queue.done(result);
+        true
+    }
+
+    pub(super) fn into_found(self) -> Found {
         self.found
     }
 

@@ -1,9 +1,9 @@
 //! Hashing of file contents.
 
 use std::io::{self, Read};
-use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::cores;
 use crate::tree::FileDigest;
 
 /// Read at once. Smaller costs system calls, larger falls out of the second-level cache between read and hash.
@@ -50,8 +50,7 @@ pub(super) fn in_parallel<T: Send, E: Send>(
     count: usize,
     job: impl Fn(usize) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = (count / JOBS_PER_THREAD).clamp(1, cores.min(MAX_THREADS));
+    let threads = (count / JOBS_PER_THREAD).clamp(1, cores().min(MAX_THREADS));
     if threads == 1 {
         return (0..count).map(job).collect();
     }

@@ -197,7 +197,7 @@ fn compressed(
     lease: &Lease,
 ) -> Result<(Digest, BlobRef), ExecError> {
     let layers = store.layers();
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let threads = cache::cores();
     let writer = store.blobs().writer().map_err(from_store)?;
     let compressor = Compressor::new(writer, compression, threads).map_err(ExecError::failed)?;
     let mut hashing = Hashing { out: compressor, hash: Sha256::new() };

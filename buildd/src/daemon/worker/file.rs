@@ -46,7 +46,7 @@ impl LocalWorker {
             let env = FileOpEnv {
                 dir: staging.path(),
                 trees,
-                threads: std::thread::available_parallelism().map_or(2, usize::from),
+                threads: cache::cores(),
                 limits: UNPACK_LIMITS,
                 now: SystemTime::now(),
                 cancel: &stop,

@@ -67,3 +67,4 @@ pub use spec::{
     DEFAULT_HOSTNAME, DEFAULT_PATH, DEFAULT_SHM_SIZE, Device, Dns, Limits, Mount, MountSource, NetworkMode,
     Rlimit, RootFs, SandboxSpec, SecurityMode, User,
 };
+pub use sys::memory::share_heaps;

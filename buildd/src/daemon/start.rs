@@ -89,6 +89,7 @@ const SHUTDOWN: Duration = Duration::from_secs(8);
 /// # Errors
 /// See [`DaemonError`].
 pub fn run(args: &DaemonArgs, config: Config) -> Result<(), DaemonError> {
+    runner::share_heaps();
     let root = args.root.as_ref().or(config.root.as_ref()).unwrap_or(&args.defaults.root).clone();
     // First of all: the launcher removes what an earlier one of the same root has left behind.
     let lock = RootLock::take(&root)?;
@@ -220,7 +221,7 @@ fn put_together(
 
 fn parallelism(config: &Config) -> usize {
     match config.worker.oci.max_parallelism {
-        0 => std::thread::available_parallelism().map_or(4, |n| n.get() * 2),
+        0 => cache::cores() * 2,
         n => n,
     }
 }

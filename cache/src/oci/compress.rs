@@ -18,7 +18,7 @@ use pool::{Pool, Ticket};
 use super::media_type;
 
 /// Bytes of input per gzip member or zstd frame. Changing it changes the digest of every layer made.
-pub const BLOCK_SIZE: usize = 1 << 20;
+pub const BLOCK_SIZE: usize = 512 << 10;
 
 /// The gzip level where none is asked for.
 ///

@@ -98,7 +98,8 @@ fn arguments() -> impl Iterator<Item = OsString> {
 }
 
 fn client(verb: Verb, addr: Option<String>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    // One thread: files are read on others, and those that only hand messages on would wake each other.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => {
             let done = runtime.block_on(dispatch(verb, addr));

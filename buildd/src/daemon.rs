@@ -9,6 +9,7 @@ mod builds;
 mod chains;
 mod config;
 mod control;
+mod diffids;
 mod dockerfile;
 mod export;
 mod failure;

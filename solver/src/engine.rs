@@ -121,8 +121,8 @@ impl Build {
         events: Arc<dyn EventSink>,
     ) -> Result<Vec<Output>, SolveError> {
         for _ in 0..MAX_PASSES {
-            let pass =
-                Pass::new(self.engine.inner.clone(), self.state.clone(), graph.clone(), events.clone());
+            let (inner, state) = (self.engine.inner.clone(), self.state.clone());
+            let pass = Pass::new(inner, state, graph.clone(), wanted, events.clone());
             let _cancel_on_drop = pass.cancel.clone().drop_guard();
             let run = async {
                 pass.plan(wanted).await?;

@@ -97,6 +97,8 @@ pub struct Job {
     pub vertex: Vertex,
     /// The vertex's inputs, in order; all present.
     pub inputs: Vec<Output>,
+    /// Its layers are part of what was asked for, and not only of what that is made from.
+    pub in_result: bool,
     /// Who wants it, and where output goes.
     pub cx: VertexContext,
 }

@@ -19,12 +19,14 @@ use solver::{ExecError, Output, VertexContext};
 
 pub(super) use archive::StoreBlobs;
 pub(super) use attrs::{ExportKind, ExportRequest};
-pub(super) use layers::{Form, LayerBlobs};
+pub(super) use layers::Form;
 
 use super::chains::Chains;
+use super::diffids::DiffIds;
 use super::progress::Teller;
 use super::sources::image::ImageSource;
 use crate::session::SessionManager;
+use layers::LayerBlobs;
 
 /// One platform's result.
 #[derive(Debug, Clone)]
@@ -59,9 +61,19 @@ pub(super) struct Exporter {
     pub sessions: Arc<SessionManager>,
     /// Files that clients passed.
     pub passed: Arc<super::side::Passed>,
+    /// Hashes layers ahead.
+    pub diff_ids: Arc<DiffIds>,
 }
 
 impl Exporter {
+    fn layer_blobs(&self) -> LayerBlobs {
+        LayerBlobs {
+            store: self.chains.store.clone(),
+            images: self.images.clone(),
+            diff_ids: self.diff_ids.clone(),
+        }
+    }
+
     /// Runs one export and returns what the client is told of it.
     ///
     /// # Errors

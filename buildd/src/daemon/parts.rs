@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::chains::Chains;
 use super::config::Config;
+use super::diffids::DiffIds;
 use super::export::{Exporter, Results};
 use super::failure::{self, Failure};
 use super::leases::Leases;
@@ -47,6 +48,8 @@ pub(super) struct Parts {
     pub sources: Arc<Sources>,
     /// Hands results on.
     pub exporter: Exporter,
+    /// Hashes layers ahead.
+    pub diff_ids: Arc<DiffIds>,
     /// Runs commands.
     pub sandboxes: Arc<Sandboxes>,
     /// What builds may ask for, if their clients allow it.

@@ -87,6 +87,8 @@ async fn work(
     request: &SolveRequest,
 ) -> Result<BTreeMap<String, String>, Failure> {
     let exports = exports(request)?;
+    let named = |e: &ExportRequest| e.kind == ExportKind::Image && !e.push;
+    let _ahead = exports.iter().any(named).then(|| parts.diff_ids.expect(&run.reference));
     let outcome = match request.frontend.as_str() {
         "dockerfile.v0" => Dockerfile::new(parts, run, &request.frontend_attrs)?.solve().await?,
         "" => Outcome::Results(definition(run, request).await?),

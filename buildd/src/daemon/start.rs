@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::builds::Builds;
 use super::chains::Chains;
 use super::config::{Config, ConfigError};
+use super::diffids::DiffIds;
 use super::export::Exporter;
 use super::gc;
 use super::leases::Leases;
@@ -151,6 +152,7 @@ async fn serve(
     if tokio::time::timeout(SHUTDOWN, leave).await.is_err() {
         tracing::warn!("builds did not end in time");
     }
+    parts.diff_ids.close();
     if let Err(e) = parts.store.checkpoint() {
         tracing::warn!("cannot make the last builds durable: {e}");
     }
@@ -185,12 +187,14 @@ fn put_together(
     let registries = Registries::new(registry_hosts(&config), Tuning::default());
     let images = Arc::new(ImageSource::new(chains.clone(), leases.clone(), sessions.clone(), registries));
     let sources = Arc::new(Sources::new(images.clone(), &chains, locals.clone(), &leases));
+    let diff_ids = Arc::new(DiffIds::new(store.clone()));
     let worker = Arc::new(LocalWorker {
         chains: chains.clone(),
         locals: locals.clone(),
         sessions: sessions.clone(),
         leases: leases.clone(),
         sandboxes: sandboxes.clone(),
+        diff_ids: diff_ids.clone(),
         dns: dns(&config),
     });
     let engine = Engine::new(Arc::new(store.records()), sources.clone(), worker, parallelism(&config));
@@ -199,6 +203,7 @@ fn put_together(
         images: images.clone(),
         sessions: sessions.clone(),
         passed: passed.clone(),
+        diff_ids: diff_ids.clone(),
     };
     Ok(Parts {
         entitlements: config.entitlements(args.defaults.rootless),
@@ -214,6 +219,7 @@ fn put_together(
         images,
         sources,
         exporter,
+        diff_ids,
         sandboxes,
         checkpointing: Arc::default(),
     })

@@ -18,6 +18,7 @@ pub(super) use file::UNPACK_LIMITS;
 
 use super::blocking::blocking;
 use super::chains::{Chains, content, from_store};
+use super::diffids::DiffIds;
 use super::leases::Leases;
 use super::locals::Locals;
 use super::sandboxes::Sandboxes;
@@ -36,6 +37,8 @@ pub(super) struct LocalWorker {
     pub leases: Arc<Leases>,
     /// Runs commands.
     pub sandboxes: Arc<Sandboxes>,
+    /// Hashes what steps made.
+    pub diff_ids: Arc<DiffIds>,
     /// Name servers of sandboxes; empty is the host's.
     pub dns: runner::Dns,
 }
@@ -43,6 +46,29 @@ pub(super) struct LocalWorker {
 #[async_trait]
 impl Worker for LocalWorker {
     async fn execute(&self, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
+        let made = self.run_op(job).await?;
+        if job.in_result {
+            self.diff_ids.made(&job.cx.build, made.iter().filter_map(|(_, record)| record.layer));
+        }
+        Ok(made)
+    }
+
+    async fn selection_digest(&self, output: &Output, selections: &[Selection]) -> Result<Digest, ExecError> {
+        let (trees, root) = match output.local.and_then(|l| self.locals.get(l)) {
+            Some(context) => (context.trees.clone(), context.root),
+            None => (self.chains.trees.clone(), content(output)?),
+        };
+        let selections: Vec<Wanted> = selections.iter().map(wanted).collect();
+        blocking(move || selection_digest(&trees, &root, &selections).map_err(ExecError::failed)).await
+    }
+
+    async fn available(&self, layer: LayerId) -> bool {
+        self.chains.store.layers().get(&layer).map_err(from_store).is_ok_and(|l| l.is_some_and(|l| l.present))
+    }
+}
+
+impl LocalWorker {
+    async fn run_op(&self, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
         match &job.vertex.op {
             Op::Exec(op) => self.exec(op, job).await,
             Op::File(op) => self.file(op, job).await,
@@ -57,19 +83,6 @@ impl Worker for LocalWorker {
             }
             Op::Build(_) | Op::Source(_) => Err(ExecError::failed(NotExecutable)),
         }
-    }
-
-    async fn selection_digest(&self, output: &Output, selections: &[Selection]) -> Result<Digest, ExecError> {
-        let (trees, root) = match output.local.and_then(|l| self.locals.get(l)) {
-            Some(context) => (context.trees.clone(), context.root),
-            None => (self.chains.trees.clone(), content(output)?),
-        };
-        let selections: Vec<Wanted> = selections.iter().map(wanted).collect();
-        blocking(move || selection_digest(&trees, &root, &selections).map_err(ExecError::failed)).await
-    }
-
-    async fn available(&self, layer: LayerId) -> bool {
-        self.chains.store.layers().get(&layer).map_err(from_store).is_ok_and(|l| l.is_some_and(|l| l.present))
     }
 }
 

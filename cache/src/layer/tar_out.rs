@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest as _, Sha256};
 use solver::Digest;
@@ -56,20 +57,24 @@ pub fn write_tar<W: Write>(
 /// The diff ID of a layer directory (SHA-256 of its tar stream) and the stream's length in bytes.
 ///
 /// # Errors
-/// As [`write_tar`].
-pub fn diff_id(entries: &Entries, dir: &Path) -> Result<(Digest, u64), LayerError> {
-    let sink = write_tar(entries, dir, TarOptions::default(), HashSink::default())?;
+/// As [`write_tar`]; [`LayerError::Stream`] soon after `stop` was set.
+pub fn diff_id(entries: &Entries, dir: &Path, stop: &AtomicBool) -> Result<(Digest, u64), LayerError> {
+    let sink = HashSink { hasher: Sha256::new(), length: 0, stop };
+    let sink = write_tar(entries, dir, TarOptions::default(), sink)?;
     Ok((Digest::from_bytes(sink.hasher.finalize().into()), sink.length))
 }
 
-#[derive(Default)]
-struct HashSink {
+struct HashSink<'a> {
     hasher: Sha256,
     length: u64,
+    stop: &'a AtomicBool,
 }
 
-impl Write for HashSink {
+impl Write for HashSink<'_> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("nobody wants the diff ID any more"));
+        }
         self.hasher.update(data);
         self.length += data.len() as u64;
         Ok(data.len())

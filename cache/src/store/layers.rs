@@ -210,12 +210,15 @@ impl Layers {
         self.shared.db.write(&batch, super::db::Sync::No)
     }
 
-    /// Notes the digest of the layer's tar stream.
+    /// Notes the digest of the layer's tar stream, and the form of the layer that was made on the way.
     ///
     /// # Errors
     /// [`StoreError::LayerMissing`] when the store does not know the layer.
-    pub fn set_diff_id(&self, id: &LayerId, diff_id: &Digest) -> Result<(), StoreError> {
-        self.change(id, |info| info.diff_id = Some(*diff_id))
+    pub fn add_form(&self, id: &LayerId, diff_id: &Digest, blob: BlobRef) -> Result<(), StoreError> {
+        self.change(id, |info| {
+            info.diff_id = Some(*diff_id);
+            add_blob(&mut info.blobs, blob);
+        })
     }
 
     /// Notes a compressed form of the layer, which from then on lives as long as the layer.

@@ -11,8 +11,7 @@ fn insert_and_find_again() {
     let lease = test.store.lease();
     let about = LayerAbout { description: "RUN make".to_owned(), ..LayerAbout::default() };
     let id = add_layer(&test.store, &lease, "a", about);
-    test.store.layers().set_diff_id(&id, &Digest::of(b"tar")).unwrap();
-    test.store.layers().add_blob(&id, blob_ref(Digest::of(b"gz"))).unwrap();
+    test.store.layers().add_form(&id, &Digest::of(b"tar"), blob_ref(Digest::of(b"gz"))).unwrap();
     test.store.layers().add_blob(&id, blob_ref(Digest::of(b"gz"))).unwrap();
     drop(lease);
     let test = test.reopen("boot-1");
@@ -68,7 +67,7 @@ fn what_is_not_known() {
     let (layers, id) = (test.store.layers(), LayerId(Digest::of(b"none")));
     assert!(layers.hold(&test.store.lease(), &id).unwrap().is_none());
     assert!(matches!(layers.dir(&id), Err(StoreError::LayerMissing(_))));
-    assert!(matches!(layers.set_diff_id(&id, &id.0), Err(StoreError::LayerMissing(_))));
+    assert!(matches!(layers.add_form(&id, &id.0, blob_ref(id.0)), Err(StoreError::LayerMissing(_))));
     layers.discard(&id).unwrap();
     layers.touch(&[id]).unwrap();
     assert!(layers.get(&id).unwrap().is_none());

@@ -66,6 +66,8 @@ pub(super) struct Pass {
     pub(super) cancel: CancellationToken,
     events: Arc<dyn EventSink>,
     nodes: Vec<Node>,
+    /// The vertices whose layers are in the chains of what is wanted.
+    in_result: Vec<bool>,
 }
 
 impl Pass {
@@ -73,6 +75,7 @@ impl Pass {
         engine: Arc<Inner>,
         build: Arc<BuildState>,
         graph: Arc<Graph>,
+        wanted: &[Edge],
         events: Arc<dyn EventSink>,
     ) -> Arc<Self> {
         let node = |v: &Vertex| Node {
@@ -85,8 +88,9 @@ impl Pass {
             told: AtomicBool::new(false),
         };
         let nodes = graph.vertices().iter().map(node).collect();
+        let in_result = chain::in_chains(&graph, wanted);
         let cancel = build.cancel.child_token();
-        Arc::new(Self { engine, build, graph, cancel, events, nodes })
+        Arc::new(Self { engine, build, graph, cancel, events, nodes, in_result })
     }
 
     pub(super) fn node(&self, id: VertexId) -> &Node {
@@ -194,7 +198,7 @@ impl Pass {
     /// Makes sure of the layers behind known outputs; what is gone is made again, and the pass ends.
     async fn present(self: &Arc<Self>, id: VertexId, need: Need) -> Result<Outputs, Stop> {
         let known = self.demand(id, Need::Known).await?;
-        let below: Vec<Edge> = self.chain_inputs(id);
+        let below: Vec<Edge> = chain::inputs(self.graph.vertex(id));
         try_join_all(below.iter().map(|e| self.output(*e, need))).await?;
         let Some(record) = self.node(id).definition.get().and_then(|k| self.build.pinned(k)) else {
             return Ok(known);

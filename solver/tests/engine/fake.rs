@@ -102,6 +102,8 @@ impl Source for FakeSource {
 /// Executes `args`: the content that comes out is `out=X` of the arguments, or else a hash of all.
 pub(crate) struct FakeWorker {
     pub(crate) ran: Mutex<Vec<String>>,
+    /// What ran for the result itself.
+    pub(crate) in_result: Mutex<Vec<String>>,
     pub(crate) cancelled: Mutex<Vec<String>>,
     pub(crate) layers: Mutex<HashSet<LayerId>>,
     pub(crate) behaviour: Mutex<BTreeMap<String, Behaviour>>,
@@ -125,6 +127,7 @@ impl Default for FakeWorker {
     fn default() -> Self {
         Self {
             ran: Mutex::default(),
+            in_result: Mutex::default(),
             cancelled: Mutex::default(),
             layers: Mutex::default(),
             behaviour: Mutex::default(),
@@ -142,6 +145,9 @@ impl Worker for FakeWorker {
         let Op::Exec(op) = &job.vertex.op else { panic!("exec only") };
         let name = op.meta.args.join(" ");
         self.ran.lock().unwrap().push(name.clone());
+        if job.in_result {
+            self.in_result.lock().unwrap().push(name.clone());
+        }
         let now = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(now, Ordering::SeqCst);
         let done = self.behave(&name, job).await;

@@ -38,6 +38,19 @@ async fn second_build_runs_nothing_and_asks_once() {
 }
 
 #[tokio::test]
+async fn a_worker_knows_what_is_part_of_the_result() {
+    let w = World::new(1);
+    let mut g = G::default();
+    let base = g.source("img://base");
+    let tool = g.run("tool", &[base]);
+    let below = g.run("below", &[base]);
+    let top = g.run("top", &[below, tool]);
+    w.build(&g.head(top)).await.0.unwrap();
+    assert_eq!(w.worker.runs(), ["below", "tool", "top"]);
+    assert_eq!(*w.worker.in_result.lock().unwrap(), ["below", "top"], "`tool` is only mounted");
+}
+
+#[tokio::test]
 async fn equal_content_cuts_off() {
     let w = World::new(4);
     w.build(&chain(&["a out=x", "b", "c"])).await.0.unwrap();

@@ -10,7 +10,7 @@ use frontend::config::{ContainerConfig, History, ImageConfig, RootFs};
 use solver::{Digest, ExecError, LayerId, VertexContext};
 
 use super::layers::{Form, LayerBlob};
-use super::{Built, ExportRequest, Exporter, LayerBlobs, Results};
+use super::{Built, ExportRequest, Exporter, Results};
 use crate::daemon::chains::from_store;
 use crate::daemon::progress::Step;
 use crate::daemon::sources::image::oci_platform;
@@ -45,7 +45,7 @@ impl Exporter {
         cx: &VertexContext,
     ) -> Result<Assembled, ExecError> {
         let mut images = Vec::new();
-        let blobs = LayerBlobs { store: self.chains.store.clone(), images: self.images.clone() };
+        let blobs = self.layer_blobs();
         for built in &results.built {
             let layers =
                 step.part("exporting layers", blobs.of_chain(&built.output.chain, form, lease, cx)).await?;

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use cache::layer::{TarOptions, write_tar};
 use cache::oci::{Compression, Compressor, Decompressor, Descriptor, Reference, media_type};
@@ -12,6 +13,7 @@ use solver::{Digest, ExecError, LayerId, VertexContext};
 
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
+use crate::daemon::diffids::{DiffIds, plain_tar};
 use crate::daemon::sources::image::ImageSource;
 use crate::daemon::turns::Turns;
 
@@ -59,6 +61,8 @@ pub(crate) struct LayerBlobs {
     pub store: Store,
     /// Knows where base layers that were not pulled can be had.
     pub images: Arc<ImageSource>,
+    /// May have hashed layers already.
+    pub diff_ids: Arc<DiffIds>,
 }
 
 /// Layers whose blob is being made.
@@ -90,6 +94,11 @@ impl LayerBlobs {
         lease: &Lease,
         cx: &VertexContext,
     ) -> Result<LayerBlob, ExecError> {
+        match form {
+            Form::AsIs => self.diff_ids.settled(&id).await,
+            // Packing hashes on the way.
+            Form::Blobs { .. } => self.diff_ids.forgo(&id),
+        }
         let info = self.store.layers().hold(lease, &id).map_err(from_store)?;
         let info = info.ok_or_else(|| ExecError::Changed { path: id.to_string() })?;
         match form {
@@ -105,7 +114,7 @@ impl LayerBlobs {
             return Ok(blob_of(id, diff_id, blob, &info));
         }
         let store = self.store.clone();
-        let plain = blocking(move || plain_tar(&store, id)).await?;
+        let plain = blocking(move || plain_tar(&store, id, &AtomicBool::new(false))).await?;
         Ok(blob_of(id, plain.digest, &plain, &info))
     }
 
@@ -177,17 +186,6 @@ fn same_kind(media: &str, compression: Compression) -> bool {
     media == compression.media_type(true) || media == compression.media_type(false)
 }
 
-/// The descriptor of the plain tar, which need not be kept: the layer always gives the same. Blocking.
-fn plain_tar(store: &Store, id: LayerId) -> Result<BlobRef, ExecError> {
-    let layers = store.layers();
-    let (entries, dir) = (layers.entries(&id).map_err(from_store)?, layers.dir(&id).map_err(from_store)?);
-    let (digest, size) = cache::layer::diff_id(&entries, &dir).map_err(ExecError::failed)?;
-    let plain = BlobRef { media_type: media_type::OCI_LAYER.to_owned(), digest, size };
-    layers.set_diff_id(&id, &digest).map_err(from_store)?;
-    layers.add_blob(&id, plain.clone()).map_err(from_store)?;
-    Ok(plain)
-}
-
 /// Compresses a layer into a blob, hashing the plain tar on the way. Blocking.
 fn compressed(
     store: &Store,
@@ -218,8 +216,7 @@ fn compressed(
     let size = writer.size();
     let digest = writer.commit(lease, None, purpose()).map_err(from_store)?;
     let blob = BlobRef { media_type: compression.media_type(true).to_owned(), digest, size };
-    layers.set_diff_id(&id, &diff_id).map_err(from_store)?;
-    layers.add_blob(&id, blob.clone()).map_err(from_store)?;
+    layers.add_form(&id, &diff_id, blob.clone()).map_err(from_store)?;
     Ok((diff_id, blob))
 }
 

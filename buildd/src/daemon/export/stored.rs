@@ -4,9 +4,9 @@ use cache::oci::{Descriptor, Manifest, Reference, media_type};
 use cache::store::{ImageRecord, Lease};
 use solver::{Digest, ExecError, VertexContext};
 
+use super::Exporter;
 use super::assemble::{Assembled, AssembledImage, with_types};
 use super::layers::Form;
-use super::{Exporter, LayerBlobs};
 use crate::daemon::chains::from_store;
 use crate::daemon::progress::Step;
 
@@ -48,8 +48,7 @@ impl Exporter {
         cx: &VertexContext,
     ) -> Result<AssembledImage, ExecError> {
         let lease: Lease = self.images.lease(&cx.build);
-        let blobs = LayerBlobs { store: self.chains.store.clone(), images: self.images.clone() };
-        let layers = blobs.of_chain(&record.layers, form, &lease, cx).await?;
+        let layers = self.layer_blobs().of_chain(&record.layers, form, &lease, cx).await?;
         let size = self.chains.store.blobs().size(&record.config).map_err(from_store)?;
         let config = Descriptor::new(media_type::OCI_CONFIG, record.config, size.unwrap_or_default());
         let descriptors = layers.iter().map(|l| with_types(&l.descriptor, true)).collect();

@@ -2,13 +2,16 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::fixture::{Chain, names, path};
 use super::fixture_meta as meta;
-use crate::layer::{Meta, Special, TarOptions, UnpackLimits, Unpacked, diff_id, unpack, write_tar};
+use crate::layer::{
+    LayerError, Meta, Special, TarOptions, UnpackLimits, Unpacked, diff_id, unpack, write_tar,
+};
 use crate::tree::{Follow, TreePath};
 
 /// A layer with one of everything, over a base with something to remove.
@@ -79,9 +82,11 @@ fn there_and_back() {
     let chain = full();
     let tar = tar_of(&chain, TarOptions::default());
     let (dir, layer) = chain.layers.last().unwrap();
-    let (id, length) = diff_id(&layer.entries, dir).unwrap();
+    let (id, length) = diff_id(&layer.entries, dir, &AtomicBool::new(false)).unwrap();
     assert_eq!(id.as_bytes()[..], Sha256::digest(&tar)[..]);
     assert_eq!((length, length % 512), (tar.len() as u64, 0));
+    let stopped = diff_id(&layer.entries, dir, &AtomicBool::new(true)).unwrap_err();
+    assert!(matches!(stopped, LayerError::Stream { .. }));
 
     let target = chain.dir.path().join("unpacked");
     let base = crate::layer::Base { root: chain.layers[0].1.root, ..chain.base() };
@@ -107,7 +112,7 @@ fn a_file_that_changed_is_an_error() {
         });
         let (dir, layer) = chain.layers.last().unwrap();
         std::fs::write(dir.join("f"), data).unwrap();
-        let error = diff_id(&layer.entries, dir).unwrap_err();
+        let error = diff_id(&layer.entries, dir, &AtomicBool::new(false)).unwrap_err();
         assert_eq!(error.to_string(), "`/f` changed while it was read");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Outputs, Pass, Stop};
 use crate::engine::Need;
-use crate::graph::{Edge, Vertex, VertexId};
+use crate::graph::{Edge, Graph, Vertex, VertexId};
 use crate::op::{ActionInput, FileOp, Op};
 use crate::record::{LayerId, Record};
 use crate::traits::Output;
@@ -25,27 +25,6 @@ impl Pass {
             outputs.insert(index, Output { chain: chain.into(), content: Some(found.content), local: None });
         }
         Ok(Arc::new(outputs))
-    }
-
-    /// The inputs whose layers are part of some output's chain.
-    pub(super) fn chain_inputs(&self, id: VertexId) -> Vec<Edge> {
-        let vertex = self.graph.vertex(id);
-        let mut edges: Vec<Edge> = match &vertex.op {
-            Op::Exec(e) => {
-                e.mounts.iter().filter(|m| m.output.is_some()).filter_map(|m| edge(vertex, m.input)).collect()
-            }
-            Op::File(f) => f
-                .actions
-                .iter()
-                .filter(|a| a.output.is_some())
-                .filter_map(|a| edge(vertex, file_base(f, a.input)))
-                .collect(),
-            Op::Source(_) | Op::Build(_) => Vec::new(),
-            Op::Merge(_) | Op::Diff(_) | Op::Passthrough(_) => vertex.inputs.clone(),
-        };
-        edges.sort_unstable();
-        edges.dedup();
-        edges
     }
 
     async fn below(self: &Arc<Self>, vertex: &Vertex, output: u32) -> Result<Vec<LayerId>, Stop> {
@@ -96,6 +75,38 @@ impl Pass {
         }
         Ok(chains[1].strip_prefix(&*chains[0]).unwrap_or(&chains[1]).to_vec())
     }
+}
+
+/// The inputs whose layers are part of some output's chain.
+pub(super) fn inputs(vertex: &Vertex) -> Vec<Edge> {
+    let mut edges: Vec<Edge> = match &vertex.op {
+        Op::Exec(e) => {
+            e.mounts.iter().filter(|m| m.output.is_some()).filter_map(|m| edge(vertex, m.input)).collect()
+        }
+        Op::File(f) => f
+            .actions
+            .iter()
+            .filter(|a| a.output.is_some())
+            .filter_map(|a| edge(vertex, file_base(f, a.input)))
+            .collect(),
+        Op::Source(_) | Op::Build(_) => Vec::new(),
+        Op::Merge(_) | Op::Diff(_) | Op::Passthrough(_) => vertex.inputs.clone(),
+    };
+    edges.sort_unstable();
+    edges.dedup();
+    edges
+}
+
+/// Which vertices have layers in the chains behind `wanted`; indexed by vertex.
+pub(super) fn in_chains(graph: &Graph, wanted: &[Edge]) -> Vec<bool> {
+    let mut found = vec![false; graph.vertices().len()];
+    let mut todo: Vec<VertexId> = wanted.iter().map(|e| e.vertex).collect();
+    while let Some(id) = todo.pop() {
+        if !std::mem::replace(&mut found[id.index()], true) {
+            todo.extend(inputs(graph.vertex(id)).iter().map(|e| e.vertex));
+        }
+    }
+    found
 }
 
 fn edge(vertex: &Vertex, input: Option<usize>) -> Option<Edge> {

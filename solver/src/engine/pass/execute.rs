@@ -22,6 +22,7 @@ struct Task {
     build: String,
     vertex: Vertex,
     inputs: Vec<Output>,
+    in_result: bool,
     keys: Vec<Key>,
     forced: bool,
     stale: Option<Arc<Record>>,
@@ -44,6 +45,7 @@ impl Pass {
             build: self.build.id.clone(),
             vertex: vertex.clone(),
             inputs,
+            in_result: self.in_result[id.index()],
             keys: definition.into_iter().chain([key]).collect(),
             forced,
             stale,
@@ -98,7 +100,8 @@ impl Task {
         }
         let begun = Instant::now();
         let cx = VertexContext { build: self.build.clone(), sessions, progress, cancel };
-        let job = Job { vertex: self.vertex.clone(), inputs: self.inputs.clone(), cx };
+        let (vertex, inputs) = (self.vertex.clone(), self.inputs.clone());
+        let job = Job { vertex, inputs, in_result: self.in_result, cx };
         let outputs = self.attempts(&job).await?;
         let name = job.vertex.meta.custom_name().unwrap_or_default().to_owned();
         let created_ms =

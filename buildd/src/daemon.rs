@@ -19,7 +19,7 @@ mod journal;
 mod leases;
 mod listen;
 mod locals;
-mod materialise;
+mod mounting;
 mod parts;
 mod progress;
 mod rootfs_tar;

@@ -102,7 +102,7 @@ fn build_tree(sandbox: &Sandbox<'_>) -> Result<Vec<Stub>, RunnerError> {
     let spec = sandbox.spec;
     let insecure = spec.security == SecurityMode::Insecure;
     // While the host's tree is still in view.
-    let sources = mounts::open_sources(&spec.mounts)?;
+    let sources = mounts::open_sources(&spec.mounts, spec.overlays)?;
     let host_devices = devices::open_host(spec, insecure)?;
     let root_mount = match (&spec.root, sandbox.root) {
         (RootFs::Overlay(_), Some(fd)) => {

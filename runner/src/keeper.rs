@@ -82,7 +82,7 @@ impl Keeper {
         cgroups.apply(&spec.limits)?;
         let kills_before = cgroups.oom_kills();
         let names = names::files(spec)?;
-        let root = open_root(&spec.root)?;
+        let root = open_root(spec)?;
         let network = self.namespaces.get(spec.network, job.network.as_ref())?;
         let (birth, birth_child) = socket::pair().doing(|| "create a socket pair")?;
         let usage_before = usage();
@@ -146,9 +146,9 @@ fn check(spec: &SandboxSpec) -> Result<(), RunnerError> {
 }
 
 /// The mounted overlay, or the plain directory.
-fn open_root(root: &RootFs) -> Result<OwnedFd, RunnerError> {
-    match root {
-        RootFs::Overlay(overlay) => overlay::mount_root(overlay),
+fn open_root(spec: &SandboxSpec) -> Result<OwnedFd, RunnerError> {
+    match &spec.root {
+        RootFs::Overlay(overlay) => overlay::mount_root(overlay, spec.overlays),
         RootFs::Directory(path) => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             rustix::fs::openat(CWD, path, flags, Mode::empty())

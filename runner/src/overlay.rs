@@ -5,10 +5,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags,
+    UnmountFlags, fsconfig_set_fd, fsconfig_set_string,
 };
 use serde::{Deserialize, Serialize};
 
@@ -46,14 +47,64 @@ fn fixed_options() -> [(&'static str, &'static str); 5] {
     ]
 }
 
+/// How overlays are mounted. All ways give the same tree; [`probe`] tells which of them a host has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Way {
+    /// Layers as descriptors, one option each (Linux 6.13): the kernel looks no path up.
+    #[default]
+    Descriptors,
+    /// Layers by name, one option each (Linux 6.7).
+    Names,
+    /// All in one string, attached for a moment in a namespace of its own.
+    Classic,
+}
+
+impl Way {
+    /// The best one first.
+    pub const ALL: [Self; 3] = [Self::Descriptors, Self::Names, Self::Classic];
+}
+
+/// Finds the first of `ways` that works with upper directories in `dir`, an empty directory that the caller removes.
+///
+/// # Errors
+/// Why the first of them does not work, when none does: this file system refuses overlays.
+pub fn probe(dir: &Path, ways: &[Way]) -> Result<Way, RunnerError> {
+    let mut refusal = None;
+    for (n, &way) in ways.iter().enumerate() {
+        let place = dir.join(n.to_string());
+        make_directory(&place, 0o700)?;
+        match try_out(&place, way) {
+            Ok(()) => return Ok(way),
+            Err(error) => drop(refusal.get_or_insert(error)),
+        }
+    }
+    Err(refusal.unwrap_or_else(|| RunnerError::invalid("no way to mount overlays was given")))
+}
+
+/// Makes and removes something through an overlay: a layer needs whiteouts, too.
+fn try_out(dir: &Path, way: Way) -> Result<(), RunnerError> {
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| dir.join(name));
+    for path in [&lower, &upper, &work, &lower.join("gone")] {
+        make_directory(path, 0o700)?;
+    }
+    let overlay = Overlay { lower: vec![lower], upper: Some(Upper { dir: upper.clone(), work }) };
+    let mount = mount_detached(&overlay, way)?;
+    let attempt = || "write to an overlay";
+    rustix::fs::mkdirat(&mount, "made", Mode::RWXU).doing(attempt)?;
+    rustix::fs::unlinkat(&mount, "gone", AtFlags::REMOVEDIR).doing(attempt)?;
+    rustix::fs::lstat(upper.join("made")).map(drop).doing(|| "find what was written to an overlay")
+}
+
 /// Mounts `overlay` and gives a descriptor of the mount's root. Reads and writes go through it with the `*at` calls; a
 /// sandbox attaches it with move_mount. The last descriptor closed unmounts it.
-pub fn mount_detached(overlay: &Overlay) -> Result<OwnedFd, RunnerError> {
-    match mount_by_descriptors(overlay) {
-        // The kernel predates `lowerdir+` (6.7), or this file system type took its options as one string (before 6.5).
-        // If the old way fails as well, the new way's error says more.
-        Err(error @ RunnerError::Os { errno: libc::EINVAL, .. }) => mount_classic(overlay).map_err(|_| error),
-        other => other,
+pub fn mount_detached(overlay: &Overlay, way: Way) -> Result<OwnedFd, RunnerError> {
+    match way {
+        Way::Descriptors => mount_by_options(overlay, |fs, key, dir| fsconfig_set_fd(fs, key, dir)),
+        Way::Names => mount_by_options(overlay, |fs, key, dir| {
+            // Paths through `/proc/self/fd` stay below the limit of 255 bytes per option.
+            fsconfig_set_string(fs, key, descriptor_path(dir))
+        }),
+        Way::Classic => mount_classic(overlay),
     }
 }
 
@@ -73,27 +124,33 @@ fn open_lowers(overlay: &Overlay) -> Result<Vec<OwnedFd>, RunnerError> {
 }
 
 fn open_dir(path: &Path) -> Result<OwnedFd, RunnerError> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    // Not O_PATH, which the kernel takes as an option's value only since 6.15.
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .doing(|| format!("open layer `{}`", path.display()))
 }
 
-/// One `lowerdir+` per layer; paths through `/proc/self/fd` stay below the limit of 255 bytes per option.
-fn mount_by_descriptors(overlay: &Overlay) -> Result<OwnedFd, RunnerError> {
+/// One `lowerdir+` per layer; `set_dir` gives a directory to the kernel.
+fn mount_by_options(
+    overlay: &Overlay,
+    set_dir: impl Fn(BorrowedFd<'_>, &str, BorrowedFd<'_>) -> Result<(), Errno>,
+) -> Result<OwnedFd, RunnerError> {
     let lowers = open_lowers(overlay)?;
     let upper = overlay.upper.as_ref().map(|u| Ok((open_dir(&u.dir)?, open_dir(&u.work)?))).transpose()?;
     let fs = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
         .doing(|| "open file system `overlay`")?;
     let set = |key: &str, value: &str| {
-        rustix::mount::fsconfig_set_string(fs.as_fd(), key, value)
-            .doing(|| format!("set overlay option `{key}={value}`"))
+        fsconfig_set_string(fs.as_fd(), key, value).doing(|| format!("set overlay option `{key}={value}`"))
+    };
+    let directory = |key: &str, dir: &OwnedFd| {
+        set_dir(fs.as_fd(), key, dir.as_fd()).doing(|| format!("set overlay option `{key}`"))
     };
     set("source", "overlay")?;
     for lower in &lowers {
-        set("lowerdir+", &descriptor_path(lower.as_fd()))?;
+        directory("lowerdir+", lower)?;
     }
     if let Some((dir, work)) = &upper {
-        set("upperdir", &descriptor_path(dir.as_fd()))?;
-        set("workdir", &descriptor_path(work.as_fd()))?;
+        directory("upperdir", dir)?;
+        directory("workdir", work)?;
         flag(fs.as_fd(), "volatile")?;
     }
     for (key, value) in fixed_options() {
@@ -181,10 +238,10 @@ pub fn in_user_namespace() -> bool {
 ///
 /// They show only where the image has none, and need not be made in the upper directory: that would copy up `/etc`
 /// and cost half a dozen writes per step.
-pub(crate) fn mount_root(overlay: &Overlay) -> Result<OwnedFd, RunnerError> {
+pub(crate) fn mount_root(overlay: &Overlay, way: Way) -> Result<OwnedFd, RunnerError> {
     let mut with_mount_points = overlay.clone();
     with_mount_points.lower.insert(0, mount_points_layer()?);
-    mount_detached(&with_mount_points)
+    mount_detached(&with_mount_points, way)
 }
 
 /// A directory with empty `etc/hosts` and `etc/resolv.conf`.
@@ -250,9 +307,9 @@ mod tests {
 
     use super::*;
 
-    /// Both ways of mounting show the same, and nothing of either in the host's mount table.
+    /// All ways of mounting show the same, and nothing of any in the host's mount table.
     #[test]
-    fn both_ways_stack_the_same() {
+    fn all_ways_stack_the_same() {
         if !rustix::process::geteuid().is_root() {
             eprintln!("SKIPPED: probe root: mounts an overlay");
             return;
@@ -269,18 +326,18 @@ mod tests {
             fs_err::write(lower[n].join("top"), n.to_string()).unwrap();
         }
         let before = fs_err::read_to_string("/proc/self/mountinfo").unwrap();
-        for (name, mount) in [
-            ("new", mount_by_descriptors as fn(&Overlay) -> Result<OwnedFd, RunnerError>),
-            ("old", mount_classic),
-        ] {
-            let upper = Upper { dir: make(&format!("{name}-upper")), work: make(&format!("{name}-work")) };
-            let fd = match mount(&Overlay { lower: lower.clone(), upper: Some(upper.clone()) }) {
-                Err(RunnerError::Os { errno: libc::EINVAL, .. }) if name == "new" => {
-                    eprintln!("SKIPPED: probe lowerdir+: this kernel has only the old way");
+        for way in Way::ALL {
+            let name = format!("{way:?}");
+            match probe(&make(&format!("{name}-probe")), &[way]) {
+                Err(e) if way != Way::Classic => {
+                    eprintln!("SKIPPED: probe {name}: this kernel has only older ways: {e}");
                     continue;
                 }
-                other => other.unwrap(),
-            };
+                found => assert_eq!(found.unwrap(), way),
+            }
+            let upper = Upper { dir: make(&format!("{name}-upper")), work: make(&format!("{name}-work")) };
+            let overlay = Overlay { lower: lower.clone(), upper: Some(upper.clone()) };
+            let fd = mount_detached(&overlay, way).unwrap();
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
             let file = rustix::fs::openat(fd.as_fd(), "top", flags, Mode::empty()).unwrap();
             let mut text = [0; 8];
@@ -301,12 +358,33 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs_err::write(dir.path().join("f"), "").unwrap();
         let one = Overlay { lower: vec![dir.path().to_owned()], upper: None };
-        let fd = mount_detached(&one).unwrap();
-        assert!(rustix::fs::statat(&fd, "f", rustix::fs::AtFlags::empty()).is_ok());
-        let none = mount_detached(&Overlay { lower: Vec::new(), upper: None }).unwrap_err();
+        let way = probe(tempfile::tempdir().unwrap().path(), &Way::ALL).unwrap();
+        let fd = mount_detached(&one, way).unwrap();
+        assert!(rustix::fs::statat(&fd, "f", AtFlags::empty()).is_ok());
+        let none = mount_detached(&Overlay { lower: Vec::new(), upper: None }, way).unwrap_err();
         assert_eq!(
             none.to_string(),
             "invalid sandbox request: an overlay needs a layer or an upper directory"
         );
+    }
+
+    /// An overlay's own files cannot be the upper directory of another, which stands for all file systems that refuse.
+    #[test]
+    fn a_file_system_that_refuses_is_told() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: probe root: mounts an overlay");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let [lower, upper, work] = ["lower", "upper", "work"].map(|name| dir.path().join(name));
+        for path in [&lower, &upper, &work] {
+            fs_err::create_dir(path).unwrap();
+        }
+        let outer = Overlay { lower: vec![lower], upper: Some(Upper { dir: upper, work }) };
+        let mount = mount_detached(&outer, Way::Classic).unwrap();
+        rustix::fs::mkdirat(&mount, "inside", Mode::RWXU).unwrap();
+        let inside = PathBuf::from(descriptor_path(mount.as_fd())).join("inside");
+        let refusal = probe(&inside, &Way::ALL).unwrap_err().to_string();
+        assert!(refusal.contains("overlay"), "{refusal}");
     }
 }

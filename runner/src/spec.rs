@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::overlay::Overlay;
+use crate::overlay::{Overlay, Way};
 
 /// Everything a sandbox is made of. [`SandboxSpec::new`] gives the defaults of a build step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub struct SandboxSpec {
     pub hostname: String,
     /// What `/` shows.
     pub root: RootFs,
+    /// How layers are mounted here.
+    pub overlays: Way,
     /// `/` cannot be written to (mounts on it still can).
     pub read_only_root: bool,
     /// In order; a later one may lie on an earlier one.
@@ -60,6 +62,7 @@ impl SandboxSpec {
             user: User::default(),
             hostname: DEFAULT_HOSTNAME.to_owned(),
             root,
+            overlays: Way::default(),
             read_only_root: false,
             mounts: Vec::new(),
             network: NetworkMode::Isolated,

@@ -1,5 +1,6 @@
 //! A daemon on a root of its own, and its command line.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -14,7 +15,7 @@ pub struct Daemon {
     child: Option<Child>,
     dir: PathBuf,
     config: String,
-    boot_id: Option<String>,
+    environment: BTreeMap<&'static str, String>,
 }
 
 /// What a command gave.
@@ -80,6 +81,14 @@ impl Output {
     }
 }
 
+/// Makes the daemon mount layers in one way.
+const MOUNTING: &str = "RBUILD_OVERLAY";
+
+/// The file name of the suite that runs, `build-` and a hash. Daemons of the suite `copied` copy layers.
+fn suite() -> Option<String> {
+    Some(std::env::current_exe().ok()?.file_name()?.to_string_lossy().into_owned())
+}
+
 /// The program under test: `$RBUILD`, or the one that cargo built beside the tests.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -112,12 +121,21 @@ impl Daemon {
 
     /// A daemon that does not run yet; [`Self::again`] starts it.
     pub fn new(dir: &Path, config: &str) -> Self {
-        Self { child: None, dir: dir.to_owned(), config: config.to_owned(), boot_id: None }
+        let mut environment = BTreeMap::new();
+        if suite().is_some_and(|name| name.starts_with("copied-")) {
+            environment.insert(MOUNTING, "copy".to_owned());
+        }
+        Self { child: None, dir: dir.to_owned(), config: config.to_owned(), environment }
     }
 
     /// What the next start takes for the id of this boot of the machine.
     pub fn set_boot_id(&mut self, id: &str) {
-        self.boot_id = Some(id.to_owned());
+        self.environment.insert("RBUILD_BOOT_ID", id.to_owned());
+    }
+
+    /// How the next start mounts layers: `descriptors`, `names`, `classic`, or `copy`.
+    pub fn set_mounting(&mut self, way: &str) {
+        self.environment.insert(MOUNTING, way.to_owned());
     }
 
     /// Starts the daemon again over the same root, after [`Self::kill`] or [`Self::stop`].
@@ -134,7 +152,7 @@ impl Daemon {
             .arg(self.addr())
             .arg("--config")
             .arg(config)
-            .envs(self.boot_id.iter().map(|id| ("RBUILD_BOOT_ID", id)))
+            .envs(&self.environment)
             .stdin(Stdio::null())
             .stdout(log.file().try_clone().expect("a descriptor"))
             .stderr(log.into_parts().0)

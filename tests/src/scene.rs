@@ -31,7 +31,20 @@ impl Scene {
     /// When it does not start or cannot build the base image.
     pub fn with(config: &str) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
-        let daemon = Daemon::start(&dir.path().join("d"), config);
+        let daemon = Daemon::new(&dir.path().join("d"), config);
+        Self::of(dir, daemon)
+    }
+
+    /// Starts a daemon that mounts layers in one way.
+    pub fn mounting(way: &str) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let mut daemon = Daemon::new(&dir.path().join("d"), "");
+        daemon.set_mounting(way);
+        Self::of(dir, daemon)
+    }
+
+    fn of(dir: TempDir, mut daemon: Daemon) -> Self {
+        daemon.again();
         let leaks = Leaks::watch(&daemon);
         let scene = Self { daemon, leaks, dir };
         let context = scene.path("base");

@@ -25,7 +25,15 @@ impl Args {
             let text = match client.version().get(VersionRequest {}).await {
                 Ok(answer) => {
                     let answer = answer.into_inner();
-                    format!("daemon: rbuild {} (pid {}, root {})\n", answer.version, answer.pid, answer.root)
+                    let mut text = format!(
+                        "daemon: rbuild {} (pid {}, root {})\n",
+                        answer.version, answer.pid, answer.root
+                    );
+                    if answer.snapshotter == "native" {
+                        text +=
+                            "daemon: each step works on a copy of its files: overlays cannot be mounted\n";
+                    }
+                    text
                 }
                 // A stock BuildKit daemon.
                 Err(_) => {

@@ -93,7 +93,8 @@ impl Control for ControlService {
         let label = |k: &str, v: &str| (format!("org.mobyproject.buildkit.worker.{k}"), v.to_owned());
         let record = proto::worker::WorkerRecord {
             id: self.parts.worker_id(),
-            labels: [label("executor", "oci"), label("snapshotter", "overlayfs")].into(),
+            labels: [label("executor", "oci"), label("snapshotter", self.parts.mounting.snapshotter())]
+                .into(),
             platforms: vec![platform],
             buildkit_version: Some(version()),
             ..Default::default()

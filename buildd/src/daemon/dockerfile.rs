@@ -17,6 +17,7 @@ use solver::{Graph, Need, Output};
 
 use super::export::{Built, Results};
 use super::failure::Failure;
+use super::mounting::Mounting;
 use super::parts::Parts;
 use super::run::Run;
 use super::sources::image::host_platform;
@@ -89,6 +90,9 @@ impl<'a> Dockerfile<'a> {
             lowered.push(self.lower(&document, &bytes, platform, &ignore).await?);
         }
         self.warn(&document, &bytes, &lowered);
+        if self.parts.mounting == Mounting::Copy {
+            self.warn_of_copies();
+        }
         for plan in lowered {
             policy::check(&plan.graph, self.run)?;
             results.built.push(self.build(plan).await?);
@@ -169,6 +173,19 @@ impl<'a> Dockerfile<'a> {
 
     async fn read(&self, output: &Output, path: &str) -> Result<Option<Vec<u8>>, Failure> {
         self.parts.read_file(output, path, DOCKERFILE_LIMIT).await
+    }
+
+    /// Tells the client why its steps are slow.
+    fn warn_of_copies(&self) {
+        let root = self.parts.store.root().display();
+        let warning = VertexWarning {
+            vertex: self.run.dockerfile_vertex(),
+            level: 1,
+            short: format!("Each step works on a copy of its files: overlays cannot be mounted below {root}")
+                .into(),
+            ..VertexWarning::default()
+        };
+        self.run.journal.push(&StatusResponse { warnings: vec![warning], ..StatusResponse::default() });
     }
 
     /// Tells the client of lint findings.

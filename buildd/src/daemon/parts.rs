@@ -16,6 +16,7 @@ use super::export::{Exporter, Results};
 use super::failure::{self, Failure};
 use super::leases::Leases;
 use super::locals::Locals;
+use super::mounting::Mounting;
 use super::sandboxes::Sandboxes;
 use super::side::Passed;
 use super::sources::Sources;
@@ -48,6 +49,8 @@ pub(super) struct Parts {
     pub sources: Arc<Sources>,
     /// Hands results on.
     pub exporter: Exporter,
+    /// How the files of steps come together.
+    pub mounting: Mounting,
     /// Hashes layers ahead.
     pub diff_ids: Arc<DiffIds>,
     /// Runs commands.

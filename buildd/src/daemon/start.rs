@@ -22,6 +22,7 @@ use super::gc;
 use super::leases::Leases;
 use super::listen::{self, Address, ListenError};
 use super::locals::Locals;
+use super::mounting::{Mounting, MountingError};
 use super::parts::Parts;
 use super::sandboxes::Sandboxes;
 use super::side::Passed;
@@ -67,6 +68,9 @@ pub enum DaemonError {
     /// The root cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Files of steps cannot be put together as asked for.
+    #[error(transparent)]
+    Mounting(#[from] MountingError),
     /// No sandboxes can be had.
     #[error("cannot start the launcher")]
     Launcher(#[from] RunnerError),
@@ -178,6 +182,7 @@ fn put_together(
     sandboxes: Arc<Sandboxes>,
 ) -> Result<Parts, DaemonError> {
     let store = Store::open_locked(lock, store_options())?;
+    let mounting = Mounting::probe(&store)?;
     let trees = Arc::new(Trees::new(Arc::new(store.nodes())));
     let chains = Chains { store: store.clone(), trees: trees.clone() };
     let sessions = Arc::new(SessionManager::new());
@@ -194,6 +199,7 @@ fn put_together(
         sessions: sessions.clone(),
         leases: leases.clone(),
         sandboxes: sandboxes.clone(),
+        mounting,
         diff_ids: diff_ids.clone(),
         dns: dns(&config),
     });
@@ -219,6 +225,7 @@ fn put_together(
         images,
         sources,
         exporter,
+        mounting,
         diff_ids,
         sandboxes,
         checkpointing: Arc::default(),

@@ -21,6 +21,7 @@ use super::chains::{Chains, content, from_store};
 use super::diffids::DiffIds;
 use super::leases::Leases;
 use super::locals::Locals;
+use super::mounting::Mounting;
 use super::sandboxes::Sandboxes;
 use crate::session::SessionManager;
 
@@ -37,6 +38,8 @@ pub(super) struct LocalWorker {
     pub leases: Arc<Leases>,
     /// Runs commands.
     pub sandboxes: Arc<Sandboxes>,
+    /// How the files of steps come together.
+    pub mounting: Mounting,
     /// Hashes what steps made.
     pub diff_ids: Arc<DiffIds>,
     /// Name servers of sandboxes; empty is the host's.

@@ -18,6 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::fs;
 
 use self::state::State;
+pub(super) use self::write::set_xattrs;
 use super::base::Base;
 use super::entry::CommittedLayer;
 use super::error::LayerError;
@@ -56,7 +57,7 @@ pub enum Special {
         /// Minor number.
         minor: u32,
     },
-    /// A block device.
+    /// A block device, not 0:0 either.
     BlockDevice {
         /// Major number.
         major: u32,

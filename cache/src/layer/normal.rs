@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{self, AtFlags, Mode, Timespec, Timestamps};
+use rustix::io::Errno;
 
 use super::base::Base;
 use super::entry::{Change, CommittedLayer, Entries, LayerEntry};
@@ -146,7 +147,7 @@ impl Settle<'_> {
             if drop && item.on_disk {
                 self.remove(item).map_err(|source| io_error("remove", &item.path, source))?;
             } else if !drop && !item.on_disk {
-                self.make_whiteout(&item.path)
+                make_whiteout(self.root, &item.path)
                     .map_err(|source| io_error("make a whiteout for", &item.path, source))?;
             }
             alive[i] = !drop;
@@ -175,22 +176,12 @@ impl Settle<'_> {
     fn remove(&self, item: &Item) -> io::Result<()> {
         let is_dir = matches!(&item.change, Change::Put { node, .. } if node.is_dir());
         let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        let parent = self.parent_of(&item.path)?;
+        let parent = parent_of(self.root, &item.path)?;
         Ok(fs::unlinkat(parent, item.path.name(), flags)?)
-    }
-
-    fn make_whiteout(&self, path: &TreePath) -> io::Result<()> {
-        let device = fs::makedev(0, 0);
-        let parent = self.parent_of(path)?;
-        Ok(fs::mknodat(parent, path.name(), fs::FileType::CharacterDevice, Mode::empty(), device)?)
     }
 
     fn restore_time(&self, path: &TreePath, mtime: i64) -> io::Result<()> {
         Ok(fs::futimens(disk::open_dir(self.root, path.as_bytes())?, &times(mtime))?)
-    }
-
-    fn parent_of(&self, path: &TreePath) -> io::Result<std::os::fd::OwnedFd> {
-        disk::open_dir(self.root, path.parent().unwrap_or_default().as_bytes())
     }
 
     /// The root directory of a layer carries no information: always 0755 of root, with time 0.
@@ -206,6 +197,21 @@ impl Settle<'_> {
         fs::fchmod(&root, Mode::from_raw_mode(0o755))?;
         Ok(fs::futimens(&root, &times(0))?)
     }
+}
+
+/// Marks a name below `root` as removed.
+pub(super) fn make_whiteout(root: BorrowedFd<'_>, path: &TreePath) -> io::Result<()> {
+    let parent = parent_of(root, path)?;
+    let make = |kind| fs::mknodat(&parent, path.name(), kind, Mode::empty(), fs::makedev(0, 0));
+    match make(fs::FileType::CharacterDevice) {
+        // An overlay takes this as an attack on its own layers.
+        Err(Errno::PERM) => Ok(make(fs::FileType::BlockDevice)?),
+        other => Ok(other?),
+    }
+}
+
+fn parent_of(root: BorrowedFd<'_>, path: &TreePath) -> io::Result<OwnedFd> {
+    disk::open_dir(root, path.parent().unwrap_or_default().as_bytes())
 }
 
 /// Whether two objects are the same but for times and hard links.

@@ -149,6 +149,11 @@ impl Unpacking {
                 builder.ensure_parent_of(&path)?;
                 builder.hide(&path)
             }
+            TarKind::BlockDevice { major: 0, minor: 0 } => {
+                // No driver has it, and where whiteouts cannot be character devices it is one.
+                tracing::warn!(%path, "device 0:0 of an image left out");
+                Ok(())
+            }
             TarKind::CharDevice { major, minor } => {
                 self.device(&path, Special::CharDevice { major, minor }, &meta)
             }

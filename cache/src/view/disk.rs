@@ -43,6 +43,8 @@ pub struct Stat {
     pub size: u64,
     /// Modification time in nanoseconds since 1970.
     pub mtime: i64,
+    /// When content or attributes changed last, in nanoseconds since 1970; no program can set it.
+    pub ctime: i64,
     /// Device numbers (major, minor) of a device.
     pub rdev: (u32, u32),
     /// Inode number, the same for the names of a hard-link group in one layer.
@@ -54,9 +56,10 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Whether it is overlayfs's mark for a removed name: a character device 0:0.
+    /// Whether it marks a removed name: overlayfs's character device 0:0, or a block device 0:0 where the file system
+    /// is an overlay itself and refuses that.
     pub fn is_whiteout(&self) -> bool {
-        self.file_type == FileType::CharDevice && self.rdev == (0, 0)
+        matches!(self.file_type, FileType::CharDevice | FileType::BlockDevice) && self.rdev == (0, 0)
     }
 }
 
@@ -126,14 +129,17 @@ pub(crate) fn fstat(fd: impl AsFd) -> io::Result<Stat> {
 
 fn convert(raw: &fs::Stat) -> Stat {
     let rdev = raw.st_rdev;
-    let seconds = raw.st_mtime.saturating_mul(1_000_000_000);
+    let nanos = |seconds: i64, rest: u64| {
+        seconds.saturating_mul(1_000_000_000).saturating_add(i64::try_from(rest).unwrap_or(0))
+    };
     Stat {
         file_type: FileType::of(fs::FileType::from_raw_mode(raw.st_mode)),
         mode: raw.st_mode & 0o7777,
         uid: raw.st_uid,
         gid: raw.st_gid,
         size: u64::try_from(raw.st_size).unwrap_or(0),
-        mtime: seconds.saturating_add(i64::try_from(raw.st_mtime_nsec).unwrap_or(0)),
+        mtime: nanos(raw.st_mtime, raw.st_mtime_nsec),
+        ctime: nanos(raw.st_ctime, raw.st_ctime_nsec),
         rdev: (fs::major(rdev), fs::minor(rdev)),
         ino: raw.st_ino,
         nlink: u32::try_from(raw.st_nlink).unwrap_or(u32::MAX),

@@ -113,9 +113,11 @@ impl MergedView {
                 if merged.contains_key(&raw.name) {
                     continue;
                 }
-                // Only a look at a character device tells whether it is a whiteout.
+                // Only a look at a device tells whether it is a whiteout.
                 let item = match raw.file_type {
-                    Some(known) if known != FileType::CharDevice => Some((known, layer)),
+                    Some(known) if !matches!(known, FileType::CharDevice | FileType::BlockDevice) => {
+                        Some((known, layer))
+                    }
                     _ => disk::stat(dir.as_fd(), &raw.name)
                         .map_err(io)?
                         .filter(|stat| !stat.is_whiteout())

@@ -11,7 +11,7 @@ use super::device_policy;
 use super::filesystems::{INERT, attach, fresh};
 use crate::error::{Doing, RunnerError};
 use crate::names::NameFiles;
-use crate::overlay::{self, Overlay};
+use crate::overlay::{Way, mount_detached};
 use crate::resolve::{Kind, find_or_make, open_in_root};
 use crate::spec::{Mount, MountSource, SandboxSpec, SecurityMode};
 use crate::stubs::Stub;
@@ -115,11 +115,11 @@ pub(super) enum Opened {
 }
 
 /// Opens all sources that lie on the host.
-pub(super) fn open_sources(mounts: &[Mount]) -> Result<Vec<Opened>, RunnerError> {
-    mounts.iter().map(open_source).collect()
+pub(super) fn open_sources(mounts: &[Mount], overlays: Way) -> Result<Vec<Opened>, RunnerError> {
+    mounts.iter().map(|mount| open_source(mount, overlays)).collect()
 }
 
-fn open_source(mount: &Mount) -> Result<Opened, RunnerError> {
+fn open_source(mount: &Mount, overlays: Way) -> Result<Opened, RunnerError> {
     match &mount.source {
         MountSource::Directory { path, subpath } => open_below(path, subpath)
             .map(Opened::Tree)
@@ -127,13 +127,9 @@ fn open_source(mount: &Mount) -> Result<Opened, RunnerError> {
         MountSource::File { path } => {
             clone_tree(CWD, path).map(Opened::Tree).map_err(|errno| missing(mount, path, errno))
         }
-        MountSource::Layers { overlay, .. } => open_overlay(overlay).map(Opened::Overlay),
+        MountSource::Layers { overlay, .. } => mount_detached(overlay, overlays).map(Opened::Overlay),
         MountSource::Tmpfs { .. } | MountSource::Secret { .. } => Ok(Opened::Later),
     }
-}
-
-fn open_overlay(overlay: &Overlay) -> Result<OwnedFd, RunnerError> {
-    overlay::mount_detached(overlay)
 }
 
 fn open_below(path: &Path, subpath: &Path) -> Result<OwnedFd, Errno> {

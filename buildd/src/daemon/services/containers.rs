@@ -3,6 +3,7 @@
 //! ```text
 //! <root>/containers/<id>/upper     what the container writes
 //!                        work      overlayfs's scratch space
+//!                        root      in place of both, where overlays cannot be mounted
 //!                        workdir/  a layer with the working directory, where the image has none
 //! <root>/volumes/<name>/           named volumes, which stay
 //! ```

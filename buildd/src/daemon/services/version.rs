@@ -30,6 +30,7 @@ impl Version for VersionService {
             busy: self.builds.running() as u32,
             pid: std::process::id(),
             root: self.parts.store.root().display().to_string(),
+            snapshotter: self.parts.mounting.snapshotter().to_owned(),
             rootless: runner::overlay::in_user_namespace(),
         }))
     }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use cache::layer::{Base, RunWindow};
 use cache::store::Lease;
-use runner::{Exit, Limits, NetworkMode, Rlimit, RootFs, SandboxSpec, SecurityMode, Stdio, User};
+use runner::{Exit, Limits, NetworkMode, Rlimit, SandboxSpec, SecurityMode, Stdio, User};
 use solver::op::{ExecMeta, ExecOp, HostIp, NetMode, SecurityMode as LlbSecurity};
 use solver::{ExecError, Job, OutputRecord, Progress, Stream};
 use tokio::io::AsyncReadExt;
@@ -35,7 +35,7 @@ impl LocalWorker {
         let name = job.vertex.meta.custom_name().unwrap_or_default().to_owned();
         let (chains, written) = (self.chains.clone(), std::mem::take(&mut mounts.written));
         let window = RunWindow::new(started, ended);
-        let records = blocking(move || commit(&chains, &lease, &written, window, &name)).await;
+        let records = blocking(move || commit(&chains, &lease, written, window, &name)).await;
         drop((mounts, staging));
         records
     }
@@ -64,7 +64,8 @@ impl LocalWorker {
         let base: Base = mounts.root_base.take().ok_or_else(|| ExecError::failed(NoRoot))?;
         let who = op.meta.user.clone();
         let (user, home) = blocking(move || resolve_user(&base, &who)).await?;
-        let mut spec = SandboxSpec::new(RootFs::Overlay(root), op.meta.args.clone());
+        let mut spec = SandboxSpec::new(root, op.meta.args.clone());
+        self.mounting.apply(&mut spec);
         spec.read_only_root = mounts.root_read_only;
         spec.env = self.environment(op, &home, job).await?;
         spec.cwd = PathBuf::from(if op.meta.cwd.is_empty() { "/" } else { &op.meta.cwd });
@@ -184,15 +185,18 @@ async fn forward(mut from: Receiver, stream: Stream, to: &Progress) {
 fn commit(
     chains: &Chains,
     lease: &Lease,
-    written: &[Written],
+    written: Vec<Written>,
     window: RunWindow,
     name: &str,
 ) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
-    let one = |w: &Written| {
+    let one = |w: Written| {
+        if let Some(copied) = w.copied {
+            copied.move_changes(&w.upper).map_err(ExecError::failed)?;
+        }
         let record = output::commit_upper(&chains.store, lease, &w.upper, &w.base, window, name)?;
         Ok((w.output, record))
     };
-    written.iter().map(one).collect()
+    written.into_iter().map(one).collect()
 }
 
 /// An exec without a root mount.

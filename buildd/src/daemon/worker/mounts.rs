@@ -3,23 +3,24 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use cache::layer::Base;
+use cache::layer::{Base, copy_out};
 use cache::store::{CacheMountLease, CacheMountRequest, Seed, Sharing};
 use cache::tree::{Follow, TreePath};
 use runner::overlay::{Overlay, Upper};
-use runner::{Mount as RunnerMount, MountSource};
+use runner::{Mount as RunnerMount, MountSource, RootFs};
 use solver::op::{CacheMount, CacheSharing, ExecOp, Mount, MountKind};
 use solver::{ExecError, Job, Output};
 
 use super::LocalWorker;
 use super::ssh::AgentSocket;
+use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
-use crate::daemon::materialise::copy_out;
+use crate::daemon::mounting::{Copied, Mounting};
 
 /// What a sandbox sees, and what has to live as long as it runs.
 #[derive(Debug, Default)]
 pub(super) struct Mounts {
-    pub(super) root: Option<Overlay>,
+    pub(super) root: Option<RootFs>,
     pub(super) root_base: Option<Base>,
     pub(super) root_read_only: bool,
     pub(super) list: Vec<RunnerMount>,
@@ -35,6 +36,8 @@ pub(super) struct Written {
     pub(super) output: u32,
     pub(super) upper: PathBuf,
     pub(super) base: Base,
+    /// Where the step wrote instead, if overlays cannot be mounted.
+    pub(super) copied: Option<Copied>,
 }
 
 impl LocalWorker {
@@ -64,7 +67,7 @@ impl LocalWorker {
         dir: &Path,
     ) -> Result<(), ExecError> {
         let source = match &m.kind {
-            MountKind::Bind => match self.bind(all, m, cwd, serial, job, dir)? {
+            MountKind::Bind => match self.bind(all, m, cwd, serial, job, dir).await? {
                 Some(source) => source,
                 None => return Ok(()),
             },
@@ -98,7 +101,7 @@ impl LocalWorker {
     }
 
     /// An input's files; `None` for the root, which is no mount of its own.
-    fn bind(
+    async fn bind(
         &self,
         all: &mut Mounts,
         m: &Mount,
@@ -107,34 +110,43 @@ impl LocalWorker {
         job: &Job,
         dir: &Path,
     ) -> Result<Option<MountSource>, ExecError> {
-        let base = match m.input {
-            Some(i) => self.chains.base(&job.inputs[i])?,
-            None => Base::scratch(self.chains.trees.clone()),
+        let (base, lower) = match m.input {
+            Some(i) => (self.chains.base(&job.inputs[i])?, self.chains.dirs(&job.inputs[i].chain)?),
+            None => (Base::scratch(self.chains.trees.clone()), Vec::new()),
         };
-        let lower = match m.input {
-            Some(i) => self.chains.dirs(&job.inputs[i].chain)?,
-            None => Vec::new(),
-        };
-        let is_root = m.dest == "/";
         // A read-only mount of nothing still needs something to show.
         let upper = match !m.readonly || lower.is_empty() {
             true => Some(upper(dir, serial, &base).map_err(ExecError::failed)?),
             false => None,
         };
-        if let (Some(output), Some(upper)) = (m.output, &upper) {
-            all.written.push(Written { output: output as u32, upper: upper.dir.clone(), base: base.clone() });
-        }
+        let copied = match self.mounting {
+            Mounting::Overlay(_) => None,
+            Mounting::Copy => {
+                let (base, tree) = (base.clone(), dir.join(format!("tree.{serial}")));
+                Some(blocking(move || Copied::make(&base, tree)).await.map_err(ExecError::failed)?)
+            }
+        };
+        let tree = copied.as_ref().map(|c| c.dir.clone());
+        let is_root = m.dest == "/";
         if let (true, Some(upper)) = (is_root, &upper) {
-            working_dir(&upper.dir, &base, cwd).map_err(ExecError::failed)?;
+            working_dir(tree.as_ref().unwrap_or(&upper.dir), &base, cwd).map_err(ExecError::failed)?;
+        }
+        if let (Some(output), Some(upper)) = (m.output, &upper) {
+            let (upper, base) = (upper.dir.clone(), base.clone());
+            all.written.push(Written { output: output as u32, upper, base, copied });
         }
         let overlay = Overlay { lower, upper };
         if is_root {
-            all.root = Some(overlay);
+            all.root = Some(tree.map_or(RootFs::Overlay(overlay), RootFs::Directory));
             all.root_base = Some(base);
             all.root_read_only = m.readonly;
             return Ok(None);
         }
-        Ok(Some(MountSource::Layers { overlay, subpath: PathBuf::from(&m.selector) }))
+        let subpath = PathBuf::from(&m.selector);
+        Ok(Some(match tree {
+            Some(path) => MountSource::Directory { path, subpath },
+            None => MountSource::Layers { overlay, subpath },
+        }))
     }
 
     /// All cache mounts at once: taken one by one, two steps could wait for each other.

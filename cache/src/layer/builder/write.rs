@@ -327,7 +327,9 @@ fn make_node(dir: BorrowedFd<'_>, name: &[u8], kind: &Kind) -> rustix::io::Resul
     let mode = Mode::RUSR | Mode::WUSR;
     match kind {
         Kind::Symlink { target } => fs::symlinkat(&**target, dir, name),
-        Kind::CharDevice { major: 0, minor: 0 } => Err(Errno::INVAL),
+        Kind::CharDevice { major: 0, minor: 0 } | Kind::BlockDevice { major: 0, minor: 0 } => {
+            Err(Errno::INVAL)
+        }
         Kind::CharDevice { major, minor } => {
             fs::mknodat(dir, name, fs::FileType::CharacterDevice, mode, fs::makedev(*major, *minor))
         }
@@ -346,7 +348,10 @@ fn clean(xattrs: &Xattrs) -> Xattrs {
 }
 
 /// Sets attributes, sorted; gives those that the file system and the privileges allow.
-fn set_xattrs(xattrs: &Xattrs, set: impl Fn(&[u8], &[u8]) -> rustix::io::Result<()>) -> io::Result<Xattrs> {
+pub(in crate::layer) fn set_xattrs(
+    xattrs: &Xattrs,
+    set: impl Fn(&[u8], &[u8]) -> rustix::io::Result<()>,
+) -> io::Result<Xattrs> {
     let mut taken = clean(xattrs);
     taken.sort();
     let mut error = None;

@@ -7,7 +7,9 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use super::fixture::{Chain, Overlay, can_mount_overlay, names, path};
-use crate::layer::Change;
+use crate::layer::{
+    Change, CommitRequest, CommittedLayer, OverlayMarks, Recorded, RunWindow, commit, copy_out,
+};
 use crate::tree::{FileDigest, Kind, TreePath, Trees};
 use crate::view::{MergedView, ViewError};
 
@@ -87,6 +89,7 @@ fn run(scripts: &[&str]) -> Option<(Chain, Vec<Vec<String>>)> {
     let mut all = Vec::new();
     for (i, script) in scripts.iter().enumerate() {
         let at = chain.dir.path().join(format!("m{i}"));
+        let plain = as_plain_directory(&chain, &at, script);
         let start = SystemTime::now();
         let overlay = Overlay::mount(&at, &chain.dirs()).unwrap();
         let status = Command::new("sh").arg("-ec").arg(script).current_dir(&overlay.merged).status().unwrap();
@@ -95,11 +98,31 @@ fn run(scripts: &[&str]) -> Option<(Chain, Vec<Vec<String>>)> {
         let upper = overlay.upper.clone();
         drop(overlay);
         all.push(names(chain.commit(upper, start, &[])));
+        let committed = &chain.layers.last().unwrap().1;
+        assert_eq!(names(&plain.entries), names(&committed.entries), "{script}");
+        assert_eq!(plain.root, committed.root, "{script}");
         assert_eq!(view_snapshot(&chain), shown, "{script}");
         check_tree(&chain);
         check_normal_form(&chain);
     }
     Some((chain, all))
+}
+
+/// The layer that a script makes where overlays cannot be mounted.
+fn as_plain_directory(chain: &Chain, at: &Path, script: &str) -> CommittedLayer {
+    let (base, [tree, upper]) = (chain.base(), ["tree", "changes"].map(|name| at.join(name)));
+    for dir in [at, &tree, &upper] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    copy_out(&base.view, b"", &tree).unwrap();
+    let recorded = Recorded::of(&tree).unwrap();
+    let start = SystemTime::now();
+    let status = Command::new("sh").arg("-ec").arg(script).current_dir(&tree).status().unwrap();
+    assert!(status.success(), "{script}");
+    let window = RunWindow::new(start, SystemTime::now());
+    recorded.move_changes(&tree, &upper).unwrap();
+    let marks = OverlayMarks::Trusted;
+    commit(&CommitRequest { upper: &upper, base: &base, window, stubs: &[], marks }).unwrap()
 }
 
 /// The incremental tree equals one that is built in a single step from all that the chain shows, and what its

@@ -53,7 +53,8 @@ fn difference(path: &Path, change: &Change) -> Result<Option<&'static str>, Stor
     let meta = fs::symlink_metadata(path).map_err(StoreError::io("read", path))?;
     let (node, mtime) = match change {
         Change::Whiteout => {
-            let whiteout = meta.file_type().is_char_device() && meta.rdev() == 0;
+            let kind = meta.file_type();
+            let whiteout = (kind.is_char_device() || kind.is_block_device()) && meta.rdev() == 0;
             return Ok((!whiteout).then_some("type"));
         }
         Change::Put { node, mtime } => (node, *mtime),

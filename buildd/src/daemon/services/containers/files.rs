@@ -3,21 +3,23 @@
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use cache::fileop::{CopyProgress, FileInput, FileOpEnv, execute};
-use cache::layer::Base;
+use cache::layer::{Base, copy_out};
 use cache::store::{Held, Store};
 use cache::tree::TreePath;
+use cache::view::MergedView;
 use runner::overlay::{Overlay, Upper};
-use runner::{Mount, MountSource};
+use runner::{Mount, MountSource, RootFs};
 use solver::op::{ActionInput, FileAction, FileActionKind, FileOp, MkDirAction};
 use solver::{ExecError, LayerId};
 
 use super::plan::{Volume, VolumeSource};
 use crate::daemon::chains::from_store;
-use crate::daemon::materialise::copy_out;
+use crate::daemon::mounting::{Copied, Mounting};
 use crate::daemon::worker::UNPACK_LIMITS;
 
 /// Names of the leases of containers begin with this.
@@ -78,8 +80,14 @@ impl Files {
         base: &Base,
         mut lower: Vec<PathBuf>,
         cwd: &Path,
-    ) -> Result<Overlay, ExecError> {
+        mounting: Mounting,
+    ) -> Result<RootFs, ExecError> {
         lower.extend(self.working_directory(base, cwd)?);
+        if mounting == Mounting::Copy {
+            let view = Arc::new(MergedView::open(&lower).map_err(ExecError::failed)?);
+            let copied = Copied::make(&Base { view, ..base.clone() }, self.dir.join("root"));
+            return Ok(RootFs::Directory(copied.map_err(ExecError::failed)?.dir));
+        }
         let upper = Upper { dir: self.dir.join("upper"), work: self.dir.join("work") };
         let root = base.view.get(&TreePath::root()).ok().flatten();
         let (mode, uid, gid) = root.map_or((0o755, 0, 0), |r| (r.stat.mode & 0o7777, r.stat.uid, r.stat.gid));
@@ -88,7 +96,7 @@ impl Files {
         let failed = |source| ExecError::failed(CreateError { path: upper.dir.clone(), source });
         std::os::unix::fs::chown(&upper.dir, Some(uid), Some(gid)).map_err(failed)?;
         fs_err::set_permissions(&upper.dir, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
-        Ok(Overlay { lower, upper: Some(upper) })
+        Ok(RootFs::Overlay(Overlay { lower, upper: Some(upper) }))
     }
 
     /// A layer with the working directory, for an image that lacks it: links on the way are followed in the image.

@@ -9,7 +9,7 @@ use cache::oci::ImageMetadata;
 use cache::store::ImageRecord;
 use proto::rbuild::run_response::Response;
 use proto::rbuild::{RunRequest, RunResponse, RunStart};
-use runner::{Exit, RootFs, RunnerError, SandboxSpec, User};
+use runner::{Exit, RunnerError, SandboxSpec, User};
 use solver::{Digest, ExecError, Output};
 use tokio::sync::mpsc::Sender;
 use tonic::{Code, Status, Streaming};
@@ -119,7 +119,9 @@ fn spec(parts: &Parts, record: &ImageRecord, plan: Plan, files: &Files) -> Resul
     let base = parts.chains.base(&output)?;
     let user = users::resolve(&base.view, &plan.user).map_err(ExecError::failed)?;
     let lower: Vec<PathBuf> = parts.chains.dirs(&record.layers)?;
-    let mut spec = SandboxSpec::new(RootFs::Overlay(files.root(&base, lower, &plan.cwd)?), plan.args);
+    let root = files.root(&base, lower, &plan.cwd, parts.mounting)?;
+    let mut spec = SandboxSpec::new(root, plan.args);
+    parts.mounting.apply(&mut spec);
     spec.env = plan.env;
     if !spec.env.iter().any(|e| e.starts_with("HOME=")) {
         spec.env.push(format!("HOME={}", user.home));

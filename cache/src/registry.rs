@@ -31,7 +31,7 @@ pub use docker_config::DockerConfig;
 pub use error::Error;
 pub use host::HostConfig;
 pub use progress::{Direction, ProgressFn, Transfer};
-pub use pull::BlobStream;
+pub use pull::{BlobStream, Fault};
 pub use push::{PushSource, Pushed};
 pub use resolve::{DocumentCache, NoCache};
 pub use retry::Tuning;

@@ -10,6 +10,8 @@ mod fake;
 mod faults;
 #[path = "registry/login.rs"]
 mod login;
+#[path = "registry/mirrors.rs"]
+mod mirrors;
 #[path = "registry/roundtrip.rs"]
 mod roundtrip;
 
@@ -22,6 +24,8 @@ use cache::oci::{Descriptor, Manifest, media_type};
 use cache::registry::{
     Anonymous, Client, Credential, Credentials, CredentialsError, HostConfig, Registries, Tuning,
 };
+
+use fake::{Fake, Reply, Request};
 
 /// Retries at once, and gives up on silence soon.
 fn impatient() -> Tuning {
@@ -70,6 +74,23 @@ fn image(layer: &[u8]) -> [(Descriptor, Vec<u8>); 3] {
     let manifest = Manifest::new(config_descriptor.clone(), vec![layer_descriptor.clone()]).to_json();
     let manifest_descriptor = Descriptor::of(media_type::OCI_MANIFEST, &manifest);
     [(config_descriptor, config), (layer_descriptor, layer.to_vec()), (manifest_descriptor, manifest)]
+}
+
+/// Serves one image under any name, with `edit` applied to each answer.
+fn image_server(edit: impl Fn(&Request, Reply) -> Reply + Send + Sync + 'static) -> Fake {
+    let documents = image(b"layer");
+    Fake::start(move |request| {
+        let path = request.target.split('?').next().unwrap_or_default();
+        let found = documents.iter().find(|(descriptor, _)| path.ends_with(&descriptor.digest.to_string()));
+        let found = found.or_else(|| path.ends_with("/manifests/tag").then_some(&documents[2]));
+        let reply = match found {
+            None => Reply::new(404),
+            Some((descriptor, bytes)) => Reply::ok(bytes.clone())
+                .header("Content-Type", descriptor.media_type.clone())
+                .header("Docker-Content-Digest", descriptor.digest.to_string()),
+        };
+        edit(request, reply)
+    })
 }
 
 /// Reads a blob to its end.

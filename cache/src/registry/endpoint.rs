@@ -1,12 +1,13 @@
 //! The addresses at which a registry can be asked, and the connections to them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use reqwest::Url;
 use reqwest::redirect::Policy;
+use solver::Digest;
 
 use super::host::{HostConfig, is_loopback};
 use super::{Error, Tuning};
@@ -18,6 +19,9 @@ const IDLE_CONNECTIONS: usize = 4;
 /// HTTP/2 windows in bytes: enough for a fast link, small enough for several layers at once.
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// How many faults of mirrors are remembered; beyond it all are forgotten. Bounds the memory that a bad mirror costs.
+const MAX_DISTRUSTED: usize = 4096;
 
 /// One address of a registry.
 #[derive(Clone, Debug)]
@@ -55,6 +59,11 @@ impl Endpoint {
         format!("repository:{}{path}:{actions}", self.prefix)
     }
 
+    /// Whether both are the same address.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (&self.host, self.scheme, &self.prefix) == (&other.host, other.scheme, &other.prefix)
+    }
+
     /// Whether a URL is at this endpoint, so that its credentials may be sent there.
     pub(super) fn owns(&self, url: &Url) -> bool {
         let own = format!("{}://{}/", self.scheme, self.host).parse::<Url>();
@@ -70,6 +79,8 @@ pub(super) struct Transport {
     clients: Mutex<HashMap<Kind, reqwest::Client>>,
     /// Endpoints that could not be reached, and when.
     down: Mutex<HashMap<String, Instant>>,
+    /// Mirrors that sent wrong bytes, each with the blob.
+    distrusted: Mutex<HashSet<(String, Digest)>>,
 }
 
 /// Which connections may be shared.
@@ -89,7 +100,13 @@ impl Transport {
     pub(super) fn new(hosts: BTreeMap<String, HostConfig>, tuning: Tuning) -> Self {
         // Fails when the process has chosen a provider already, which then serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { hosts, tuning, clients: Mutex::default(), down: Mutex::default() }
+        Self {
+            hosts,
+            tuning,
+            clients: Mutex::default(),
+            down: Mutex::default(),
+            distrusted: Mutex::default(),
+        }
     }
 
     /// Where to read from `domain`, in order: mirrors that are not known to be down, then the registry itself.
@@ -109,6 +126,14 @@ impl Transport {
             }
         }
         endpoints.extend(self.for_push(domain)?);
+        Ok(endpoints)
+    }
+
+    /// Where to read a blob of `domain` from: as [`Self::for_pull`], without the mirrors that sent wrong bytes for it.
+    pub(super) fn for_blob(&self, domain: &str, digest: &Digest) -> Result<Vec<Endpoint>, Error> {
+        let mut endpoints = self.for_pull(domain)?;
+        let distrusted = self.distrusted.lock().unwrap_or_else(PoisonError::into_inner);
+        endpoints.retain(|e| e.mirror_of.is_none() || !distrusted.contains(&(key(e), *digest)));
         Ok(endpoints)
     }
 
@@ -132,8 +157,27 @@ impl Transport {
         }
     }
 
+    /// Notes that a mirror sent wrong bytes for a blob, so that it is not asked for it again.
+    pub(super) fn distrust(&self, mirror: &Endpoint, digest: &Digest) {
+        let mut distrusted = self.distrusted.lock().unwrap_or_else(PoisonError::into_inner);
+        if distrusted.len() >= MAX_DISTRUSTED {
+            distrusted.clear();
+        }
+        distrusted.insert((key(mirror), *digest));
+    }
+
+    /// Whether the endpoint that follows `endpoint` may be asked after this failure. One that could not be reached is
+    /// noted as down.
+    pub(super) fn may_pass_on(&self, endpoint: &Endpoint, error: &Error) -> bool {
+        let is_mirror = endpoint.mirror_of.is_some();
+        if error.is_unreachable() && (is_mirror || endpoint.has_fallback) {
+            self.mark_down(endpoint);
+        }
+        is_mirror || (endpoint.has_fallback && error.is_unreachable())
+    }
+
     /// Notes that an endpoint could not be reached, so that the next requests need not wait for it.
-    pub(super) fn mark_down(&self, endpoint: &Endpoint) {
+    fn mark_down(&self, endpoint: &Endpoint) {
         let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
         down.insert(key(endpoint), Instant::now());
     }
@@ -261,11 +305,7 @@ where
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        let is_mirror = endpoint.mirror_of.is_some();
-        if error.is_unreachable() && (is_mirror || endpoint.has_fallback) {
-            transport.mark_down(&endpoint);
-        }
-        if number + 1 == count || !(is_mirror || (endpoint.has_fallback && error.is_unreachable())) {
+        if !transport.may_pass_on(&endpoint, &error) || number + 1 == count {
             return Err(error);
         }
         tracing::debug!(host = endpoint.host, %error, "trying the next endpoint");

@@ -60,8 +60,8 @@ pub enum Error {
         /// The registry's own words.
         message: String,
     },
-    /// There is no such image.
-    #[error("image not found: `{reference}`")]
+    /// There is no such image. In BuildKit's words, which tools look for, as those of [`Self::NoPlatform`].
+    #[error("{reference}: not found")]
     ImageNotFound {
         /// The image, in full.
         reference: String,
@@ -75,7 +75,7 @@ pub enum Error {
         repository: String,
     },
     /// The image has nothing for the platform.
-    #[error("image `{reference}` has nothing for `{platform}`, only for {}", available.join(", "))]
+    #[error("{reference}: no match for platform in manifest: not found: it has nothing for `{platform}`, only for {}", available.join(", "))]
     NoPlatform {
         /// The image, in full.
         reference: String,

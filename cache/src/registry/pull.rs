@@ -1,9 +1,10 @@
-//! Blobs as verified streams that survive broken connections.
+//! Blobs as verified streams that survive broken connections and bad mirrors.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -21,6 +22,8 @@ use crate::oci::{Descriptor, Reference, media_type};
 
 /// How often the connection for one blob may break, however far it came each time.
 const MAX_BREAKS: u32 = 50;
+/// How often the connection to a mirror may break before the next place is asked for the rest.
+const MIRROR_BREAKS: u32 = 2;
 
 /// The bytes of a blob. It ends well only if digest and size are right.
 pub struct BlobStream {
@@ -29,6 +32,12 @@ pub struct BlobStream {
     descriptor: Descriptor,
     hash: Sha256,
     offset: u64,
+    /// Where it is asked for, the current place first.
+    places: VecDeque<Endpoint>,
+    /// The mirror that sent the first bytes of it, if one did.
+    mirror: Option<Endpoint>,
+    /// Why it failed is that a mirror sent wrong bytes, and another place may have the right ones.
+    misled: bool,
     response: Option<Response>,
     /// Bytes of the response that came before it broke, and come again.
     skip: u64,
@@ -37,6 +46,17 @@ pub struct BlobStream {
     /// Connections broken so far.
     breaks: u32,
     done: bool,
+}
+
+/// Why a reader ended early.
+#[derive(Clone, Debug, Default)]
+pub struct Fault(Arc<Mutex<Option<(Error, bool)>>>);
+
+impl Fault {
+    /// The error, if there was one, and whether the blob may be had right when it is fetched again from its start.
+    pub fn take(&self) -> Option<(Error, bool)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl fmt::Debug for BlobStream {
@@ -86,11 +106,16 @@ impl Client {
 
     /// Starts to fetch a blob; the first request is made when the stream is first read.
     ///
+    /// Mirrors are asked before the registry; what one does not have, or breaks off, comes from the next.
+    ///
     /// # Errors
     /// The registry's configuration cannot be used.
     pub fn fetch_blob(&self, reference: &Reference, descriptor: &Descriptor) -> Result<BlobStream, Error> {
-        self.transport.for_pull(reference.domain())?;
+        let places = self.transport.for_blob(reference.domain(), &descriptor.digest)?;
         Ok(BlobStream {
+            places: places.into(),
+            mirror: None,
+            misled: false,
             client: self.clone(),
             reference: reference.clone(),
             descriptor: descriptor.clone(),
@@ -121,12 +146,14 @@ impl BlobStream {
                     self.response = None;
                     self.attempts += 1;
                     self.breaks += 1;
-                    if self.breaks > MAX_BREAKS {
-                        self.done = true;
-                        return Err(error);
+                    if self.at_mirror() && !self.is_wrong(&error) && !self.is_worth_asking_again(&error) {
+                        self.pass_on(&error);
+                        continue;
                     }
-                    let Some(wait) = self.client.transport.tuning.wait(self.attempts, &error) else {
+                    let wait = self.client.transport.tuning.wait(self.attempts, &error);
+                    let Some(wait) = wait.filter(|_| self.breaks <= MAX_BREAKS) else {
                         self.done = true;
+                        self.blame(&error);
                         return Err(error);
                     };
                     tracing::debug!(digest = %self.descriptor.digest, offset = self.offset, %error, "blob is resumed");
@@ -137,6 +164,50 @@ impl BlobStream {
         Ok(None)
     }
 
+    pub(super) async fn read_to_end(&mut self) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.next_chunk().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    }
+
+    /// Whether a blob that failed may be had right when it is fetched again from its start: a mirror sent wrong bytes,
+    /// and is not asked for it again.
+    pub fn is_misled(&self) -> bool {
+        self.misled
+    }
+
+    /// Whether bytes came that are not the blob's, so that going on elsewhere does not help.
+    fn is_wrong(&self, error: &Error) -> bool {
+        matches!(error, Error::DigestMismatch { .. }) || self.offset > self.descriptor.size
+    }
+
+    /// Whether a mirror may get over its failure.
+    fn is_worth_asking_again(&self, error: &Error) -> bool {
+        error.is_transient() && !self.breaks.is_multiple_of(MIRROR_BREAKS)
+    }
+
+    /// After wrong bytes: the first mirror that sent some is not trusted with this blob any more. If it was another one,
+    /// that shows the next time.
+    fn blame(&mut self, error: &Error) {
+        if let Some(mirror) = self.mirror.as_ref().filter(|_| self.is_wrong(error)) {
+            self.client.transport.distrust(mirror, &self.descriptor.digest);
+            self.misled = true;
+        }
+    }
+
+    fn at_mirror(&self) -> bool {
+        self.places.front().is_some_and(|place| place.mirror_of.is_some())
+    }
+
+    /// Goes on to the next place; behind a mirror there always is one.
+    fn pass_on(&mut self, error: &Error) {
+        tracing::debug!(digest = %self.descriptor.digest, %error, "trying the next endpoint");
+        self.places.pop_front();
+        self.attempts = 0;
+    }
+
     /// The same as a stream.
     pub fn into_stream(self) -> Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>> {
         Box::pin(try_unfold(self, |mut blob| async move {
@@ -144,13 +215,19 @@ impl BlobStream {
         }))
     }
 
-    /// The same as a reader; errors are [`Error`]s within `io::Error`s.
-    pub fn into_reader(self) -> Pin<Box<dyn tokio::io::AsyncBufRead + Send>> {
-        let stream = try_unfold(self, |mut blob| async move {
-            let chunk = blob.next_chunk().await.map_err(io::Error::other)?;
-            Ok::<_, io::Error>(chunk.map(|chunk| (chunk, blob)))
+    /// The same as a reader, and where it leaves its [`Error`]: who reads through others may not get to see it.
+    pub fn into_reader(self) -> (Pin<Box<dyn tokio::io::AsyncBufRead + Send>>, Fault) {
+        let fault = Fault::default();
+        let stream = try_unfold((self, fault.clone()), |(mut blob, fault)| async move {
+            let error = match blob.next_chunk().await {
+                Ok(chunk) => return Ok::<_, io::Error>(chunk.map(|chunk| (chunk, (blob, fault)))),
+                Err(error) => error,
+            };
+            let text = error.to_string();
+            *fault.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((error, blob.misled));
+            Err(io::Error::other(text))
         });
-        Box::pin(StreamReader::new(Box::pin(stream)))
+        (Box::pin(StreamReader::new(Box::pin(stream))), fault)
     }
 
     async fn attempt(&mut self) -> Result<Option<Bytes>, Error> {
@@ -162,6 +239,9 @@ impl BlobStream {
             let response = self.open().await?;
             self.skip = self.skipped(&response)?;
             self.response = Some(response);
+            if self.mirror.is_none() {
+                self.mirror = self.places.front().filter(|place| place.mirror_of.is_some()).cloned();
+            }
         }
         let response = self.response.as_mut().expect("it has just been opened");
         let host = authority(response.url());
@@ -225,21 +305,29 @@ impl BlobStream {
     }
 
     /// Opens the blob where it broke off, at a mirror, the registry, or a foreign layer's own place.
-    async fn open(&self) -> Result<Response, Error> {
-        let transport = &self.client.transport;
-        let endpoints = transport.for_pull(self.reference.domain())?;
-        let result = first_that_answers(transport, endpoints, |endpoint| self.open_at(endpoint)).await;
-        match result {
-            Err(error)
-                if error.is_not_found() && media_type::is_foreign_layer(&self.descriptor.media_type) =>
-            {
-                self.open_foreign().await.unwrap_or(Err(error))
+    async fn open(&mut self) -> Result<Response, Error> {
+        let error = loop {
+            let Some(place) = self.places.front().cloned() else { break self.missing() };
+            let error = match self.open_at(&place).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            if !self.client.transport.may_pass_on(&place, &error) || self.places.len() == 1 {
+                break error;
             }
-            other => other,
+            self.pass_on(&error);
+        };
+        if error.is_not_found() && media_type::is_foreign_layer(&self.descriptor.media_type) {
+            return self.open_foreign().await.unwrap_or(Err(error));
         }
+        Err(error)
     }
 
-    async fn open_at(&self, endpoint: Arc<Endpoint>) -> Result<Response, Error> {
+    fn missing(&self) -> Error {
+        Error::BlobNotFound { digest: self.descriptor.digest, repository: self.reference.repository() }
+    }
+
+    async fn open_at(&self, endpoint: &Endpoint) -> Result<Response, Error> {
         let path = self.reference.path();
         let digest = self.descriptor.digest;
         let stall = self.client.transport.tuning.stall_timeout;
@@ -250,12 +338,11 @@ impl BlobStream {
             timeout: stall,
             prepare: &|request| self.with_range(request),
         };
-        let response = self.client.call(&endpoint, call).await?;
+        let response = self.client.call(endpoint, call).await?;
         if response.status().is_success() {
             return Ok(response);
         }
-        let missing = || Error::BlobNotFound { digest, repository: self.reference.repository() };
-        Err(failure(&endpoint, path, response, stall, missing).await)
+        Err(failure(endpoint, path, response, stall, || self.missing()).await)
     }
 
     /// Fetches a foreign layer from its own URLs: HTTPS only, and never with credentials.

@@ -51,14 +51,27 @@ impl Client {
     /// # Errors
     /// [`Error::ImageNotFound`], or why the registry could not be asked.
     pub async fn head(&self, reference: &Reference) -> Result<Descriptor, Error> {
-        let endpoints = self.transport.for_pull(reference.domain())?;
+        Ok(self.head_among(self.transport.for_pull(reference.domain())?, reference).await?.0)
+    }
+
+    /// As [`Self::head`], from some endpoints; says which one answered.
+    async fn head_among(
+        &self,
+        endpoints: Vec<Endpoint>,
+        reference: &Reference,
+    ) -> Result<(Descriptor, Arc<Endpoint>), Error> {
         first_that_answers(&self.transport, endpoints, |endpoint| async move {
-            self.transport.tuning.retry(|| self.head_at(&endpoint, reference)).await
+            let tuning = self.transport.tuning.at(&endpoint);
+            let found = tuning.retry(|| self.head_at(&endpoint, reference)).await?;
+            Ok((found, endpoint))
         })
         .await
     }
 
     /// Looks up the image of `reference` for `platform`: its manifest and config, all verified.
+    ///
+    /// Where a mirror says what a tag stands for, but that cannot be had or used, the next mirror and at last the
+    /// registry itself are asked what it stands for.
     ///
     /// # Errors
     /// [`Error::ImageNotFound`], [`Error::NoPlatform`], or why a document could not be had or used.
@@ -68,15 +81,37 @@ impl Client {
         platform: &Platform,
         cache: &dyn DocumentCache,
     ) -> Result<ResolvedImage, Error> {
-        let document_error = |source| Error::Document { reference: reference.to_string(), source };
-        let target = match reference.digest() {
-            Some(digest) => (*digest, None),
-            None => {
-                let found = self.head(reference).await?;
-                (found.digest, Some(found.media_type))
+        if let Some(digest) = reference.digest() {
+            return self.resolve_digest(reference, *digest, None, platform, cache).await;
+        }
+        let mut endpoints = self.transport.for_pull(reference.domain())?;
+        loop {
+            let (found, place) = self.head_among(endpoints.clone(), reference).await?;
+            let kind = Some(found.media_type);
+            let error = match self.resolve_digest(reference, found.digest, kind, platform, cache).await {
+                Err(error) if place.mirror_of.is_some() => error,
+                other => return other,
+            };
+            tracing::warn!(mirror = place.host, %error, "a mirror's image cannot be used; asking elsewhere");
+            let asked = endpoints.iter().position(|endpoint| endpoint.is_same(&place));
+            endpoints.drain(..asked.map_or(endpoints.len(), |at| at + 1));
+            if endpoints.is_empty() {
+                return Err(error);
             }
-        };
-        let (mut digest, mut sent_as) = target;
+        }
+    }
+
+    /// Looks up the image of a manifest or index, which was said to be of the type `sent_as`.
+    async fn resolve_digest(
+        &self,
+        reference: &Reference,
+        target: Digest,
+        mut sent_as: Option<String>,
+        platform: &Platform,
+        cache: &dyn DocumentCache,
+    ) -> Result<ResolvedImage, Error> {
+        let document_error = |source| Error::Document { reference: reference.to_string(), source };
+        let mut digest = target;
         for _ in 0..=MAX_INDEX_DEPTH {
             let fetched = self.manifest(reference, &digest, sent_as.as_deref(), cache).await?;
             let document =
@@ -87,7 +122,7 @@ impl Client {
                 Document::Manifest(manifest) => {
                     let descriptor = Descriptor::new(kind, digest, fetched.bytes.len() as u64);
                     let config = self.config(reference, &manifest.config, cache).await?;
-                    return ResolvedImage::new(target.0, descriptor, fetched.bytes, *manifest, config)
+                    return ResolvedImage::new(target, descriptor, fetched.bytes, *manifest, config)
                         .map_err(document_error);
                 }
                 Document::Index(index) => {
@@ -134,12 +169,15 @@ impl Client {
             let host = reference.domain().to_owned();
             return Err(Error::TooLarge { host, what: "a document", limit });
         }
-        let mut stream = self.fetch_blob(reference, descriptor)?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = stream.next_chunk().await? {
-            bytes.extend_from_slice(&chunk);
+        loop {
+            let mut stream = self.fetch_blob(reference, descriptor)?;
+            match stream.read_to_end().await {
+                Err(error) if stream.is_misled() => {
+                    tracing::warn!(%error, "a mirror sent wrong bytes; asking elsewhere");
+                }
+                other => return other,
+            }
         }
-        Ok(bytes)
     }
 
     async fn head_at(&self, endpoint: &Arc<Endpoint>, reference: &Reference) -> Result<Descriptor, Error> {
@@ -176,7 +214,7 @@ impl Client {
         let identifier = identifier.as_str();
         let mut fetched = first_that_answers(&self.transport, endpoints, |endpoint| async move {
             let fetch = || self.manifest_at(&endpoint, reference, identifier, Some(digest));
-            self.transport.tuning.retry(fetch).await
+            self.transport.tuning.at(&endpoint).retry(fetch).await
         })
         .await?;
         // What an index or HEAD said counts as much as what came with the bytes.

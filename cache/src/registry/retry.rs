@@ -4,6 +4,10 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::Error;
+use super::endpoint::Endpoint;
+
+/// How often a mirror is asked before the next place is.
+const MIRROR_ATTEMPTS: u32 = 2;
 
 /// Time limits and retries. The defaults suit registries on the internet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +40,12 @@ impl Default for Tuning {
 }
 
 impl Tuning {
+    /// The limits for requests to `endpoint`: behind a mirror others can be asked, which is quicker than to wait for it.
+    pub(super) fn at(&self, endpoint: &Endpoint) -> Self {
+        let attempts = if endpoint.mirror_of.is_some() { MIRROR_ATTEMPTS } else { self.attempts };
+        Self { attempts: attempts.min(self.attempts), ..*self }
+    }
+
     /// The wait before attempt `number` (the second is 1) after `error`; none if it is not to be made.
     pub(super) fn wait(&self, number: u32, error: &Error) -> Option<Duration> {
         if number >= self.attempts || !error.is_transient() {

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cache::oci::{Descriptor, Reference, media_type};
-use cache::registry::{Anonymous, Error, HostConfig, NoCache, Registries, Tuning};
+use cache::registry::{Anonymous, Error, NoCache, Registries, Tuning};
 use solver::Digest;
 
-use crate::fake::{Fake, Reply, Request};
-use crate::{anonymous, configured, image, impatient, read};
+use crate::fake::{Fake, Reply};
+use crate::{anonymous, image, image_server, impatient, read};
 
 /// A server whose first answers come from `first`, the later ones are the blob, with ranges.
 fn blob_server(blob: &'static [u8], first: Vec<Reply>, ranges: bool) -> Fake {
@@ -139,23 +139,6 @@ async fn an_absent_host_is_named() {
     );
 }
 
-/// Serves one image under any name, with `edit` applied to each answer.
-fn image_server(edit: impl Fn(&Request, Reply) -> Reply + Send + Sync + 'static) -> Fake {
-    let documents = image(b"layer");
-    Fake::start(move |request| {
-        let path = request.target.split('?').next().unwrap_or_default();
-        let found = documents.iter().find(|(descriptor, _)| path.ends_with(&descriptor.digest.to_string()));
-        let found = found.or_else(|| path.ends_with("/manifests/tag").then_some(&documents[2]));
-        let reply = match found {
-            None => Reply::new(404),
-            Some((descriptor, bytes)) => Reply::ok(bytes.clone())
-                .header("Content-Type", descriptor.media_type.clone())
-                .header("Docker-Content-Digest", descriptor.digest.to_string()),
-        };
-        edit(request, reply)
-    })
-}
-
 async fn resolve(server: &Fake) -> Result<Digest, Error> {
     let resolved =
         anonymous().resolve(&repository(server), &"linux/amd64".parse().unwrap(), &NoCache).await?;
@@ -196,33 +179,6 @@ async fn a_huge_manifest_is_not_read() {
     let server =
         Fake::start(|_| Reply::ok(vec![b' '; 5 << 20]).header("Content-Type", media_type::OCI_MANIFEST));
     assert!(matches!(resolve(&server).await, Err(Error::TooLarge { .. })));
-}
-
-#[tokio::test]
-async fn mirrors_answer_first_and_the_registry_when_they_fail() {
-    let origin = image_server(|_, reply| reply);
-    let domain = origin.host.clone();
-    let reference = repository(&origin);
-    let platform = "linux/amd64".parse().unwrap();
-    let with_mirror = |mirror: &str| {
-        configured(&[(&domain, HostConfig { mirrors: vec![mirror.to_owned()], ..HostConfig::default() })])
-    };
-
-    let mirror = image_server(|_, reply| reply);
-    with_mirror(&format!("{}/cache", mirror.host)).resolve(&reference, &platform, &NoCache).await.unwrap();
-    assert!(origin.requests().is_empty(), "the mirror has it all");
-    assert_eq!(
-        mirror.lines()[0],
-        format!("HEAD /v2/cache/repo/manifests/tag?ns={}", domain.replace(':', "%3A"))
-    );
-
-    let empty = Fake::start(|_| Reply::new(404));
-    with_mirror(&empty.host).resolve(&reference, &platform, &NoCache).await.unwrap();
-    assert_eq!(origin.requests().len(), 3, "tag, manifest and config");
-
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    with_mirror(&format!("127.0.0.1:{port}")).resolve(&reference, &platform, &NoCache).await.unwrap();
-    assert_eq!(origin.requests().len(), 6);
 }
 
 #[tokio::test]

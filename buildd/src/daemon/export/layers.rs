@@ -157,15 +157,28 @@ impl LayerBlobs {
     ) -> Result<(), ExecError> {
         let reference = Reference::parse(reference).map_err(ExecError::failed)?;
         let descriptor = Descriptor::new(blob.media_type.clone(), blob.digest, blob.size);
-        let mut stream =
-            self.images.client(cx).fetch_blob(&reference, &descriptor).map_err(ExecError::failed)?;
-        let mut writer = self.store.blobs().writer().map_err(from_store)?;
-        while let Some(chunk) = stream.next_chunk().await.map_err(ExecError::failed)? {
-            writer.write_all(&chunk).map_err(ExecError::failed)?;
+        let client = self.images.client(cx);
+        loop {
+            let mut stream = client.fetch_blob(&reference, &descriptor).map_err(ExecError::failed)?;
+            let mut writer = self.store.blobs().writer().map_err(from_store)?;
+            let received = loop {
+                match stream.next_chunk().await {
+                    Ok(Some(chunk)) => writer.write_all(&chunk).map_err(ExecError::failed)?,
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                }
+            };
+            match received {
+                Err(error) if stream.is_misled() => {
+                    tracing::warn!(%error, "a mirror sent wrong bytes; asking elsewhere");
+                    continue;
+                }
+                other => other.map_err(ExecError::failed)?,
+            }
+            let (lease, digest) = (lease.clone(), blob.digest);
+            blocking(move || writer.commit(&lease, Some(&digest), purpose())).await.map_err(from_store)?;
+            return Ok(());
         }
-        let (lease, digest) = (lease.clone(), blob.digest);
-        blocking(move || writer.commit(&lease, Some(&digest), purpose())).await.map_err(from_store)?;
-        Ok(())
     }
 }
 

@@ -55,6 +55,8 @@ impl ImageSource {
     }
 
     /// Downloads a layer and unpacks it as it comes, by itself. The compressed blob is kept.
+    ///
+    /// What a mirror sent wrong is downloaded again from elsewhere.
     async fn arrive(
         &self,
         found: &Arc<Found>,
@@ -63,21 +65,32 @@ impl ImageSource {
         cx: &VertexContext,
     ) -> Result<Arrived, ExecError> {
         let descriptor = found.image.manifest.layers[i].clone();
-        let (chains, lease) = (self.chains.clone(), lease.clone());
-        let held = chains.store.blobs().hold(&lease, &descriptor.digest).map_err(from_store)?;
-        let staging = chains.store.layers().staging().map_err(from_store)?;
-        if held.is_some() {
+        let chains = self.chains.clone();
+        if chains.store.blobs().hold(lease, &descriptor.digest).map_err(from_store)?.is_some() {
+            let staging = chains.store.layers().staging().map_err(from_store)?;
             return blocking(move || Arrived::of_blob(&chains, staging, &descriptor.digest)).await;
         }
-        let stream = self.download(found, &descriptor, &cx.progress, cx)?;
-        let bridge = SyncIoBridge::new(stream.into_reader());
-        let work = blocking(move || {
-            let (arrived, ..) = Arrived::receive(&chains, staging, bridge, Some(&descriptor.digest), &lease)?;
-            Ok(arrived)
-        });
-        tokio::select! {
-            r = work => r,
-            () = cx.cancel.cancelled() => Err(ExecError::Canceled),
+        loop {
+            let stream = self.download(found, &descriptor, &cx.progress, cx)?;
+            let (reader, fault) = stream.into_reader();
+            let (chains, lease, digest) = (chains.clone(), lease.clone(), descriptor.digest);
+            let bridge = SyncIoBridge::new(reader);
+            let work = blocking(move || {
+                let staging = chains.store.layers().staging().map_err(from_store)?;
+                let (arrived, ..) = Arrived::receive(&chains, staging, bridge, Some(&digest), &lease)?;
+                Ok(arrived)
+            });
+            let result = tokio::select! {
+                r = work => r,
+                () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
+            };
+            match fault.take() {
+                Some((error, true)) => {
+                    tracing::warn!(%error, "a mirror sent wrong bytes; asking elsewhere");
+                }
+                Some((error, false)) => return Err(ExecError::failed(ImageError::from(error))),
+                None => return result,
+            }
         }
     }
 

@@ -16,6 +16,8 @@ const IN_MEMORY: usize = 1 << 20;
 pub(crate) struct LogBuffer {
     head: Vec<u8>,
     spill: Option<File>,
+    /// Nothing more is kept: a file could not be had or filled. Those who listen now see everything all the same.
+    cut: bool,
     statuses: BTreeMap<String, Status>,
 }
 
@@ -32,12 +34,15 @@ impl LogBuffer {
     fn append(&mut self, frame: &[u8]) {
         if self.spill.is_none() && self.head.len() + frame.len() > IN_MEMORY {
             self.spill = tempfile::tempfile().ok();
+            self.cut |= self.spill.is_none();
+        }
+        if self.cut {
+            return;
         }
         match &mut self.spill {
-            // Where no file can be had, late joiners miss the rest; those who listen now have seen it.
-            Some(f) => drop(f.write_all(frame)),
-            None if self.head.len() + frame.len() <= IN_MEMORY => self.head.extend_from_slice(frame),
-            None => {}
+            // A frame that was written in part must stay the last one, or those after it could not be read.
+            Some(file) => self.cut = file.write_all(frame).is_err(),
+            None => self.head.extend_from_slice(frame),
         }
     }
 
@@ -57,7 +62,7 @@ impl LogBuffer {
             while let Some(u) = decode(&mut r) {
                 to(u);
             }
-            let _ = f.seek(SeekFrom::End(0));
+            self.cut |= f.seek(SeekFrom::End(0)).is_err();
         }
     }
 }
@@ -87,6 +92,22 @@ fn decode(r: &mut impl Read) -> Option<Update> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keeps_what_was_whole_when_the_disk_is_full() {
+        let at = SystemTime::UNIX_EPOCH;
+        let chunk = |n: u8| Update::Log { stream: Stream::Stdout, data: Arc::from(vec![n; 1000]), at };
+        let mut log = LogBuffer::default();
+        (0..2000).for_each(|_| log.push(chunk(1)));
+        // A file opened for reading refuses to be written, as a full disk does.
+        let whole = log.spill.replace(File::open("/dev/null").unwrap()).unwrap();
+        log.push(chunk(2));
+        log.spill = Some(whole);
+        log.push(chunk(3));
+        let mut seen = Vec::new();
+        log.replay(|u| seen.push(u));
+        assert_eq!(seen, vec![chunk(1); 2000]);
+    }
 
     #[test]
     fn replays_all_across_the_spill() {

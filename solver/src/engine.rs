@@ -3,13 +3,14 @@
 //! A pass over a graph has three parts. *Plan*: sources are pinned, definition keys computed and looked up in one
 //! batch. *Known*: each wanted vertex gets its outputs from a record, by its definition key or, where that misses,
 //! by its content key, or by execution. *Present*: the layers behind the outputs are brought in.
-//! A pass that finds its own answers outdated (a layer gone, a file changed meanwhile) ends and another begins;
-//! what was executed is on record by then, so passes only move forward.
+//! A layer that is gone is made again within the pass. A pass that finds its own answers outdated (a step made anew
+//! gave another content, a file changed meanwhile) ends and another begins; what was executed is on record by then, so
+//! passes only move forward.
 
 mod pass;
 mod plan;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
@@ -68,7 +69,18 @@ pub(crate) struct BuildState {
     pub(crate) session: String,
     pub(crate) begun: u64,
     pub(crate) cancel: CancellationToken,
-    pins: Mutex<HashMap<Key, Arc<Record>>>,
+    answers: Mutex<Answers>,
+}
+
+/// What a build holds to.
+#[derive(Debug, Default)]
+struct Answers {
+    /// How often a content has turned out to be another one.
+    epoch: u64,
+    /// By definition key.
+    pins: HashMap<Key, Arc<Record>>,
+    /// Definition keys whose vertices now have another content than the records of what stands on them go by.
+    renewed: HashSet<Key>,
 }
 
 /// A graph could not be evaluated.
@@ -101,7 +113,7 @@ impl Engine {
             session: session.to_owned(),
             begun: self.inner.flights.now(),
             cancel,
-            pins: Mutex::default(),
+            answers: Mutex::default(),
         };
         Build { engine: self.clone(), state: Arc::new(state) }
     }
@@ -149,10 +161,37 @@ impl Build {
 
 impl BuildState {
     pub(crate) fn pinned(&self, key: &Key) -> Option<Arc<Record>> {
-        self.pins.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.lock().pins.get(key).cloned()
     }
 
-    pub(crate) fn pin(&self, key: Key, record: Arc<Record>) {
-        self.pins.lock().unwrap_or_else(PoisonError::into_inner).insert(key, record);
+    /// Holds to an answer that a pass begun in `epoch` found; one from before a content changed may be out of date.
+    pub(crate) fn pin(&self, epoch: u64, key: Key, record: Arc<Record>) {
+        let mut answers = self.lock();
+        if answers.epoch == epoch {
+            answers.pins.insert(key, record);
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.lock().epoch
+    }
+
+    /// Takes note that `changed` has another content than on record, and lets go of the answers for what stands on it.
+    pub(crate) fn renew(&self, changed: Key, above: impl IntoIterator<Item = Key>) {
+        let mut answers = self.lock();
+        answers.epoch += 1;
+        answers.renewed.insert(changed);
+        for key in above {
+            answers.pins.remove(&key);
+        }
+    }
+
+    /// Whether what stands on the vertex with this definition has to be looked up by content.
+    pub(crate) fn is_renewed(&self, key: &Key) -> bool {
+        self.lock().renewed.contains(key)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Flights {
 pub(crate) struct Flight {
     key: Key,
     started: u64,
+    /// Executes even where a record is found.
+    forced: bool,
     sessions: SessionGroup,
     cancel: CancellationToken,
     outcome: watch::Sender<Option<Outcome>>,
@@ -57,11 +59,14 @@ impl Flights {
         self.clock.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Takes a seat on a flight for `key` that began at `not_before` or later, or begins one with `run`.
+    /// Takes a seat on a flight for `key`, or begins one with `run`.
+    ///
+    /// Whoever forces the execution names the moment `forced_since`: a flight that began earlier, or that a record may
+    /// answer, is not for them.
     pub(crate) fn board<F>(
         self: &Arc<Self>,
         key: Key,
-        not_before: u64,
+        forced_since: Option<u64>,
         session: &str,
         listener: Listener,
         run: F,
@@ -74,14 +79,19 @@ impl Flights {
         ) -> futures_util::future::BoxFuture<'static, Outcome>,
     {
         let mut map = lock(&self.by_key);
-        if let Some(flight) = map.get(&key).filter(|f| f.started >= not_before).cloned()
-            && let Some(id) = flight.join(session, listener.clone())
+        let fits = |f: &&Arc<Flight>| forced_since.is_none_or(|since| f.forced && f.started >= since);
+        if let Some(flight) = map.get(&key).filter(fits).cloned()
+            && let Some(id) = flight.join(session)
         {
-            return Seat { flights: self.clone(), flight, id, session: session.to_owned() };
+            drop(map);
+            let seat = Seat { flights: self.clone(), flight, id, session: session.to_owned() };
+            seat.flight.listen(id, listener);
+            return seat;
         }
         let flight = Arc::new(Flight {
             key,
             started: self.now(),
+            forced: forced_since.is_some(),
             sessions: SessionGroup::of(session),
             cancel: CancellationToken::new(),
             outcome: watch::channel(None).0,
@@ -125,18 +135,23 @@ struct Panicked;
 
 impl Flight {
     /// `None` when everybody has left already and the flight is being cancelled.
-    fn join(&self, session: &str, listener: Listener) -> Option<u64> {
+    fn join(&self, session: &str) -> Option<u64> {
         let mut a = lock(&self.audience);
         if a.seats == 0 {
             return None;
         }
-        a.log.replay(|u| listener(u));
         let id = a.next;
         a.next += 1;
         a.seats += 1;
-        a.listeners.push((id, listener));
         self.sessions.join(session);
         Some(id)
+    }
+
+    /// Repeats the log to a new listener, who hears everything from then on. Takes long for a long log: no other lock is held.
+    fn listen(&self, id: u64, listener: Listener) {
+        let mut a = lock(&self.audience);
+        a.log.replay(|u| listener(u));
+        a.listeners.push((id, listener));
     }
 
     fn tell(&self, update: Update) {
@@ -178,4 +193,50 @@ impl Drop for Seat {
 
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::digest::Digest;
+
+    fn board(flights: &Arc<Flights>, forced_since: Option<u64>) -> Seat {
+        let key = Key(Digest::of(b"k"));
+        let wait = |_, _, cancel: CancellationToken| {
+            async move {
+                cancel.cancelled().await;
+                Err(ExecError::Canceled)
+            }
+            .boxed()
+        };
+        flights.board(key, forced_since, "s", Arc::new(|_| ()), wait)
+    }
+
+    #[tokio::test]
+    async fn who_forces_an_execution_never_shares_one_that_a_record_may_answer() {
+        let flights = Arc::<Flights>::default();
+        let begun = flights.now();
+        let lazy = board(&flights, None);
+        let forced = board(&flights, Some(begun));
+        assert!(!Arc::ptr_eq(&lazy.flight, &forced.flight));
+        for since in [None, Some(begun)] {
+            assert!(Arc::ptr_eq(&forced.flight, &board(&flights, since).flight));
+        }
+        let later = board(&flights, Some(flights.now()));
+        assert!(!Arc::ptr_eq(&forced.flight, &later.flight), "it began before the later build");
+    }
+
+    #[tokio::test]
+    async fn a_flight_without_seats_is_cancelled_and_not_joined() {
+        let flights = Arc::<Flights>::default();
+        let (one, two) = (board(&flights, None), board(&flights, None));
+        let flight = one.flight.clone();
+        drop(one);
+        assert!(!flight.cancel.is_cancelled());
+        drop(two);
+        assert!(flight.cancel.is_cancelled());
+        assert!(!Arc::ptr_eq(&flight, &board(&flights, None).flight));
+    }
 }

@@ -10,33 +10,36 @@ mod uses;
 
 pub use uses::{Selection, Use, input_uses};
 
-use crate::digest::{Digest, Hasher};
-use crate::graph::Vertex;
-use crate::op::{DiffOp, MergeOp, Op, PassthroughOp, Platform};
-use crate::record::Key;
+use std::collections::BTreeMap;
 
-const OP_DOMAIN: &str = "rbuild.op.v1";
+use crate::digest::{Digest, Hasher};
+use crate::graph::{Edge, Graph, Vertex};
+use crate::op::{BuildOp, DiffOp, MergeOp, Op, PassthroughOp, Platform, SourceOp};
+use crate::record::{Key, LayerId};
+
+const OP_DOMAIN: &str = "rbuild.op.v2";
 const DEFINITION_DOMAIN: &str = "rbuild.definition.v1";
 const CONTENT_DOMAIN: &str = "rbuild.content.v1";
+const EDGE_DOMAIN: &str = "rbuild.edge.v2";
+const LAYERS_DOMAIN: &str = "rbuild.layers.v1";
 
-/// The canonical digest of what a vertex does, inputs aside. Sources are identified by their [`crate::Source`] instead.
-pub fn op_digest(vertex: &Vertex) -> Digest {
+/// The canonical digest of what a vertex does with inputs used as `uses` says ([`input_uses`]); the inputs themselves
+/// aside. Sources are identified by their [`crate::Source`] instead.
+pub fn op_digest(vertex: &Vertex, uses: &[Use]) -> Digest {
     let mut h = Hasher::new(OP_DOMAIN);
     match &vertex.op {
-        Op::Source(s) => {
-            h.str("source").str(&s.identifier).u64(s.attrs.len() as u64);
-            for (k, v) in &s.attrs {
-                h.str(k).str(v);
-            }
+        Op::Source(SourceOp { identifier, attrs }) => {
+            h.str("source").str(identifier);
+            settings(&mut h, attrs);
         }
         Op::Exec(e) => {
             h.str("exec");
             platform(&mut h, vertex.platform.as_ref());
-            exec::hash(&mut h, e);
+            exec::hash(&mut h, e, uses);
         }
         Op::File(f) => {
             h.str("file");
-            file::hash(&mut h, f);
+            file::hash(&mut h, f, uses);
         }
         Op::Merge(MergeOp { inputs }) => {
             h.str("merge").u64(inputs.len() as u64);
@@ -49,12 +52,18 @@ pub fn op_digest(vertex: &Vertex) -> Digest {
             index(&mut h, *lower);
             index(&mut h, *upper);
         }
-        Op::Build(b) => {
+        Op::Build(BuildOp { builder, inputs, definition, attrs }) => {
             h.str("build");
-            index(&mut h, b.builder);
-            for (k, v) in &b.attrs {
-                h.str(k).str(v);
+            index(&mut h, *builder);
+            h.u64(inputs.len() as u64);
+            for (name, input) in inputs {
+                h.str(name).u64(*input as u64);
             }
+            h.bool(definition.is_some());
+            if let Some(graph) = definition {
+                nested(&mut h, graph);
+            }
+            settings(&mut h, attrs);
         }
         Op::Passthrough(PassthroughOp { id: _only_names_it, outputs }) => {
             h.str("passthrough").u64(outputs.len() as u64);
@@ -64,6 +73,28 @@ pub fn op_digest(vertex: &Vertex) -> Digest {
         }
     }
     h.finish()
+}
+
+/// A graph within an op. Its sources count as they are named: nothing has looked at them yet.
+fn nested(h: &mut Hasher, graph: &Graph) {
+    h.u64(graph.vertices().len() as u64);
+    for vertex in graph.vertices() {
+        h.digest(&op_digest(vertex, &input_uses(vertex))).u64(vertex.inputs.len() as u64);
+        vertex.inputs.iter().for_each(|e| edge(h, *e));
+    }
+    h.bool(graph.head.is_some());
+    graph.head.iter().for_each(|e| edge(h, *e));
+}
+
+fn edge(h: &mut Hasher, e: Edge) {
+    h.u64(e.vertex.0.into()).u64(e.output.into());
+}
+
+fn settings(h: &mut Hasher, attrs: &BTreeMap<String, String>) {
+    h.u64(attrs.len() as u64);
+    for (name, value) in attrs {
+        h.str(name).str(value);
+    }
 }
 
 fn platform(h: &mut Hasher, p: Option<&Platform>) {
@@ -90,10 +121,21 @@ pub fn content_key(op: &Digest, inputs: &[Digest]) -> Key {
     Key(join(CONTENT_DOMAIN, op, inputs))
 }
 
-/// What an input counts as in a definition key: output `output` of the vertex with definition key `key`.
-pub fn edge_digest(key: &Key, output: u32) -> Digest {
-    let mut h = Hasher::new("rbuild.edge.v1");
+/// What an input counts as in a definition key: what is used of output `output` of the vertex with definition key `key`.
+pub fn edge_digest(key: &Key, output: u32, used: &Use) -> Digest {
+    let mut h = Hasher::new(EDGE_DOMAIN);
     h.digest(&key.0).u64(output.into());
+    uses::hash_use(&mut h, used);
+    h.finish()
+}
+
+/// What an input counts as in a content key where its layers matter ([`Use::Layers`]).
+pub fn layers_digest(content: &Digest, chain: &[LayerId]) -> Digest {
+    let mut h = Hasher::new(LAYERS_DOMAIN);
+    h.digest(content).u64(chain.len() as u64);
+    for layer in chain {
+        h.digest(&layer.0);
+    }
     h.finish()
 }
 

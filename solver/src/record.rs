@@ -105,11 +105,11 @@ pub trait RecordStore: Send + Sync {
     /// The record behind each key, in the order of `keys`, in as few round trips as the store can.
     async fn lookup(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, RecordError>;
 
-    /// Writes a record under all of `keys` and returns the one that is now in force.
+    /// Writes a record under `key`, makes `names` further names of what is then in force there, and returns that.
     ///
-    /// With [`Put::Replace`] that lost the race, the winner is returned.
-    async fn put(&self, keys: &[Key], record: Record, how: Put) -> Result<Record, RecordError>;
+    /// Only what lies under `key` decides who wins. With [`Put::Replace`] that lost the race, the winner is returned.
+    async fn put(&self, key: Key, names: &[Key], record: Record, how: Put) -> Result<Record, RecordError>;
 
-    /// Makes `alias` another name of the record behind `key`; nothing happens when `key` has none.
+    /// Makes `alias` another name of the record behind `key`, whatever it named before; nothing happens when `key` has none.
     async fn alias(&self, alias: Key, key: Key) -> Result<(), RecordError>;
 }

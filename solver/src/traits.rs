@@ -56,7 +56,8 @@ pub enum SourceIdentity {
 /// Brings things in from outside the graph.
 #[async_trait]
 pub trait Source: Send + Sync {
-    /// Pins what the source is now. Called once per vertex and build, before keys are computed.
+    /// Tells what the source is now. Called for every vertex before keys are computed, and again by each pass of a build:
+    /// what must not move within a build, such as a tag, the implementation pins.
     async fn identify(
         &self,
         op: &SourceOp,

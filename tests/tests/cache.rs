@@ -145,6 +145,47 @@ fn equal_content_keeps_what_follows() {
 }
 
 #[test]
+fn another_path_of_what_is_known_is_another_step() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let stage = "FROM base AS s\nRUN mkdir /a /b; echo a > /a/x; echo b > /b/x\n";
+    for last in [
+        "FROM base\nCOPY --from=s /%/x /f\n",
+        "FROM base\nRUN --mount=from=s,source=/%,target=/m cat /m/x > /f\n",
+        // From its own base, and beside another mount of the same path.
+        "FROM s\nCOPY --from=s /%/x /f\n",
+        "FROM s\nRUN --mount=from=s,source=/%,target=/m cat /m/x > /f\n",
+        "FROM base\nRUN --mount=from=s,source=/a,target=/m --mount=from=s,source=/b,target=/n \
+         --mount=from=s,source=/%,target=/o cat /o/x > /f\n",
+        "FROM base\nCOPY --from=s /a/x /b/x /%/x /f\n",
+    ] {
+        for path in ["a", "b"] {
+            scene.write("Dockerfile", &format!("{stage}{}", last.replace('%', path)));
+            assert_eq!(String::from_utf8(content(&scene)).unwrap(), format!("{path}\n"), "{last}");
+        }
+    }
+}
+
+#[test]
+fn a_stage_made_anew_is_seen_by_what_follows() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write(
+        "Dockerfile",
+        "FROM base AS s\nRUN cat /proc/sys/kernel/random/uuid > /x\nFROM base\nCOPY --from=s /x /f\nRUN cat /f\n",
+    );
+    let first = content(&scene);
+    scene.build(&["-t", "x", "--no-cache-filter=s"]).ok();
+    let second = content(&scene);
+    assert_ne!(first, second);
+    assert_eq!(second, content(&scene), "and it stays");
+}
+
+#[test]
 fn builds_at_once_run_common_steps_once() {
     if !ready() {
         return;

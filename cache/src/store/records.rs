@@ -54,26 +54,21 @@ impl Shared {
         Ok(found.collect())
     }
 
-    fn put_record(&self, keys: &[Key], record: Record, how: &Put) -> Result<Record, StoreError> {
-        let Some(first) = keys.first() else { return Ok(record) };
+    fn put_record(&self, key: Key, names: &[Key], record: Record, how: &Put) -> Result<Record, StoreError> {
         let _writing = self.record_writers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = self.find_records(keys)?;
-        let in_force = found.iter().flatten().next();
-        let (home, record, replace) = match (in_force, how) {
-            (Some(there), Put::IfAbsent) => (there.home, there.record.clone(), false),
+        let there = self.find_records(&[key])?.pop().flatten();
+        let (home, record, replace) = match (there, how) {
             (Some(there), Put::Replace(Some(old))) if there.record == *old => (there.home, record, true),
-            (Some(there), Put::Replace(_)) => (there.home, there.record.clone(), false),
+            (Some(there), _) => (there.home, there.record, false),
             // What was to be replaced is gone meanwhile: nothing to protect.
-            (None, _) => (*first, record, true),
+            (None, _) => (key, record, true),
         };
         let mut batch = Batch::default();
         if replace {
             self.tables.records.put_in(&mut batch, &home, &RecordEntry::Record(record.clone()));
         }
-        for (key, found) in keys.iter().zip(&found) {
-            if *key != home && (found.is_none() || replace) {
-                self.tables.records.put_in(&mut batch, key, &RecordEntry::Alias(home));
-            }
+        for name in names.iter().filter(|name| **name != home) {
+            self.tables.records.put_in(&mut batch, name, &RecordEntry::Alias(home));
         }
         self.db.write(&batch, Sync::No)?;
         Ok(record)
@@ -113,8 +108,8 @@ impl RecordStore for Records {
         Ok(found.into_iter().map(|found| found.map(|f| f.record)).collect())
     }
 
-    async fn put(&self, keys: &[Key], record: Record, how: Put) -> Result<Record, RecordError> {
-        self.shared.put_record(keys, record, &how).map_err(|e| failed("write", keys, e))
+    async fn put(&self, key: Key, names: &[Key], record: Record, how: Put) -> Result<Record, RecordError> {
+        self.shared.put_record(key, names, record, &how).map_err(|e| failed("write", &[key], e))
     }
 
     async fn alias(&self, alias: Key, key: Key) -> Result<(), RecordError> {

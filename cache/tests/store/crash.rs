@@ -39,7 +39,7 @@ fn worker() {
         let output = OutputRecord { content: Digest::of(b""), layer: Some(layer) };
         let record =
             Record { outputs: BTreeMap::from([(0, output)]), created_ms: n, took_ms: 0, name: n.to_string() };
-        runtime.block_on(store.records().put(&[key(n)], record, Put::IfAbsent)).unwrap();
+        runtime.block_on(store.records().put(key(n), &[], record, Put::IfAbsent)).unwrap();
         store.images().put(&format!("image-{n}"), &image(config, vec![layer])).unwrap();
         writeln!(out, "done {n}").unwrap();
         if n % 3 == 0 {

@@ -24,8 +24,8 @@ async fn lookup(store: &Store, keys: &[Key]) -> Vec<Option<Record>> {
 async fn the_first_stays() {
     let test = TestStore::new();
     let records = test.store.records();
-    assert_eq!(records.put(&[key(1)], record(1), Put::IfAbsent).await.unwrap(), record(1));
-    assert_eq!(records.put(&[key(1), key(2)], record(2), Put::IfAbsent).await.unwrap(), record(1));
+    assert_eq!(records.put(key(1), &[], record(1), Put::IfAbsent).await.unwrap(), record(1));
+    assert_eq!(records.put(key(1), &[key(2)], record(2), Put::IfAbsent).await.unwrap(), record(1));
     let found = lookup(&test.store, &[key(2), key(3), key(1)]).await;
     assert_eq!(found, [Some(record(1)), None, Some(record(1))]);
     drop(records);
@@ -37,16 +37,29 @@ async fn the_first_stays() {
 async fn replacing_compares() {
     let test = TestStore::new();
     let records = test.store.records();
-    records.put(&[key(1), key(2)], record(1), Put::IfAbsent).await.unwrap();
-    let lost = records.put(&[key(2)], record(3), Put::Replace(Some(record(9)))).await.unwrap();
+    records.put(key(1), &[key(2)], record(1), Put::IfAbsent).await.unwrap();
+    let lost = records.put(key(2), &[], record(3), Put::Replace(Some(record(9)))).await.unwrap();
     assert_eq!(lost, record(1));
-    let lost = records.put(&[key(2)], record(3), Put::Replace(None)).await.unwrap();
+    let lost = records.put(key(2), &[], record(3), Put::Replace(None)).await.unwrap();
     assert_eq!(lost, record(1));
-    let won = records.put(&[key(2)], record(3), Put::Replace(Some(record(1)))).await.unwrap();
+    let won = records.put(key(2), &[], record(3), Put::Replace(Some(record(1)))).await.unwrap();
     assert_eq!(won, record(3));
     assert_eq!(lookup(&test.store, &[key(1)]).await, [Some(record(3))], "all names see the new record");
-    let won = records.put(&[key(7)], record(4), Put::Replace(None)).await.unwrap();
+    let won = records.put(key(7), &[], record(4), Put::Replace(None)).await.unwrap();
     assert_eq!(won, record(4));
+}
+
+#[tokio::test]
+async fn a_name_never_decides_what_is_in_force() {
+    let test = TestStore::new();
+    let records = test.store.records();
+    let (definition, before, after) = (key(1), key(2), key(3));
+    records.put(before, &[definition], record(1), Put::IfAbsent).await.unwrap();
+    let now = records.put(after, &[definition], record(2), Put::IfAbsent).await.unwrap();
+    assert_eq!(now, record(2), "the definition's older record is that of another content");
+    let found = lookup(&test.store, &[definition, before, after]).await;
+    assert_eq!(found, [Some(record(2)), Some(record(1)), Some(record(2))]);
+    assert_eq!(test.store.verify().unwrap().problems, [""; 0]);
 }
 
 #[tokio::test]
@@ -55,7 +68,7 @@ async fn aliases_of_aliases_are_names_of_the_record() {
     let records = test.store.records();
     records.alias(key(2), key(1)).await.unwrap();
     assert_eq!(lookup(&test.store, &[key(2)]).await, [None], "nothing to name yet");
-    records.put(&[key(1)], record(1), Put::IfAbsent).await.unwrap();
+    records.put(key(1), &[], record(1), Put::IfAbsent).await.unwrap();
     records.alias(key(2), key(1)).await.unwrap();
     records.alias(key(3), key(2)).await.unwrap();
     records.alias(key(1), key(3)).await.unwrap();
@@ -74,7 +87,7 @@ fn of_many_writers_one_wins() {
                     let records = test.store.records();
                     scope.spawn(move || {
                         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-                        runtime.block_on(records.put(&[key(round)], record(n), Put::IfAbsent)).unwrap()
+                        runtime.block_on(records.put(key(round), &[], record(n), Put::IfAbsent)).unwrap()
                     })
                 })
                 .collect();
@@ -91,15 +104,14 @@ fn of_many_replacers_one_wins() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for round in 0..50 {
         let old = record(100);
-        runtime.block_on(test.store.records().put(&[key(round)], old.clone(), Put::IfAbsent)).unwrap();
+        runtime.block_on(test.store.records().put(key(round), &[], old.clone(), Put::IfAbsent)).unwrap();
         let winners: usize = std::thread::scope(|scope| {
             let writers: Vec<_> = (0..4)
                 .map(|n| {
                     let (records, old) = (test.store.records(), old.clone());
                     scope.spawn(move || {
                         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-                        let keys = [key(round)];
-                        let put = records.put(&keys, record(n), Put::Replace(Some(old)));
+                        let put = records.put(key(round), &[], record(n), Put::Replace(Some(old)));
                         usize::from(runtime.block_on(put).unwrap() == record(n))
                     })
                 })

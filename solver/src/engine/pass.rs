@@ -2,9 +2,10 @@
 
 mod chain;
 mod execute;
+mod tell;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicU8;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -53,10 +54,15 @@ pub(super) struct Node {
     pub(super) uses: Vec<Use>,
     pub(super) answer: OnceLock<SourceAnswer>,
     pub(super) definition: OnceLock<Key>,
-    pub(super) hit: OnceLock<Arc<Record>>,
+    /// What answers it: found by the plan, or later.
+    pub(super) record: OnceLock<Arc<Record>>,
     answers: [OnceLock<Answer>; 3],
-    told: AtomicBool,
+    /// How much was told of it; see `tell`.
+    told: AtomicU8,
 }
+
+/// How often a vertex is made again in one pass; a second time only when what others made meanwhile is gone, too.
+const MAX_REMAKES: usize = 3;
 
 /// One evaluation of one graph for one build.
 pub(super) struct Pass {
@@ -64,6 +70,8 @@ pub(super) struct Pass {
     pub(super) build: Arc<BuildState>,
     pub(super) graph: Arc<Graph>,
     pub(super) cancel: CancellationToken,
+    /// The build's epoch when the pass began.
+    pub(super) epoch: u64,
     events: Arc<dyn EventSink>,
     nodes: Vec<Node>,
     /// The vertices whose layers are in the chains of what is wanted.
@@ -78,19 +86,22 @@ impl Pass {
         wanted: &[Edge],
         events: Arc<dyn EventSink>,
     ) -> Arc<Self> {
-        let node = |v: &Vertex| Node {
-            op: key::op_digest(v),
-            uses: key::input_uses(v),
-            answer: OnceLock::new(),
-            definition: OnceLock::new(),
-            hit: OnceLock::new(),
-            answers: Default::default(),
-            told: AtomicBool::new(false),
+        let node = |v: &Vertex| {
+            let uses = key::input_uses(v);
+            Node {
+                op: key::op_digest(v, &uses),
+                uses,
+                answer: OnceLock::new(),
+                definition: OnceLock::new(),
+                record: OnceLock::new(),
+                answers: Default::default(),
+                told: AtomicU8::default(),
+            }
         };
         let nodes = graph.vertices().iter().map(node).collect();
         let in_result = chain::in_chains(&graph, wanted);
-        let cancel = build.cancel.child_token();
-        Arc::new(Self { engine, build, graph, cancel, events, nodes, in_result })
+        let (cancel, epoch) = (build.cancel.child_token(), build.epoch());
+        Arc::new(Self { engine, build, graph, cancel, epoch, events, nodes, in_result })
     }
 
     pub(super) fn node(&self, id: VertexId) -> &Node {
@@ -118,7 +129,14 @@ impl Pass {
         edges: &[Edge],
         need: Need,
     ) -> Result<Vec<Output>, Stop> {
-        try_join_all(edges.iter().map(|e| self.output(*e, need))).await
+        try_join_all(edges.iter().map(|e| self.used(*e, need))).await
+    }
+
+    /// An output whose files or digest are looked at, which is when BuildKit loads it from its cache and says so.
+    pub(super) async fn used(self: &Arc<Self>, edge: Edge, need: Need) -> Result<Output, Stop> {
+        let output = self.output(edge, need).await?;
+        self.tell_loaded(edge.vertex);
+        Ok(output)
     }
 
     pub(super) async fn output(self: &Arc<Self>, edge: Edge, need: Need) -> Result<Output, Stop> {
@@ -167,50 +185,104 @@ impl Pass {
         if let Some(known) = answer.output.as_ref().filter(|known| enough(known)) {
             return Ok(Arc::new(BTreeMap::from([(0, known.clone())])));
         }
+        let here = self.is_here(answer).await;
         self.tell(id, Event::Started(SystemTime::now()));
         let fetched = self.engine.source.fetch(op, vertex.platform.as_ref(), answer, &self.context(id)).await;
-        self.tell(id, Event::Completed(SystemTime::now(), fetched.as_ref().err().map(ToString::to_string)));
+        let at = SystemTime::now();
+        match &fetched {
+            Ok(_) if here => self.tell(id, Event::Cached(at)),
+            fetched => self.tell(id, Event::Completed(at, fetched.as_ref().err().map(ToString::to_string))),
+        }
+        self.mark_told(id);
         Ok(Arc::new(BTreeMap::from([(0, fetched.map_err(|e| Stop::from_exec(id, e))?)])))
     }
 
-    async fn known(self: &Arc<Self>, id: VertexId) -> Result<Outputs, Stop> {
-        if let Some(record) = self.node(id).hit.get() {
-            self.tell_cached(id);
-            return self.outputs(id, record).await;
-        }
-        let key = self.content_key(id).await?;
-        if !self.graph.vertex(id).meta.ignore_cache {
-            let found = self.engine.records.lookup(&[key]).await.map_err(Stop::internal)?;
-            if let Some(record) = found.into_iter().next().flatten() {
-                let record = Arc::new(record);
-                if let Some(&definition) = self.node(id).definition.get() {
-                    self.engine.records.alias(definition, key).await.map_err(Stop::internal)?;
-                    self.build.pin(definition, record.clone());
-                }
-                self.tell_cached(id);
-                return self.outputs(id, &record).await;
+    /// Whether a source's files are on this machine from before.
+    async fn is_here(&self, answer: &SourceAnswer) -> bool {
+        let Some(Output { chain, content: Some(_), local: None }) = &answer.output else { return false };
+        for layer in chain.iter() {
+            if !self.engine.worker.available(*layer).await {
+                return false;
             }
         }
-        let record = self.execute(id, key, None).await?;
-        self.outputs(id, &record).await
+        true
     }
 
-    /// Makes sure of the layers behind known outputs; what is gone is made again, and the pass ends.
+    async fn known(self: &Arc<Self>, id: VertexId) -> Result<Outputs, Stop> {
+        if let Some(record) = self.node(id).record.get() {
+            self.tell_cached(id);
+            return self.outputs(id, record, Need::Known).await;
+        }
+        let key = self.content_key(id).await?;
+        let record = match self.by_content(id, key).await? {
+            Some(record) => record,
+            None => self.execute(id, key, None).await?,
+        };
+        let record = self.node(id).record.get_or_init(|| record);
+        self.tell_cached(id);
+        self.outputs(id, record, Need::Known).await
+    }
+
+    /// The record of the content key, which the definition key names from then on.
+    async fn by_content(&self, id: VertexId, key: Key) -> Result<Option<Arc<Record>>, Stop> {
+        if self.graph.vertex(id).meta.ignore_cache {
+            return Ok(None);
+        }
+        let found = self.engine.records.lookup(&[key]).await.map_err(Stop::internal)?;
+        let Some(record) = found.into_iter().next().flatten().map(Arc::new) else { return Ok(None) };
+        if let Some(&definition) = self.node(id).definition.get() {
+            self.engine.records.alias(definition, key).await.map_err(Stop::internal)?;
+            self.build.pin(self.epoch, definition, record.clone());
+        }
+        Ok(Some(record))
+    }
+
+    /// Makes sure of the layers behind known outputs; what is gone is made again.
     async fn present(self: &Arc<Self>, id: VertexId, need: Need) -> Result<Outputs, Stop> {
         let known = self.demand(id, Need::Known).await?;
-        let below: Vec<Edge> = chain::inputs(self.graph.vertex(id));
-        try_join_all(below.iter().map(|e| self.output(*e, need))).await?;
-        let Some(record) = self.node(id).definition.get().and_then(|k| self.build.pinned(k)) else {
-            return Ok(known);
-        };
-        for layer in record.outputs.values().filter_map(|o| o.layer) {
-            if !self.engine.worker.available(layer).await {
-                let key = self.content_key(id).await?;
-                self.execute(id, key, Some(record)).await?;
-                return Err(Stop::Again);
+        let Some(found) = self.node(id).record.get() else { return Ok(known) };
+        let below = chain::inputs(self.graph.vertex(id));
+        let chains = try_join_all(below.iter().map(|e| self.chain(*e, need))).await?;
+        let before = try_join_all(below.iter().map(|e| self.output(*e, Need::Known))).await?;
+        let moved = chains.iter().zip(&before).any(|(now, before)| !Arc::ptr_eq(now, &before.chain));
+        // At another level the vertex may have been made again already.
+        let pinned = self.node(id).definition.get().and_then(|key| self.build.pinned(key));
+        let mut record = pinned.unwrap_or_else(|| found.clone());
+        for _ in 0..MAX_REMAKES {
+            if self.has_layers(&record).await {
+                let unchanged = Arc::ptr_eq(&record, found) && !moved;
+                return if unchanged { Ok(known) } else { self.outputs(id, &record, need).await };
+            }
+            let key = self.content_key(id).await?;
+            record = self.execute(id, key, Some(record)).await?;
+            if contents(&record).ne(contents(found)) {
+                return Err(self.renew(id));
             }
         }
-        Ok(known)
+        Err(Stop::Again)
+    }
+
+    async fn has_layers(&self, record: &Record) -> bool {
+        for layer in record.outputs.values().filter_map(|o| o.layer) {
+            if !self.engine.worker.available(layer).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Ends the pass because a vertex made again has another content: what stands on it is evaluated anew.
+    fn renew(&self, changed: VertexId) -> Stop {
+        let mut above = vec![false; self.nodes.len()];
+        for id in self.graph.ids() {
+            let on = |e: &Edge| e.vertex == changed || above[e.vertex.index()];
+            above[id.index()] = self.graph.vertex(id).inputs.iter().any(on);
+        }
+        let keys = self.nodes.iter().zip(above).filter(|(_, above)| *above);
+        if let Some(&key) = self.node(changed).definition.get() {
+            self.build.renew(key, keys.filter_map(|(node, _)| node.definition.get().copied()));
+        }
+        Stop::Again
     }
 
     /// The content key: every input counted by what it contains.
@@ -223,46 +295,24 @@ impl Pass {
 
     async fn contains(self: &Arc<Self>, user: VertexId, edge: Edge, used: &Use) -> Result<Digest, Stop> {
         let mut output = self.output(edge, Need::Known).await?;
-        if output.content.is_none() {
+        if output.content.is_none() || *used == Use::Layers {
             output = self.output(edge, Need::Present).await?;
         }
+        self.tell_loaded(edge.vertex);
         match (used, output.content) {
             (Use::Rootfs, Some(content)) => Ok(content),
-            (Use::Rootfs, None) => Err(Stop::internal(super::plan::NoContent)),
+            (Use::Layers, Some(content)) => Ok(key::layers_digest(&content, &output.chain)),
+            (Use::Rootfs | Use::Layers, None) => Err(Stop::internal(super::plan::NoContent)),
             (Use::Selected(list), _) => {
                 self.engine.worker.selection_digest(&output, list).await.map_err(|e| Stop::from_exec(user, e))
             }
         }
     }
+}
 
-    /// Tells that the vertex and all that stands on record below it came from the cache.
-    fn tell_cached(&self, id: VertexId) {
-        let (mut todo, mut cached) = (vec![id], Vec::new());
-        while let Some(id) = todo.pop() {
-            let node = self.node(id);
-            if matches!(self.graph.vertex(id).op, Op::Source(_)) || node.told.swap(true, Ordering::Relaxed) {
-                continue;
-            }
-            cached.push(id);
-            todo.extend(
-                self.graph
-                    .vertex(id)
-                    .inputs
-                    .iter()
-                    .map(|e| e.vertex)
-                    .filter(|v| self.node(*v).hit.get().is_some()),
-            );
-        }
-        // In the order of the graph, inputs first, as they would have run.
-        cached.sort_unstable();
-        for id in cached {
-            self.tell(id, Event::Cached(SystemTime::now()));
-        }
-    }
-
-    pub(super) fn mark_told(&self, id: VertexId) {
-        self.node(id).told.store(true, Ordering::Relaxed);
-    }
+/// What a record's outputs contain.
+fn contents(record: &Record) -> impl Iterator<Item = (u32, Digest)> {
+    record.outputs.iter().map(|(index, output)| (*index, output.content))
 }
 
 /// A graph asks for an output that the vertex does not have.

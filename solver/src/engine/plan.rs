@@ -35,12 +35,7 @@ impl Pass {
         self.tell(id, Event::Started(SystemTime::now()));
         let answer = self.engine.source.identify(op, vertex.platform.as_ref(), &self.context(id)).await;
         let failed = answer.as_ref().err().map(ToString::to_string);
-        // What is known without fetching shows as cached, until its files are needed.
-        let lazy = answer.as_ref().is_ok_and(|a| a.output.is_some() && a.identity != SourceIdentity::Content);
-        self.tell(
-            id,
-            if lazy { Event::Cached(SystemTime::now()) } else { Event::Completed(SystemTime::now(), failed) },
-        );
+        self.tell(id, Event::Completed(SystemTime::now(), failed));
         let answer = answer.map_err(|e| Stop::from_exec(id, e))?;
         let _ = self.node(id).answer.set(answer);
         Ok(())
@@ -68,13 +63,13 @@ impl Pass {
             && let Some(output) = &answer.output
         {
             return match (used, output.content) {
-                (Use::Rootfs, Some(content)) => Ok(content),
+                (Use::Rootfs | Use::Layers, Some(content)) => Ok(content),
                 (Use::Selected(list), _) => self.engine.worker.selection_digest(output, list).await,
-                (Use::Rootfs, None) => Err(ExecError::failed(NoContent)),
+                (Use::Rootfs | Use::Layers, None) => Err(ExecError::failed(NoContent)),
             };
         }
         let definition = input.definition.get().ok_or_else(|| ExecError::failed(NoContent))?;
-        Ok(key::edge_digest(definition, edge.output))
+        Ok(key::edge_digest(definition, edge.output, used))
     }
 
     async fn look_up(&self, needed: &[VertexId]) -> Result<(), Stop> {
@@ -84,14 +79,14 @@ impl Pass {
             let node = self.node(id);
             let vertex = self.graph.vertex(id);
             // What follows a forced execution is not known by its definition: that would skip the execution.
-            forced[id.index()] =
-                vertex.meta.ignore_cache || vertex.inputs.iter().any(|e| forced[e.vertex.index()]);
+            forced[id.index()] = vertex.meta.ignore_cache
+                || vertex.inputs.iter().any(|e| forced[e.vertex.index()] || self.is_renewed(e.vertex));
             let Some(&key) = node.definition.get() else { continue };
-            if matches!(self.graph.vertex(id).op, Op::Source(_)) {
+            if matches!(vertex.op, Op::Source(_)) {
                 continue;
             }
             if let Some(record) = self.build.pinned(&key) {
-                let _ = node.hit.set(record);
+                let _ = node.record.set(record);
             } else if !forced[id.index()] {
                 asked.push((id, key));
             }
@@ -101,11 +96,15 @@ impl Pass {
         for ((id, key), record) in asked.into_iter().zip(found) {
             if let Some(record) = record {
                 let record = Arc::new(record);
-                self.build.pin(key, record.clone());
-                let _ = self.node(id).hit.set(record);
+                self.build.pin(self.epoch, key, record.clone());
+                let _ = self.node(id).record.set(record);
             }
         }
         Ok(())
+    }
+
+    fn is_renewed(&self, id: VertexId) -> bool {
+        self.node(id).definition.get().is_some_and(|key| self.build.is_renewed(key))
     }
 }
 

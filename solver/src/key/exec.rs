@@ -1,20 +1,20 @@
 //! The counted fields of an exec.
 
 use super::index;
+use super::uses::{Use, hash_selection, selection_of_mount};
 use crate::digest::Hasher;
 use crate::op::{
-    CacheMount, ExecMeta, ExecOp, HostIp, Mount, MountKind, NetMode, SecretMount, SecurityMode, SshMount,
+    CacheMount, CdiDevice, ExecMeta, ExecOp, HostIp, Mount, MountKind, NetMode, SecretEnv, SecretMount,
+    SecurityMode, SshMount, Ulimit,
 };
 
-pub(super) fn hash(h: &mut Hasher, op: &ExecOp) {
-    let ExecOp { meta: m, mounts, network, security, secret_env, cdi_devices } = op;
+pub(super) fn hash(h: &mut Hasher, op: &ExecOp, uses: &[Use]) {
+    let ExecOp { meta: m, mounts: _sorted_below, network, security, secret_env, cdi_devices } = op;
     meta(h, m);
-    // Mount order does not show inside the sandbox: nested targets are mounted outside in.
-    let mut sorted: Vec<&Mount> = mounts.iter().collect();
-    sorted.sort_by(|a, b| a.dest.cmp(&b.dest));
+    let sorted = op.mounts_by_dest();
     h.u64(sorted.len() as u64);
     for m in sorted {
-        mount(h, m);
+        mount(h, m, uses);
     }
     h.u64(match network {
         NetMode::Unset => 0,
@@ -26,12 +26,12 @@ pub(super) fn hash(h: &mut Hasher, op: &ExecOp) {
         SecurityMode::Insecure => 1,
     });
     h.u64(secret_env.len() as u64);
-    for s in secret_env {
-        h.str(&s.id).str(&s.name).bool(s.optional);
+    for SecretEnv { id, name, optional } in secret_env {
+        h.str(id).str(name).bool(*optional);
     }
     h.u64(cdi_devices.len() as u64);
-    for d in cdi_devices {
-        h.str(&d.name).bool(d.optional);
+    for CdiDevice { name, optional } in cdi_devices {
+        h.str(name).bool(*optional);
     }
 }
 
@@ -55,8 +55,8 @@ fn meta(h: &mut Hasher, meta: &ExecMeta) {
         h.str(host);
     }
     h.str(hostname).u64(ulimits.len() as u64);
-    for u in ulimits {
-        h.str(&u.name).i64(u.soft).i64(u.hard);
+    for Ulimit { name, soft, hard } in ulimits {
+        h.str(name).i64(*soft).i64(*hard);
     }
     h.bool(*remove_mount_stubs_recursive).u64(valid_exit_codes.len() as u64);
     for c in valid_exit_codes {
@@ -64,10 +64,10 @@ fn meta(h: &mut Hasher, meta: &ExecMeta) {
     }
 }
 
-fn mount(h: &mut Hasher, m: &Mount) {
+fn mount(h: &mut Hasher, m: &Mount, uses: &[Use]) {
     let Mount {
         input,
-        selector: _the_selected_content_is_in_the_inputs_digest,
+        selector: _hashed_below_as_what_it_is_of_the_input,
         dest,
         output,
         readonly,
@@ -76,6 +76,9 @@ fn mount(h: &mut Hasher, m: &Mount) {
         content_cache: _says_how_to_key_not_what_to_do,
     } = m;
     index(h, *input);
+    if let Some(i) = *input {
+        hash_selection(h, uses.get(i), &selection_of_mount(m));
+    }
     h.str(dest);
     index(h, *output);
     h.bool(*readonly);

@@ -1,13 +1,14 @@
 //! The counted fields of a file op.
 
 use super::index;
+use super::uses::{Use, hash_selection, selection_of_copy};
 use crate::digest::Hasher;
 use crate::op::{
     ActionInput, ChownOpt, CopyAction, FileAction, FileActionKind, FileOp, MkDirAction, MkFileAction,
     RmAction, SymlinkAction, UserOpt,
 };
 
-pub(super) fn hash(h: &mut Hasher, op: &FileOp) {
+pub(super) fn hash(h: &mut Hasher, op: &FileOp, uses: &[Use]) {
     let FileOp { actions } = op;
     h.u64(actions.len() as u64);
     for FileAction { input, secondary, output, kind } in actions {
@@ -15,7 +16,12 @@ pub(super) fn hash(h: &mut Hasher, op: &FileOp) {
         action_input(h, *secondary);
         index(h, *output);
         match kind {
-            FileActionKind::Copy(c) => copy(h, c),
+            FileActionKind::Copy(c) => {
+                copy(h, c);
+                if let ActionInput::Vertex(i) = secondary {
+                    hash_selection(h, uses.get(*i), &selection_of_copy(c));
+                }
+            }
             FileActionKind::MkFile(f) => mkfile(h, f),
             FileActionKind::MkDir(MkDirAction { path, mode, make_parents, owner: o, timestamp }) => {
                 h.str("mkdir").str(path).bool(*make_parents);
@@ -62,7 +68,7 @@ fn copy(h: &mut Hasher, c: &CopyAction) {
         always_replace_existing_dest_paths,
         required_paths,
     } = c;
-    // Only the last name of the source: where in the input it stood is in the input's digest or does not matter.
+    // Only the last name of the source, which may become the copy's. Where in the input it stands: see `hash_selection`.
     h.str("copy").str(base_name(src)).str(dest);
     owner(h, o.as_ref());
     bits(h, *mode);

@@ -9,6 +9,10 @@ fn vertex(op: Op, inputs: usize) -> Vertex {
     Vertex { op, inputs, platform: None, constraints: vec![], meta: VertexMeta::default() }
 }
 
+fn op_digest(v: &Vertex) -> Digest {
+    super::op_digest(v, &input_uses(v))
+}
+
 fn bind(input: Option<usize>, dest: &str) -> Mount {
     Mount {
         input,
@@ -65,8 +69,8 @@ fn golden() {
         content_key(&d, &[d, d]).0,
     ];
     let want = [
-        "726821225928c1ae302df7410b59239aa29a08583751e4180b6ac1c43239231f",
-        "2082236a1ea0389388bc04cef1d1d3342b7377eae2c7ad6fcc8f0262751cb21b",
+        "1adc95df4b44223c12854541a2212f35028d72899aa61a624636ac404d0c00c7",
+        "fdabfd24b1fdbdc050632077c3a9c2a57f76dd8f4b7cbb5643dd53f7986ec15a",
         "980e2de60a6ea4f7aca5871fd75db10ce51f106c918b5e365e2312d8ba7cd23f",
         "2cd9b94cfe127dcc1f6c40030ea7b86832d23db741bbc448692a761485b35bcf",
     ];
@@ -130,4 +134,106 @@ fn uses() {
 
     let kept = Mount { output: Some(1), ..bind(Some(1), "/m") };
     assert_eq!(input_uses(&run(|e| e.mounts.push(kept)))[1], Use::Rootfs);
+}
+
+/// RUN with read-only binds of `(input, source, target)`.
+fn binds(list: &[(usize, &str, &str)]) -> Vertex {
+    let mount = |&(input, source, dest): &(usize, &str, &str)| Mount {
+        selector: source.into(),
+        readonly: true,
+        ..bind(Some(input), dest)
+    };
+    run(|e| e.mounts.extend(list.iter().map(mount)))
+}
+
+#[test]
+fn each_mount_counts_with_what_it_shows() {
+    let digest = |list: &[(usize, &str, &str)]| op_digest(&binds(list));
+    // The content key holds what `/a` and `/b` of input 1 contain, in this order; the op says which is where.
+    let third = |source| digest(&[(1, "/a", "/m"), (1, "/b", "/n"), (1, source, "/o")]);
+    assert_ne!(third("/a"), third("/b"));
+    // Other paths of equal content show the same.
+    assert_eq!(digest(&[(1, "/a", "/m")]), digest(&[(1, "/b", "/m")]));
+    // Input 0 is the root, so it counts whole, and the path with it.
+    assert_ne!(digest(&[(0, "/a", "/m")]), digest(&[(0, "/b", "/m")]));
+    // Not the order in which they are given.
+    let swapped = [binds(&[(1, "/a", "/m"), (1, "/b", "/n")]), binds(&[(1, "/b", "/n"), (1, "/a", "/m")])];
+    assert_eq!(op_digest(&swapped[0]), op_digest(&swapped[1]));
+    assert_eq!(input_uses(&swapped[0]), input_uses(&swapped[1]));
+
+    let kept = |source: &str| {
+        run(|e| {
+            e.mounts.push(Mount { output: Some(1), selector: source.into(), ..bind(Some(1), "/m") });
+        })
+    };
+    assert_ne!(op_digest(&kept("/a")), op_digest(&kept("/b")), "changes live on, so the input counts whole");
+}
+
+#[test]
+fn each_copy_counts_with_what_it_takes() {
+    let copies = |sources: &[(usize, &str)]| {
+        let action = |(i, (input, src)): (usize, &(usize, &str))| FileAction {
+            input: if i == 0 { ActionInput::Vertex(0) } else { ActionInput::Action(i - 1) },
+            secondary: ActionInput::Vertex(*input),
+            output: (i + 1 == sources.len()).then_some(0),
+            kind: FileActionKind::Copy(Box::new(CopyAction {
+                src: (*src).into(),
+                dest: "/d".into(),
+                ..CopyAction::default()
+            })),
+        };
+        let actions = sources.iter().enumerate().map(action).collect();
+        op_digest(&vertex(Op::File(FileOp { actions }), 2))
+    };
+    // The last one wins.
+    assert_ne!(
+        copies(&[(1, "/a/f"), (1, "/b/f"), (1, "/a/f")]),
+        copies(&[(1, "/a/f"), (1, "/b/f"), (1, "/b/f")])
+    );
+    assert_eq!(copies(&[(1, "/a/f")]), copies(&[(1, "/b/f")]));
+    assert_ne!(copies(&[(0, "/a/f")]), copies(&[(0, "/b/f")]), "from its own base, which counts whole");
+}
+
+#[test]
+fn a_definition_counts_with_what_is_used_of_it() {
+    let stage = Key(Digest::of(b"stage"));
+    let edges = |v: &Vertex| edge_digest(&stage, 0, &input_uses(v)[1]);
+    assert_ne!(edges(&binds(&[(1, "/a", "/m")])), edges(&binds(&[(1, "/b", "/m")])));
+    assert_ne!(edges(&copy(|_| ())), edges(&copy(|c| c.src = "/z/b".into())));
+    assert_ne!(edges(&copy(|_| ())), edges(&copy(|c| c.required_paths.push("x".into()))));
+    assert_eq!(
+        edges(&copy(|_| ())),
+        edges(&copy(|c| c.dest = "/y".into())),
+        "the op's own part is in the op"
+    );
+}
+
+#[test]
+fn layers_count_where_they_are_stacked() {
+    let merge = vertex(Op::Merge(MergeOp { inputs: vec![None, Some(0), Some(1)] }), 2);
+    assert_eq!(input_uses(&merge), [Use::Rootfs, Use::Layers], "nothing lies below the first");
+    let diff = vertex(Op::Diff(DiffOp { lower: Some(0), upper: Some(1) }), 2);
+    assert_eq!(input_uses(&diff), [Use::Layers, Use::Layers]);
+    let (empty, layer) = (Digest::of(b""), |n: &[u8]| LayerId(Digest::of(n)));
+    // Both hold no file; one hides `f` of what it is stacked on, the other `g`.
+    assert_ne!(layers_digest(&empty, &[layer(b"no f")]), layers_digest(&empty, &[layer(b"no g")]));
+}
+
+#[test]
+fn a_nested_build_counts_with_its_graph() {
+    let nested = |args: &str| {
+        let mut g = crate::graph::GraphBuilder::new();
+        let v = vertex(run(|e| e.meta.args.push(args.into())).op, 0);
+        let id = g.add(v).unwrap();
+        let graph = g.finish(Some(Edge { vertex: id, output: 0 }));
+        let build = BuildOp {
+            builder: None,
+            inputs: BTreeMap::new(),
+            definition: Some(Box::new(graph)),
+            attrs: BTreeMap::new(),
+        };
+        op_digest(&vertex(Op::Build(build), 0))
+    };
+    assert_eq!(nested("a"), nested("a"));
+    assert_ne!(nested("a"), nested("b"));
 }

@@ -22,6 +22,13 @@ impl ExecOp {
     pub fn root_mount(&self) -> Option<&Mount> {
         self.mounts.iter().find(|m| m.dest == "/")
     }
+
+    /// The mounts by their targets: their order does not show inside, as nested targets are mounted outside in.
+    pub fn mounts_by_dest(&self) -> Vec<&Mount> {
+        let mut sorted: Vec<&Mount> = self.mounts.iter().collect();
+        sorted.sort_by(|a, b| a.dest.cmp(&b.dest));
+        sorted
+    }
 }
 
 /// What is run, and as whom.

@@ -27,16 +27,14 @@ impl RecordStore for MemoryRecords {
         Ok(keys.iter().map(|k| map.get(k).cloned()).collect())
     }
 
-    async fn put(&self, keys: &[Key], record: Record, how: Put) -> Result<Record, RecordError> {
+    async fn put(&self, key: Key, names: &[Key], record: Record, how: Put) -> Result<Record, RecordError> {
         let mut map = self.map.lock().unwrap();
-        let main = keys.last().unwrap();
-        let there = map.get(main).cloned();
-        let winner = match (how, there) {
+        let winner = match (how, map.get(&key).cloned()) {
             (Put::IfAbsent, Some(old)) => old,
-            (Put::Replace(want), there) if want != there => there.unwrap(),
+            (Put::Replace(want), Some(there)) if want.as_ref() != Some(&there) => there,
             _ => record,
         };
-        for k in keys {
+        for k in names.iter().chain([&key]) {
             map.insert(*k, winner.clone());
         }
         Ok(winner)
@@ -99,7 +97,8 @@ impl Source for FakeSource {
     }
 }
 
-/// Executes `args`: the content that comes out is `out=X` of the arguments, or else a hash of all.
+/// Executes `args`: the content that comes out is `out=X` of the arguments, or else a hash of all; with `random`
+/// at the start it is another one each time.
 pub(crate) struct FakeWorker {
     pub(crate) ran: Mutex<Vec<String>>,
     /// What ran for the result itself.
@@ -158,9 +157,13 @@ impl Worker for FakeWorker {
         for i in &job.inputs {
             h.digest(&i.content.unwrap());
         }
+        let serial = self.serial.fetch_add(1, Ordering::SeqCst);
+        if name.starts_with("random") {
+            h.u64(serial as u64);
+        }
         let content = name.split_once("out=").map_or_else(|| h.finish(), |(_, x)| digest(x));
         // As for times: two executions of equal content give different layers.
-        let layer = LayerId(digest(&format!("{name}{}", self.serial.fetch_add(1, Ordering::SeqCst))));
+        let layer = LayerId(digest(&format!("{name}{serial}")));
         self.layers.lock().unwrap().insert(layer);
         Ok(vec![(0, OutputRecord { content, layer: Some(layer) })])
     }
@@ -320,6 +323,13 @@ impl G {
 
     pub(crate) fn run_uncached(&mut self, args: &str, inputs: &[VertexId]) -> VertexId {
         self.add(exec(args, inputs.len()), inputs, true)
+    }
+
+    /// Sees `path` of the last input only.
+    pub(crate) fn run_with(&mut self, args: &str, inputs: &[VertexId], path: &str) -> VertexId {
+        let Op::Exec(mut op) = exec(args, inputs.len()) else { unreachable!("an exec") };
+        op.mounts.last_mut().unwrap().selector = path.into();
+        self.add(Op::Exec(op), inputs, false)
     }
 
     fn add(&mut self, op: Op, inputs: &[VertexId], ignore_cache: bool) -> VertexId {

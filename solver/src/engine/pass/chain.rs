@@ -11,15 +11,20 @@ use crate::record::{LayerId, Record};
 use crate::traits::Output;
 
 impl Pass {
-    /// The outputs that `record` describes, on the chains of this build's inputs.
-    pub(super) async fn outputs(self: &Arc<Self>, id: VertexId, record: &Record) -> Result<Outputs, Stop> {
+    /// The outputs that `record` describes, on the chains that this build's inputs have as far as `need` says.
+    pub(super) async fn outputs(
+        self: &Arc<Self>,
+        id: VertexId,
+        record: &Record,
+        need: Need,
+    ) -> Result<Outputs, Stop> {
         let vertex = self.graph.vertex(id);
         let mut outputs = BTreeMap::new();
         for (&index, found) in &record.outputs {
             let mut chain: Vec<LayerId> = match (&vertex.op, found.layer) {
-                (Op::Diff(d), None) => self.difference(vertex, d.lower, d.upper).await?,
+                (Op::Diff(d), None) => self.difference(vertex, d.lower, d.upper, need).await?,
                 (Op::Diff(_), Some(_)) => Vec::new(),
-                _ => self.below(vertex, index).await?,
+                _ => self.below(vertex, index, need).await?,
             };
             chain.extend(found.layer);
             outputs.insert(index, Output { chain: chain.into(), content: Some(found.content), local: None });
@@ -27,7 +32,7 @@ impl Pass {
         Ok(Arc::new(outputs))
     }
 
-    async fn below(self: &Arc<Self>, vertex: &Vertex, output: u32) -> Result<Vec<LayerId>, Stop> {
+    async fn below(self: &Arc<Self>, vertex: &Vertex, output: u32, need: Need) -> Result<Vec<LayerId>, Stop> {
         let at = |i: Option<usize>| edge(vertex, i);
         let edges: Vec<Edge> = match &vertex.op {
             Op::Exec(e) => {
@@ -46,16 +51,16 @@ impl Pass {
         };
         let mut chain = Vec::new();
         for e in edges {
-            chain.extend(self.chain(e).await?.iter().copied());
+            chain.extend(self.chain(e, need).await?.iter().copied());
         }
         Ok(chain)
     }
 
     /// An input's layers; a directory that no layer holds yet is copied into one first.
-    async fn chain(self: &Arc<Self>, edge: Edge) -> Result<Arc<[LayerId]>, Stop> {
-        let known = self.output(edge, Need::Known).await?;
-        if known.local.is_none() {
-            return Ok(known.chain);
+    pub(super) async fn chain(self: &Arc<Self>, edge: Edge, need: Need) -> Result<Arc<[LayerId]>, Stop> {
+        let output = self.output(edge, need).await?;
+        if output.local.is_none() {
+            return Ok(output.chain);
         }
         Ok(self.output(edge, Need::Present).await?.chain)
     }
@@ -66,11 +71,12 @@ impl Pass {
         vertex: &Vertex,
         lower: Option<usize>,
         upper: Option<usize>,
+        need: Need,
     ) -> Result<Vec<LayerId>, Stop> {
         let mut chains = [Arc::<[LayerId]>::from([]), Arc::from([])];
         for (slot, input) in chains.iter_mut().zip([lower, upper]) {
             if let Some(e) = edge(vertex, input) {
-                *slot = self.chain(e).await?;
+                *slot = self.chain(e, need).await?;
             }
         }
         Ok(chains[1].strip_prefix(&*chains[0]).unwrap_or(&chains[1]).to_vec())

@@ -1,5 +1,6 @@
 //! Executing a vertex that no record answers, at most once for all who want it.
 
+use std::slice;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -23,7 +24,9 @@ struct Task {
     vertex: Vertex,
     inputs: Vec<Output>,
     in_result: bool,
-    keys: Vec<Key>,
+    /// The content key: what a record and a flight are found by.
+    key: Key,
+    definition: Option<Key>,
     forced: bool,
     stale: Option<Arc<Record>>,
 }
@@ -40,34 +43,46 @@ impl Pass {
         let inputs = try_join_all((0..vertex.inputs.len()).map(|i| self.input(id, i))).await?;
         let definition = self.node(id).definition.get().copied();
         let forced = vertex.meta.ignore_cache;
-        let task = Task {
-            engine: self.engine.clone(),
-            build: self.build.id.clone(),
-            vertex: vertex.clone(),
-            inputs,
-            in_result: self.in_result[id.index()],
-            keys: definition.into_iter().chain([key]).collect(),
-            forced,
-            stale,
-        };
         self.mark_told(id);
         self.tell(id, Event::Started(SystemTime::now()));
-        let (events, not_before) = (self.events.clone(), if forced { self.build.begun } else { 0 });
+        let outcome = loop {
+            let task = Task {
+                engine: self.engine.clone(),
+                build: self.build.id.clone(),
+                vertex: vertex.clone(),
+                inputs: inputs.clone(),
+                in_result: self.in_result[id.index()],
+                key,
+                definition,
+                forced,
+                stale: stale.clone(),
+            };
+            match self.fly(id, task).await {
+                // It ended for the others that waited just when this build joined: that is not this build's failure.
+                Err(ExecError::SessionLost { session }) if session != self.build.session => {}
+                outcome => break outcome,
+            }
+        };
+        self.tell(id, Event::Completed(SystemTime::now(), outcome.as_ref().err().map(ToString::to_string)));
+        let record = outcome.map_err(|e| Stop::from_exec(id, e))?;
+        if let Some(definition) = definition {
+            self.build.pin(self.epoch, definition, record.clone());
+        }
+        Ok(record)
+    }
+
+    /// Waits for an execution equal to `task`, which begins where none is under way.
+    async fn fly(&self, id: VertexId, task: Task) -> Result<Arc<Record>, ExecError> {
+        let (events, forced_since) = (self.events.clone(), task.forced.then_some(self.build.begun));
         let listener = Arc::new(move |u| events.event(id, Event::Update(u)));
         let seat = self.engine.flights.board(
-            key,
-            not_before,
+            task.key,
+            forced_since,
             &self.build.session,
             listener,
             |sessions, progress, cancel| async move { task.run(sessions, progress, cancel).await }.boxed(),
         );
-        let outcome = seat.outcome().await;
-        self.tell(id, Event::Completed(SystemTime::now(), outcome.as_ref().err().map(ToString::to_string)));
-        let record = outcome.map_err(|e| Stop::from_exec(id, e))?;
-        if let Some(definition) = definition {
-            self.build.pin(definition, record.clone());
-        }
-        Ok(record)
+        seat.outcome().await
     }
 
     /// Input `i`, present, but for a directory that a file op copies from: that is read in place.
@@ -80,7 +95,7 @@ impl Pass {
                 return Ok(known);
             }
         }
-        self.output(edge, Need::Present).await
+        self.used(edge, Need::Present).await
     }
 }
 
@@ -113,7 +128,8 @@ impl Task {
             None if self.forced => Put::Replace(self.current().await?),
             None => Put::IfAbsent,
         };
-        Ok(Arc::new(self.engine.records.put(&self.keys, record, put).await.map_err(ExecError::failed)?))
+        let put = self.engine.records.put(self.key, self.definition.as_slice(), record, put);
+        Ok(Arc::new(put.await.map_err(ExecError::failed)?))
     }
 
     /// Executes under whichever session lives: when the one that gave a secret dies, the step starts again under another.
@@ -136,13 +152,16 @@ impl Task {
         if self.forced {
             return Ok(None);
         }
-        let found = self.current().await?;
-        Ok(found.filter(|r| self.stale.as_deref() != Some(r)).map(Arc::new))
+        let found = self.current().await?.filter(|r| self.stale.as_deref() != Some(r));
+        if let (Some(_), Some(definition)) = (&found, self.definition) {
+            self.engine.records.alias(definition, self.key).await.map_err(ExecError::failed)?;
+        }
+        Ok(found.map(Arc::new))
     }
 
     async fn current(&self) -> Result<Option<Record>, ExecError> {
-        let key = self.keys.last().copied().into_iter().collect::<Vec<_>>();
-        let found = self.engine.records.lookup(&key).await.map_err(ExecError::failed)?;
+        let found =
+            self.engine.records.lookup(slice::from_ref(&self.key)).await.map_err(ExecError::failed)?;
         Ok(found.into_iter().next().flatten())
     }
 }

@@ -1,0 +1,68 @@
+//! What a pass tells of vertices that it did not have to execute.
+//!
+//! BuildKit looks every vertex without inputs up before anything else and tells that as a piece of work, so such a
+//! vertex never shows as cached for the reason alone that what stands on it is. It does when its own result is loaded:
+//! where it is wanted, an input of what is executed, or has its content looked at.
+
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use super::Pass;
+use crate::graph::VertexId;
+use crate::op::Op;
+use crate::traits::{Event, SourceIdentity};
+
+/// Nothing was told of a vertex yet.
+const UNTOLD: u8 = 0;
+/// That it was looked up.
+const LOOKED_UP: u8 = 1;
+/// That it came from the cache, or was executed.
+const TOLD: u8 = 2;
+
+impl Pass {
+    /// Tells that the vertex and all that stands on record below it came from the cache; of what has no inputs only that
+    /// it was looked up.
+    pub(super) fn tell_cached(&self, id: VertexId) {
+        let (mut todo, mut found) = (vec![id], Vec::new());
+        while let Some(id) = todo.pop() {
+            let (node, vertex) = (self.node(id), self.graph.vertex(id));
+            let told = if vertex.inputs.is_empty() { LOOKED_UP } else { TOLD };
+            if matches!(vertex.op, Op::Source(_)) || node.told.fetch_max(told, Ordering::Relaxed) != UNTOLD {
+                continue;
+            }
+            found.push((id, told));
+            let inputs = vertex.inputs.iter().map(|e| e.vertex);
+            todo.extend(inputs.filter(|v| self.node(*v).record.get().is_some()));
+        }
+        // In the order of the graph, inputs first, as they would have run.
+        found.sort_unstable();
+        for (id, told) in found {
+            let at = SystemTime::now();
+            if told == TOLD {
+                self.tell(id, Event::Cached(at));
+            } else {
+                self.tell(id, Event::Started(at));
+                self.tell(id, Event::Completed(at, None));
+            }
+        }
+    }
+
+    /// Tells that a vertex without inputs, a source for one, came from the cache.
+    pub(super) fn tell_loaded(&self, id: VertexId) {
+        let (node, vertex) = (self.node(id), self.graph.vertex(id));
+        let known = match node.answer.get() {
+            Some(answer) => {
+                answer.identity != SourceIdentity::Content
+                    && answer.output.as_ref().is_some_and(|o| o.content.is_some())
+            }
+            None => node.record.get().is_some(),
+        };
+        if known && vertex.inputs.is_empty() && node.told.swap(TOLD, Ordering::Relaxed) != TOLD {
+            self.tell(id, Event::Cached(SystemTime::now()));
+        }
+    }
+
+    pub(super) fn mark_told(&self, id: VertexId) {
+        self.node(id).told.store(TOLD, Ordering::Relaxed);
+    }
+}

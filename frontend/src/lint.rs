@@ -17,7 +17,7 @@ pub use stage::{
     UsedOnce, expose_invalid_format, expose_proto_casing, ignored_source, legacy_key_value, relative_workdir,
     secret_key, shell_form,
 };
-pub use syntax::check_syntax;
+pub use syntax::{check_syntax, findings_before};
 pub use variables::{
     base_image_platform, constant_platform, invalid_default_base, redundant_target_platform,
     undefined_from_args, undefined_variables,

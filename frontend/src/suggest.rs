@@ -15,7 +15,8 @@ pub fn nearest<'a>(value: &str, options: impl IntoIterator<Item = &'a str>) -> O
             best = Some((distance, option));
         }
     }
-    best.map(|(_, option)| option)
+    // An empty name may be the nearest, but says nothing.
+    best.map(|(_, option)| option).filter(|option| !option.is_empty())
 }
 
 /// As [`nearest`], ignoring ASCII case; the answer takes the case of `value` when that has only one.

@@ -10,7 +10,7 @@ use crate::config::ImageConfig;
 use crate::diagnostic::{Diagnostic, Phase};
 use crate::inspect::operations::operations;
 use crate::inspect::parse::{ErrorRecord, ParseRecord};
-use crate::lint::{self, CheckOptions, Finding, Linter, Rule};
+use crate::lint::{self, CheckOptions, Finding};
 use crate::lower::{
     ImageRequest, LocalRequest, LowerError, Lowered, Resolved, ResolvedImage, TimeRequest, build,
 };
@@ -57,25 +57,9 @@ fn image(image: &ImageConfig) -> Value {
     record
 }
 
-/// What BuildKit finds before it comes to an instruction that is wrong.
-fn findings_before(document: &Document, error: &Diagnostic) -> Vec<Finding> {
-    let line = error.lines.map_or(0, |lines| lines.start);
-    if error.phase != Phase::Instructions {
-        return Vec::new();
-    }
-    let check = document.directives.check.as_ref().map(|check| CheckOptions::parse(check.first_word()));
-    let mut linter = Linter::new(check.and_then(Result::ok).unwrap_or_default());
-    lint::check_syntax(document, &mut linter);
-    let mut findings = linter.into_findings();
-    findings.retain(|finding| match finding.rule {
-        Rule::NoEmptyContinuation => true,
-        Rule::StageNameCasing
-        | Rule::FromAsCasing
-        | Rule::MaintainerDeprecated
-        | Rule::InvalidDefinitionDescription => finding.lines.start < line,
-        _ => false,
-    });
-    findings
+/// The record of an error that lowering reports, be it the parser's or a trigger's.
+fn converting(error: &Diagnostic) -> ErrorRecord {
+    ErrorRecord { phase: Phase::Convert.as_str(), ..ErrorRecord::new(error) }
 }
 
 /// What came of lowering once.
@@ -89,22 +73,19 @@ struct Outcome {
 impl Outcome {
     fn of(document: &Document, diagnostics: &[Diagnostic], stub: &Stub, all_stages: bool) -> Self {
         if let Some(first) = diagnostics.first() {
-            let mut error = ErrorRecord::new(first);
-            error.phase = Phase::Convert.as_str();
-            return Self {
-                lowered: None,
-                error: Some(error),
-                findings: findings_before(document, first),
-                images: Vec::new(),
-            };
+            let check = document.directives.check.as_ref();
+            let check =
+                check.map_or(Ok(CheckOptions::default()), |check| CheckOptions::parse(check.first_word()));
+            let findings = lint::findings_before(document, check.unwrap_or_default(), first);
+            return Self { lowered: None, error: Some(converting(first)), findings, images: Vec::new() };
         }
         let options = BuildOptions { all_stages, ..BuildOptions::new(stub.platform.clone()) };
         let (result, findings, images) = build::run(document, &options, None, stub);
         let (lowered, error) = match result {
             Ok(lowered) => (Some(lowered), None),
-            Err(LowerError::Failed(failure)) => (None, Some(ErrorRecord::new(&failure.diagnostic()))),
+            Err(LowerError::Failed(failure)) => (None, Some(converting(&failure.diagnostic()))),
             Err(error @ LowerError::Needs(_)) => {
-                (None, Some(ErrorRecord::new(&Diagnostic::error(Phase::Convert, error.to_string()))))
+                (None, Some(converting(&Diagnostic::error(Phase::Convert, error.to_string()))))
             }
         };
         Self { lowered, error, findings, images }

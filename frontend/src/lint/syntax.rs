@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use crate::ast::{ArgCommand, Command, Document, Instruction, Place, Stage};
-use crate::lint::{Linter, Rule};
+use crate::ast::{ArgCommand, Command, Document, FromCommand, Instruction, Place, Stage};
+use crate::diagnostic::{Diagnostic, Phase};
+use crate::lint::{CheckOptions, Finding, Linter, Rule};
 use crate::quote::quote;
 use crate::span::Lines;
 
@@ -15,37 +16,57 @@ pub fn check_syntax(document: &Document, linter: &mut Linter) {
     for instruction in &document.instructions {
         check_instruction(instruction, linter);
     }
-    for &line in &document.empty_continuations {
-        linter.report(Place::bare(Lines::single(line)), Rule::NoEmptyContinuation, "Empty continuation line");
-    }
+    check_continuations(document, linter);
     check_stage_names(document, linter);
     check_casing(document, linter);
 }
 
+/// What there is to find before the error of a file that does not parse: BuildKit reads instruction by instruction.
+pub fn findings_before(document: &Document, options: CheckOptions, error: &Diagnostic) -> Vec<Finding> {
+    if error.phase != Phase::Instructions {
+        return Vec::new();
+    }
+    let line = error.lines.map_or(0, |lines| lines.start);
+    let mut linter = Linter::new(options);
+    for instruction in document.instructions.iter().filter(|instruction| instruction.lines.start <= line) {
+        check_instruction(instruction, &mut linter);
+    }
+    check_continuations(document, &mut linter);
+    linter.into_findings()
+}
+
+fn check_continuations(document: &Document, linter: &mut Linter) {
+    for &line in &document.empty_continuations {
+        linter.report(Place::bare(Lines::single(line)), Rule::NoEmptyContinuation, "Empty continuation line");
+    }
+}
+
+/// The rules of keywords count also where the rest of the instruction is wrong, those of comments do not.
 fn check_instruction(instruction: &Instruction, linter: &mut Linter) {
-    match &instruction.command {
-        Command::From(from) => {
-            check_from_casing(instruction, linter);
-            if let Some(name) = &from.name {
-                check_description(instruction, "FROM", &[name], linter);
-            }
-        }
-        Command::Arg(ArgCommand { args }) => {
-            let keys: Vec<&str> = args.iter().map(|arg| arg.key.as_str()).collect();
-            check_description(instruction, "ARG", &keys, linter);
-        }
-        Command::Maintainer(_) => linter.report(
+    match instruction.keyword.to_ascii_lowercase().as_str() {
+        "from" => check_from_casing(instruction, linter),
+        "maintainer" => linter.report(
             instruction.place(),
             Rule::MaintainerDeprecated,
             "Maintainer instruction is deprecated in favor of using label",
         ),
         _ => {}
     }
+    match &instruction.command {
+        Command::From(FromCommand { name: Some(name), .. }) => {
+            check_description(instruction, "FROM", &[name], linter);
+        }
+        Command::Arg(ArgCommand { args }) => {
+            let keys: Vec<&str> = args.iter().map(|arg| arg.key.as_str()).collect();
+            check_description(instruction, "ARG", &keys, linter);
+        }
+        _ => {}
+    }
 }
 
 fn check_from_casing(instruction: &Instruction, linter: &mut Linter) {
     let [_, keyword, name, ..] = instruction.args.as_slice() else { return };
-    if *name != name.to_lowercase() {
+    if instruction.args.len() == 3 && *name != name.to_lowercase() {
         linter.report_at(
             instruction.place(),
             Rule::StageNameCasing,

@@ -187,6 +187,8 @@ pub enum Fault {
     Devices,
     #[error("parsing produced an invalid run command: {0:?}")]
     RunCommand(Vec<String>),
+    #[error("arguments are required")]
+    NoArguments,
     #[error("invalid chmod parameter: '{0}'. it should be octal string and between 0 and 07777")]
     Chmod(String),
     #[error("invalid mode string {}", quote(.0))]
@@ -253,6 +255,7 @@ impl Fault {
                     .to_owned()
             }
             Self::SymbolicChmod(_) => "modes are octal, as 0755, or symbolic, as u+x,go-w".to_owned(),
+            Self::NoArguments => "name a program: an empty array runs nothing".to_owned(),
             Self::EmptyPlatform { .. } => "leave --platform out to build for the default platform".to_owned(),
             _ => return None,
         })

@@ -51,20 +51,19 @@ pub(super) fn parse(
     command: &RunCommand,
 ) -> Result<Vec<mount::Mount>> {
     let mut expansions = Vec::new();
-    let mut mounts = Vec::with_capacity(command.mounts.len());
     let lexer = context.lexer;
-    for written in &command.mounts {
-        mounts.push(mount::Mount::parse(written, &mut |word| {
-            let expansion = lexer.expand(word, &stage.state.env)?;
-            let text = expansion.text.clone();
-            expansions.push(expansion);
-            Ok(text)
-        })?);
-    }
+    let mut expand = |word: &str| {
+        let expansion = lexer.expand(word, &stage.state.env)?;
+        let text = expansion.text.clone();
+        expansions.push(expansion);
+        Ok(text)
+    };
+    let mounts: std::result::Result<_, _> =
+        command.mounts.iter().map(|written| mount::Mount::parse(written, &mut expand)).collect();
     for expansion in &expansions {
         report_unset(context, stage, instruction, expansion);
     }
-    Ok(mounts)
+    Ok(mounts?)
 }
 
 /// Adds the mounts of a RUN to a set; `sources` has one for each.

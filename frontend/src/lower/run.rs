@@ -37,6 +37,10 @@ pub(super) fn run(
     if command.line.shell {
         args = with_shell(stage, &args);
     }
+    // BuildKit notices when it writes the graph down, which a check does not.
+    if args.is_empty() && !context.options.all_stages {
+        return Err(Fault::NoArguments.into());
+    }
     mounts::add(context, stage, instruction, &parsed, sources, &mut set)?;
     if !command.devices.is_empty() {
         return Err(Fault::Devices.into());

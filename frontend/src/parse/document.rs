@@ -48,6 +48,10 @@ pub fn parse_trigger(expression: &str, lines: Lines) -> Result<Instruction, Diag
         return Err(first);
     }
     match document.instructions.pop() {
+        Some(instruction) if matches!(instruction.command, Command::From(_)) => {
+            let message = "FROM isn't allowed as an ONBUILD trigger";
+            Err(Diagnostic::error(Phase::Convert, message).at(lines))
+        }
         Some(mut instruction) if document.instructions.is_empty() => {
             instruction.lines = lines;
             Ok(instruction)

@@ -1,6 +1,6 @@
 //! What cannot be lowered, and how it is said.
 
-use frontend::lower::LowerError;
+use frontend::lower::{LowerError, ResolvedImage};
 
 use crate::world::{World, lowered_in, options, parse};
 
@@ -48,6 +48,7 @@ fn failures() {
         ("FROM scratch\nSTOPSIGNAL NOPE\n", "2: invalid signal: NOPE"),
         ("FROM scratch\nENV A=${B:?none}\n", "2: failed to process \"${B:?none}\": B: none [${B:?none}]"),
         ("FROM base\nRUN --mount=type=ssh,source=x y\n", "2: ssh does not support source"),
+        ("FROM base\nRUN []\n", "2: arguments are required (name a program: an empty array runs nothing)"),
         ("FROM base\nRUN --mount=target=/ y\n", "2: invalid mount target \"/\""),
         ("FROM base\nADD --checksum=sha256:1 f /\n", "2: checksum requires HTTP(S) or Git sources"),
         (
@@ -78,4 +79,27 @@ fn lint_can_fail_a_build_and_findings_come_with_failures() {
         panic!("x is no port")
     };
     assert_eq!(failure.findings.len(), 1);
+}
+
+#[test]
+fn findings_come_also_from_mounts_that_are_wrong() {
+    let text = "FROM base\nRUN --mount=source=$NONE,target=/x,sharing=shared,type=$ODD y\n";
+    let Err(LowerError::Failed(failure)) = lowered_in(&World::new(), text, &options(&[])) else {
+        panic!("there is no such mount type")
+    };
+    let messages: Vec<&str> = failure.findings.iter().map(|finding| finding.message.as_str()).collect();
+    assert_eq!(messages, ["Usage of undefined variable '$NONE'", "Usage of undefined variable '$ODD'"]);
+}
+
+#[test]
+fn triggers_of_images_open_no_stages() {
+    let mut world = World::new();
+    let config =
+        r#"{"config": {"OnBuild": ["FROM base"]}, "rootfs": {"type": "layers", "diff_ids": ["sha256:1"]}}"#;
+    let image = ResolvedImage { config: config.into(), ..ResolvedImage::default() };
+    world.images.insert("docker.io/library/base:latest", image);
+    let Err(LowerError::Failed(failure)) = lowered_in(&world, "FROM base\n", &options(&[])) else {
+        panic!("FROM is no trigger")
+    };
+    assert_eq!(failure.diagnostic().message, "FROM isn't allowed as an ONBUILD trigger");
 }

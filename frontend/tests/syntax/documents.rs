@@ -194,3 +194,10 @@ fn bytes_that_are_no_text_become_marks() {
     assert_eq!(diagnostics, []);
     assert_eq!(document.instructions[1].args, ["x\u{fffd}\u{fffd}y"]);
 }
+
+#[test]
+fn triggers_lose_only_ascii_blanks_before_them() {
+    let (document, _) = parse("Dockerfile", "FROM a\nONBUILD \t\u{2003}x\n".as_bytes());
+    let Command::Onbuild(onbuild) = &document.instructions[1].command else { panic!("an ONBUILD") };
+    assert_eq!(onbuild.expression, "\u{2003}x");
+}

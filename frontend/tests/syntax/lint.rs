@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use frontend::ast::Command;
 use frontend::dockerignore::IgnoreMatcher;
-use frontend::lint::{self, CheckOptions, Linter, Rule, check_syntax};
+use frontend::lint::{self, CheckOptions, Linter, Rule, check_syntax, findings_before};
 use frontend::parse::parse;
 use frontend::words::Lexer;
 
@@ -39,6 +39,30 @@ fn syntax_rules() {
     7 DuplicateStageName: Duplicate stage name "build", stage names should be unique
     8 ConsistentInstructionCasing: Command 'from' should match the case of the command majority (uppercase)
     "#);
+}
+
+/// BuildKit lints an instruction before it reads it, and none after the first error.
+#[test]
+fn findings_before_an_error() {
+    let before = |text: &str| {
+        let (document, diagnostics) = parse("Dockerfile", text.as_bytes());
+        let findings = findings_before(&document, CheckOptions::default(), &diagnostics[0]);
+        findings.iter().map(lint::Finding::short).collect::<Vec<_>>()
+    };
+    let deprecated = "MaintainerDeprecated: Maintainer instruction is deprecated in favor of using label";
+    assert_eq!(
+        before("FROM a AS B\nMAINTAINER\nMAINTAINER me\nRUN x \\\n\n y\n"),
+        [
+            "StageNameCasing: Stage name 'B' should be lowercase (line 1)".to_owned(),
+            format!("{deprecated} (line 2)"),
+            "NoEmptyContinuation: Empty continuation line (line 6)".to_owned(),
+        ]
+    );
+    assert_eq!(
+        before("FROM a as B c\n"),
+        ["FromAsCasing: 'as' and 'FROM' keywords' casing do not match (line 1)"]
+    );
+    assert_eq!(before("MAINTAINER me\nFROM a\nENV x\n"), [] as [&str; 0], "the parser's errors come first");
 }
 
 #[test]

@@ -21,6 +21,11 @@ fn the_nearest_within_two_edits() {
 }
 
 #[test]
+fn an_empty_name_is_no_suggestion() {
+    assert_eq!(nearest("A", ["", "AB"]), None);
+}
+
+#[test]
 fn the_answer_takes_the_case_of_the_question() {
     let find = |value: &str| nearest_ignoring_case(value, ["COPY", "CMD"]);
     assert_eq!(find("COPPY").as_deref(), Some("COPY"));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use frontend::ast::Document;
 use frontend::diagnostic::Diagnostic;
+use frontend::lint::{CheckOptions, findings_before};
 use frontend::lower::{Checked, check};
 use frontend::subrequest::{self, Answer};
 use tonic::Code;
@@ -45,7 +46,13 @@ impl Dockerfile<'_> {
         ignore_beside: Option<Vec<u8>>,
     ) -> Result<Answer, Failure> {
         if let Some(first) = diagnostics.first() {
-            return Ok(subrequest::lint(&[], Some(first), &document.source));
+            let options = match (&self.options.check, &document.directives.check) {
+                (Some(options), _) => options.clone(),
+                (None, Some(check)) => CheckOptions::parse(check.first_word()).unwrap_or_default(),
+                (None, None) => CheckOptions::default(),
+            };
+            let findings = findings_before(document, options, first);
+            return Ok(subrequest::lint(&findings, Some(first), &document.source));
         }
         let ignore = self.load_ignore(ignore_beside).await?;
         let mut answers = Answers::new(ignore);

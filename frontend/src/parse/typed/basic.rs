@@ -144,7 +144,8 @@ pub(super) fn onbuild(request: Request<'_>) -> Result<Command, Vec<Problem>> {
         _ => {}
     }
     let original = request.statement.original.trim_start();
-    let mut expression = original["onbuild".len()..].trim_start().to_owned();
+    let rest = &original["onbuild".len()..];
+    let mut expression = rest.trim_start_matches(['\t', '\n', '\x0C', '\r', ' ']).to_owned();
     for heredoc in request.heredocs {
         expression.push('\n');
         expression.push_str(&heredoc.content);

@@ -1,6 +1,7 @@
 //! The command line: one file per verb.
 //!
-//! stdout is data, stderr is progress and errors. Every failure exits 1, wrong usage too; only `run` passes other codes on.
+//! stdout is data, stderr is progress and errors. Every failure exits 1, wrong usage too; only `run` passes other codes on, and
+//! exits [`run::FAILED`] when the failure is not the container's.
 
 mod build;
 mod completions;
@@ -77,13 +78,17 @@ pub fn main(daemon: impl FnOnce(DaemonArgs) -> ExitCode) -> ExitCode {
         Err(err) => {
             // Help and version go to stdout and are no failure; a closed pipe is no news.
             let _ = err.print();
-            return if err.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            return match (err.use_stderr(), names_run(arguments())) {
+                (false, _) => ExitCode::SUCCESS,
+                (true, false) => ExitCode::FAILURE,
+                (true, true) => run::FAILED.into(),
+            };
         }
     };
     match cli.verb {
         Verb::Daemon(args) => match args.prepare() {
             Ok(()) => daemon(args),
-            Err(err) => fail(&err),
+            Err(err) => fail(&err, ExitCode::FAILURE),
         },
         verb => client(verb, cli.addr),
     }
@@ -97,7 +102,21 @@ fn arguments() -> impl Iterator<Item = OsString> {
     [OsString::from("rbuild")].into_iter().chain(daemon.then(|| "daemon".into())).chain(args)
 }
 
+/// Whether the verb is `run`, of arguments that cannot be parsed as a whole.
+fn names_run(arguments: impl Iterator<Item = OsString>) -> bool {
+    let mut arguments = arguments.skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.to_str() {
+            Some("--addr") => drop(arguments.next()),
+            Some(option) if option.starts_with('-') => {}
+            verb => return verb == Some("run"),
+        }
+    }
+    false
+}
+
 fn client(verb: Verb, addr: Option<String>) -> ExitCode {
+    let failed = if matches!(verb, Verb::Run(_)) { run::FAILED.into() } else { ExitCode::FAILURE };
     // One thread: files are read on others, and those that only hand messages on would wake each other.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
@@ -109,7 +128,7 @@ fn client(verb: Verb, addr: Option<String>) -> ExitCode {
         }
         Err(err) => Err(err.into()),
     };
-    done.unwrap_or_else(|err| fail(&err))
+    done.unwrap_or_else(|err| fail(&err, failed))
 }
 
 async fn dispatch(verb: Verb, addr: Option<String>) -> Result<ExitCode, ClientError> {
@@ -136,10 +155,10 @@ async fn dispatch(verb: Verb, addr: Option<String>) -> Result<ExitCode, ClientEr
     }
 }
 
-fn fail(err: &ClientError) -> ExitCode {
+fn fail(err: &ClientError, code: ExitCode) -> ExitCode {
     // Where stderr is gone, nobody is there to tell.
     let _ = std::io::stderr().write_all(render(err).as_bytes());
-    ExitCode::FAILURE
+    code
 }
 
 /// An error and all its causes in one line.
@@ -160,6 +179,20 @@ mod tests {
     #[test]
     fn the_command_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_verb_of_a_wrong_line() {
+        for (line, is_run) in [
+            ("rbuild run --nonsense", true),
+            ("rbuild --addr unix:///x run", true),
+            ("rbuild --addr=unix:///x --nonsense run x", true),
+            ("rbuild --addr run images", false),
+            ("rbuild build run", false),
+            ("rbuild", false),
+        ] {
+            assert_eq!(names_run(line.split(' ').map(OsString::from)), is_run, "{line}");
+        }
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! solver with [`sources`] and [`worker`], and handed on by [`export`]. What it tells goes through [`progress`] into its
 //! [`journal`], which `Control.Status` reads.
 
-mod blocking;
 mod builds;
 mod chains;
 mod config;
@@ -35,6 +34,8 @@ mod timestamp;
 mod turns;
 mod users;
 mod worker;
+
+use crate::blocking;
 
 pub use config::{Config, ConfigError};
 pub use start::{DaemonArgs, DaemonError, Defaults, run};

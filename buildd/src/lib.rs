@@ -1,7 +1,9 @@
 //! The daemon, its sessions, sources, exporters and workers; the rbuild command line
 
+mod blocking;
 pub mod cli;
 pub mod client;
+mod container;
 pub mod daemon;
 pub mod errdetails;
 pub mod fsutil;

@@ -46,6 +46,27 @@ pub enum Offer {
         /// Index of the exporter in the SolveRequest, in decimal.
         output: String,
     },
+    /// An end of the container that the session is going to run. With [`ContainerEnd::Control`] the set is complete.
+    Container {
+        /// Session id.
+        session: String,
+        /// Which end.
+        container: ContainerEnd,
+    },
+}
+
+/// What a container is given by a client on the same host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContainerEnd {
+    /// A pipe that it reads.
+    Stdin,
+    /// A pipe that it writes.
+    Stdout,
+    /// A pipe that it writes.
+    Stderr,
+    /// The other end of the client's [`runner::SandboxHandle`].
+    Control,
 }
 
 /// Where the side socket of a gRPC socket is.
@@ -114,6 +135,10 @@ mod tests {
                 r#"{"session":"s","name":"context"}"#,
             ),
             (Offer::Output { session: "s".into(), output: "0".into() }, r#"{"session":"s","output":"0"}"#),
+            (
+                Offer::Container { session: "s".into(), container: ContainerEnd::Stdin },
+                r#"{"session":"s","container":"stdin"}"#,
+            ),
         ] {
             assert_eq!(serde_json::to_string(&offer).unwrap(), json);
             assert_eq!(serde_json::from_str::<Offer>(json).unwrap(), offer);

@@ -128,8 +128,8 @@ fn build_tree(sandbox: &Sandbox<'_>) -> Result<Vec<Stub>, RunnerError> {
     }
     mounts::bind_names(root.as_fd(), sandbox.names, &workshop, &mut stubs)?;
     mounts::attach_all(root.as_fd(), spec, sources, &workshop, &mut stubs)?;
-    if spec.tty {
-        let master = terminal::open(dev.as_fd())?;
+    if let Some(size) = spec.tty {
+        let master = terminal::open(dev.as_fd(), size)?;
         tell(sandbox.birth, &Birth::Terminal, &[master.as_fd()])?;
     }
     let read_only =
@@ -156,7 +156,7 @@ fn change_root(root: BorrowedFd<'_>) -> Result<(), RunnerError> {
 }
 
 fn connect_stdio(sandbox: &Sandbox<'_>) -> Result<(), RunnerError> {
-    if sandbox.spec.tty {
+    if sandbox.spec.tty.is_some() {
         return terminal::take_over(sandbox.spec.user.uid);
     }
     for fd in [sandbox.stdin, sandbox.stdout, sandbox.stderr] {

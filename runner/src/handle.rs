@@ -1,10 +1,10 @@
-//! A running sandbox, as the daemon holds it.
+//! A running sandbox, as the daemon holds it, or the client of a container.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::error::RunnerError;
+use crate::error::{Doing, RunnerError};
 use crate::exit::Exit;
 use crate::job::{Event, Order};
 use crate::socket::{self, Received};
@@ -22,13 +22,19 @@ pub struct SandboxHandle {
 /// What the keeper has told so far.
 #[derive(Debug, Default)]
 struct Learnt {
+    started: bool,
     terminal: Option<OwnedFd>,
     outcome: Option<Result<Exit, RunnerError>>,
 }
 
 impl SandboxHandle {
-    pub(crate) fn new(control: OwnedFd) -> Self {
-        Self { control, learnt: Mutex::default() }
+    /// A handle, and the other end of its socket for [`crate::Launcher::spawn_monitored`].
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub fn pair() -> Result<(Self, OwnedFd), RunnerError> {
+        let (control, theirs) = socket::pair().doing(|| "create a socket pair")?;
+        Ok((Self { control, learnt: Mutex::default() }, theirs))
     }
 
     /// Waits for the end: how the command ended, or why it could not be started. By then every process of the
@@ -39,12 +45,7 @@ impl SandboxHandle {
                 return outcome;
             }
             // Not under the lock: others may kill meanwhile, or wait as well.
-            let mut ready = [rustix::event::PollFd::new(&self.control, rustix::event::PollFlags::IN)];
-            match rustix::event::poll(&mut ready, None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(RunnerError::os("wait for the sandbox", errno)),
-            }
-            self.listen();
+            self.wait_for_news()?;
         }
     }
 
@@ -54,20 +55,33 @@ impl SandboxHandle {
         self.learnt().outcome.clone()
     }
 
-    /// Waits for the terminal of a sandbox that has one; gives its master once. None when the sandbox ended before.
-    pub fn terminal(&self) -> Option<OwnedFd> {
+    /// Waits until the command runs; false when it never did, which [`Self::wait`] explains.
+    pub fn started(&self) -> bool {
         loop {
-            let mut learnt = self.learnt();
-            if learnt.terminal.is_some() || learnt.outcome.is_some() {
-                return learnt.terminal.take();
+            let learnt = self.learnt();
+            if learnt.started || learnt.outcome.is_some() {
+                return learnt.started;
             }
             drop(learnt);
-            let mut ready = [rustix::event::PollFd::new(&self.control, rustix::event::PollFlags::IN)];
-            if rustix::event::poll(&mut ready, None).is_err_and(|errno| errno != rustix::io::Errno::INTR) {
-                return None;
+            if self.wait_for_news().is_err() {
+                return false;
             }
-            self.listen();
         }
+    }
+
+    /// Waits for the terminal of a sandbox that has one; gives its master once. None when the sandbox never started.
+    pub fn terminal(&self) -> Option<OwnedFd> {
+        self.started().then(|| self.learnt().terminal.take()).flatten()
+    }
+
+    fn wait_for_news(&self) -> Result<(), RunnerError> {
+        let mut ready = [rustix::event::PollFd::new(&self.control, rustix::event::PollFlags::IN)];
+        match rustix::event::poll(&mut ready, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(RunnerError::os("wait for the sandbox", errno)),
+        }
+        self.listen();
+        Ok(())
     }
 
     /// Kills everything in the sandbox; the end is still to be waited for.
@@ -108,7 +122,10 @@ impl SandboxHandle {
 impl Learnt {
     fn take_in(&mut self, message: Received) {
         match serde_json::from_slice(&message.bytes) {
-            Ok(Event::Terminal) => self.terminal = message.fds.into_iter().next(),
+            Ok(Event::Started) => {
+                self.started = true;
+                self.terminal = message.fds.into_iter().next();
+            }
             Ok(Event::Done(outcome)) => self.outcome = Some(outcome),
             Err(error) => {
                 let detail = error.to_string();

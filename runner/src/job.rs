@@ -25,31 +25,35 @@ pub(crate) struct Job {
 pub(crate) struct JobFds {
     /// The [`Job`] itself, in memory.
     pub spec: OwnedFd,
-    /// Where events go, and orders come from. Closed by the daemon to kill the sandbox.
+    /// Where events go, and orders come from. Closed at the other end to kill the sandbox.
     pub control: OwnedFd,
     pub stdin: OwnedFd,
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
+    /// Only kept open until the sandbox has ended: by them others see that it has not.
+    pub held: Vec<OwnedFd>,
 }
 
 impl JobFds {
     /// Takes descriptors as received.
     pub(crate) fn from_received(fds: Vec<OwnedFd>) -> Option<Self> {
-        let [spec, control, stdin, stdout, stderr] = <[OwnedFd; 5]>::try_from(fds).ok()?;
-        Some(Self { spec, control, stdin, stdout, stderr })
+        let mut fds = fds.into_iter();
+        let (spec, control) = (fds.next()?, fds.next()?);
+        let (stdin, stdout, stderr) = (fds.next()?, fds.next()?, fds.next()?);
+        Some(Self { spec, control, stdin, stdout, stderr, held: fds.collect() })
     }
 }
 
-/// Keeper → daemon, over the control socket.
+/// Keeper → whoever holds the [`crate::SandboxHandle`], over the control socket.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Event {
-    /// The master of the sandbox's terminal goes with this message.
-    Terminal,
+    /// The command runs. The master of its terminal goes with this message if it has one.
+    Started,
     /// The last message.
     Done(Result<Exit, RunnerError>),
 }
 
-/// Daemon → keeper, over the control socket. A closed socket means kill, too.
+/// The holder of the handle → keeper, over the control socket. A closed socket means kill, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Order {
     /// To the first process only.

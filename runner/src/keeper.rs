@@ -1,5 +1,8 @@
 //! A keeper: a small process that runs one sandbox after the other. It makes what a sandbox needs from outside, watches
 //! over it, cleans up after it and reports. Its cgroups and network namespaces serve many sandboxes.
+//!
+//! With a monitored job it leaves the launcher's service: it becomes the monitor of that one sandbox, which outlives launcher
+//! and daemon, and ends after it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -14,7 +17,7 @@ use crate::error::{Doing, RunnerError};
 use crate::exit::{Exit, ExitStatus, Usage};
 use crate::job::{Birth, Event, Job, JobFds, Order};
 use crate::names;
-use crate::network::Namespaces;
+use crate::network::{self, Namespaces};
 use crate::overlay;
 use crate::socket;
 use crate::spec::{RootFs, SandboxSpec, SecurityMode};
@@ -23,13 +26,18 @@ use crate::sys::process::{Fork, clone3, exit_now};
 
 /// What a keeper tells the launcher when it is free again.
 pub(crate) const IDLE: &[u8] = b"idle";
+/// How the launcher hands over a job that is to outlive it; any other message is an ordinary one.
+pub(crate) const MONITORED: &[u8] = b"monitored";
 
 /// Serves jobs from the launcher until it closes its end. Never returns: the process is a fork.
 pub(crate) fn serve(launcher: &OwnedFd) -> ! {
     let mut keeper = Keeper { cgroups: None, namespaces: Namespaces::default(), badness: leave_to_others() };
     while let Ok(Some(message)) = socket::receive(launcher.as_fd()) {
         let Some(fds) = JobFds::from_received(message.fds) else { continue };
-        keeper.serve_job(launcher.as_fd(), fds);
+        if message.bytes == MONITORED {
+            keeper.monitor(fds);
+        }
+        keeper.serve_job(Some(launcher.as_fd()), &socket::from_memory(&fds.spec), fds);
         if socket::send(launcher.as_fd(), IDLE, &[]).is_err() {
             break;
         }
@@ -58,9 +66,28 @@ fn leave_to_others() -> i32 {
 }
 
 impl Keeper {
-    fn serve_job(&mut self, launcher: BorrowedFd<'_>, fds: JobFds) {
-        let job: Result<Job, _> = socket::from_memory(&fds.spec);
-        let result = match &job {
+    /// Runs one sandbox as its monitor and ends. The launcher's socket stays open until then: so it knows whom to bury.
+    fn monitor(mut self, mut fds: JobFds) -> ! {
+        leave_the_daemon();
+        let held = std::mem::take(&mut fds.held);
+        let job = socket::from_memory(&fds.spec);
+        self.serve_job(None, &job, fds);
+        // Its links go with them.
+        self.namespaces = Namespaces::default();
+        drop(held);
+        if let Some(cgroups) = &self.cgroups {
+            cgroups.leave();
+        }
+        if let Ok(Job { network: Some(plan), .. }) = job {
+            // Nobody is there to be told; the next daemon tries again.
+            let _tried = network::tear_down(&plan.id);
+        }
+        exit_now(0)
+    }
+
+    /// Serves a job; without a launcher to watch it goes on when that ends.
+    fn serve_job(&mut self, launcher: Option<BorrowedFd<'_>>, job: &std::io::Result<Job>, fds: JobFds) {
+        let result = match job {
             Ok(job) => self.run(launcher, job, &fds),
             Err(error) => Err(RunnerError::Protocol { peer: "daemon".to_owned(), detail: error.to_string() }),
         };
@@ -70,12 +97,17 @@ impl Keeper {
             let _gone = socket::send(control.as_fd(), &bytes, &[]);
         }
         drop(control);
-        if let Ok(job) = &job {
+        if let Ok(job) = job {
             self.namespaces.settle(job.spec.network, job.spec.security == SecurityMode::Insecure);
         }
     }
 
-    fn run(&mut self, launcher: BorrowedFd<'_>, job: &Job, fds: &JobFds) -> Result<Exit, RunnerError> {
+    fn run(
+        &mut self,
+        launcher: Option<BorrowedFd<'_>>,
+        job: &Job,
+        fds: &JobFds,
+    ) -> Result<Exit, RunnerError> {
         let spec = &job.spec;
         check(spec)?;
         let cgroups = self.cgroups.get_or_insert_with(|| Cgroups::new(&job.cgroup_parent));
@@ -106,6 +138,7 @@ impl Keeper {
             control: fds.control.as_fd(),
             launcher,
             birth: Some(birth),
+            terminal: None,
             pid,
             pidfd,
             ended: Ended::default(),
@@ -123,6 +156,18 @@ impl Keeper {
         let oom_killed = self.cgroups.as_ref().is_some_and(|cgroups| cgroups.oom_kills() > kills_before);
         let warnings = names.warning.into_iter().collect();
         Ok(Exit { status, oom_killed, usage: difference(usage(), usage_before), warnings })
+    }
+}
+
+/// Leaves the daemon's session and lets go of its log, so that nothing of it is held or killed with its group.
+fn leave_the_daemon() {
+    let _name = rustix::thread::set_name(c"rbuild-monitor");
+    // A fork leads no group, and /dev/null is there, or a monitor's words go on into the log.
+    let _session = rustix::process::setsid();
+    if let Ok(null) = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+        let _stdin = nix::unistd::dup2_stdin(&null);
+        let _stdout = nix::unistd::dup2_stdout(&null);
+        let _stderr = nix::unistd::dup2_stderr(&null);
     }
 }
 
@@ -168,8 +213,10 @@ struct Ended {
 /// A running sandbox and everybody who may say something about it.
 struct Watch<'a> {
     control: BorrowedFd<'a>,
-    launcher: BorrowedFd<'a>,
+    launcher: Option<BorrowedFd<'a>>,
     birth: Option<OwnedFd>,
+    /// The master, until the command runs.
+    terminal: Option<OwnedFd>,
     pid: Pid,
     pidfd: OwnedFd,
     ended: Ended,
@@ -178,14 +225,14 @@ struct Watch<'a> {
 impl Watch<'_> {
     /// Relays until the first process has ended; by then all others in its pid namespace are gone, too.
     fn until_end(&mut self) -> Result<ExitStatus, RunnerError> {
-        let (mut watch_control, mut watch_launcher) = (true, true);
+        let mut watch_control = true;
         loop {
-            let [ended, born, ordered, orphaned] = self.poll(watch_control, watch_launcher)?;
+            let [ended, born, ordered, orphaned] = self.poll(watch_control)?;
             if ordered {
                 watch_control = self.obey();
             }
             if orphaned {
-                watch_launcher = false;
+                self.launcher = None;
                 self.ended.orphaned = true;
                 self.kill();
             }
@@ -201,12 +248,12 @@ impl Watch<'_> {
         }
     }
 
-    fn poll(&self, control: bool, launcher: bool) -> Result<[bool; 4], RunnerError> {
+    fn poll(&self, control: bool) -> Result<[bool; 4], RunnerError> {
         let wanted = [
             Some(self.pidfd.as_fd()),
             self.birth.as_ref().map(AsFd::as_fd),
             control.then_some(self.control),
-            launcher.then_some(self.launcher),
+            self.launcher,
         ];
         let mut polled: Vec<PollFd<'_>> =
             wanted.iter().flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
@@ -257,12 +304,15 @@ impl Watch<'_> {
             Ok(Some(message)) => message,
             Ok(None) | Err(_) => {
                 self.birth = None;
+                if self.ended.failure.is_none() {
+                    self.tell_start();
+                }
                 return;
             }
         };
         match serde_json::from_slice(&message.bytes) {
             Ok(Birth::Stubs(stubs)) => self.ended.stubs = stubs,
-            Ok(Birth::Terminal) => self.forward_terminal(&message.fds),
+            Ok(Birth::Terminal) => self.terminal = message.fds.into_iter().next(),
             Ok(Birth::Failed(error)) => self.ended.failure = Some(error),
             Err(error) => {
                 let detail = error.to_string();
@@ -271,10 +321,11 @@ impl Watch<'_> {
         }
     }
 
-    fn forward_terminal(&self, fds: &[OwnedFd]) {
-        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-        if let Ok(bytes) = serde_json::to_vec(&Event::Terminal) {
-            // A daemon that has gone is noticed by its closed end.
+    fn tell_start(&mut self) {
+        let terminal = self.terminal.take();
+        let fds: Vec<BorrowedFd<'_>> = terminal.iter().map(AsFd::as_fd).collect();
+        if let Ok(bytes) = serde_json::to_vec(&Event::Started) {
+            // Whoever has gone is noticed by its closed end.
             let _gone = socket::send(self.control, &bytes, &fds);
         }
     }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Doing, RunnerError};
 use crate::handle::SandboxHandle;
 use crate::job::Job;
-use crate::network::{self, NetworkPlan};
+use crate::network::{self, Network};
 use crate::socket;
 use crate::spec::{NetworkMode, SandboxSpec};
 use crate::sys::process::{Fork, clone3};
@@ -52,16 +52,36 @@ pub struct Stdio {
     pub stderr: Option<OwnedFd>,
 }
 
+impl Stdio {
+    /// Duplicates all of them.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub fn try_clone(&self) -> std::io::Result<Self> {
+        let copy = |fd: &Option<OwnedFd>| fd.as_ref().map(OwnedFd::try_clone).transpose();
+        Ok(Self { stdin: copy(&self.stdin)?, stdout: copy(&self.stdout)?, stderr: copy(&self.stderr)? })
+    }
+}
+
+/// What a sandbox is given that outlives its launcher: see [`Launcher::spawn_monitored`].
+#[derive(Debug)]
+pub struct Monitored {
+    /// From [`SandboxHandle::pair`].
+    pub control: OwnedFd,
+    /// Kept open as long as the sandbox uses anything that it was given, whoever of the others still lives.
+    pub alive: OwnedFd,
+}
+
 /// The helper process that starts sandboxes, so that the daemon with its threads and memory never forks.
 ///
-/// Closing it (or the daemon's death) kills all its sandboxes.
+/// Closing it (or the daemon's death) kills all its sandboxes but the monitored ones.
 #[derive(Debug)]
 pub struct Launcher {
     config: LauncherConfig,
     socket: Option<OwnedFd>,
     pidfd: OwnedFd,
     null: OwnedFd,
-    network: Mutex<Option<NetworkPlan>>,
+    network: Mutex<Option<Network>>,
 }
 
 impl Launcher {
@@ -76,7 +96,8 @@ impl Launcher {
             )));
         }
         // What an earlier launcher left if it was killed; not in the new one, which would race with the first sandbox.
-        network::clear(&config.id);
+        // What cannot be removed now is tried again at the next start.
+        let _tried = network::tear_down(&config.id);
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .doing(|| "open `/dev/null`")?;
         let (ours, theirs) = socket::pair().doing(|| "create a socket pair")?;
@@ -86,32 +107,60 @@ impl Launcher {
 
     /// Starts a sandbox. Returns at once: what goes wrong from here on is told by [`SandboxHandle::wait`].
     pub fn spawn(&self, spec: &SandboxSpec, stdio: Stdio) -> Result<SandboxHandle, RunnerError> {
+        let (handle, control) = SandboxHandle::pair()?;
+        self.submit(serve::JOB, spec, &stdio, &[control.as_fd()])?;
+        Ok(handle)
+    }
+
+    /// Starts a sandbox that outlives this launcher and the daemon: its keeper becomes its monitor, leaves their session
+    /// and cleans up by itself. It ends with its command, when its handle is dropped, or with its monitor.
+    ///
+    /// Returns at once, as [`Self::spawn`].
+    pub fn spawn_monitored(
+        &self,
+        spec: &SandboxSpec,
+        stdio: Stdio,
+        monitored: &Monitored,
+    ) -> Result<(), RunnerError> {
+        self.submit(serve::MONITORED, spec, &stdio, &[monitored.control.as_fd(), monitored.alive.as_fd()])
+    }
+
+    /// Sends a job. The first of `fds` is its control socket; the others it holds.
+    fn submit(
+        &self,
+        kind: &[u8],
+        spec: &SandboxSpec,
+        stdio: &Stdio,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(), RunnerError> {
         let network = match spec.network {
-            NetworkMode::Isolated => Some(self.network_plan()?),
+            NetworkMode::Isolated => Some(self.network()?),
             NetworkMode::None | NetworkMode::Host => None,
         };
-        let job = Job { spec: spec.clone(), network, cgroup_parent: self.config.cgroup_parent() };
+        let (plan, share) = network.map(|Network { plan, share }| (plan, share)).unzip();
+        let job = Job { spec: spec.clone(), network: plan, cgroup_parent: self.config.cgroup_parent() };
         let memory = socket::to_memory(&job).doing(|| "write the request")?;
-        let (control, theirs) = socket::pair().doing(|| "create a socket pair")?;
         let or_null =
             |fd: &Option<OwnedFd>| fd.as_ref().map_or(self.null.as_fd(), AsFd::as_fd).try_clone_to_owned();
-        let fds = [&stdio.stdin, &stdio.stdout, &stdio.stderr]
+        let [stdin, stdout, stderr] = [&stdio.stdin, &stdio.stdout, &stdio.stderr]
             .map(|fd| or_null(fd).doing(|| "duplicate a standard descriptor"));
-        let [stdin, stdout, stderr] = fds;
         let (stdin, stdout, stderr) = (stdin?, stdout?, stderr?);
-        let fds = [memory.as_fd(), theirs.as_fd(), stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-        self.send(serve::JOB, &fds)?;
-        Ok(SandboxHandle::new(control))
+        let (control, held) = fds.split_first().ok_or_else(|| RunnerError::invalid("no control socket"))?;
+        let mut all = vec![memory.as_fd(), *control, stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        all.extend(held);
+        all.extend(share.as_ref().map(AsFd::as_fd));
+        self.send(kind, &all)
     }
 
     /// Makes the host's side of the isolated network when the first sandbox wants it.
-    fn network_plan(&self) -> Result<NetworkPlan, RunnerError> {
-        let mut plan = self.network.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plan) = plan.as_ref() {
-            return Ok(plan.clone());
-        }
-        // The launcher removes it in the end: it outlives a daemon that is killed.
-        Ok(plan.insert(network::set_up(&self.config.id)?).clone())
+    fn network(&self) -> Result<Network, RunnerError> {
+        let mut slot = self.network.lock().unwrap_or_else(PoisonError::into_inner);
+        let network = match &mut *slot {
+            Some(network) => network,
+            // The launcher removes it in the end: it outlives a daemon that is killed.
+            none => none.insert(network::set_up(&self.config.id)?),
+        };
+        network.try_clone().doing(|| "share the firewall table")
     }
 
     fn send(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), RunnerError> {
@@ -122,7 +171,7 @@ impl Launcher {
     /// Does ahead what the first sandbox with such a network would have to wait for, tens of milliseconds.
     pub fn prepare(&self, network: NetworkMode) -> Result<(), RunnerError> {
         match network {
-            NetworkMode::Isolated => self.network_plan().map(drop),
+            NetworkMode::Isolated => self.network().map(drop),
             NetworkMode::None | NetworkMode::Host => Ok(()),
         }
     }
@@ -137,6 +186,8 @@ impl Launcher {
 impl Drop for Launcher {
     /// Waits until the launcher has killed what still ran and cleaned up.
     fn drop(&mut self) {
+        // Before the socket: the launcher removes the table when nobody shares it any more.
+        *self.network.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
         self.socket = None;
         let mut ended = [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)];
         let patience = rustix::time::Timespec { tv_sec: 8, tv_nsec: 0 };

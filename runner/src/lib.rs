@@ -12,7 +12,7 @@
 //! | [`Launcher`] | daemon | starts the launcher, sends requests with descriptors |
 //! | [`SandboxHandle`] | daemon | waits, kills, hands out the terminal |
 //! | `launcher::serve` | launcher | gives each request to a free keeper, makes keepers; knows nothing of sandboxes |
-//! | `keeper` | keeper | mounts the root, clones the sandbox, watches, removes mount stubs, reports |
+//! | `keeper` | keeper, monitor | mounts the root, clones the sandbox, watches, removes mount stubs, reports |
 //! | `child` | sandbox | builds the file tree, drops privileges, becomes the command |
 //! | `cgroup`, `network` | keeper | limits and network namespaces, kept from one sandbox to the next |
 //! | [`overlay`] | any | detached overlay mounts |
@@ -26,6 +26,10 @@
 //! launcher socket ends idle keepers and kills the sandboxes of busy ones; a dead keeper takes its sandbox along
 //! (PDEATHSIG), and the death of a sandbox's pid 1 is the death of all its processes. Nothing is ever attached to the
 //! host's mount table.
+//!
+//! A monitored sandbox ([`Launcher::spawn_monitored`]) outlives launcher and daemon: its keeper, now its monitor, heeds the control
+//! socket only, whose other end is its user's, and removes its cgroup, its link and, when it is the last that shares it, the
+//! firewall table.
 //!
 //! # What a host needs
 //!
@@ -62,9 +66,9 @@ pub use cgroup::{Support as CgroupSupport, Version as CgroupVersion};
 pub use error::RunnerError;
 pub use exit::{Exit, ExitStatus, Usage};
 pub use handle::SandboxHandle;
-pub use launcher::{Launcher, LauncherConfig, Stdio, launcher_main};
+pub use launcher::{Launcher, LauncherConfig, Monitored, Stdio, launcher_main};
 pub use spec::{
     DEFAULT_HOSTNAME, DEFAULT_PATH, DEFAULT_SHM_SIZE, Device, Dns, Limits, Mount, MountSource, NetworkMode,
-    Rlimit, RootFs, SandboxSpec, SecurityMode, User,
+    Rlimit, RootFs, SandboxSpec, SecurityMode, TerminalSize, User,
 };
 pub use sys::memory::share_heaps;

@@ -12,11 +12,13 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use namespace::Namespaces;
-pub(crate) use plan::{clear, set_up, tear_down};
+pub(crate) use plan::{Network, set_up, tear_down};
 
 /// How the isolated network of one daemon looks. The daemon decides; the keepers make their links by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NetworkPlan {
+    /// The daemon's [`crate::LauncherConfig::id`].
+    pub id: String,
     /// The host's address on every link, and the sandboxes' gateway.
     pub gateway: Ipv4Addr,
     /// Sandbox `n` has the address `gateway + 1 + n`.

@@ -43,8 +43,8 @@ pub struct SandboxSpec {
     pub dns: Dns,
     /// Size of `/dev/shm`, bytes.
     pub shm_size: u64,
-    /// The program gets a terminal of its own as stdin, stdout and stderr.
-    pub tty: bool,
+    /// The program gets a terminal of its own, of this size, as stdin, stdout and stderr.
+    pub tty: Option<TerminalSize>,
     /// Device nodes of the host to show besides the usual ones.
     pub devices: Vec<Device>,
     /// Added to the program's badness when memory runs out, −1000 to 1000. Lowering needs CAP_SYS_RESOURCE.
@@ -72,11 +72,20 @@ impl SandboxSpec {
             extra_hosts: Vec::new(),
             dns: Dns::default(),
             shm_size: DEFAULT_SHM_SIZE,
-            tty: false,
+            tty: None,
             devices: Vec::new(),
             oom_score_adj: None,
         }
     }
+}
+
+/// The size of a terminal in characters; zeros where it is not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
 }
 
 /// `PATH` where neither image nor step sets one.

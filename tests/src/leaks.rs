@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Daemon;
 
-/// Mounts below a daemon's directory, its network links, its cgroups and its processes.
+/// Mounts below a daemon's directory, its network links, its firewall table, its cgroups and its processes.
 ///
 /// Only what names this daemon counts: suites run side by side.
 #[derive(Debug)]
@@ -41,6 +41,7 @@ impl Leaks {
         self.wait(|| {
             let mut all = self.mounts();
             all.extend(self.links());
+            all.extend(self.firewall());
             cgroups(Path::new("/sys/fs/cgroup"), 0, &format!("rbuild-{}", self.id), &mut all);
             all.extend(self.processes());
             all
@@ -69,6 +70,12 @@ impl Leaks {
         let entries = fs_err::read_dir("/sys/class/net").into_iter().flatten().flatten();
         let names = entries.map(|e| e.file_name().to_string_lossy().into_owned());
         names.filter(|n| n.contains(&self.id)).map(|n| format!("link {n}")).collect()
+    }
+
+    /// The note of a firewall table.
+    fn firewall(&self) -> Option<String> {
+        let marker = format!("/run/rbuild-{}.nft", self.id);
+        Path::new(&marker).exists().then_some(marker)
     }
 
     /// Processes that sit in one of the daemon's cgroups.

@@ -1,24 +1,40 @@
 //! `rbuild run`.
 
-mod terminal;
+mod console;
+mod offered;
 
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+
 use proto::rbuild::run_request::Request;
 use proto::rbuild::run_response::Response;
-use proto::rbuild::{RunRequest, RunStart};
+use proto::rbuild::{RunRequest, RunResponse, RunStart};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
 
-use self::terminal::{RawMode, forward};
+use self::console::Console;
+use self::offered::Offered;
 use super::Context;
 use super::context::show;
 use crate::client::{ClientError, ClientSession, Services};
 use crate::progress::Mode;
 
+/// What `rbuild run` exits with when it failed, rather than its container.
+pub(super) const FAILED: u8 = 125;
+
+/// What a program exits with whose output nobody reads any more: 128 and SIGPIPE.
+const BROKEN_PIPE: u8 = 141;
+
 /// Requests that wait for the transport before stdin is read further.
 const BACKLOG: usize = 16;
+
+/// What a container's relay tells, be it the daemon's or this client's own.
+type Responses = BoxStream<'static, Result<RunResponse, Status>>;
 
 /// Runs a command in a new container and exits as it does
 #[derive(Debug, clap::Args)]
@@ -68,18 +84,29 @@ impl Args {
         }
         let client = context.connect().await?;
         let session = ClientSession::open(&client, Services::default())?;
+        let mut offered = Offered::make(client.address(), session.id(), self.tty, self.interactive);
         let (tx, rx) = mpsc::channel(BACKLOG);
         let start = RunRequest { request: Some(Request::Start(self.start(session.id())?)) };
         // The receiver is alive: it is held here.
         let _ = tx.send(start).await;
-        let mut responses = client.containers().run(ReceiverStream::new(rx)).await?.into_inner();
-        let raw = if self.tty { RawMode::enter()? } else { None };
-        let _forwarding = forward(tx, self.interactive, self.tty);
+        let mut session = Some(session);
+        let mut responses: Responses =
+            Box::pin(client.containers().run(ReceiverStream::new(rx)).await?.into_inner());
+        let mut daemon: Option<Responses> = None;
+        // Written on other threads: signals pass on while nobody reads.
+        let (mut stdout, mut stderr) = (tokio::io::stdout(), tokio::io::stderr());
+        let mut console = Console::new(self.tty, self.interactive);
         let mut progress = None;
-        while let Some(response) = responses.message().await? {
-            match response.response {
-                Some(Response::Stdout(data)) => write(&mut io::stdout(), &data)?,
-                Some(Response::Stderr(data)) => write(&mut io::stderr(), &data)?,
+        while let Some(response) = console.unless_hung_up(responses.next()).await? {
+            match response?.response {
+                Some(Response::Stdout(data)) => match print(&mut stdout, &data).await {
+                    // Whoever read it has had enough: no news, as for any program.
+                    Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+                        return Ok(ExitCode::from(BROKEN_PIPE));
+                    }
+                    printed => printed?,
+                },
+                Some(Response::Stderr(data)) => print(&mut stderr, &data).await?,
                 Some(Response::Status(status)) => {
                     let (sender, _) = match &mut progress {
                         Some(shown) => shown,
@@ -88,20 +115,38 @@ impl Args {
                     // A display that ended is no reason to stop.
                     let _ = sender.send(status).await;
                 }
-                Some(Response::Started(_)) => {
+                Some(Response::Started(id)) => {
                     if let Some((sender, shown)) = progress.take() {
                         drop(sender);
                         let _ = shown.await;
                     }
+                    match offered.take() {
+                        Some(offered) => {
+                            // From here on the daemon is not needed.
+                            session = None;
+                            let (tx, requests) = mpsc::channel(BACKLOG);
+                            let relayed = offered.relay(id, requests);
+                            daemon = Some(std::mem::replace(&mut responses, Box::pin(relayed)));
+                            console.connect(tx);
+                        }
+                        None if daemon.is_none() => {
+                            console.connect(tx.clone());
+                            console.enter()?;
+                        }
+                        None => console.enter()?,
+                    }
                 }
                 Some(Response::Exit(code)) => {
-                    drop(raw);
+                    drop(console);
+                    if let Some(daemon) = daemon {
+                        until_cleaned_up(daemon).await;
+                    }
                     return Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)));
                 }
                 None => {}
             }
         }
-        drop(raw);
+        drop(session);
         Err(ClientError::Usage("the daemon went away while the container ran".into()))
     }
 
@@ -119,7 +164,7 @@ impl Args {
             tty: self.tty,
             interactive: self.interactive,
             remove: self.rm,
-            size: self.tty.then(terminal::size).flatten(),
+            size: self.tty.then(console::size).flatten(),
             session: session.to_owned(),
         })
     }
@@ -145,9 +190,20 @@ fn volume(text: &str) -> Result<String, ClientError> {
     }
 }
 
-fn write(out: &mut impl io::Write, data: &[u8]) -> io::Result<()> {
-    out.write_all(data)?;
-    out.flush()
+/// Waits until the daemon has removed what the container left: its name is free then. A daemon that has gone leaves that
+/// to the next one; a user who is tired of waiting, to this one.
+async fn until_cleaned_up(mut daemon: Responses) {
+    let ended = async { while let Some(Ok(_)) = daemon.next().await {} };
+    tokio::select! {
+        () = ended => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+/// Writes all of it before anything else is written: the order of stdout and stderr stays.
+async fn print(out: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> io::Result<()> {
+    out.write_all(data).await?;
+    out.flush().await
 }
 
 #[cfg(test)]

@@ -48,6 +48,9 @@ pub enum ClientError {
     /// Another process starts a daemon and does not finish.
     #[error("waited {0:?} for another process that is starting the daemon")]
     Starting(Duration),
+    /// The terminal was closed.
+    #[error("the terminal has gone")]
+    HungUp,
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,

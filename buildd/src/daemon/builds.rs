@@ -26,6 +26,8 @@ struct Entry {
     journal: Arc<Journal>,
     cancel: CancellationToken,
     finished: Option<Instant>,
+    /// It needs the daemon no more.
+    resting: bool,
 }
 
 /// A build's place in the list; ends when dropped.
@@ -50,7 +52,7 @@ impl Builds {
         let (journal, cancel) = (Arc::<Journal>::default(), CancellationToken::new());
         map.insert(
             reference.to_owned(),
-            Entry { journal: journal.clone(), cancel: cancel.clone(), finished: None },
+            Entry { journal: journal.clone(), cancel: cancel.clone(), finished: None, resting: false },
         );
         drop(map);
         self.begun.notify_waiters();
@@ -78,6 +80,11 @@ impl Builds {
         self.lock().values().filter(|e| e.finished.is_none()).count()
     }
 
+    /// How many of them would suffer if the daemon left: not containers that outlive it.
+    pub(super) fn busy(&self) -> usize {
+        self.lock().values().filter(|e| e.finished.is_none() && !e.resting).count()
+    }
+
     /// Refs of those that run.
     pub(super) fn active(&self) -> BTreeSet<String> {
         self.lock().iter().filter(|(_, e)| e.finished.is_none()).map(|(r, _)| r.clone()).collect()
@@ -90,6 +97,15 @@ impl Builds {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listed {
+    /// From now on it needs the daemon no more.
+    pub(super) fn rest(&self) {
+        if let Some(e) = self.builds.lock().get_mut(&self.reference) {
+            e.resting = true;
+        }
     }
 }
 

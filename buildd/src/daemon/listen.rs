@@ -20,7 +20,7 @@ use tonic::transport::Server;
 use super::builds::Builds;
 use super::control::ControlService;
 use super::parts::Parts;
-use super::services::{ContainersService, DebugService, ImagesService, VersionService, clear_stale};
+use super::services::{ContainersService, DebugService, ImagesService, VersionService, take_up};
 use super::side;
 
 /// BuildKit's limit for a message.
@@ -93,7 +93,7 @@ pub(super) async fn serve(
     builds: &Arc<Builds>,
     stop: CancellationToken,
 ) -> Result<(), ListenError> {
-    clear_stale(&parts.store);
+    take_up(parts, builds);
     let mut sockets = Sockets(Vec::new());
     let mut tasks: Vec<JoinHandle<Result<(), tonic::transport::Error>>> = Vec::new();
     let mut sides = Vec::new();

@@ -1,12 +1,12 @@
 //! Commands in sandboxes, for async callers.
 
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use runner::{Exit, Launcher, LauncherConfig, RunnerError, SandboxHandle, SandboxSpec, Stdio};
+use runner::{Exit, Launcher, LauncherConfig, Monitored, RunnerError, SandboxHandle, SandboxSpec, Stdio};
 use tokio_util::sync::CancellationToken;
 
 use super::blocking::blocking;
+pub(super) use crate::container::output_pipe;
 
 /// The launcher, replaced when it dies.
 #[derive(Debug)]
@@ -30,13 +30,30 @@ impl Sandboxes {
         spec: &SandboxSpec,
         stdio: impl Fn() -> std::io::Result<Stdio>,
     ) -> Result<SandboxHandle, SpawnError> {
-        match self.current()?.spawn(spec, stdio()?) {
-            Err(RunnerError::LauncherGone) => {
+        self.with_launcher(|launcher| Ok(launcher.spawn(spec, stdio()?)?))
+    }
+
+    /// Starts a sandbox that outlives the daemon.
+    ///
+    /// # Errors
+    /// As [`Self::spawn`].
+    pub(super) fn spawn_monitored(
+        &self,
+        spec: &SandboxSpec,
+        stdio: &Stdio,
+        monitored: &Monitored,
+    ) -> Result<(), SpawnError> {
+        self.with_launcher(|launcher| Ok(launcher.spawn_monitored(spec, stdio.try_clone()?, monitored)?))
+    }
+
+    fn with_launcher<T>(&self, run: impl Fn(&Launcher) -> Result<T, SpawnError>) -> Result<T, SpawnError> {
+        match run(&*self.current()?) {
+            Err(SpawnError::Runner(RunnerError::LauncherGone)) => {
                 tracing::warn!("the launcher died; another is started");
                 *self.lock() = None;
-                Ok(self.current()?.spawn(spec, stdio()?)?)
+                run(&*self.current()?)
             }
-            other => Ok(other?),
+            other => other,
         }
     }
 
@@ -83,13 +100,4 @@ pub(super) async fn wait(handle: SandboxHandle, cancel: &CancellationToken) -> R
         () = cancel.cancelled() => handle.kill(),
     }
     ended.await
-}
-
-/// A pipe whose reading end tokio watches.
-///
-/// # Errors
-/// When no pipe can be had.
-pub(super) fn output_pipe() -> std::io::Result<(tokio::net::unix::pipe::Receiver, OwnedFd)> {
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    Ok((tokio::net::unix::pipe::Receiver::from_owned_fd(read)?, write))
 }

@@ -9,7 +9,7 @@ mod naming;
 mod transfer;
 mod version;
 
-pub(crate) use containers::{ContainersService, clear_stale};
+pub(crate) use containers::{ContainersService, take_up};
 pub(crate) use debug::DebugService;
 pub(crate) use images::ImagesService;
 pub(crate) use version::VersionService;

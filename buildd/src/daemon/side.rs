@@ -8,11 +8,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use runner::Stdio;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::sidesocket::{self, Offer};
+use crate::sidesocket::{self, ContainerEnd, Offer};
 
 /// Who passed a descriptor (unix(7), SO_PEERCRED).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,17 @@ pub(super) struct Passed {
 struct Of {
     directories: HashMap<String, PassedDir>,
     outputs: HashMap<String, OwnedFd>,
+    container: Stdio,
+    control: Option<OwnedFd>,
+}
+
+/// A client's ends of a container.
+#[derive(Debug)]
+pub(super) struct ContainerEnds {
+    /// For the monitor.
+    pub control: OwnedFd,
+    /// For the command.
+    pub stdio: Stdio,
 }
 
 impl Passed {
@@ -53,6 +65,14 @@ impl Passed {
     /// Takes the file that a session passed for an exporter.
     pub(super) fn take_output(&self, session: &str, exporter: &str) -> Option<OwnedFd> {
         self.lock().get_mut(session)?.outputs.remove(exporter)
+    }
+
+    /// Takes the ends that a session passed for its container, if they are complete.
+    pub(super) fn take_container(&self, session: &str) -> Option<ContainerEnds> {
+        let mut all = self.lock();
+        let of = all.get_mut(session)?;
+        let control = of.control.take()?;
+        Some(ContainerEnds { control, stdio: std::mem::take(&mut of.container) })
     }
 
     /// Forgets what a session passed.
@@ -71,6 +91,16 @@ impl Passed {
             }
             Offer::Output { session, output } => {
                 all.entry(session).or_default().outputs.insert(output, fd);
+            }
+            Offer::Container { session, container } => {
+                let of = all.entry(session).or_default();
+                let end = match container {
+                    ContainerEnd::Stdin => &mut of.container.stdin,
+                    ContainerEnd::Stdout => &mut of.container.stdout,
+                    ContainerEnd::Stderr => &mut of.container.stderr,
+                    ContainerEnd::Control => &mut of.control,
+                };
+                *end = Some(fd);
             }
         }
     }

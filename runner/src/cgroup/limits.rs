@@ -68,14 +68,32 @@ impl Cgroups {
 
     fn enter(&self, controller: &Controller, name: &str) -> Result<PathBuf, RunnerError> {
         let parent = controller.base.join(&self.parent);
-        make_dir(&parent)?;
-        if controller.version == Version::V2 {
-            write(&parent.join("cgroup.subtree_control"), &format!("+{name}"))?;
-        }
         let dir = parent.join(&self.leaf);
-        make_dir(&dir)?;
+        let make = || {
+            make_dir(&parent)?;
+            if controller.version == Version::V2 {
+                write(&parent.join("cgroup.subtree_control"), &format!("+{name}"))?;
+            }
+            make_dir(&dir)
+        };
+        // An ending monitor of an earlier daemon may have taken the parent away while it was empty.
+        make().or_else(|error| if parent.is_dir() { Err(error) } else { make() })?;
         write(&dir.join("cgroup.procs"), "0")?;
         Ok(dir)
+    }
+
+    /// Goes back to where this process came from and removes what it leaves, and what an ended daemon has left.
+    pub(crate) fn leave(&self) {
+        for dir in self.joined.values().map(|(_, dir)| dir) {
+            if let Some(parent) = dir.parent()
+                && let Some(base) = parent.parent()
+            {
+                // Where one of these fails, the next start removes it.
+                let _moved = fs_err::write(base.join("cgroup.procs"), "0");
+                let _removed = fs_err::remove_dir(dir);
+                let _busy = fs_err::remove_dir(parent);
+            }
+        }
     }
 }
 

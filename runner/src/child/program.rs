@@ -12,12 +12,14 @@ use crate::sys;
 /// Replaces this process. Looks the program up as the user that it will run as.
 pub(super) fn execute(args: &[String], env: &[String]) -> Result<Infallible, RunnerError> {
     let program = args.first().ok_or_else(|| RunnerError::invalid("no program to run"))?;
-    let candidates = if program.contains('/') { vec![program.clone()] } else { in_path(program, env) };
+    let is_path = program.contains('/');
+    let candidates = if is_path { vec![program.clone()] } else { in_path(program, env) };
     let argv = strings(args, "argument")?;
     let envp = strings(env, "environment variable")?;
     let mut refused = None;
     for candidate in candidates {
-        if !is_file(&candidate) {
+        // Of a path the kernel says what is wrong with it.
+        if !is_path && !is_file(&candidate) {
             continue;
         }
         let path = CString::new(candidate).map_err(|_| RunnerError::invalid("NUL in the program's name"))?;
@@ -31,9 +33,6 @@ pub(super) fn execute(args: &[String], env: &[String]) -> Result<Infallible, Run
     }
     Err(match refused {
         Some(errno) => RunnerError::ProgramNotRunnable { program: program.clone(), errno },
-        None if program.contains('/') => {
-            RunnerError::ProgramNotRunnable { program: program.clone(), errno: libc::ENOENT }
-        }
         None => RunnerError::ProgramNotFound { program: program.clone() },
     })
 }

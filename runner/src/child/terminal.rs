@@ -3,16 +3,20 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
+use rustix::termios::Winsize;
 
 use super::filesystems::attach;
 use super::mounts::clone_tree;
 use crate::error::{Doing, RunnerError};
+use crate::spec::TerminalSize;
 
 /// Opens a new terminal and shows it as `/dev/console`; gives the master.
-pub(super) fn open(dev: BorrowedFd<'_>) -> Result<OwnedFd, RunnerError> {
+pub(super) fn open(dev: BorrowedFd<'_>, size: TerminalSize) -> Result<OwnedFd, RunnerError> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let master = rustix::fs::openat(dev, "pts/ptmx", flags, Mode::empty()).doing(|| "open a terminal")?;
     rustix::pty::unlockpt(&master).doing(|| "unlock the terminal")?;
+    let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&master, size).doing(|| "size the terminal")?;
     let create = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let console = rustix::fs::openat(dev, "console", create, Mode::from_raw_mode(0o600))
         .doing(|| "create `/dev/console`")?;

@@ -17,6 +17,8 @@ use crate::sys::process::{Fork, clone3, exit_now, ignore_stop_signals, reset_sig
 
 /// A message with the descriptors of a job.
 pub(super) const JOB: &[u8] = b"job";
+/// The same of a job that outlives the launcher: the keeper that takes it becomes its monitor.
+pub(super) const MONITORED: &[u8] = keeper::MONITORED;
 
 /// Keepers that wait for work; more than these are dismissed when they are done.
 const MAX_IDLE: usize = 8;
@@ -51,14 +53,7 @@ fn serve(config: &LauncherConfig, daemon: OwnedFd) -> ! {
     debug_assert!(name.is_ok(), "any name of 15 bytes is taken");
     // Made here once, so that all keepers and sandboxes share its memory.
     seccomp::default_program();
-    // Unknown if the daemon has died meanwhile; then the next one clears its table away.
-    let parent = rustix::process::getppid().and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
-    let mut launcher = Serving {
-        id: config.id.clone(),
-        daemon: parent,
-        parent: config.cgroup_parent(),
-        keepers: Vec::new(),
-    };
+    let mut launcher = Serving { id: config.id.clone(), parent: config.cgroup_parent(), keepers: Vec::new() };
     // What an earlier one left behind, if it was killed.
     cgroup::remove_parent(&launcher.parent);
     launcher.run(&daemon);
@@ -70,12 +65,12 @@ struct Keeper {
     pid: Pid,
     socket: OwnedFd,
     idle: bool,
+    /// It goes on when the launcher ends.
+    monitor: bool,
 }
 
 struct Serving {
     id: String,
-    /// Its process id.
-    daemon: Option<u32>,
     parent: String,
     keepers: Vec<Keeper>,
 }
@@ -153,6 +148,7 @@ impl Serving {
         {
             if socket::send(self.keepers[index].socket.as_fd(), &job.bytes, &fds).is_ok() {
                 self.keepers[index].idle = false;
+                self.keepers[index].monitor = job.bytes == MONITORED;
                 return;
             }
             self.bury(index);
@@ -170,15 +166,16 @@ impl Serving {
                 keeper::serve(&theirs)
             }
             Fork::Parent { pid, .. } => {
-                self.keepers.push(Keeper { pid, socket: ours, idle: true });
+                self.keepers.push(Keeper { pid, socket: ours, idle: true, monitor: false });
                 Some(self.keepers.len() - 1)
             }
         }
     }
 
-    /// Sends all keepers home: a busy one kills its sandbox first.
+    /// Sends all keepers home: a busy one kills its sandbox first. Monitors stay, and clean up by themselves.
     fn finish(&mut self) {
-        let keepers = std::mem::take(&mut self.keepers);
+        let mut keepers = std::mem::take(&mut self.keepers);
+        keepers.retain(|keeper| !keeper.monitor);
         let pids: Vec<Pid> = keepers.iter().map(|keeper| keeper.pid).collect();
         drop(keepers);
         for pid in pids {
@@ -186,7 +183,7 @@ impl Serving {
             cgroup::remove_leaf(&self.parent, pid.as_raw_pid());
         }
         cgroup::remove_parent(&self.parent);
-        if let Some(Err(reason)) = self.daemon.map(|daemon| network::tear_down(&self.id, daemon)) {
+        if let Err(reason) = network::tear_down(&self.id) {
             eprintln!("rbuild-launcher: the firewall table is left behind: {reason}");
         }
     }

@@ -1,9 +1,13 @@
-//! The host's side of the isolated network, made once by the daemon: which addresses, and NAT for them.
+//! The host's side of the isolated network, made once by a daemon: which addresses, and NAT for them.
 
 use std::io::Write;
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use serde::{Deserialize, Serialize};
 
 use super::NetworkPlan;
 use crate::error::{Doing, RunnerError};
@@ -17,65 +21,121 @@ const NETWORKS: u32 = 1 << (PREFIX_LENGTH - 9);
 const MARKERS: &str = "/run";
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
-/// Chooses addresses and sets up forwarding and NAT, for this process.
+/// A daemon's network and a share in its firewall table, which stays as long as anybody has one.
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub plan: NetworkPlan,
+    /// The marker, locked. Copies of the descriptor, in whichever process, share the lock.
+    pub share: OwnedFd,
+}
+
+impl Network {
+    pub(crate) fn try_clone(&self) -> std::io::Result<Self> {
+        Ok(Self { plan: self.plan.clone(), share: self.share.try_clone()? })
+    }
+}
+
+/// What a marker holds.
+#[derive(Serialize, Deserialize)]
+struct Marked {
+    table: String,
+    plan: NetworkPlan,
+}
+
+/// Takes a share in the network of this id. The first one chooses addresses and sets up forwarding and NAT.
 ///
-/// The table carries the process id: the launcher of a daemon that was killed may still be removing its own when the
-/// next daemon, of the same `id`, has set up another.
-pub(crate) fn set_up(id: &str) -> Result<NetworkPlan, RunnerError> {
+/// Monitors of an earlier daemon's containers may have shares: their links and this daemon's are then under the same table.
+pub(crate) fn set_up(id: &str) -> Result<Network, RunnerError> {
     let refused = |reason: String| RunnerError::NetworkRefused { reason };
     if crate::overlay::in_user_namespace() {
         return Err(refused("it needs root on this host".to_owned()));
     }
+    let path = marker(id);
+    let open = || {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).doing(|| "note the firewall table")
+    };
+    loop {
+        let file = open()?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() && is_current(&file, &path) {
+            make_table(id, &file, &path)?;
+        }
+        // Not atomic for one who holds the other lock: somebody may have removed the table in between.
+        flock(&file, FlockOperation::LockShared).doing(|| "share the firewall table")?;
+        if is_current(&file, &path)
+            && let Some(Marked { plan, .. }) = read(&file)
+        {
+            return Ok(Network { plan, share: file });
+        }
+    }
+}
+
+/// Removes the table of this id unless somebody has a share in it. The links go with their namespaces; forwarding stays on,
+/// as others may rely on it.
+pub(crate) fn tear_down(id: &str) -> Result<(), String> {
+    let path = marker(id);
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let Ok(file) = rustix::fs::open(&path, flags, Mode::empty()) else { return Ok(()) };
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() || !is_current(&file, &path) {
+        return Ok(());
+    }
+    remove_table(&file)?;
+    fs_err::remove_file(&path).map_err(|error| error.to_string())
+}
+
+/// Replaces what the marker, which nobody else uses, names by a new table.
+fn make_table(id: &str, file: &OwnedFd, path: &Path) -> Result<(), RunnerError> {
+    let refused = |reason: String| RunnerError::NetworkRefused { reason };
+    remove_table(file).map_err(refused)?;
     let routes = fs_err::read_to_string("/proc/net/route").doing(|| "read the routing table")?;
     let routes: Vec<Route> = routes.lines().skip(1).filter_map(Route::parse).collect();
     let network =
         free_network(id, &routes).ok_or_else(|| refused("no free range of addresses".to_owned()))?;
     let plan = NetworkPlan {
+        id: id.to_owned(),
         gateway: Ipv4Addr::from(network + 1),
         prefix_length: PREFIX_LENGTH,
         link_prefix: format!("rb{id}-"),
         mtu: uplink_mtu(&routes),
     };
     enable_forwarding()?;
-    let daemon = std::process::id();
-    fs_err::write(marker(id, daemon), "").doing(|| "note the firewall table")?;
-    nft(&rules(&table(id, daemon), network, &plan.link_prefix)).map_err(refused)?;
-    Ok(plan)
+    // Daemons in mount namespaces of their own may have the same id: each has its marker and its table.
+    let table = format!("rbuild_{id}_{}", std::process::id());
+    let rules = rules(&table, network, &plan.link_prefix);
+    // Noted first: what is half made is removed by the next one.
+    let text =
+        serde_json::to_vec(&Marked { table, plan }).map_err(|e| RunnerError::invalid(e.to_string()))?;
+    rustix::fs::ftruncate(file, 0).doing(|| "empty the note of the firewall table")?;
+    rustix::io::pwrite(file, &text, 0).doing(|| "note the firewall table")?;
+    nft(&rules).map_err(|reason| {
+        // So that nobody takes the note for a table that is there.
+        let _left = fs_err::remove_file(path);
+        refused(reason)
+    })
 }
 
-/// Removes the firewall table that the process `daemon` made, if it made one. The links go with their namespaces;
-/// forwarding stays on, as others may rely on it.
-pub(crate) fn tear_down(id: &str, daemon: u32) -> Result<(), String> {
-    let marker = marker(id, daemon);
-    if !marker.exists() {
-        return Ok(());
-    }
-    nft(&format!("add table ip {table}\ndelete table ip {table}\n", table = table(id, daemon)))?;
-    match fs_err::remove_file(marker) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// Removes the tables of all daemons of this id that have ended.
-pub(crate) fn clear(id: &str) {
-    let prefix = format!("rbuild-{id}-");
-    for entry in fs_err::read_dir(MARKERS).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let daemon = name.to_str().and_then(|n| n.strip_prefix(&prefix)?.strip_suffix(".nft")?.parse().ok());
-        let ended = |pid: &u32| !Path::new("/proc").join(pid.to_string()).exists();
-        // What cannot be removed now is tried again at the next start.
-        let _tried = daemon.filter(ended).map(|pid| tear_down(id, pid));
+fn remove_table(file: &OwnedFd) -> Result<(), String> {
+    match read(file) {
+        Some(Marked { table, .. }) => nft(&format!("add table ip {table}\ndelete table ip {table}\n")),
+        None => Ok(()),
     }
 }
 
-/// Tells a later launcher that there is a table to remove, should this one be killed.
-fn marker(id: &str, daemon: u32) -> PathBuf {
-    Path::new(MARKERS).join(format!("rbuild-{id}-{daemon}.nft"))
+fn read(file: &OwnedFd) -> Option<Marked> {
+    let mut text = [0; 4096];
+    let n = rustix::io::pread(file, &mut text, 0).ok()?;
+    serde_json::from_slice(&text[..n]).ok()
 }
 
-fn table(id: &str, daemon: u32) -> String {
-    format!("rbuild_{id}_{daemon}")
+/// Whether the file still has its name: a lock on one that was removed is worth nothing.
+fn is_current(file: &OwnedFd, path: &Path) -> bool {
+    let (Ok(open), Ok(named)) = (rustix::fs::fstat(file), rustix::fs::lstat(path)) else { return false };
+    (open.st_dev, open.st_ino) == (named.st_dev, named.st_ino)
+}
+
+/// Tells others that there is a table, and who uses it.
+fn marker(id: &str) -> PathBuf {
+    Path::new(MARKERS).join(format!("rbuild-{id}.nft"))
 }
 
 /// Masquerades what leaves the host and lets sandboxes reach neither each other nor be reached from outside.

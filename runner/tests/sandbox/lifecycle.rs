@@ -203,8 +203,8 @@ fn a_secret_is_not_shown_by_debug() {
 #[test]
 fn a_terminal_of_its_own() {
     let Some(bench) = Bench::new() else { return };
-    let mut spec = bench.spec("tty; test -t 0 && test -t 1 && test -t 2 && echo all; test -c /dev/console && echo console; read x; echo got $x; exit 5");
-    spec.tty = true;
+    let mut spec = bench.spec("tty; stty size; test -t 0 && test -t 1 && test -t 2 && echo all; test -c /dev/console && echo console; read x; echo got $x; exit 5");
+    spec.tty = Some(runner::TerminalSize { rows: 7, columns: 33 });
     let handle = bench.launcher.spawn(&spec, Stdio::default()).unwrap();
     let mut master = fs::File::from(handle.terminal().unwrap());
     std::io::Write::write_all(&mut master, b"word\n").unwrap();
@@ -213,7 +213,7 @@ fn a_terminal_of_its_own() {
     let _eio = master.read_to_end(&mut output);
     let text = String::from_utf8_lossy(&output).replace('\r', "");
     assert_eq!(handle.wait().unwrap().status.code(), 5);
-    for part in ["/dev/pts/0\n", "all\n", "console\n", "got word\n"] {
+    for part in ["/dev/pts/0\n", "7 33\n", "all\n", "console\n", "got word\n"] {
         assert!(text.contains(part), "{part:?} in {text:?}");
     }
 }

@@ -5,6 +5,7 @@
 mod basics;
 mod isolation;
 mod lifecycle;
+mod monitor;
 mod mounts;
 mod network;
 mod rootless;

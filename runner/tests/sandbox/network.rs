@@ -89,7 +89,7 @@ fn nothing_of_the_network_stays() {
     }
     let tables = std::process::Command::new("nft").args(["list", "tables"]).output().unwrap();
     assert!(!String::from_utf8_lossy(&tables.stdout).contains(&format!("rbuild_{id}")));
-    let marker = format!("/run/rbuild-{id}-{}.nft", std::process::id());
+    let marker = format!("/run/rbuild-{id}.nft");
     assert!(!std::path::Path::new(&marker).exists());
     drop(dir);
 }
@@ -106,6 +106,7 @@ fn the_next_launcher_removes_what_a_killed_one_left() {
         let tables = std::process::Command::new("nft").args(["list", "tables"]).output().unwrap();
         String::from_utf8_lossy(&tables.stdout).contains(&format!("rbuild_{id}"))
     };
+    drop(bench);
     assert!(has_table());
     drop(crate::support::launcher(&id));
     assert!(!has_table());
@@ -114,31 +115,21 @@ fn the_next_launcher_removes_what_a_killed_one_left() {
 /// The launcher of a daemon that was killed may live a little longer than its daemon, and the next one starts meanwhile:
 /// neither touches what the other still needs.
 #[test]
-fn each_launcher_removes_tables_of_the_dead_only() {
+fn a_table_stays_as_long_as_somebody_uses_it() {
     let id = format!("d{}", std::process::id() % 1_000_000);
     let Some(bench) = Bench::with_id(&id) else { return };
     let Some(ran) = isolated(&bench, "true") else { return };
     ran.text();
-    let nft = |args: &str| {
-        let out = std::process::Command::new("nft").args(args.split(' ')).output().unwrap();
-        String::from_utf8_lossy(&out.stdout).into_owned()
+    let tables = || {
+        let out = std::process::Command::new("nft").args(["list", "tables"]).output().unwrap();
+        String::from_utf8_lossy(&out.stdout).matches(&format!("rbuild_{id}")).count()
     };
-    let mut ended = std::process::Command::new("true").spawn().unwrap();
-    ended.wait().unwrap();
-    let name = |pid: u32| (format!("rbuild_{id}_{pid}"), format!("/run/rbuild-{id}-{pid}.nft"));
-    let (dead, alive) = (name(ended.id()), name(1));
-    for (table, marker) in [&dead, &alive] {
-        nft(&format!("add table ip {table}"));
-        std::fs::write(marker, "").unwrap();
-    }
     drop(crate::support::launcher(&format!("{id}x")));
-    assert!(nft("list tables").contains(&dead.0), "another id's launcher removed it");
+    assert_eq!(tables(), 1, "another id's launcher removed it");
     let next = crate::support::launcher(&id);
-    let tables = nft("list tables");
-    drop((next, bench));
-    nft(&format!("delete table ip {}", alive.0));
-    std::fs::remove_file(&alive.1).unwrap();
-    assert!(!tables.contains(&dead.0) && !std::path::Path::new(&dead.1).exists(), "{tables}");
-    assert!(tables.contains(&alive.0), "{tables}");
-    assert!(tables.contains(&name(std::process::id()).0), "{tables}");
+    assert_eq!(tables(), 1, "the next one removed it at its start");
+    drop(next);
+    assert_eq!(tables(), 1, "the next one removed it at its end");
+    drop(bench);
+    assert_eq!(tables(), 0);
 }

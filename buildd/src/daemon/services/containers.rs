@@ -5,16 +5,20 @@
 //!                        work      overlayfs's scratch space
 //!                        root      in place of both, where overlays cannot be mounted
 //!                        workdir/  a layer with the working directory, where the image has none
+//!                        name      what it is called
+//!                        alive     a named pipe that its monitor holds open
 //! <root>/volumes/<name>/           named volumes, which stay
 //! ```
-//! A container runs under the daemon's launcher and ends with its client's call. Its files go when it ends, as no call
+//! A client on the same host hands its ends of the container over the side socket: the container then runs under a monitor of
+//! its own, talks to its client directly, and outlives the daemon, which only waits for its end. Any other client's container
+//! runs under the daemon's launcher, and the daemon relays. Either ends with its client. Its files go when it ends, as no call
 //! could reach them afterwards. While it runs the named lease `container/<id>` keeps its image's layers.
 
+mod alive;
+mod earlier;
 mod files;
 mod plan;
-mod relay;
 mod start;
-mod streams;
 
 use std::sync::Arc;
 
@@ -27,10 +31,15 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::daemon::builds::Builds;
 use crate::daemon::parts::Parts;
 
-pub(crate) use files::clear_stale;
+pub(crate) use earlier::take_up;
 
 /// Messages that wait for the transport before the container's output does.
 const BACKLOG: usize = 16;
+
+/// What a container is listed under: no two that run have the same name.
+fn reference(name: &str) -> String {
+    format!("container-{name}")
+}
 
 /// Runs containers.
 #[derive(Debug, Clone)]
@@ -56,7 +65,7 @@ impl Containers for ContainersService {
         let container = start::Container::begin(&self.parts, &self.builds, start)?;
         let (tx, rx) = tokio::sync::mpsc::channel(BACKLOG);
         tokio::spawn(async move {
-            if let Err(status) = container.run(requests, &tx).await {
+            if let Err(status) = container.run(requests, tx.clone()).await {
                 let _ = tx.send(Err(status)).await;
             }
         });

@@ -27,7 +27,7 @@ impl Version for VersionService {
         Ok(Response::new(VersionResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             api: API,
-            busy: self.builds.running() as u32,
+            busy: self.builds.busy() as u32,
             pid: std::process::id(),
             root: self.parts.store.root().display().to_string(),
             snapshotter: self.parts.mounting.snapshotter().to_owned(),

@@ -1,6 +1,7 @@
 //! A container's files: what it writes, its working directory, its volumes.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,8 +17,11 @@ use runner::overlay::{Overlay, Upper};
 use runner::{Mount, MountSource, RootFs};
 use solver::op::{ActionInput, FileAction, FileActionKind, FileOp, MkDirAction};
 use solver::{ExecError, LayerId};
+use tokio_util::sync::CancellationToken;
 
+use super::alive::Alive;
 use super::plan::{Volume, VolumeSource};
+use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
 use crate::daemon::mounting::{Copied, Mounting};
 use crate::daemon::worker::UNPACK_LIMITS;
@@ -25,12 +29,17 @@ use crate::daemon::worker::UNPACK_LIMITS;
 /// Names of the leases of containers begin with this.
 const LEASE: &str = "container/";
 
+/// Holds the container's name, for the next daemon.
+const NAME: &str = "name";
+
 /// A container's directory and its hold on layers; both go when this is dropped.
 #[derive(Debug)]
 pub(super) struct Files {
     store: Store,
+    id: String,
     dir: PathBuf,
-    lease: String,
+    /// They are left to the next daemon.
+    left: bool,
 }
 
 /// Something of a container could not be made.
@@ -42,15 +51,26 @@ struct CreateError {
     source: io::Error,
 }
 
-/// Removes what containers of an earlier daemon left: they died with it.
-pub(crate) fn clear_stale(store: &Store) {
+/// Ids of the containers that hold layers.
+pub(super) fn held(store: &Store) -> Vec<String> {
     let names = store.named_leases().unwrap_or_default();
-    for name in names.iter().filter(|name| name.starts_with(LEASE)) {
-        if let Err(e) = store.release(name) {
-            tracing::warn!("cannot release `{name}`: {e}");
-        }
+    names.iter().filter_map(|name| name.strip_prefix(LEASE)).map(str::to_owned).collect()
+}
+
+/// Ends a container's hold on layers.
+pub(super) fn release(store: &Store, id: &str) {
+    let name = format!("{LEASE}{id}");
+    if let Err(e) = store.release(&name) {
+        tracing::warn!("cannot release `{name}`: {e}");
     }
-    remove(&store.root().join("containers"));
+}
+
+/// Waits for a container's end and removes its files; when the daemon leaves before, they stay for the next one.
+pub(super) async fn attend(alive: Alive, files: Files, cancel: &CancellationToken) {
+    tokio::select! {
+        () = alive.ended() => blocking(move || drop(files)).await,
+        () = cancel.cancelled() => files.leave(),
+    }
 }
 
 fn remove(dir: &Path) {
@@ -65,13 +85,33 @@ fn remove(dir: &Path) {
 impl Files {
     /// Makes the directory of a container and holds its layers.
     pub(super) fn create(store: &Store, id: &str, layers: &[LayerId]) -> Result<Self, ExecError> {
-        let lease = format!("{LEASE}{id}");
         let held = Held { layers: layers.iter().copied().collect(), ..Held::default() };
-        store.hold(&lease, &held).map_err(from_store)?;
-        let dir = store.root().join("containers").join(id);
-        let files = Self { store: store.clone(), dir, lease };
+        store.hold(&format!("{LEASE}{id}"), &held).map_err(from_store)?;
+        let files = Self::of(store, id);
         make_dir(&files.dir, 0o700)?;
         Ok(files)
+    }
+
+    /// Those of a container that exists.
+    pub(super) fn of(store: &Store, id: &str) -> Self {
+        let dir = store.root().join("containers").join(id);
+        Self { store: store.clone(), id: id.to_owned(), dir, left: false }
+    }
+
+    /// Prepares for a container that outlives the daemon: the next one finds it under its name.
+    pub(super) fn outlive(&self, name: &str) -> Result<(Alive, OwnedFd), ExecError> {
+        let made = fs_err::write(self.dir.join(NAME), name).and_then(|()| Alive::make(&self.dir));
+        made.map_err(|source| ExecError::failed(CreateError { path: self.dir.clone(), source }))
+    }
+
+    /// The container's name, if it outlives its daemon.
+    pub(super) fn name(&self) -> Option<String> {
+        fs_err::read_to_string(self.dir.join(NAME)).ok()
+    }
+
+    /// Leaves everything as it is.
+    fn leave(mut self) {
+        self.left = true;
     }
 
     /// The container's root: `lower`, the working directory where there is none, and a directory for what is written.
@@ -159,9 +199,9 @@ impl Files {
 
 impl Drop for Files {
     fn drop(&mut self) {
-        remove(&self.dir);
-        if let Err(e) = self.store.release(&self.lease) {
-            tracing::warn!("cannot release `{}`: {e}", self.lease);
+        if !self.left {
+            remove(&self.dir);
+            release(&self.store, &self.id);
         }
     }
 }

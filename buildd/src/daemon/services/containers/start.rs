@@ -8,16 +8,14 @@ use std::time::SystemTime;
 use cache::oci::ImageMetadata;
 use cache::store::ImageRecord;
 use proto::rbuild::run_response::Response;
-use proto::rbuild::{RunRequest, RunResponse, RunStart};
-use runner::{Exit, RunnerError, SandboxSpec, User};
+use proto::rbuild::{RunRequest, RunStart};
+use runner::{Monitored, SandboxSpec, TerminalSize, User};
 use solver::{Digest, ExecError, Output};
-use tokio::sync::mpsc::Sender;
 use tonic::{Code, Status, Streaming};
 
-use super::files::Files;
+use super::files::{Files, attend};
 use super::plan::{Plan, checked, plan};
-use super::relay::{Ends, relay};
-use super::streams::Streams;
+use crate::container::{Ends, Responses, Streams, relay, response};
 use crate::daemon::blocking::blocking;
 use crate::daemon::builds::Builds;
 use crate::daemon::chains::from_store;
@@ -25,6 +23,7 @@ use crate::daemon::parts::Parts;
 use crate::daemon::services::image_json;
 use crate::daemon::services::images::find;
 use crate::daemon::services::transfer::{Work, as_step, pull_image};
+use crate::daemon::side::ContainerEnds;
 use crate::daemon::sources::image::host_platform;
 use crate::daemon::{failure, users};
 
@@ -36,10 +35,9 @@ const HOST_NAME: usize = 12;
 pub(super) struct Container {
     work: Work,
     id: String,
+    name: String,
     start: RunStart,
 }
-
-type Responses = Sender<Result<RunResponse, Status>>;
 
 impl Container {
     /// Checks the name and takes it for as long as the container lives.
@@ -49,31 +47,63 @@ impl Container {
             "" => id.clone(),
             name => checked("container", name).map_err(|e| Status::invalid_argument(e.to_string()))?,
         };
-        let work = Work::begin(parts, builds, &format!("container-{name}"), &start.session);
+        let work = Work::begin(parts, builds, &super::reference(&name), &start.session);
         let taken = || Status::already_exists(format!("a container named `{name}` is running"));
-        Ok(Self { work: work.ok_or_else(taken)?, id, start })
+        Ok(Self { work: work.ok_or_else(taken)?, id, name, start })
     }
 
-    /// Runs it; the last response tells how it ended.
-    pub(super) async fn run(mut self, requests: Streaming<RunRequest>, tx: &Responses) -> Result<(), Status> {
-        let record = self.image(tx).await?;
+    /// Runs it; the last response tells how it ended, if the client does not learn that from the monitor.
+    pub(super) async fn run(mut self, requests: Streaming<RunRequest>, tx: Responses) -> Result<(), Status> {
+        let record = self.image(&tx).await?;
         let (files, spec) = self.prepare(record).await?;
         self.work.release();
-        let mut streams = Streams::new(self.start.tty, self.start.interactive).map_err(internal)?;
-        let spawned = self.work.parts.sandboxes.spawn(&spec, || streams.for_sandbox());
-        let handle = Arc::new(spawned.map_err(|e| Status::unknown(failure::chain(&e)))?);
-        drop(spec);
-        streams.close_sandbox_ends();
-        // Before any output: until then the client shows progress.
+        match self.work.parts.passed.take_container(&self.start.session) {
+            Some(ends) => self.hand_over(files, &spec, ends, tx).await,
+            None => self.relay(files, spec, requests, tx).await,
+        }
+    }
+
+    /// Starts it under a monitor, which talks to the client by itself, and waits for the end.
+    async fn hand_over(
+        self,
+        files: Files,
+        spec: &SandboxSpec,
+        ends: ContainerEnds,
+        tx: Responses,
+    ) -> Result<(), Status> {
+        let ContainerEnds { control, stdio } = ends;
+        let (alive, writer) = files.outlive(&self.name).map_err(|e| status_of(&e))?;
+        let monitored = Monitored { control, alive: writer };
+        let spawned = self.work.parts.sandboxes.spawn_monitored(spec, &stdio, &monitored);
+        spawned.map_err(|e| Status::unknown(failure::chain(&e)))?;
+        drop((monitored, stdio));
+        self.work.listed.rest();
         let _ = tx.send(Ok(response(Response::Started(self.id.clone())))).await;
-        streams.connect(&handle, self.start.size.as_ref()).await.map_err(internal)?;
-        let ends = Ends { handle, streams, requests, responses: tx, cancel: &self.work.listed.cancel };
-        let exit = relay(ends).await;
+        // The client waits for the end of the call: whoever sees the end finds nothing left.
+        attend(alive, files, &self.work.listed.cancel).await;
+        Ok(())
+    }
+
+    /// Runs it under this daemon's launcher, and relays.
+    async fn relay(
+        self,
+        files: Files,
+        spec: SandboxSpec,
+        requests: Streaming<RunRequest>,
+        tx: Responses,
+    ) -> Result<(), Status> {
+        let (streams, stdio) = Streams::new(self.start.tty, self.start.interactive).map_err(internal)?;
+        let spawned = self.work.parts.sandboxes.spawn(&spec, || stdio.try_clone());
+        let handle = spawned.map_err(|e| Status::unknown(failure::chain(&e)))?;
+        // Output ends when the sandbox does.
+        drop((spec, stdio));
+        let cancel = self.work.listed.cancel.clone();
+        let ends = Ends { id: self.id.clone(), handle, streams, requests, responses: tx.clone(), cancel };
+        let code = relay(ends).await;
         // Whoever sees the end finds nothing left.
         blocking(move || drop(files)).await;
-        let code = report(exit, tx).await?;
         drop(self);
-        let _ = tx.send(Ok(response(Response::Exit(code)))).await;
+        let _ = tx.send(Ok(response(Response::Exit(code?)))).await;
         Ok(())
     }
 
@@ -105,7 +135,7 @@ impl Container {
             let files = Files::create(&parts.store, &id, &record.layers).map_err(|e| status_of(&e))?;
             let mut spec = spec(&parts, &record, plan, &files).map_err(|e| status_of(&e))?;
             id[..HOST_NAME].clone_into(&mut spec.hostname);
-            spec.tty = start.tty;
+            spec.tty = start.tty.then(|| start.size.as_ref().map(terminal_size).unwrap_or_default());
             Ok((files, spec))
         })
         .await
@@ -156,30 +186,9 @@ fn content(parts: &Parts, record: &ImageRecord) -> Result<Digest, ExecError> {
     Ok(*root.digest())
 }
 
-/// The exit code of a container; a program that cannot be run counts as one that failed, as in a shell.
-async fn report(exit: Result<Exit, RunnerError>, tx: &Responses) -> Result<i32, Status> {
-    let (code, lines) = match exit {
-        Ok(exit) => (exit.status.code(), exit.warnings),
-        Err(e) => match failed_start(&e) {
-            Some(code) => (code, vec![format!("rbuild: {e}")]),
-            None => return Err(Status::unknown(failure::chain(&e))),
-        },
-    };
-    for line in lines {
-        let _ = tx.send(Ok(response(Response::Stderr((line + "\n").into())))).await;
-    }
-    Ok(code)
-}
-
-/// A shell's exit codes: 127 for what is not there, 126 for what cannot be run.
-fn failed_start(e: &RunnerError) -> Option<i32> {
-    let missing = rustix::io::Errno::NOENT.raw_os_error();
-    match e {
-        RunnerError::ProgramNotFound { .. } => Some(127),
-        RunnerError::ProgramNotRunnable { errno, .. } if *errno == missing => Some(127),
-        RunnerError::ProgramNotRunnable { .. } | RunnerError::WorkingDirectory { .. } => Some(126),
-        _ => None,
-    }
+fn terminal_size(size: &proto::rbuild::TerminalSize) -> TerminalSize {
+    let short = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
+    TerminalSize { rows: short(size.rows), columns: short(size.columns) }
 }
 
 /// An id that no other container has had.
@@ -188,10 +197,6 @@ fn new_id() -> String {
     let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
     Digest::of(format!("container {serial} of {} at {now}", std::process::id()).as_bytes()).hex()
-}
-
-pub(super) fn response(response: Response) -> RunResponse {
-    RunResponse { response: Some(response) }
 }
 
 fn status_of(e: &ExecError) -> Status {

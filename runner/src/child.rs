@@ -19,51 +19,51 @@ use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::Signal;
 
 use crate::error::{Doing, RunnerError, errno_of};
-use crate::job::Birth;
-use crate::names::NameFiles;
+use crate::job::{Birth, Job};
+use crate::names;
 use crate::seccomp;
 use crate::socket;
 use crate::spec::{NetworkMode, RootFs, SandboxSpec, SecurityMode};
 use crate::stubs::Stub;
 use crate::sys;
 
-/// What the keeper prepared for the process that it cloned.
-pub(crate) struct Sandbox<'a> {
-    pub spec: &'a SandboxSpec,
-    /// `/etc/hosts` and `/etc/resolv.conf`.
-    pub names: &'a NameFiles,
-    /// The mounted root, when it is an overlay.
-    pub root: Option<BorrowedFd<'a>>,
-    /// The network namespace to enter; none for the host's.
-    pub network: Option<BorrowedFd<'a>>,
+/// What the keeper prepared for a sandbox.
+#[derive(Debug)]
+pub(crate) struct Bundle<'a> {
+    /// The [`Job`], in memory.
+    pub job: BorrowedFd<'a>,
     pub stdin: BorrowedFd<'a>,
     pub stdout: BorrowedFd<'a>,
     pub stderr: BorrowedFd<'a>,
     /// To the keeper.
     pub birth: BorrowedFd<'a>,
-    /// Its out-of-memory score.
+    /// The mounted root, when it is an overlay.
+    pub root: Option<BorrowedFd<'a>>,
+    /// The network namespace to enter; none for the host's.
+    pub network: Option<BorrowedFd<'a>>,
+    /// Its out-of-memory score, unless the job has one.
     pub badness: i32,
 }
 
 /// Turns this process (pid 1 of fresh namespaces) into the command, or reports why not and ends.
-pub(crate) fn run(sandbox: &Sandbox<'_>) -> ! {
-    let Err(error) = become_command(sandbox);
-    tell(sandbox.birth, &Birth::Failed(error), &[]).ok();
+pub(crate) fn run(bundle: &Bundle<'_>) -> ! {
+    let Err(error) = become_command(bundle);
+    tell(bundle.birth, &Birth::Failed(error), &[]).ok();
     sys::process::exit_now(1)
 }
 
-fn become_command(sandbox: &Sandbox<'_>) -> Result<Infallible, RunnerError> {
-    let spec = sandbox.spec;
-    let insecure = spec.security == SecurityMode::Insecure;
+fn become_command(bundle: &Bundle<'_>) -> Result<Infallible, RunnerError> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .doing(|| "bind the sandbox to its keeper")?;
+    let Job { spec, .. } = socket::from_memory(bundle.job).doing(|| "read the request")?;
+    let insecure = spec.security == SecurityMode::Insecure;
     rustix::process::umask(Mode::empty());
     rustix::process::setsid().doing(|| "start a session")?;
-    identity::set_badness(sandbox.badness)?;
-    enter_namespaces(sandbox)?;
-    let stubs = build_tree(sandbox)?;
-    tell(sandbox.birth, &Birth::Stubs(stubs), &[])?;
-    connect_stdio(sandbox)?;
+    identity::set_badness(spec.oom_score_adj.unwrap_or(bundle.badness))?;
+    enter_namespaces(&spec, bundle.network)?;
+    let (stubs, warning) = build_tree(&spec, bundle)?;
+    tell(bundle.birth, &Birth::Built { stubs, warning }, &[])?;
+    connect_stdio(&spec, bundle)?;
     identity::set_rlimits(&spec.rlimits)?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     // Nothing but the three standard descriptors reaches the command, whatever this process still holds.
@@ -86,25 +86,25 @@ fn tell(birth: BorrowedFd<'_>, message: &Birth, fds: &[BorrowedFd<'_>]) -> Resul
     socket::send(birth, &bytes, fds).doing(|| "report to the keeper")
 }
 
-fn enter_namespaces(sandbox: &Sandbox<'_>) -> Result<(), RunnerError> {
-    if let Some(network) = sandbox.network {
+fn enter_namespaces(spec: &SandboxSpec, network: Option<BorrowedFd<'_>>) -> Result<(), RunnerError> {
+    if let Some(network) = network {
         nix::sched::setns(network, nix::sched::CloneFlags::CLONE_NEWNET)
             .doing(|| "enter the network namespace")?;
     }
-    rustix::system::sethostname(sandbox.spec.hostname.as_bytes())
-        .doing(|| format!("set the host name `{}`", sandbox.spec.hostname))?;
+    rustix::system::sethostname(spec.hostname.as_bytes())
+        .doing(|| format!("set the host name `{}`", spec.hostname))?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .doing(|| "make mounts private")
 }
 
-/// Mounts everything and makes the result `/`.
-fn build_tree(sandbox: &Sandbox<'_>) -> Result<Vec<Stub>, RunnerError> {
-    let spec = sandbox.spec;
+/// Mounts everything and makes the result `/`. Gives what was made for mounts, and what the user should know.
+fn build_tree(spec: &SandboxSpec, bundle: &Bundle<'_>) -> Result<(Vec<Stub>, Option<String>), RunnerError> {
     let insecure = spec.security == SecurityMode::Insecure;
     // While the host's tree is still in view.
+    let names = names::files(spec)?;
     let sources = mounts::open_sources(&spec.mounts, spec.overlays)?;
     let host_devices = devices::open_host(spec, insecure)?;
-    let root_mount = match (&spec.root, sandbox.root) {
+    let root_mount = match (&spec.root, bundle.root) {
         (RootFs::Overlay(_), Some(fd)) => {
             fd.try_clone_to_owned().doing(|| "duplicate the root's descriptor")?
         }
@@ -126,11 +126,11 @@ fn build_tree(sandbox: &Sandbox<'_>) -> Result<Vec<Stub>, RunnerError> {
     if !insecure {
         masks::apply(proc.as_fd(), sys_mount.as_fd(), dev.as_fd(), &workshop)?;
     }
-    mounts::bind_names(root.as_fd(), sandbox.names, &workshop, &mut stubs)?;
+    mounts::bind_names(root.as_fd(), &names, &workshop, &mut stubs)?;
     mounts::attach_all(root.as_fd(), spec, sources, &workshop, &mut stubs)?;
     if let Some(size) = spec.tty {
         let master = terminal::open(dev.as_fd(), size)?;
-        tell(sandbox.birth, &Birth::Terminal, &[master.as_fd()])?;
+        tell(bundle.birth, &Birth::Terminal, &[master.as_fd()])?;
     }
     let read_only =
         if spec.read_only_root { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
@@ -138,7 +138,7 @@ fn build_tree(sandbox: &Sandbox<'_>) -> Result<Vec<Stub>, RunnerError> {
     sys::mount::set_attributes(&root, attributes.bits().into(), false)
         .doing(|| "restrict the root file system")?;
     change_root(root.as_fd())?;
-    Ok(stubs)
+    Ok((stubs, names.warning))
 }
 
 /// A sandbox may make device nodes, which images need; nodes that it made must not open the host's devices.
@@ -155,16 +155,16 @@ fn change_root(root: BorrowedFd<'_>) -> Result<(), RunnerError> {
     rustix::process::chdir("/").doing(|| "enter `/`")
 }
 
-fn connect_stdio(sandbox: &Sandbox<'_>) -> Result<(), RunnerError> {
-    if sandbox.spec.tty.is_some() {
-        return terminal::take_over(sandbox.spec.user.uid);
+fn connect_stdio(spec: &SandboxSpec, bundle: &Bundle<'_>) -> Result<(), RunnerError> {
+    if spec.tty.is_some() {
+        return terminal::take_over(spec.user.uid);
     }
-    for fd in [sandbox.stdin, sandbox.stdout, sandbox.stderr] {
-        identity::give_to(fd, &sandbox.spec.user);
+    for fd in [bundle.stdin, bundle.stdout, bundle.stderr] {
+        identity::give_to(fd, &spec.user);
     }
-    nix::unistd::dup2_stdin(sandbox.stdin).doing(|| "connect stdin")?;
-    nix::unistd::dup2_stdout(sandbox.stdout).doing(|| "connect stdout")?;
-    nix::unistd::dup2_stderr(sandbox.stderr).doing(|| "connect stderr")
+    nix::unistd::dup2_stdin(bundle.stdin).doing(|| "connect stdin")?;
+    nix::unistd::dup2_stdout(bundle.stdout).doing(|| "connect stdout")?;
+    nix::unistd::dup2_stderr(bundle.stderr).doing(|| "connect stderr")
 }
 
 /// Opens the working directory. Magic links are refused: `/proc/self/fd/N` would lead to what this process still holds.

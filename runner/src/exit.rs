@@ -9,6 +9,8 @@ pub struct Exit {
     pub status: ExitStatus,
     /// Somebody in it was killed because its memory limit was reached.
     pub oom_killed: bool,
+    /// Somebody in it could not start a process or thread because its limit was reached.
+    pub forks_refused: bool,
     /// What it used.
     pub usage: Usage,
     /// What the caller may want to tell its user, such as a limit that could not be enforced as asked.

@@ -65,8 +65,13 @@ pub(crate) enum Order {
 /// The sandbox's first process → keeper, before it becomes the command.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Birth {
-    /// What was made for mounts.
-    Stubs(Vec<Stub>),
+    /// The file tree is complete.
+    Built {
+        /// What was made for mounts.
+        stubs: Vec<Stub>,
+        /// What the user should know.
+        warning: Option<String>,
+    },
     /// The master of the terminal goes with this message.
     Terminal,
     /// Nothing runs.

@@ -4,25 +4,29 @@
 //! With a monitored job it leaves the launcher's service: it becomes the monitor of that one sandbox, which outlives launcher
 //! and daemon, and ends after it.
 
+mod cradle;
+mod watch;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::resource::{UsageWho, getrusage};
-use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::Pid;
 
-use crate::cgroup::Cgroups;
-use crate::child::{self, Sandbox};
+use crate::cgroup::{Cgroups, Hits};
+use crate::child::Bundle;
 use crate::error::{Doing, RunnerError};
-use crate::exit::{Exit, ExitStatus, Usage};
-use crate::job::{Birth, Event, Job, JobFds, Order};
-use crate::names;
+use crate::exit::{Exit, Usage};
+use crate::job::{Event, Job, JobFds};
 use crate::network::{self, Namespaces};
 use crate::overlay;
 use crate::socket;
 use crate::spec::{RootFs, SandboxSpec, SecurityMode};
-use crate::stubs::{self, Stub};
-use crate::sys::process::{Fork, clone3, exit_now};
+use crate::stubs;
+use crate::sys::process::exit_now;
+
+use cradle::Cradle;
+use watch::{Ended, Watch};
 
 /// What a keeper tells the launcher when it is free again.
 pub(crate) const IDLE: &[u8] = b"idle";
@@ -31,34 +35,56 @@ pub(crate) const MONITORED: &[u8] = b"monitored";
 
 /// Serves jobs from the launcher until it closes its end. Never returns: the process is a fork.
 pub(crate) fn serve(launcher: &OwnedFd) -> ! {
-    let mut keeper = Keeper { cgroups: None, namespaces: Namespaces::default(), badness: leave_to_others() };
+    let mut keeper = Keeper { nursery: None, namespaces: Namespaces::default(), badness: leave_to_others() };
     while let Ok(Some(message)) = socket::receive(launcher.as_fd()) {
         let Some(fds) = JobFds::from_received(message.fds) else { continue };
         if message.bytes == MONITORED {
             keeper.monitor(fds);
         }
-        keeper.serve_job(Some(launcher.as_fd()), &socket::from_memory(&fds.spec), fds);
+        keeper.serve_job(Some(launcher.as_fd()), &socket::from_memory(fds.spec.as_fd()), fds);
         if socket::send(launcher.as_fd(), IDLE, &[]).is_err() {
             break;
         }
     }
+    // So that the launcher finds the cgroups empty.
+    drop(keeper);
     exit_now(0)
 }
 
 struct Keeper {
-    cgroups: Option<Cgroups>,
+    nursery: Option<Nursery>,
     namespaces: Namespaces,
     /// The out-of-memory score that the launcher had, which commands get back.
     badness: i32,
 }
 
+/// Where sandboxes are cloned, and the cgroups that they are cloned into.
+struct Nursery {
+    cradle: Cradle,
+    cgroups: Cgroups,
+    /// What its counters said before the sandbox that runs.
+    counted: Hits,
+}
+
+impl Nursery {
+    fn new(parent: &str) -> Result<Self, RunnerError> {
+        let cradle = Cradle::start()?;
+        let cgroups = Cgroups::new(parent, cradle.pid());
+        Ok(Self { cradle, cgroups, counted: Hits::default() })
+    }
+
+    /// How often the sandbox that ended hit its limits.
+    fn hits(&mut self) -> Hits {
+        self.cgroups.hits().since(self.counted)
+    }
+}
+
 /// The kernel's file for the out-of-memory score (proc_pid_oom_score_adj(5)).
 const BADNESS: &str = "/proc/self/oom_score_adj";
 
-/// Takes the keeper out of the kernel's choice when memory runs out, and returns the score that it had.
+/// Takes the keeper (and its cradle) out of the kernel's choice when memory runs out, and returns the score that it had.
 ///
-/// It shares its sandbox's memory cgroup: were it chosen, nobody could tell how the command ended. Without the
-/// privilege (rootless) it stays as it is.
+/// Were it chosen, nobody could tell how the command ended. Without the privilege (rootless) it stays as it is.
 fn leave_to_others() -> i32 {
     let before = fs_err::read_to_string(BADNESS).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
     let _unprivileged = fs_err::write(BADNESS, "-1000");
@@ -69,15 +95,15 @@ impl Keeper {
     /// Runs one sandbox as its monitor and ends. The launcher's socket stays open until then: so it knows whom to bury.
     fn monitor(mut self, mut fds: JobFds) -> ! {
         leave_the_daemon();
+        // The next one holds nothing of the daemon either.
+        self.nursery = None;
         let held = std::mem::take(&mut fds.held);
-        let job = socket::from_memory(&fds.spec);
+        let job = socket::from_memory(fds.spec.as_fd());
         self.serve_job(None, &job, fds);
         // Its links go with them.
         self.namespaces = Namespaces::default();
         drop(held);
-        if let Some(cgroups) = &self.cgroups {
-            cgroups.leave();
-        }
+        self.nursery = None;
         if let Ok(Job { network: Some(plan), .. }) = job {
             // Nobody is there to be told; the next daemon tries again.
             let _tried = network::tear_down(&plan.id);
@@ -110,29 +136,21 @@ impl Keeper {
     ) -> Result<Exit, RunnerError> {
         let spec = &job.spec;
         check(spec)?;
-        let cgroups = self.cgroups.get_or_insert_with(|| Cgroups::new(&job.cgroup_parent));
-        cgroups.apply(&spec.limits)?;
-        let kills_before = cgroups.oom_kills();
-        let names = names::files(spec)?;
         let root = open_root(spec)?;
         let network = self.namespaces.get(spec.network, job.network.as_ref())?;
         let (birth, birth_child) = socket::pair().doing(|| "create a socket pair")?;
         let usage_before = usage();
-        let flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-        let (pid, pidfd) = match clone3(flags).doing(|| "clone the sandbox")? {
-            Fork::Child => child::run(&Sandbox {
-                spec,
-                names: &names,
-                root: matches!(spec.root, RootFs::Overlay(_)).then_some(root.as_fd()),
-                network: network.map(AsFd::as_fd),
-                stdin: fds.stdin.as_fd(),
-                stdout: fds.stdout.as_fd(),
-                stderr: fds.stderr.as_fd(),
-                birth: birth_child.as_fd(),
-                badness: spec.oom_score_adj.unwrap_or(self.badness),
-            }),
-            Fork::Parent { pid, pidfd } => (pid, pidfd),
+        let bundle = Bundle {
+            job: fds.spec.as_fd(),
+            stdin: fds.stdin.as_fd(),
+            stdout: fds.stdout.as_fd(),
+            stderr: fds.stderr.as_fd(),
+            birth: birth_child.as_fd(),
+            root: matches!(spec.root, RootFs::Overlay(_)).then_some(root.as_fd()),
+            network: network.map(AsFd::as_fd),
+            badness: self.badness,
         };
+        let (pid, pidfd) = clone_into(&mut self.nursery, job, &bundle)?;
         drop(birth_child);
         let mut watch = Watch {
             control: fds.control.as_fd(),
@@ -144,7 +162,12 @@ impl Keeper {
             ended: Ended::default(),
         };
         let status = watch.until_end()?;
-        let Ended { stubs, failure, orphaned } = watch.ended;
+        let Ended { stubs, failure, orphaned, warnings } = watch.ended;
+        let Hits { oom_kills, refused_forks } = self.nursery.as_mut().map(Nursery::hits).unwrap_or_default();
+        if oom_kills > 0 {
+            // The kernel may take its time to free what the dead held: the next sandbox gets a new group.
+            self.nursery = None;
+        }
         stubs::remove(root.as_fd(), &stubs);
         drop(root);
         if let Some(error) = failure {
@@ -153,10 +176,36 @@ impl Keeper {
         if orphaned {
             return Err(RunnerError::LauncherGone);
         }
-        let oom_killed = self.cgroups.as_ref().is_some_and(|cgroups| cgroups.oom_kills() > kills_before);
-        let warnings = names.warning.into_iter().collect();
-        Ok(Exit { status, oom_killed, usage: difference(usage(), usage_before), warnings })
+        Ok(Exit {
+            status,
+            oom_killed: oom_kills > 0,
+            forks_refused: refused_forks > 0,
+            usage: difference(usage(), usage_before),
+            warnings,
+        })
     }
+}
+
+/// Clones the sandbox of a job under its limits.
+fn clone_into(
+    slot: &mut Option<Nursery>,
+    job: &Job,
+    bundle: &Bundle<'_>,
+) -> Result<(Pid, OwnedFd), RunnerError> {
+    // A second time should the cradle have been killed since the last job.
+    for _ in 0..2 {
+        if slot.is_none() {
+            *slot = Some(Nursery::new(&job.cgroup_parent)?);
+        }
+        let Some(nursery) = slot else { continue };
+        nursery.cgroups.apply(&job.spec.limits)?;
+        nursery.counted = nursery.cgroups.hits();
+        if let Some(born) = nursery.cradle.clone_sandbox(bundle)? {
+            return Ok(born);
+        }
+        *slot = None;
+    }
+    Err(RunnerError::KeeperGone)
 }
 
 /// Leaves the daemon's session and lets go of its log, so that nothing of it is held or killed with its group.
@@ -199,145 +248,6 @@ fn open_root(spec: &SandboxSpec) -> Result<OwnedFd, RunnerError> {
             rustix::fs::openat(CWD, path, flags, Mode::empty())
                 .doing(|| format!("open root `{}`", path.display()))
         }
-    }
-}
-
-/// What was learnt about a sandbox while it ran.
-#[derive(Default)]
-struct Ended {
-    stubs: Vec<Stub>,
-    failure: Option<RunnerError>,
-    orphaned: bool,
-}
-
-/// A running sandbox and everybody who may say something about it.
-struct Watch<'a> {
-    control: BorrowedFd<'a>,
-    launcher: Option<BorrowedFd<'a>>,
-    birth: Option<OwnedFd>,
-    /// The master, until the command runs.
-    terminal: Option<OwnedFd>,
-    pid: Pid,
-    pidfd: OwnedFd,
-    ended: Ended,
-}
-
-impl Watch<'_> {
-    /// Relays until the first process has ended; by then all others in its pid namespace are gone, too.
-    fn until_end(&mut self) -> Result<ExitStatus, RunnerError> {
-        let mut watch_control = true;
-        loop {
-            let [ended, born, ordered, orphaned] = self.poll(watch_control)?;
-            if ordered {
-                watch_control = self.obey();
-            }
-            if orphaned {
-                self.launcher = None;
-                self.ended.orphaned = true;
-                self.kill();
-            }
-            if born {
-                self.hear();
-            }
-            if ended {
-                while self.birth.is_some() {
-                    self.hear();
-                }
-                return self.reap();
-            }
-        }
-    }
-
-    fn poll(&self, control: bool) -> Result<[bool; 4], RunnerError> {
-        let wanted = [
-            Some(self.pidfd.as_fd()),
-            self.birth.as_ref().map(AsFd::as_fd),
-            control.then_some(self.control),
-            self.launcher,
-        ];
-        let mut polled: Vec<PollFd<'_>> =
-            wanted.iter().flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-        loop {
-            match rustix::event::poll(&mut polled, None) {
-                Err(rustix::io::Errno::INTR) => {}
-                Ok(_) => break,
-                Err(errno) => return Err(RunnerError::os("wait for the sandbox", errno)),
-            }
-        }
-        let mut results = polled.iter();
-        Ok(wanted.map(|fd| fd.is_some() && results.next().is_some_and(|polled| !polled.revents().is_empty())))
-    }
-
-    /// Takes an order from the daemon; false when there will be no more.
-    fn obey(&self) -> bool {
-        let order = match socket::receive_now(self.control) {
-            Ok(Some(message)) => serde_json::from_slice(&message.bytes).unwrap_or(Order::Kill),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return true,
-            Ok(None) | Err(_) => {
-                self.kill();
-                return false;
-            }
-        };
-        match order {
-            Order::Kill => self.kill(),
-            Order::Signal(number) => {
-                if let Ok(signal) = nix::sys::signal::Signal::try_from(number) {
-                    // Not reaped yet, so the pid is still this process; it may be a zombie already.
-                    let _ended =
-                        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid.as_raw_pid()), signal);
-                }
-            }
-        }
-        true
-    }
-
-    /// The end of the first process is the end of its pid namespace.
-    fn kill(&self) {
-        // Fails only when it has ended already.
-        let _ended = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
-    }
-
-    /// Takes a message from the sandbox's first process; its end is closed when it has become the command.
-    fn hear(&mut self) {
-        let Some(birth) = &self.birth else { return };
-        let message = match socket::receive(birth.as_fd()) {
-            Ok(Some(message)) => message,
-            Ok(None) | Err(_) => {
-                self.birth = None;
-                if self.ended.failure.is_none() {
-                    self.tell_start();
-                }
-                return;
-            }
-        };
-        match serde_json::from_slice(&message.bytes) {
-            Ok(Birth::Stubs(stubs)) => self.ended.stubs = stubs,
-            Ok(Birth::Terminal) => self.terminal = message.fds.into_iter().next(),
-            Ok(Birth::Failed(error)) => self.ended.failure = Some(error),
-            Err(error) => {
-                let detail = error.to_string();
-                self.ended.failure = Some(RunnerError::Protocol { peer: "sandbox".to_owned(), detail });
-            }
-        }
-    }
-
-    fn tell_start(&mut self) {
-        let terminal = self.terminal.take();
-        let fds: Vec<BorrowedFd<'_>> = terminal.iter().map(AsFd::as_fd).collect();
-        if let Ok(bytes) = serde_json::to_vec(&Event::Started) {
-            // Whoever has gone is noticed by its closed end.
-            let _gone = socket::send(self.control, &bytes, &fds);
-        }
-    }
-
-    fn reap(&self) -> Result<ExitStatus, RunnerError> {
-        let waited =
-            rustix::process::waitpid(Some(self.pid), WaitOptions::empty()).doing(|| "reap the sandbox")?;
-        let (_, status) = waited.ok_or(RunnerError::KeeperGone)?;
-        Ok(match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => ExitStatus::Code(code),
-            (None, signal) => ExitStatus::Signal(signal.unwrap_or(libc::SIGKILL)),
-        })
     }
 }
 

@@ -3,7 +3,7 @@
 //! # Who does what
 //!
 //! ```text
-//! daemon ── Launcher ──(socket)── launcher process ──(socket)── keeper ──(clone3)── pid 1 of the sandbox = the command
+//! daemon ── Launcher ──(socket)── launcher process ──(socket)── keeper ──(socket)── cradle ──(clone3)── pid 1 = the command
 //!    └────── SandboxHandle ───────────────(control socket)────────┘
 //! ```
 //!
@@ -12,7 +12,8 @@
 //! | [`Launcher`] | daemon | starts the launcher, sends requests with descriptors |
 //! | [`SandboxHandle`] | daemon | waits, kills, hands out the terminal |
 //! | `launcher::serve` | launcher | gives each request to a free keeper, makes keepers; knows nothing of sandboxes |
-//! | `keeper` | keeper, monitor | mounts the root, clones the sandbox, watches, removes mount stubs, reports |
+//! | `keeper` | keeper, monitor | mounts the root, sets limits, watches, removes mount stubs, reports |
+//! | `keeper::cradle` | cradle | is in the limited cgroups and clones the sandboxes, children of its keeper |
 //! | `child` | sandbox | builds the file tree, drops privileges, becomes the command |
 //! | `cgroup`, `network` | keeper | limits and network namespaces, kept from one sandbox to the next |
 //! | [`overlay`] | any | detached overlay mounts |
@@ -20,12 +21,12 @@
 //! | `seccomp` | launcher | Docker's profile as BPF |
 //! | [`rootless`] | daemon | becoming root of a user namespace |
 //! | [`users`] | daemon | Docker's `USER` against the image's passwd and group |
-
 //!
 //! Life and death: a closed control socket (handle dropped, daemon dead) makes the keeper kill its sandbox; a closed
 //! launcher socket ends idle keepers and kills the sandboxes of busy ones; a dead keeper takes its sandbox along
-//! (PDEATHSIG), and the death of a sandbox's pid 1 is the death of all its processes. Nothing is ever attached to the
-//! host's mount table.
+//! (PDEATHSIG), and the death of a sandbox's pid 1 is the death of all its processes. The keeper is in no limited
+//! cgroup, so a sandbox that runs out of memory or processes cannot take along who reports it. Nothing is ever attached to
+//! the host's mount table.
 //!
 //! A monitored sandbox ([`Launcher::spawn_monitored`]) outlives launcher and daemon: its keeper, now its monitor, heeds the control
 //! socket only, whose other end is its user's, and removes its cgroup, its link and, when it is the last that shares it, the

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -100,12 +100,12 @@ pub(crate) fn to_memory<T: Serialize>(value: &T) -> io::Result<OwnedFd> {
 }
 
 /// Reads what [`to_memory`] wrote.
-pub(crate) fn from_memory<T: DeserializeOwned>(fd: &OwnedFd) -> io::Result<T> {
+pub(crate) fn from_memory<T: DeserializeOwned>(fd: BorrowedFd<'_>) -> io::Result<T> {
     let size = rustix::fs::fstat(fd)?.st_size as usize;
     let mut bytes = vec![0; size];
     let mut done = 0;
     while done < size {
-        match rustix::io::pread(fd.as_fd(), &mut bytes[done..], done as u64)? {
+        match rustix::io::pread(fd, &mut bytes[done..], done as u64)? {
             0 => break,
             n => done += n,
         }

@@ -36,7 +36,13 @@ mod tests {
     #[test]
     fn codes_as_in_a_shell() {
         let exit = |status| {
-            Ok(Exit { status, oom_killed: false, usage: Usage::default(), warnings: vec!["w".into()] })
+            Ok(Exit {
+                status,
+                oom_killed: false,
+                forks_refused: false,
+                usage: Usage::default(),
+                warnings: vec!["w".into()],
+            })
         };
         let of = |outcome| report(outcome).map(|(code, lines)| (code, lines.join("|")));
         assert_eq!(of(exit(ExitStatus::Code(3))), Ok((3, "w".into())));

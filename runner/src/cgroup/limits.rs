@@ -1,7 +1,10 @@
 //! The cgroups of one keeper.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
+
+use rustix::process::Pid;
 
 use super::host::{Controller, Version, find};
 use crate::error::{Doing, RunnerError};
@@ -11,20 +14,49 @@ const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 /// Length of a CPU accounting period, microseconds; the kernel's default.
 const PERIOD_MICROS: u64 = 100_000;
 
-/// The cgroups a keeper is in. It joins one when a limit first needs it.
+/// The cgroups of a keeper's cradle. It is moved into them when a limit is first needed.
 #[derive(Debug)]
 pub(crate) struct Cgroups {
     parent: String,
     leaf: String,
-    joined: BTreeMap<&'static str, (Version, PathBuf)>,
+    member: Pid,
+    joined: BTreeMap<&'static str, Group>,
+}
+
+#[derive(Debug)]
+struct Group {
+    version: Version,
+    dir: PathBuf,
+    /// The limit that it has now.
+    limit: Option<u64>,
+}
+
+/// How often limits were hit.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Hits {
+    /// Processes killed for want of memory.
+    pub oom_kills: u64,
+    /// Processes and threads that could not be started.
+    pub refused_forks: u64,
+}
+
+impl Hits {
+    /// What was added.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            oom_kills: self.oom_kills.saturating_sub(before.oom_kills),
+            refused_forks: self.refused_forks.saturating_sub(before.refused_forks),
+        }
+    }
 }
 
 impl Cgroups {
-    /// For this process; nothing is made yet.
-    pub(crate) fn new(parent: &str) -> Self {
+    /// For the keeper that this process is, with `member` in them; nothing is made yet.
+    pub(crate) fn new(parent: &str, member: Pid) -> Self {
         Self {
             parent: parent.to_owned(),
             leaf: leaf_name(rustix::process::getpid().as_raw_pid()),
+            member,
             joined: BTreeMap::new(),
         }
     }
@@ -34,67 +66,84 @@ impl Cgroups {
         for (controller, limit) in
             [("memory", limits.memory), ("cpu", limits.cpu_millis), ("pids", limits.pids)]
         {
+            // The cradle is one of the processes counted.
+            let limit = if controller == "pids" { limit.map(|n| n.saturating_add(1)) } else { limit };
             if limit.is_some() || self.joined.contains_key(controller) {
-                let (version, dir) = self.join(controller)?;
-                // The keeper itself is one of the processes counted.
-                let limit = if controller == "pids" { limit.map(|n| n.saturating_add(1)) } else { limit };
-                write_limit(controller, *version, dir, limit)?;
+                let group = self.join(controller)?;
+                if group.limit != limit {
+                    write_limit(controller, group.version, &group.dir, limit)?;
+                    group.limit = limit;
+                }
             }
         }
         Ok(())
     }
 
-    /// How many processes here were killed for want of memory so far.
-    pub(crate) fn oom_kills(&self) -> u64 {
-        let Some((version, dir)) = self.joined.get("memory") else { return 0 };
-        let file = match version {
-            Version::V1 => "memory.oom_control",
-            Version::V2 => "memory.events",
-        };
-        let text = fs_err::read_to_string(dir.join(file)).unwrap_or_default();
-        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
-    }
-
-    fn join(&mut self, name: &'static str) -> Result<&(Version, PathBuf), RunnerError> {
-        if !self.joined.contains_key(name) {
-            let refused = |reason: String| RunnerError::LimitRefused { resource: name.to_owned(), reason };
-            let controller =
-                find(name)?.ok_or_else(|| refused(format!("this host has no `{name}` cgroup controller")))?;
-            let dir = self.enter(&controller, name).map_err(|error| refused(error.to_string()))?;
-            self.joined.insert(name, (controller.version, dir));
+    /// What the kernel counted so far.
+    pub(crate) fn hits(&self) -> Hits {
+        Hits {
+            oom_kills: self.count(
+                "memory",
+                |v| if v == Version::V1 { "memory.oom_control" } else { "memory.events" },
+                "oom_kill ",
+            ),
+            refused_forks: self.count("pids", |_| "pids.events", "max "),
         }
-        Ok(&self.joined[name])
     }
 
-    fn enter(&self, controller: &Controller, name: &str) -> Result<PathBuf, RunnerError> {
-        let parent = controller.base.join(&self.parent);
-        let dir = parent.join(&self.leaf);
-        let make = || {
-            make_dir(&parent)?;
-            if controller.version == Version::V2 {
-                write(&parent.join("cgroup.subtree_control"), &format!("+{name}"))?;
-            }
-            make_dir(&dir)
-        };
-        // An ending monitor of an earlier daemon may have taken the parent away while it was empty.
-        make().or_else(|error| if parent.is_dir() { Err(error) } else { make() })?;
-        write(&dir.join("cgroup.procs"), "0")?;
-        Ok(dir)
+    fn count(&self, controller: &str, file: impl Fn(Version) -> &'static str, key: &str) -> u64 {
+        let Some(group) = self.joined.get(controller) else { return 0 };
+        let text = fs_err::read_to_string(group.dir.join(file(group.version))).unwrap_or_default();
+        text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok()).unwrap_or(0)
     }
 
-    /// Goes back to where this process came from and removes what it leaves, and what an ended daemon has left.
-    pub(crate) fn leave(&self) {
-        for dir in self.joined.values().map(|(_, dir)| dir) {
-            if let Some(parent) = dir.parent()
-                && let Some(base) = parent.parent()
-            {
-                // Where one of these fails, the next start removes it.
-                let _moved = fs_err::write(base.join("cgroup.procs"), "0");
-                let _removed = fs_err::remove_dir(dir);
-                let _busy = fs_err::remove_dir(parent);
+    fn join(&mut self, name: &'static str) -> Result<&mut Group, RunnerError> {
+        match self.joined.entry(name) {
+            Entry::Occupied(joined) => Ok(joined.into_mut()),
+            Entry::Vacant(place) => {
+                let refused =
+                    |reason: String| RunnerError::LimitRefused { resource: name.to_owned(), reason };
+                let controller = find(name)?
+                    .ok_or_else(|| refused(format!("this host has no `{name}` cgroup controller")))?;
+                let dir = controller.base.join(&self.parent);
+                let dir = enter(&controller, name, &dir, &self.leaf, self.member)
+                    .map_err(|error| refused(error.to_string()))?;
+                Ok(place.insert(Group { version: controller.version, dir, limit: None }))
             }
         }
     }
+}
+
+impl Drop for Cgroups {
+    /// Removes them, once the cradle has ended, and the daemon's if they were the last in it.
+    fn drop(&mut self) {
+        for group in self.joined.values() {
+            // Busy only if the sandbox still dies; then the launcher, or the next one, removes it.
+            let _busy = fs_err::remove_dir(&group.dir);
+            let _shared = group.dir.parent().map(fs_err::remove_dir);
+        }
+    }
+}
+
+fn enter(
+    controller: &Controller,
+    name: &str,
+    parent: &Path,
+    leaf: &str,
+    member: Pid,
+) -> Result<PathBuf, RunnerError> {
+    let dir = parent.join(leaf);
+    let make = || {
+        make_dir(parent)?;
+        if controller.version == Version::V2 {
+            write(&parent.join("cgroup.subtree_control"), &format!("+{name}"))?;
+        }
+        make_dir(&dir)
+    };
+    // Whoever left it last may have taken the parent away while it was empty.
+    make().or_else(|error| if parent.is_dir() { Err(error) } else { make() })?;
+    write(&dir.join("cgroup.procs"), &member.as_raw_pid().to_string())?;
+    Ok(dir)
 }
 
 fn leaf_name(pid: i32) -> String {

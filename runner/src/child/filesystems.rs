@@ -91,7 +91,6 @@ pub(super) fn sys(
 
 /// Shows the sandbox's own cgroups below `/sys/fs/cgroup`.
 fn cgroups(sysfs: BorrowedFd<'_>, access: MountAttrFlags) -> Result<(), RunnerError> {
-    // The namespace is made here and not at clone time, when this process was not in its cgroups yet.
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP).doing(|| "unshare the cgroup namespace")?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(point) = rustix::fs::openat(sysfs, "fs/cgroup", flags, Mode::empty()) else { return Ok(()) };

@@ -19,17 +19,19 @@ pub(crate) enum Fork {
     },
 }
 
-/// Copies this process into new namespaces (`CLONE_NEW*` flags; none is a plain fork).
+/// Copies this process into new namespaces (`CLONE_NEW*` flags; none is a plain fork). With `CLONE_PARENT` the copy is
+/// a sibling: a child of this process's parent, of which it is told as of this process (with SIGCHLD).
 ///
 /// The caller must be single-threaded, or the child must not touch locks that another thread may hold:
 /// the launcher and its keepers have one thread each.
-pub(crate) fn clone3(namespaces: libc::c_int) -> io::Result<Fork> {
+pub(crate) fn clone3(flags: libc::c_int) -> io::Result<Fork> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: `clone_args` is plain data, for which all zeroes mean "not used".
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = (namespaces as u32 as u64) | libc::CLONE_PIDFD as u64;
+    args.flags = (flags as u32 as u64) | libc::CLONE_PIDFD as u64;
     args.pidfd = (&raw mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    // A sibling takes its maker's; the kernel refuses another one.
+    args.exit_signal = if flags & libc::CLONE_PARENT == 0 { libc::SIGCHLD as u64 } else { 0 };
     // SAFETY: `args` outlives the call and its size is passed; without CLONE_VM and a stack the child runs
     // on its own copy of this one, exactly as after fork(2).
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };

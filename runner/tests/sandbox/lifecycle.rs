@@ -150,8 +150,11 @@ fn a_fork_bomb_is_bounded_and_dies() {
     let ran = run(&bench.launcher, &spec);
     let text = String::from_utf8_lossy(&ran.output);
     assert!(!text.trim().ends_with("60"), "{text}");
+    assert!(ran.outcome.unwrap().forks_refused);
     // The limit is lifted for a step without one.
-    assert_eq!(bench.run("for i in $(seq 60); do sleep 0.2 & done; wait; echo fine").text(), "fine\n");
+    let ran = bench.run("for i in $(seq 60); do sleep 0.2 & done; wait; echo fine");
+    assert_eq!(ran.text(), "fine\n");
+    assert!(!ran.outcome.unwrap().forks_refused);
 }
 
 #[test]
@@ -166,6 +169,47 @@ fn memory_is_limited_and_said_so() {
     let exit = run(&bench.launcher, &spec).outcome.unwrap();
     assert!(exit.oom_killed && !exit.status.success(), "{exit:?}");
     assert!(!bench.run("true").outcome.unwrap().oom_killed);
+}
+
+/// What the kernel does to a group without memory must not reach the process that tells how the command ended.
+#[test]
+fn the_keeper_stays_out_of_the_limited_groups() {
+    let Some(bench) = Bench::new() else { return };
+    if runner::CgroupSupport::detect().memory.is_none() {
+        skip("probe cgroup: no memory controller");
+        return;
+    }
+    let mut spec = bench.spec("echo up; sleep 60");
+    spec.limits.memory = Some(32 << 20);
+    let (handle, _reader, _) = start(&bench, &spec);
+    let limited = |pid: i32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        text.lines().any(|line| line.contains("memory") && line.contains("/rbuild-"))
+            || text.lines().any(|line| line.starts_with("0::") && line.contains("/rbuild-"))
+    };
+    let keepers = children(launcher_pid(&bench));
+    assert_eq!(keepers.iter().filter(|pid| limited(**pid)).count(), 0);
+    let inside: Vec<i32> = keepers.iter().flat_map(|pid| children(*pid)).collect();
+    assert!(inside.len() == 2 && inside.iter().all(|pid| limited(*pid)), "cradle and sandbox: {inside:?}");
+    handle.kill();
+    handle.wait().unwrap();
+}
+
+#[test]
+fn a_dead_cradle_is_replaced() {
+    let Some(bench) = Bench::new() else { return };
+    let one = || {
+        let mut spec = bench.spec("echo one");
+        spec.limits.pids = bench_has_pids().then_some(50);
+        assert_eq!(bench.run_spec(&spec).text(), "one\n");
+    };
+    one();
+    let cradles = || -> Vec<i32> { children(launcher_pid(&bench)).into_iter().flat_map(children).collect() };
+    let before = cradles();
+    assert_eq!(before.len(), 1);
+    kill(before[0]);
+    one();
+    assert_ne!(cradles(), before);
 }
 
 #[test]

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use crate::Daemon;
+use crate::{Daemon, program};
 
-/// Mounts below a daemon's directory, its network links, its firewall table, its cgroups and its processes.
+/// Mounts below a daemon's directory, its network links and firewall tables, its cgroups and its processes.
 ///
 /// Only what names this daemon counts: suites run side by side.
 #[derive(Debug)]
@@ -72,22 +73,30 @@ impl Leaks {
         names.filter(|n| n.contains(&self.id)).map(|n| format!("link {n}")).collect()
     }
 
-    /// The note of a firewall table.
-    fn firewall(&self) -> Option<String> {
+    /// Its firewall tables, where there are some that we may see, and the note of one.
+    fn firewall(&self) -> BTreeSet<String> {
+        let listed = Command::new("nft").args(["list", "tables", "ip"]).output();
+        let text = listed.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
+        let name = format!("rbuild_{}_", self.id);
+        let tables = text.lines().filter(|l| l.contains(&name)).map(|l| format!("firewall {l}"));
         let marker = format!("/run/rbuild-{}.nft", self.id);
-        Path::new(&marker).exists().then_some(marker)
+        tables.chain(Path::new(&marker).exists().then_some(marker)).collect()
     }
 
-    /// Processes that sit in one of the daemon's cgroups.
+    /// Processes of steps: those in one of the daemon's cgroups that are not its own helpers.
     fn sandboxes(&self) -> BTreeSet<String> {
         self.find(|proc| {
-            let text = fs_err::read_to_string(proc.join("cgroup")).unwrap_or_default();
-            text.contains(&format!("rbuild-{}/", self.id))
+            self.is_inside(proc) && !fs_err::read_link(proc.join("exe")).is_ok_and(|e| e == program())
         })
     }
 
+    fn is_inside(&self, proc: &Path) -> bool {
+        let text = fs_err::read_to_string(proc.join("cgroup")).unwrap_or_default();
+        text.contains(&format!("rbuild-{}/", self.id))
+    }
+
     fn processes(&self) -> BTreeSet<String> {
-        let mut all = self.sandboxes();
+        let mut all = self.find(|proc| self.is_inside(proc));
         all.extend(self.find(|proc| {
             let text = fs_err::read(proc.join("cmdline")).unwrap_or_default();
             String::from_utf8_lossy(&text).contains(&self.dir) && !text.starts_with(b"docker-registry")

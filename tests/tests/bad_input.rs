@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use tests::archive::Image;
-use tests::{Daemon, Scene, output, program, ready};
+use tests::{Daemon, Scene, base, output, program, ready};
 
 #[test]
 fn what_is_wrong_is_said() {
@@ -108,20 +108,59 @@ fn a_client_killed_in_the_middle() {
     scene.dockerfile("FROM base\nRUN true\n", &["-t", "x"]).ok();
 }
 
+/// Every step has limits, asked for or not.
 #[test]
 fn a_step_that_forks_endlessly() {
     if !ready() {
         return;
     }
-    let mut scene = Scene::new();
-    scene.write("Dockerfile", "FROM base\nRUN echo started; f() { f & f & sleep 1; }; f; sleep 1000\n");
+    let mut scene = Scene::with("[worker.oci.step]\npids = 150\n");
+    let pid = scene.daemon.pid();
+    let text = "FROM base\nRUN for i in $(seq 1000); do sleep 100 & done\n";
+    let out = scene.dockerfile(text, &["-t", "x"]).fails();
+    assert!(out.stderr.contains("the step's limit of 150 processes was reached"), "{}", out.stderr);
+
+    // One that never ends hurts nobody but itself.
+    scene.write("Dockerfile", "FROM base\nRUN echo started; f() { f | f & f; }; f 2>/dev/null; sleep 1000\n");
     let mut child = start(&scene, " started");
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    let others = scene.path("others");
+    base::context(
+        &others,
+        &[("Dockerfile", "FROM base\nRUN for i in $(seq 20); do true & done; wait; echo fine\n")],
+    );
+    for _ in 0..3 {
+        let out = scene.daemon.build(&others, &["-t", "y", "--no-cache"]).ok();
+        assert!(out.stderr.contains(" fine\n"), "{}", out.stderr);
+    }
     child.kill().unwrap();
     child.wait().unwrap();
     scene.check_sandboxes();
-    assert!(scene.daemon.alive());
+    assert!(scene.daemon.alive() && scene.daemon.pid() == pid);
     scene.dockerfile("FROM base\nRUN true\n", &["-t", "x"]).ok();
+}
+
+#[test]
+fn default_limits() {
+    if !ready() {
+        return;
+    }
+    let text = "FROM base\nRUN cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max 2>/dev/null; \\\n\
+        cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null; true\n";
+    let numbers = |scene: &Scene| -> Vec<u64> {
+        let out = scene.dockerfile(text, &["-t", "x", "--no-cache"]).ok();
+        let printed = out.stderr.lines().filter_map(|l| l.split(' ').nth(2)?.parse().ok());
+        printed.collect()
+    };
+    let pages = 1 << 50;
+    let limited = numbers(&Scene::new());
+    assert!(limited.len() == 2 && limited.iter().all(|n| *n > 0 && *n < pages), "{limited:?}");
+    let free = numbers(&Scene::with("[worker.oci.step]\npids = 0\nmemory = 0\n"));
+    assert!(free.iter().all(|n| !limited.contains(n)), "{free:?}");
+    // Enough for a shell, and not for what it holds here.
+    let small = Scene::with("[worker.oci.step]\nmemory = \"64MiB\"\n");
+    let hog = "FROM base\nRUN x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo survived\n";
+    let out = small.dockerfile(hog, &["-t", "x"]).fails();
+    assert!(out.stderr.contains("the step's memory limit of 64 MiB was reached"), "{}", out.stderr);
 }
 
 #[test]

@@ -70,6 +70,19 @@ pub struct OciWorker {
     pub max_used_space: Option<Size>,
     /// Bytes that should stay free on the disk.
     pub min_free_space: Option<Size>,
+    /// What one step may use.
+    pub step: StepConfig,
+}
+
+/// `[worker.oci.step]`: what a step may use that asks for nothing else. Where a key is missing the machine decides
+/// ([`super::worker::StepLimits`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct StepConfig {
+    /// Processes and threads; 0 is any number.
+    pub pids: Option<u64>,
+    /// Bytes of memory, or a share of the machine's; 0 is all there is.
+    pub memory: Option<Size>,
 }
 
 impl Default for OciWorker {
@@ -80,6 +93,7 @@ impl Default for OciWorker {
             reserved_space: None,
             max_used_space: None,
             min_free_space: None,
+            step: StepConfig::default(),
         }
     }
 }
@@ -96,13 +110,13 @@ pub struct DnsConfig {
     pub search_domains: Vec<String>,
 }
 
-/// An amount of disk space: bytes, or a text such as `10GB` or `15%`.
+/// An amount of disk space or memory: bytes, or a text such as `10GB` or `15%`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "GivenSize")]
 pub enum Size {
     /// Bytes.
     Bytes(u64),
-    /// A share of the file system.
+    /// A share of the file system, or of the machine's memory.
     Percent(u64),
 }
 
@@ -130,11 +144,11 @@ impl TryFrom<GivenSize> for Size {
 }
 
 impl Size {
-    /// The amount in bytes on a file system of `disk` bytes.
-    pub fn bytes(self, disk: u64) -> u64 {
+    /// The amount in bytes where there are `all` bytes.
+    pub fn bytes(self, all: u64) -> u64 {
         match self {
             Self::Bytes(n) => n,
-            Self::Percent(n) => u64::try_from(u128::from(disk) * u128::from(n) / 100).unwrap_or(u64::MAX),
+            Self::Percent(n) => u64::try_from(u128::from(all) * u128::from(n) / 100).unwrap_or(u64::MAX),
         }
     }
 
@@ -235,6 +249,8 @@ const KNOWN: &[&str] = &[
     "worker.oci.reservedSpace",
     "worker.oci.maxUsedSpace",
     "worker.oci.minFreeSpace",
+    "worker.oci.step.pids",
+    "worker.oci.step.memory",
     "dns.nameservers",
     "dns.options",
     "dns.searchDomains",

@@ -28,7 +28,7 @@ use super::sandboxes::Sandboxes;
 use super::side::Passed;
 use super::sources::Sources;
 use super::sources::image::ImageSource;
-use super::worker::LocalWorker;
+use super::worker::{LocalWorker, StepLimits};
 use crate::session::SessionManager;
 
 /// How a daemon is started.
@@ -202,6 +202,7 @@ fn put_together(
         mounting,
         diff_ids: diff_ids.clone(),
         dns: dns(&config),
+        limits: StepLimits::new(config.worker.oci.step),
     });
     let engine = Engine::new(Arc::new(store.records()), sources.clone(), worker, parallelism(&config));
     let exporter = Exporter {

@@ -2,6 +2,7 @@
 
 mod exec;
 mod file;
+mod limits;
 mod merge;
 mod mounts;
 mod output;
@@ -15,6 +16,7 @@ use cache::fileop::selection::{Selection as Wanted, selection_digest};
 use solver::{Digest, ExecError, Job, LayerId, Op, Output, OutputRecord, Selection, Worker};
 
 pub(super) use file::UNPACK_LIMITS;
+pub(super) use limits::StepLimits;
 
 use super::blocking::blocking;
 use super::chains::{Chains, content, from_store};
@@ -44,6 +46,8 @@ pub(super) struct LocalWorker {
     pub diff_ids: Arc<DiffIds>,
     /// Name servers of sandboxes; empty is the host's.
     pub dns: runner::Dns,
+    /// What a step may use.
+    pub limits: StepLimits,
 }
 
 #[async_trait]

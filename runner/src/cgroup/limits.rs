@@ -21,6 +21,7 @@ pub(crate) struct Cgroups {
     leaf: String,
     member: Pid,
     joined: BTreeMap<&'static str, Group>,
+    weighed: bool,
 }
 
 #[derive(Debug)]
@@ -58,6 +59,7 @@ impl Cgroups {
             leaf: leaf_name(rustix::process::getpid().as_raw_pid()),
             member,
             joined: BTreeMap::new(),
+            weighed: false,
         }
     }
 
@@ -76,7 +78,23 @@ impl Cgroups {
                 }
             }
         }
+        if !limits.is_empty() && !self.weighed {
+            self.weighed = true;
+            // Fairness, no limit: where it cannot be had, nothing that was asked for is missing.
+            let _unweighed = self.weigh();
+        }
         Ok(())
+    }
+
+    /// Makes the sandbox one group for the scheduler: thousands of busy processes weigh as much as one per processor.
+    fn weigh(&mut self) -> Result<(), RunnerError> {
+        let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+        let group = self.join("cpu")?;
+        let (file, weight) = match group.version {
+            Version::V1 => ("cpu.shares", (1024 * processors).min(262_144)),
+            Version::V2 => ("cpu.weight", (100 * processors).min(10_000)),
+        };
+        write(&group.dir.join(file), &weight.to_string())
     }
 
     /// What the kernel counted so far.

@@ -26,12 +26,13 @@ impl LocalWorker {
         let spec = self.spec(op, job, &mut mounts).await?;
         let started = SystemTime::now();
         let exit = self.run(&spec, job).await?;
+        let limits = spec.limits;
         drop(spec);
         let ended = SystemTime::now();
         for warning in &exit.warnings {
             job.cx.progress.log(Stream::Stderr, format!("{warning}\n").as_bytes());
         }
-        check(op, &exit, job)?;
+        check(op, &exit, limits, job)?;
         let name = job.vertex.meta.custom_name().unwrap_or_default().to_owned();
         let (chains, written) = (self.chains.clone(), std::mem::take(&mut mounts.written));
         let window = RunWindow::new(started, ended);
@@ -84,7 +85,8 @@ impl LocalWorker {
             LlbSecurity::Insecure => SecurityMode::Insecure,
         };
         spec.rlimits = op.meta.ulimits.iter().map(rlimit).collect();
-        spec.limits = limits(job);
+        spec.limits = self.limits.of(job);
+        spec.oom_score_adj = Some(self.limits.badness());
         spec.extra_hosts = op.meta.extra_hosts.iter().map(host).collect::<Result<_, _>>()?;
         spec.dns = self.dns.clone();
         if let Some(size) = mounts.shm_size {
@@ -136,17 +138,6 @@ fn rlimit(u: &solver::op::Ulimit) -> Rlimit {
     Rlimit { name: u.name.clone(), soft: limit(u.soft), hard: limit(u.hard) }
 }
 
-fn limits(job: &Job) -> Limits {
-    let Some(r) = &job.vertex.meta.resources else { return Limits::default() };
-    let period = if r.cpu_period == 0 { 100_000 } else { r.cpu_period };
-    let quota = u64::try_from(r.cpu_quota).ok().filter(|q| *q > 0);
-    Limits {
-        memory: u64::try_from(r.memory).ok().filter(|m| *m > 0),
-        cpu_millis: quota.map(|q| q * 1000 / period),
-        pids: None,
-    }
-}
-
 fn host(h: &HostIp) -> Result<(String, IpAddr), ExecError> {
     let ip = h
         .ip
@@ -155,7 +146,7 @@ fn host(h: &HostIp) -> Result<(String, IpAddr), ExecError> {
     Ok((h.host.clone(), ip))
 }
 
-fn check(op: &ExecOp, exit: &Exit, job: &Job) -> Result<(), ExecError> {
+fn check(op: &ExecOp, exit: &Exit, limits: Limits, job: &Job) -> Result<(), ExecError> {
     let code = exit.status.code();
     let good = if op.meta.valid_exit_codes.is_empty() {
         code == 0
@@ -165,8 +156,12 @@ fn check(op: &ExecOp, exit: &Exit, job: &Job) -> Result<(), ExecError> {
     if good {
         return Ok(());
     }
-    if exit.oom_killed {
-        job.cx.progress.log(Stream::Stderr, b"killed: the step's memory limit was reached\n");
+    let say = |text: String| job.cx.progress.log(Stream::Stderr, text.as_bytes());
+    if let (true, Some(bytes)) = (exit.oom_killed, limits.memory) {
+        say(format!("killed: the step's memory limit of {} MiB was reached\n", bytes >> 20));
+    }
+    if let (true, Some(n)) = (exit.forks_refused, limits.pids) {
+        say(format!("the step's limit of {n} processes was reached\n"));
     }
     Err(ExecError::Exit { code })
 }

@@ -19,7 +19,7 @@ RBUILD := $(CARGO_TARGET_DIR)/release/rbuild
 # What the build needs, then what the tests need on top of it.
 BUILD_PACKAGES := build-essential clang libclang-14-dev cmake pkg-config curl ca-certificates
 RUN_PACKAGES   := busybox-static nftables iproute2 uidmap git
-TEST_PACKAGES  := docker-registry file zstd xz-utils mmdebstrap xfsprogs e2fsprogs python3 tmux
+TEST_PACKAGES  := docker-registry openssh-client file zstd xz-utils mmdebstrap xfsprogs e2fsprogs python3 tmux
 
 .PHONY: help hello test release soak fmt clippy unit frontend-alone docs deny conformance fuzz-smoke packages-build packages-test rust rocksdb tools
 

@@ -9,6 +9,7 @@ pub mod graph;
 pub mod key;
 pub mod op;
 pub mod record;
+mod redact;
 
 #[cfg(feature = "engine")]
 mod engine;
@@ -30,6 +31,7 @@ pub use op::Op;
 pub use record::{Key, LayerId, OutputRecord, Record};
 #[cfg(feature = "engine")]
 pub use record::{Put, RecordError, RecordStore};
+pub use redact::redacted;
 #[cfg(feature = "engine")]
 pub use session::SessionGroup;
 #[cfg(feature = "engine")]

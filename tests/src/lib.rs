@@ -4,6 +4,7 @@
 //! [`base`] makes images of busybox. Suites need root, namespaces and overlayfs; without them [`ready()`] says what
 //! is missing and the suite skips itself.
 
+mod agent;
 pub mod archive;
 pub mod base;
 mod daemon;
@@ -12,10 +13,13 @@ mod leaks;
 mod ready;
 mod registry;
 mod scene;
+mod web;
 
+pub use agent::Agent;
 pub use daemon::{Daemon, Output, output, program};
 pub use disk::{Disk, FileSystem};
 pub use leaks::Leaks;
 pub use ready::ready;
 pub use registry::{Auth, Registry};
 pub use scene::Scene;
+pub use web::Web;

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
-use tests::{Scene, output, ready};
+use tests::{Agent, Output, Scene, Web, base, output, ready};
 
 const CANARY: &str = "canary-6f1c2e9a7b";
 
@@ -243,6 +244,215 @@ fn secrets_leave_no_trace() {
         let held = layer.values().flatten().any(|f| f.windows(CANARY.len()).any(|w| w == CANARY.as_bytes()));
         assert!(!held && !layer.contains_key("run/secrets/file"), "{:?}", layer.keys());
     }
+}
+
+/// A git repository with a file `f`, readable through a plain web server.
+fn repository(dir: &Path) {
+    base::context(dir, &[("f", "content\n")]);
+    for args in [
+        "init -q -b main .",
+        "-c user.name=t -c user.email=t@t add f",
+        "-c user.name=t -c user.email=t@t commit -q -m m",
+        "update-server-info",
+    ] {
+        let out = Command::new("git").args(args.split(' ')).current_dir(dir).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    }
+}
+
+/// Checks that the canary is neither shown nor kept: output, log, cache and what is noted of builds, metadata, image.
+fn no_trace(scene: &Scene, out: &Output) {
+    assert!(!format!("{}{}", out.stdout, out.stderr).contains(CANARY), "{}{}", out.stdout, out.stderr);
+    assert!(!fs_err::read_to_string(scene.daemon.log()).unwrap().contains(CANARY));
+    let shown = scene.run(&["du", "--verbose"]).ok();
+    assert!(!shown.stdout.contains(CANARY), "{}", shown.stdout);
+    let mut found = Vec::new();
+    holding(&scene.daemon.root(), &mut found);
+    assert_eq!(found, Vec::<String>::new());
+    for file in ["o.tar", "metadata.json", "id"] {
+        let Ok(data) = fs_err::read(scene.path(file)) else { continue };
+        assert!(!data.windows(CANARY.len()).any(|w| w == CANARY.as_bytes()), "{file}");
+    }
+    if scene.path("o.tar").exists() {
+        let image = tests::archive::Image::open(&scene.path("o.tar"));
+        assert!(!image.config.to_string().contains(CANARY), "{}", image.config);
+        for layer in image.layers {
+            let held = |f: &Vec<u8>| f.windows(CANARY.len()).any(|w| w == CANARY.as_bytes());
+            let holds: Vec<_> = layer.iter().filter(|(_, f)| f.as_ref().is_some_and(held)).collect();
+            assert!(holds.is_empty(), "{:?}", holds.iter().map(|(name, _)| name).collect::<Vec<_>>());
+        }
+    }
+}
+
+/// Credentials in a URL are used, and nobody is told them.
+#[test]
+fn credentials_in_urls_leave_no_trace() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let www = scene.path("www");
+    repository(&www);
+    base::context(&www, &[("Dockerfile", "FROM base\nCOPY f /f\n")]);
+    let web = Web::start(&www, CANARY);
+    let good = |path: &str| web.url(&format!("user:{CANARY}"), path);
+    let outputs =
+        ["-o", "type=oci,dest=../o.tar", "--metadata-file", "../metadata.json", "--iidfile", "../id"];
+
+    // A context and a named context.
+    let build = |args: &[&str], context: &str| {
+        let all = [&["build", "--progress=plain", "-t", "x"], &outputs[..], args, &[context]].concat();
+        scene.run(&all)
+    };
+    let out = build(&["-f", "Dockerfile"], &good(".git#main")).fails();
+    assert!(out.stderr.contains("Dockerfile"), "the repository has none: {}", out.stderr);
+    no_trace(&scene, &out);
+    scene.write("Dockerfile", "FROM base\nCOPY --from=src f /f\nRUN test \"$(cat /f)\" = content\n");
+    let named = format!("src={}", good(".git#main"));
+    no_trace(&scene, &build(&["--build-context", &named], ".").ok());
+
+    // What is wrong is said without them.
+    for path in [".git#nosuch", ".git#main:nosuch", "nosuch.git"] {
+        let named = format!("src={}", good(path));
+        no_trace(&scene, &build(&["--build-context", &named], ".").fails());
+    }
+    for scheme in ["http", "https"] {
+        let named = format!("src={scheme}://user:{CANARY}@127.0.0.1:1/x.git");
+        no_trace(&scene, &build(&["--build-context", &named], ".").fails());
+    }
+    let token = format!("src=http://{CANARY}@127.0.0.1:1/x.git");
+    no_trace(&scene, &build(&["--build-context", &token], ".").fails());
+
+    // Proxies are not for the image.
+    scene.write("Dockerfile", "FROM base\nRUN test -n \"$HTTP_PROXY\"\n");
+    let proxy = format!("HTTP_PROXY=http://user:{CANARY}@127.0.0.1:1");
+    no_trace(&scene, &build(&["--build-arg", &proxy], ".").ok());
+}
+
+/// Where the Dockerfile itself holds credentials, they stay in it.
+#[test]
+fn credentials_in_a_dockerfile_stay_there() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let www = scene.path("www");
+    repository(&www);
+    let web = Web::start(&www, CANARY);
+    let (file, git) =
+        (web.url(&format!("user:{CANARY}"), "f"), web.url(&format!("user:{CANARY}"), ".git#main"));
+    let text = format!("FROM base\nADD {file} /f\nADD --keep-git-dir=true {git} /g\nRUN test -d /g/.git\n");
+    let out = scene
+        .dockerfile(&text, &["-o", "type=oci,dest=../o.tar", "--metadata-file", "../metadata.json"])
+        .ok();
+    assert!(!out.stderr.contains(CANARY), "{}", out.stderr);
+    assert!(out.stderr.contains("ADD http://xxxxx:xxxxx@127.0.0.1:"), "{}", out.stderr);
+    let image = tests::archive::Image::open(&scene.path("o.tar"));
+    assert!(!image.config.to_string().contains(CANARY), "{}", image.config);
+    for (name, data) in image.layers.iter().flatten() {
+        let held = data.as_ref().is_some_and(|d| d.windows(CANARY.len()).any(|w| w == CANARY.as_bytes()));
+        assert!(!held, "{name}");
+    }
+    assert_eq!(image.file("f").unwrap(), b"content\n");
+    assert!(String::from_utf8_lossy(image.file("g/.git/config").unwrap()).contains("xxxxx:xxxxx@"));
+    assert!(!fs_err::read_to_string(scene.path("metadata.json")).unwrap().contains(CANARY));
+    assert!(!fs_err::read_to_string(scene.daemon.log()).unwrap().contains(CANARY));
+    assert!(!scene.run(&["du", "--verbose"]).ok().stdout.contains(CANARY));
+    // A wrong password: the excerpt of the Dockerfile is the client's own, the messages are not.
+    let wrong = scene
+        .dockerfile(&format!("FROM base\nADD {}x /f\n", web.url(&format!("user:{CANARY}y"), "f")), &[])
+        .fails();
+    let said: Vec<&str> =
+        wrong.stderr.lines().filter(|l| l.contains(CANARY) && !l.contains(" ADD http")).collect();
+    assert!(said.is_empty(), "{said:?}");
+    assert!(wrong.stderr.contains("401"), "{}", wrong.stderr);
+}
+
+/// No URL makes git read a repository of the daemon's machine.
+#[test]
+fn git_reads_nothing_of_this_machine() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let host = scene.path("host");
+    repository(&host);
+    fs_err::write(host.join("f"), CANARY).unwrap();
+    scene.write("Dockerfile", "FROM base\nCOPY --from=src f /f\nRUN cat /f\n");
+    let path = host.display();
+    for url in [
+        format!("file://{path}/.git"),
+        format!("ext::cat {path}/f"),
+        format!("git@127.0.0.1:{path}/.git"),
+        format!("git://127.0.0.1:1{path}/.git"),
+    ] {
+        let named = format!("src={url}");
+        let out = scene.build(&["-t", "x", "--build-context", &named]).fails();
+        assert!(!out.stderr.contains(" content"), "{url}: {}", out.stderr);
+        let out = scene.dockerfile(&format!("FROM base\nADD {url} /g\nRUN ls /g\n"), &["-t", "x"]).fails();
+        assert!(!out.stderr.contains(" f\n"), "{url}: {}", out.stderr);
+        scene.write("Dockerfile", "FROM base\nCOPY --from=src f /f\nRUN cat /f\n");
+    }
+}
+
+/// `ssh-add` and what it is linked with, below `dir`.
+fn ssh_add(dir: &Path) {
+    let listed = Command::new("ldd").arg("/usr/bin/ssh-add").output().unwrap().stdout;
+    let listed = String::from_utf8_lossy(&listed).into_owned();
+    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));
+    for path in libraries.chain(["/usr/bin/ssh-add"]) {
+        let to = dir.join(&path[1..]);
+        fs_err::create_dir_all(to.parent().unwrap()).unwrap();
+        fs_err::copy(path, to).unwrap();
+    }
+}
+
+/// A step reaches the client's agent through the session, as the user and at the place that the mount names.
+#[test]
+fn ssh_agents() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let Some(agent) = Agent::start(&scene.path("ssh")) else { return };
+    ssh_add(&scene.context().join("tools"));
+    let build = |run: &str, args: &[&str]| {
+        scene.write("Dockerfile", &format!("FROM base\nCOPY tools /\n{run}\n"));
+        let all = [&["build", "--progress=plain", "--no-cache", "-t", "x"], args, &["."]].concat();
+        output(scene.command(&all).env("SSH_AUTH_SOCK", agent.socket()))
+    };
+    let given = format!("other={}", agent.socket().display());
+    for (run, args) in [
+        ("RUN --mount=type=ssh ssh-add -L", &["--ssh", "default"][..]),
+        ("RUN --mount=type=ssh,required ssh-add -L && ssh-add -L", &["--ssh", "default"]),
+        ("RUN --mount=type=ssh,id=other,target=/a SSH_AUTH_SOCK=/a ssh-add -L", &["--ssh", &given]),
+        ("USER user\nRUN --mount=type=ssh,uid=1000 ssh-add -L", &["--ssh", "default"]),
+    ] {
+        let out = build(run, args).ok();
+        assert!(out.stderr.contains(agent.key()), "{run}:\n{}", out.stderr);
+    }
+    // The socket is root's alone unless the mount says otherwise.
+    let refused = build("USER user\nRUN --mount=type=ssh ssh-add -L", &["--ssh", "default"]).fails();
+    assert!(refused.stderr.contains("Permission denied"), "{}", refused.stderr);
+    // Nobody forwards one.
+    build("RUN --mount=type=ssh test ! -e /run/buildkit/ssh_agent.0", &[]).ok();
+    let missing = build("RUN --mount=type=ssh,required true", &[]).fails();
+    assert!(missing.stderr.contains("unset ssh forward key default"), "{}", missing.stderr);
+    let other = build("RUN --mount=type=ssh,id=other,required true", &["--ssh", "default"]).fails();
+    assert!(other.stderr.contains("unset ssh forward key other"), "{}", other.stderr);
+    for bad in ["default=/not/there", "default=/etc/passwd"] {
+        let refused = build("RUN true", &["--ssh", bad]).fails();
+        assert!(refused.stderr.contains(&bad[8..]), "{}", refused.stderr);
+    }
+    // Nothing of it is left in the image, and without the agent's help the step is not run from the cache's memory.
+    let root = scene.path("rootfs");
+    build(
+        "RUN --mount=type=ssh ssh-add -L",
+        &["--ssh", "default", "-o", &format!("type=local,dest={}", root.display())],
+    )
+    .ok();
+    assert!(!root.join("run/buildkit").exists());
+    drop(agent);
 }
 
 #[test]

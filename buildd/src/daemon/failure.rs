@@ -3,7 +3,7 @@
 use frontend::diagnostic::Diagnostic;
 use frontend::span::SourceFile;
 use solver::graph::{SourceInfo, SourceRange};
-use solver::{ExecError, Graph, Op, SolveError, VertexId};
+use solver::{ExecError, Graph, Op, SolveError, VertexId, redacted};
 use tonic::{Code, Status};
 
 use crate::errdetails::{self, ErrorDetails};
@@ -23,7 +23,7 @@ pub(super) struct Failure {
 impl Failure {
     /// A failure without a place.
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { message: message.into(), code, details: ErrorDetails::default() }
+        Self { message: shown(&message.into()), code, details: ErrorDetails::default() }
     }
 
     /// The caller asked for something that cannot be.
@@ -42,7 +42,7 @@ impl Failure {
             vertex: Some(crate::llb::vertex_digests(graph)[id.index()].to_string()),
             sources: sources(graph, id),
         };
-        Self { message: of_vertex(graph, id, &error.error), code, details }
+        Self { message: shown(&of_vertex(graph, id, &error.error)), code, details }
     }
 
     /// Errors of a Dockerfile.
@@ -71,13 +71,22 @@ impl Failure {
             message.push_str(&format!("\nalso: {}{line}", other.message));
         }
         let sources = diagnostics.iter().take(1).filter_map(source).collect();
-        Self { message, code: Code::Unknown, details: ErrorDetails { vertex: None, sources } }
+        Self {
+            message: shown(&message),
+            code: Code::Unknown,
+            details: ErrorDetails { vertex: None, sources },
+        }
     }
 
     /// The gRPC status.
     pub(super) fn status(&self) -> Status {
         errdetails::status(self.code, &self.message, &self.details)
     }
+}
+
+/// Messages are kept in the history, so they must not hold the credentials of a URL.
+fn shown(message: &str) -> String {
+    redacted(message).into_owned()
 }
 
 /// How many further errors of a Dockerfile are listed.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use proto::control::{StatusResponse, Vertex, VertexLog, VertexStatus};
-use solver::{Digest, Event, EventSink, Graph, Progress, Status, Update, VertexId};
+use solver::{Digest, Event, EventSink, Graph, Progress, Status, Update, VertexId, redacted};
 
 use super::journal::Journal;
 use super::timestamp::from_system;
@@ -48,7 +48,7 @@ impl Teller {
         let vertex = |(i, v): (usize, &solver::Vertex)| Vertex {
             digest: digests[i].to_string(),
             inputs: v.inputs.iter().map(|e| digests[e.vertex.index()].to_string()).collect(),
-            name: v.meta.custom_name().map_or_else(|| crate::llb::vertex_name(v), str::to_owned),
+            name: redacted(&crate::llb::vertex_name(v)).into_owned(),
             progress_group: v.meta.progress_group.as_ref().map(crate::llb::progress_group),
             ..Vertex::default()
         };
@@ -63,7 +63,7 @@ impl Teller {
         let digest = Digest::of(format!("{name}\0{nanos}").as_bytes());
         let vertex = Vertex {
             digest: digest.to_string(),
-            name: name.into(),
+            name: redacted(name).into_owned(),
             started: Some(from_system(started)),
             ..Vertex::default()
         };
@@ -146,7 +146,7 @@ impl EventSink for GraphTeller {
                 known.speaker = None;
                 vertex.started = known.started.map(from_system);
                 vertex.completed = Some(from_system(at));
-                vertex.error = error.unwrap_or_default();
+                vertex.error = redacted(&error.unwrap_or_default()).into_owned();
             }
         }
         drop(map);
@@ -195,6 +195,7 @@ impl Step {
     fn complete(&mut self, error: String) {
         self.ended = true;
         let completed = Some(from_system(SystemTime::now()));
+        let error = redacted(&error).into_owned();
         self.teller.send_vertex(Vertex { completed, error, ..self.vertex.clone() });
     }
 }

@@ -11,7 +11,7 @@ use cache::layer::{Base, LayerBuilder, Meta, RunWindow};
 use cache::store::LayerAbout;
 use cache::tree::TreePath;
 use solver::op::{ActionInput, CopyAction, FileAction, FileActionKind, FileOp};
-use solver::{ExecError, Output};
+use solver::{ExecError, Output, redacted};
 
 use super::chains::{Chains, from_store};
 use super::leases::Leases;
@@ -104,7 +104,7 @@ impl Maker {
         build: &str,
         description: &str,
     ) -> Result<Output, ExecError> {
-        let about = LayerAbout { description: description.to_owned(), ..LayerAbout::default() };
+        let about = LayerAbout { description: redacted(description).into_owned(), ..LayerAbout::default() };
         self.chains.store.layers().insert(&self.leases.of(build), layer, about, dir).map_err(from_store)?;
         Ok(Output { chain: Arc::new([layer.id]), content: Some(*layer.root.digest()), local: None })
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use cache::store::{BuildRecord, BuildStatus, StepCounts};
 use proto::control::SolveRequest;
-use solver::Need;
+use solver::{Need, redacted};
 use tonic::Code;
 
 use super::builds::Builds;
@@ -185,7 +185,7 @@ fn record(
             .frontend_attrs
             .iter()
             .filter(|(k, _)| !secret(k))
-            .map(|(k, v)| (k.clone(), v.clone()))
+            .map(|(k, v)| (k.clone(), redacted(v).into_owned()))
             .collect(),
         steps: StepCounts::default(),
         log: None,

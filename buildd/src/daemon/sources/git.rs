@@ -1,18 +1,19 @@
 //! `git://…`: a commit of a repository, checked out by the git program.
 //!
 //! The URL is in the attribute `git.fullurl`; the identifier's fragment names ref and subdirectory.
-//! git runs with a clean environment and configuration: no hooks, no system settings, no prompts, no file
-//! transport unless the URL itself is one, and nothing that begins with a dash ever reaches its command line (T7).
+//! git runs with a clean environment and configuration: no hooks, no system settings, no prompts, no transport that
+//! reads this machine's files, and nothing that begins with a dash ever reaches its command line (T7).
 
 mod run;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use solver::digest::Hasher;
 use solver::op::{SourceOp, attr};
-use solver::{ExecError, Output, SourceAnswer, SourceIdentity, VertexContext};
+use solver::{ExecError, Output, SourceAnswer, SourceIdentity, VertexContext, redacted};
 
 use run::Git;
 
@@ -223,6 +224,22 @@ async fn finish(pinned: &Pinned, tree: &Path, git: &Git<'_>) -> Result<(), ExecE
     if let Some(branch) = pinned.full_ref.strip_prefix("refs/heads/") {
         git.run(&["checkout", "--quiet", "--force", "-B", branch]).await?;
     }
+    forget_credentials(&tree.join(".git")).map_err(ExecError::failed)
+}
+
+/// Masks the credentials of URLs in git's own files, submodules' included: they become part of the image.
+fn forget_credentials(git_dir: &Path) -> std::io::Result<()> {
+    for entry in walkdir::WalkDir::new(git_dir).follow_links(false).into_iter().filter_map(Result::ok) {
+        let noted = matches!(entry.file_name().to_str(), Some("config" | "FETCH_HEAD"));
+        let logged = entry.path().components().any(|c| c.as_os_str() == "logs");
+        if !entry.file_type().is_file() || !(noted || logged) {
+            continue;
+        }
+        let Ok(text) = fs_err::read_to_string(entry.path()) else { continue };
+        if let Cow::Owned(masked) = redacted(&text) {
+            fs_err::write(entry.path(), masked)?;
+        }
+    }
     Ok(())
 }
 
@@ -285,5 +302,37 @@ mod tests {
         assert!(of("#main:../../etc", "https://x/y"));
         assert!(of("", "--upload-pack=x"));
         assert!(!of("#main:a/b", "https://x/y"));
+    }
+
+    #[test]
+    fn a_subdirectory_is_no_link() {
+        let dir = tempfile::tempdir().unwrap();
+        fs_err::create_dir_all(dir.path().join("a/b")).unwrap();
+        fs_err::os::unix::fs::symlink("/etc", dir.path().join("a/out")).unwrap();
+        fs_err::os::unix::fs::symlink("b", dir.path().join("a/in")).unwrap();
+        assert_eq!(below(dir.path(), "a/./b").unwrap(), dir.path().join("a/b"));
+        for link in ["a/out", "a/in", "a/out/ssl", "nothing"] {
+            assert!(below(dir.path(), link).is_err(), "{link}");
+        }
+    }
+
+    #[test]
+    fn gits_own_files_forget_credentials() {
+        let dir = tempfile::tempdir().unwrap();
+        for (file, text) in [
+            ("config", "url = https://u:p@h/x\n"),
+            ("FETCH_HEAD", "abc\t\tbranch 'main' of https://u:p@h/x\n"),
+            ("logs/HEAD", "0 1 t <t@t> clone: from https://u:p@h/x\n"),
+            ("modules/m/config", "url = https://u:p@h/y\n"),
+        ] {
+            let path = dir.path().join(file);
+            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+            fs_err::write(path, text).unwrap();
+        }
+        forget_credentials(dir.path()).unwrap();
+        let read = |file: &str| fs_err::read_to_string(dir.path().join(file)).unwrap();
+        for file in ["config", "FETCH_HEAD", "logs/HEAD", "modules/m/config"] {
+            assert!(read(file).contains("https://xxxxx:xxxxx@h"), "{file}: {}", read(file));
+        }
     }
 }

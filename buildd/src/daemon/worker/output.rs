@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cache::layer::{Base, CommitRequest, CommittedLayer, OverlayMarks, RunWindow, commit};
 use cache::store::{LayerAbout, Lease, Store};
-use solver::{ExecError, OutputRecord};
+use solver::{ExecError, OutputRecord, redacted};
 
 use crate::daemon::chains::from_store;
 
@@ -38,7 +38,7 @@ pub(super) fn keep(
     dir: &Path,
     description: &str,
 ) -> Result<OutputRecord, ExecError> {
-    let about = LayerAbout { description: description.to_owned(), ..LayerAbout::default() };
+    let about = LayerAbout { description: redacted(description).into_owned(), ..LayerAbout::default() };
     store.layers().insert(lease, layer, about, dir).map_err(from_store)?;
     Ok(OutputRecord { content: *layer.root.digest(), layer: Some(layer.id) })
 }

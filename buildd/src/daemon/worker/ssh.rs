@@ -12,6 +12,9 @@ use tokio::task::JoinHandle;
 use super::LocalWorker;
 use crate::session::Session;
 
+/// The agent that no id names.
+const DEFAULT_ID: &str = "default";
+
 /// A socket that reaches a client's agent until it is dropped.
 #[derive(Debug)]
 pub(super) struct AgentSocket {
@@ -21,7 +24,7 @@ pub(super) struct AgentSocket {
 
 /// A step needs an agent that no session forwards.
 #[derive(Debug, thiserror::Error)]
-#[error("no SSH agent `{id}` is forwarded by the client")]
+#[error("unset ssh forward key {id} (hint: --ssh {id})")]
 struct NoAgent {
     id: String,
 }
@@ -73,9 +76,10 @@ impl LocalWorker {
                 return AgentSocket::open(session, mount, path).map(Some).map_err(ExecError::failed);
             }
         }
+        let id = if mount.id.is_empty() { DEFAULT_ID } else { &mount.id };
         match mount.optional {
             true => Ok(None),
-            false => Err(ExecError::failed(NoAgent { id: mount.id.clone() })),
+            false => Err(ExecError::failed(NoAgent { id: id.to_owned() })),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use solver::{ExecError, Stream, VertexContext};
+use solver::{ExecError, Stream, VertexContext, redacted};
 use tokio::process::Command;
 
 /// git in a directory, for one vertex.
@@ -22,18 +22,12 @@ enum RunError {
 }
 
 /// Settings that keep a repository from running or reading anything of this machine.
-const SETTINGS: [&str; 10] = [
-    "-c",
-    "core.hooksPath=/dev/null",
-    "-c",
-    "core.fsmonitor=false",
-    "-c",
-    "protocol.ext.allow=never",
-    "-c",
-    "protocol.file.allow=user",
-    "-c",
-    "core.symlinks=true",
-];
+const SETTINGS: [&str; 6] =
+    ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.symlinks=true"];
+
+/// As in BuildKit. Any other would read this machine's files (`file`) or run its programs (`ext`), submodules' URLs
+/// included.
+const PROTOCOLS: &str = "http:https:ssh:git";
 
 impl<'a> Git<'a> {
     pub(super) fn new(dir: Option<&'a Path>, cx: &'a VertexContext) -> Self {
@@ -56,17 +50,19 @@ impl<'a> Git<'a> {
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_ALLOW_PROTOCOL", PROTOCOLS)
             .env("GIT_SSH_COMMAND", "ssh -F /dev/null -o BatchMode=yes")
             .env("LC_ALL", "C");
         if let Some(dir) = self.dir {
             command.current_dir(dir);
         }
         let output = command.output().await.map_err(|e| ExecError::failed(RunError::Start(e)))?;
-        if !output.stderr.is_empty() {
-            self.cx.progress.log(Stream::Stderr, &output.stderr);
+        let said = String::from_utf8_lossy(&output.stderr);
+        if !said.is_empty() {
+            self.cx.progress.log(Stream::Stderr, redacted(&said).as_bytes());
         }
         if !output.status.success() {
-            let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            let message = said.trim().to_owned();
             return Err(ExecError::failed(RunError::Failed {
                 command: args.first().copied().unwrap_or_default().to_owned(),
                 message,

@@ -59,7 +59,7 @@ impl StepLimits {
         let quota = u64::try_from(r.cpu_quota).ok().filter(|q| *q > 0);
         Limits {
             memory: u64::try_from(r.memory).ok().filter(|m| *m > 0).or(self.limits.memory),
-            cpu_millis: quota.map(|q| q * 1000 / period),
+            cpu_millis: quota.map(|q| q.saturating_mul(1000) / period),
             pids: self.limits.pids,
         }
     }

@@ -13,7 +13,7 @@ mod output;
 mod session;
 
 pub use address::Address;
-pub use autostart::{API, connect_or_start, own_address, own_socket};
+pub use autostart::{connect_or_start, own_address, own_socket};
 pub use build::{BuildOutcome, BuildRequest, LocalDir, build};
 pub use connection::Client;
 pub use error::ClientError;

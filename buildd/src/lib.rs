@@ -12,3 +12,4 @@ pub mod pipe;
 pub mod progress;
 pub mod session;
 pub mod sidesocket;
+mod version;

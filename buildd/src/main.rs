@@ -19,6 +19,7 @@ fn serve(args: cli::DaemonArgs) -> ExitCode {
         addr: args.addr,
         config: args.config,
         idle_timeout: args.idle_timeout,
+        background: args.background,
         defaults: Defaults {
             root: cli::DaemonArgs::default_root(),
             socket: client::own_socket(),

@@ -119,3 +119,101 @@ fn the_client_starts_a_daemon() {
     assert!(out.stdout.starts_with("sha256:") && out.stdout.contains("hello"), "{out:?}");
     assert!(out.stderr.contains("rbuild.sock") && out.stderr.contains("blobs"), "{out:?}");
 }
+
+/// Runs a shell script in a mount namespace of its own, where root's places are empty; none where that cannot be had. `$0` is
+/// the program, `$1` a context whose image `x` has busybox.
+fn in_empty_places(script: &str) -> Option<tests::Output> {
+    let dir = tempfile::TempDir::new().unwrap();
+    tests::base::busybox(&dir.path().join("root"));
+    tests::base::context(dir.path(), &[("Dockerfile", "FROM scratch\nCOPY root /\n")]);
+    let script =
+        format!("mount -t tmpfs t /run && mount -t tmpfs t /var/lib || exit 77\ncd \"$1\"\n{script}");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", &script]).arg(program()).arg(dir.path());
+    let out = output(command.env_remove("RBUILD_HOST"));
+    if out.code == 77 {
+        eprintln!("SKIPPED: needs to mount a tmpfs");
+        return None;
+    }
+    Some(out)
+}
+
+/// Helpers of the scripts about versions.
+const VERSIONS: &str = r#"
+    export RBUILD_VERSION_OVERRIDE
+    as() { RBUILD_VERSION_OVERRIDE=$1; shift; "$0" "$@"; }
+    told() { as "$1" version --daemon 2>&1 | sed -n 's/^daemon: rbuild \([^ ]*\) (pid \([0-9]*\).*/\1 \2/p; s/^ERROR: //p'; }
+    until_gone() { for i in $(seq 200); do [ -S /run/rbuild/rbuild.sock ] || return 0; sleep 0.1; done; echo "it stays"; }
+"#;
+
+#[test]
+fn an_idle_daemon_of_another_version_is_replaced() {
+    if !ready() {
+        return;
+    }
+    let script = r#"
+        first=$(told 1.0); again=$(told 1.0)
+        [ "$first" = "$again" ] && echo "kept ${first% *}"
+        second=$(told 2.0)
+        [ "${first#* }" != "${second#* }" ] && echo "replaced ${second% *}"
+        # Another API makes another version.
+        third=$(told 2.0/9); echo "api ${third% *}"
+        [ "${third#* }" != "${second#* }" ] && echo "replaced"
+        # Two clients at once: one daemon, for both.
+        (told 3.0 > a) & one=$!; (told 3.0 > b) & wait $one; wait
+        read version pid < a
+        cmp a b && echo "both $version"
+        # A named daemon is used as it is.
+        echo "named $(RBUILD_HOST=unix:///run/rbuild/rbuild.sock told 4.0/7 | cut -d' ' -f1)"
+        kill $pid
+        until_gone
+    "#;
+    let Some(out) = in_empty_places(&format!("{VERSIONS}{script}")) else { return };
+    let lines: Vec<&str> = out.stdout.lines().collect();
+    assert_eq!(
+        lines,
+        ["kept 1.0", "replaced 2.0", "api 2.0", "replaced", "both 3.0", "named 3.0"],
+        "{out:?}"
+    );
+}
+
+#[test]
+fn a_busy_daemon_of_another_version_is_used_if_it_fits() {
+    if !ready() {
+        return;
+    }
+    let script = r#"
+        as 1.0 build -q -t x . >/dev/null || exit
+        mkdir c; printf 'FROM x\nRUN --network=none echo begun; sleep 1000\n' > c/Dockerfile
+        RBUILD_VERSION_OVERRIDE=1.0 "$0" build --progress=plain c 2> log & build=$!
+        until grep -q '[0-9] begun' log; do sleep 0.1; done
+        echo "fits $(told 2.0 | cut -d' ' -f1)"
+        echo "does not: $(told 2.0/9)"
+        kill -INT $build; wait $build
+        # What needs no daemon does not make it busy.
+        mkfifo in
+        RBUILD_VERSION_OVERRIDE=1.0 "$0" run -i --network none x sh -c 'echo up; read x; exit 7' < in > out & run=$!
+        exec 9> in
+        until grep -q up out; do sleep 0.1; done
+        for i in $(seq 100); do new=$(told 2.0/9); [ "${new% *}" = 2.0 ] && break; sleep 0.1; done
+        echo "replaced ${new% *}"
+        echo >&9; wait $run; echo "exit $?"
+        kill ${new#* }
+        until_gone
+        # One that was started by hand stays.
+        RBUILD_VERSION_OVERRIDE=3.0 "$0" daemon 2>/dev/null & hand=$!
+        until [ -S /run/rbuild/rbuild.sock ]; do sleep 0.1; done
+        echo "by hand $(told 4.0 | cut -d' ' -f1)"
+        echo "does not: $(told 4.0/9)"
+        kill $hand; wait $hand
+    "#;
+    let Some(out) = in_empty_places(&format!("{VERSIONS}{script}")) else { return };
+    let lines: Vec<&str> = out.stdout.lines().collect();
+    let unusable = |version: &str, why: &str| {
+        format!("does not: the daemon is of version {version}, which cannot be used, and stays: {why}")
+    };
+    let busy = unusable("1.0", "it is busy");
+    let by_hand = unusable("3.0", "it was not started by a client");
+    let expected = ["fits 1.0", &busy, "replaced 2.0", "exit 7", "by hand 3.0", &by_hand];
+    assert_eq!(lines, expected, "{out:?}");
+}

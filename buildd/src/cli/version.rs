@@ -8,6 +8,7 @@ use proto::rbuild::VersionRequest;
 use super::Context;
 use super::table::stdout;
 use crate::client::ClientError;
+use crate::version::Version;
 
 /// Prints the versions of the client and, with --daemon, of the daemon
 #[derive(Debug, clap::Args)]
@@ -19,7 +20,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) async fn run(&self, context: &Context) -> Result<ExitCode, ClientError> {
-        stdout(&format!("rbuild {}\n", env!("CARGO_PKG_VERSION")))?;
+        stdout(&format!("rbuild {}\n", Version::own().version))?;
         if self.daemon {
             let client = context.connect().await?;
             let text = match client.version().get(VersionRequest {}).await {

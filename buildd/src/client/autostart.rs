@@ -7,14 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
-use proto::rbuild::VersionRequest;
+use proto::rbuild::{LeaveRequest, VersionRequest, VersionResponse};
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Pid, Signal};
+use tonic::Code;
 
 use super::{Address, Client, ClientError};
-
-/// The protocol between client and daemon of this version (`VersionResponse.api`); raised when an older one cannot be used.
-pub const API: u32 = 1;
+use crate::version::Version;
 
 /// How long a daemon may take from its start until it serves: RocksDB may have a log to replay.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -50,63 +48,66 @@ fn run_dir() -> PathBuf {
 
 /// Connects to the user's own daemon, starting it when nothing listens there.
 ///
-/// An idle daemon of another version is replaced; a busy one is used if its API fits.
+/// An idle daemon of another version that a client has started is replaced; any other is used if its API fits.
 ///
 /// # Errors
-/// The daemon cannot be started, or is of a version that cannot be used and is busy.
+/// The daemon cannot be started, or is of a version that cannot be used and stays.
 pub async fn connect_or_start() -> Result<Client, ClientError> {
     let address = own_address();
-    if let Ok(client) = Client::connect(&address).await {
-        match fitness(&client).await? {
-            Fitness::Good => return Ok(client),
-            Fitness::Replaceable(pid) => leave(pid, &address).await,
-        }
+    if let Ok(client) = Client::connect(&address).await
+        && version(&client).await?.is_some_and(|theirs| theirs == Version::own())
+    {
+        return Ok(client);
     }
-    start(&address).await
-}
-
-enum Fitness {
-    Good,
-    /// The process to end.
-    Replaceable(u32),
-}
-
-async fn fitness(client: &Client) -> Result<Fitness, ClientError> {
-    let theirs = client.version().get(VersionRequest {}).await?.into_inner();
-    if theirs.version == env!("CARGO_PKG_VERSION") && theirs.api == API {
-        return Ok(Fitness::Good);
-    }
-    match (theirs.busy, theirs.api) {
-        (0, _) => Ok(Fitness::Replaceable(theirs.pid)),
-        (_, API) => Ok(Fitness::Good),
-        _ => Err(ClientError::Usage(format!(
-            "a daemon of version {} is busy and cannot be used by version {}; try again later",
-            theirs.version,
-            env!("CARGO_PKG_VERSION")
-        ))),
-    }
-}
-
-/// Ends an idle daemon and waits until its socket is gone.
-async fn leave(pid: u32, address: &Address) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        // It may have left by itself.
-        let _ = rustix::process::kill_process(pid, Signal::TERM);
-    }
-    let deadline = Instant::now() + START_TIMEOUT;
-    while address.socket().is_some_and(Path::exists) && Instant::now() < deadline {
-        tokio::time::sleep(POLL).await;
-    }
-}
-
-async fn start(address: &Address) -> Result<Client, ClientError> {
     let dir = run_dir();
     private_dir(&dir)?;
     let _lock = lock(&dir.join("start.lock")).await?;
     // Another client may have been faster.
-    if let Ok(client) = Client::connect(address).await {
+    if let Ok(client) = Client::connect(&address).await
+        && let Some(client) = use_or_replace(client, &address).await?
+    {
         return Ok(client);
     }
+    start(&address, &dir).await
+}
+
+/// A daemon's version; none when it is leaving.
+async fn version(client: &Client) -> Result<Option<Version>, ClientError> {
+    match client.version().get(VersionRequest {}).await {
+        Ok(theirs) => {
+            let VersionResponse { version, api, .. } = theirs.into_inner();
+            Ok(Some(Version { version, api }))
+        }
+        // Something else listens there.
+        Err(status) if status.code() == Code::Unimplemented => Err(status.into()),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Decides about a daemon under the lock, so that nobody starts another meanwhile; none when it has left.
+async fn use_or_replace(client: Client, address: &Address) -> Result<Option<Client>, ClientError> {
+    if let Some(theirs) = version(&client).await? {
+        let own = Version::own();
+        if theirs == own {
+            return Ok(Some(client));
+        }
+        if let Err(refusal) = client.version().leave(LeaveRequest {}).await {
+            if theirs.api == own.api {
+                return Ok(Some(client));
+            }
+            let reason = refusal.message().to_owned();
+            return Err(ClientError::OtherVersion { version: theirs.version, reason });
+        }
+    }
+    // Its sockets go first; for the rest of it the new one waits.
+    let deadline = Instant::now() + START_TIMEOUT;
+    while address.socket().is_some_and(Path::exists) && Instant::now() < deadline {
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(None)
+}
+
+async fn start(address: &Address, dir: &Path) -> Result<Client, ClientError> {
     let log = dir.join("daemon.log");
     let mut child = spawn(address, &log)?;
     let deadline = Instant::now() + START_TIMEOUT;

@@ -48,6 +48,14 @@ pub enum ClientError {
     /// Another process starts a daemon and does not finish.
     #[error("waited {0:?} for another process that is starting the daemon")]
     Starting(Duration),
+    /// The user's own daemon is of another version, which this one cannot work with, and stays.
+    #[error("the daemon is of version {version}, which cannot be used, and stays: {reason}")]
+    OtherVersion {
+        /// Its version.
+        version: String,
+        /// Why it stays.
+        reason: String,
+    },
     /// The terminal was closed.
     #[error("the terminal has gone")]
     HungUp,

@@ -94,7 +94,7 @@ impl Drop for Sockets {
     }
 }
 
-/// Serves all addresses until `stop`.
+/// Serves all addresses until `stop`. A `replaceable` daemon leaves for a client of another version.
 ///
 /// # Errors
 /// An address that cannot be listened on; then none is.
@@ -103,13 +103,14 @@ pub(super) async fn serve(
     parts: &Arc<Parts>,
     builds: &Arc<Builds>,
     stop: CancellationToken,
+    replaceable: bool,
 ) -> Result<(), ListenError> {
     take_up(parts, builds);
     let mut sockets = Sockets(Vec::new());
     let mut tasks: Vec<JoinHandle<Result<(), tonic::transport::Error>>> = Vec::new();
     let mut sides = Vec::new();
     for address in addresses {
-        let router = router(parts, builds);
+        let router = router(parts, builds, replaceable.then(|| stop.clone()));
         let stopped = stop.clone().cancelled_owned();
         match address {
             Address::Unix(path) => {
@@ -154,7 +155,11 @@ pub(super) async fn serve(
     Ok(())
 }
 
-fn router(parts: &Arc<Parts>, builds: &Arc<Builds>) -> tonic::transport::server::Router {
+fn router(
+    parts: &Arc<Parts>,
+    builds: &Arc<Builds>,
+    stop: Option<CancellationToken>,
+) -> tonic::transport::server::Router {
     let control = ControlService { parts: parts.clone(), builds: builds.clone() };
     let control = ControlServer::new(control)
         .max_decoding_message_size(MAX_MESSAGE)
@@ -170,7 +175,11 @@ fn router(parts: &Arc<Parts>, builds: &Arc<Builds>) -> tonic::transport::server:
         .add_service(control)
         .add_service(gateway)
         .add_service(health)
-        .add_service(VersionServer::new(VersionService { parts: parts.clone(), builds: builds.clone() }))
+        .add_service(VersionServer::new(VersionService {
+            parts: parts.clone(),
+            builds: builds.clone(),
+            stop,
+        }))
         .add_service(ImagesServer::new(ImagesService { parts: parts.clone(), builds: builds.clone() }))
         .add_service(ContainersServer::new(ContainersService { parts: parts.clone(), builds }))
         .add_service(DebugServer::new(DebugService { parts }))

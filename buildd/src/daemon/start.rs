@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cache::registry::{HostConfig, Registries, Tuning};
 use cache::store::{RootLock, Store, StoreError, StoreOptions};
@@ -43,6 +43,8 @@ pub struct DaemonArgs {
     pub config: Option<PathBuf>,
     /// Leave after this long without a client.
     pub idle_timeout: Option<Duration>,
+    /// It was started by a client: it waits for one that is leaving, and leaves for a client of another version.
+    pub background: bool,
     /// What holds where neither the arguments nor the configuration say.
     pub defaults: Defaults,
 }
@@ -89,6 +91,10 @@ const RUNTIME_THREADS: usize = 2;
 const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// How long builds that outlive their calls are waited for: with what listening takes, SIGTERM promises 10 s.
 const STRAGGLERS: Duration = Duration::from_secs(1);
+/// How long a daemon that a client has started waits for one that is leaving: a little longer than that may take.
+const PREDECESSOR: Duration = Duration::from_secs(12);
+/// How often it looks.
+const POLL: Duration = Duration::from_millis(10);
 
 /// Runs a daemon until it is told to leave. To be called before there are threads.
 ///
@@ -98,7 +104,7 @@ pub fn run(args: &DaemonArgs, config: Config) -> Result<(), DaemonError> {
     runner::share_heaps();
     let root = args.root.as_ref().or(config.root.as_ref()).unwrap_or(&args.defaults.root).clone();
     // First of all: the launcher removes what an earlier one of the same root has left behind.
-    let lock = RootLock::take(&root)?;
+    let lock = take_lock(&root, if args.background { PREDECESSOR } else { Duration::ZERO })?;
     let launching = LauncherConfig { id: launcher_id(&root), program: None };
     let launcher = Launcher::start(launching.clone())?;
     let sandboxes = Arc::new(Sandboxes::new(launching, launcher));
@@ -113,6 +119,17 @@ pub fn run(args: &DaemonArgs, config: Config) -> Result<(), DaemonError> {
     runtime.shutdown_timeout(Duration::from_millis(500));
     sandboxes.shutdown();
     done
+}
+
+/// Takes the root's lock from a daemon that leaves within `patience`.
+fn take_lock(root: &Path, patience: Duration) -> Result<RootLock, StoreError> {
+    let begun = Instant::now();
+    loop {
+        match RootLock::take(root) {
+            Err(StoreError::Locked { .. }) if begun.elapsed() < patience => std::thread::sleep(POLL),
+            other => return other,
+        }
+    }
 }
 
 /// Lets a test play a power cut: the store takes the value for the id of this boot of the machine, and so checks all
@@ -146,7 +163,7 @@ async fn serve(
     if let Some(idle) = args.idle_timeout {
         tokio::spawn(leave_when_idle(idle, parts.clone(), builds.clone(), stop.clone()));
     }
-    let served = listen::serve(&addresses, &parts, &builds, stop).await;
+    let served = listen::serve(&addresses, &parts, &builds, stop, args.background).await;
     let deadline = tokio::time::Instant::now() + STRAGGLERS;
     builds.cancel_all();
     if !builds.ended(deadline).await {

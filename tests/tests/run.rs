@@ -255,7 +255,9 @@ fn exit_codes() {
         (126, &["base", "/etc/passwd/x"]),
         (125, &["-w", "/etc/passwd", "base", "true"]),
         (125, &["-u", "nobody-there", "base", "true"]),
-        (125, &["-v", "/x", "base", "true"]),
+        (125, &["-v", "x", "base", "true"]),
+        (125, &["-v", "x:/y", "-v", "z:/y", "base", "true"]),
+        (125, &["-v", "/proc/none:/y", "base", "true"]),
         (125, &["-v", "a/b:/x", "base", "true"]),
         (125, &["-w", "relative", "base", "true"]),
         (125, &["-e", "=x", "base", "true"]),
@@ -412,4 +414,97 @@ fn a_terminal_survives_the_daemon() {
     client.until("restored");
     scene.daemon.again();
     eventually("its files go", || containers(&scene.daemon).is_empty());
+}
+
+/// As those who know `docker run` expect.
+#[test]
+fn options() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let text = "FROM base\nENV A=image B=image\nENTRYPOINT [\"echo\"]\nCMD [\"cmd\"]\n";
+    scene.dockerfile(text, &["-t", "x"]).ok();
+    let said = |args: &[&str]| {
+        let mut command = scene.command(&[&["run", "--rm"], args].concat());
+        output(command.env("GIVEN", "from outside").env_remove("B")).ok().stdout
+    };
+    assert_eq!(said(&["x"]), "cmd\n");
+    // Whatever follows the image is the command's.
+    assert_eq!(said(&["x", "--help"]), "--help\n");
+    assert_eq!(said(&["x", "-v", "--rm", "-h"]), "-v --rm -h\n");
+    assert_eq!(said(&["--entrypoint", "sh", "x", "-c", "echo $0"]), "sh\n");
+    let variables = ["-e", "A=given", "-e", "GIVEN", "-e", "B", "--entrypoint=", "x", "env"];
+    let environment = said(&variables);
+    let lines: Vec<&str> = environment.lines().filter(|l| !l.starts_with("HOSTNAME=")).collect();
+    assert_eq!(
+        lines,
+        [
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "A=given",
+            "GIVEN=from outside",
+            "HOME=/root"
+        ]
+    );
+    assert_eq!(said(&["--network", "bridge", "base", "ls", "/sys/class/net"]), "eth0\nlo\n");
+    assert_eq!(said(&["--net=none", "base", "ls", "/sys/class/net"]), "lo\n");
+    assert_eq!(said(&["-w", "/new/dir", "base", "pwd"]), "/new/dir\n");
+    let help = output(Command::new(program()).args(["run", "--help"])).ok().stdout;
+    assert!(help.contains("IMAGE [COMMAND]...") && help.contains("125"), "{help}");
+}
+
+#[test]
+fn volumes() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let text = "FROM base\nRUN --network=none mkdir /d && echo image > /d/f && chown -R 1000:1000 /d && chmod 700 /d\n";
+    scene.dockerfile(text, &["-t", "x"]).ok();
+    let run = |args: &[&str]| scene.run(&[&["run", "--rm"], args].concat());
+    // A new volume begins as the directory of the image that it covers, owner and mode included.
+    for volume in ["kept:/d", "/d"] {
+        let out = run(&[
+            "-v",
+            volume,
+            "-u",
+            "1000",
+            "x",
+            "sh",
+            "-c",
+            "stat -c '%u %a' /d; echo more >> /d/f; cat /d/f",
+        ]);
+        assert_eq!(out.ok().stdout, "1000 700\nimage\nmore\n", "{volume}");
+    }
+    assert_eq!(run(&["-v", "kept:/e:ro,z", "x", "cat", "/e/f"]).ok().stdout, "image\nmore\n");
+    assert_eq!(run(&["-v", "kept:/e:ro", "x", "touch", "/e/f"]).code, 1);
+    assert_eq!(run(&["x", "cat", "/d/f"]).ok().stdout, "image\n");
+    // A missing path is made, as docker does; a relative one is the client's.
+    run(&["-v", "./made/here:/v", "x", "touch", "/v/f"]).ok();
+    assert!(scene.context().join("made/here/f").exists());
+    fs_err::write(scene.context().join("file"), "a file\n").unwrap();
+    assert_eq!(run(&["-v", "./file:/etc/deep/f", "x", "cat", "/etc/deep/f"]).ok().stdout, "a file\n");
+    let hint = run(&["-v", "made/here:/v", "x", "true"]);
+    assert!(hint.stderr.contains("`./`"), "{}", hint.stderr);
+    assert_eq!(containers(&scene.daemon), [""; 0]);
+}
+
+/// What is written to stdout and stderr in turn arrives in turn where both lead to the same place.
+#[test]
+fn the_order_of_output() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let script = "i=0; while [ $i -lt 400 ]; do echo $i; i=$((i+1)); echo $i >&2; i=$((i+1)); done";
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut command = scene.command(&["run", "base", "sh", "-c", script]);
+    let mut child = command.stdout(writer.try_clone().unwrap()).stderr(writer).spawn().unwrap();
+    drop(command);
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut reader, &mut text).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(text, (0..400).map(|n| format!("{n}\n")).collect::<String>());
+    let apart = scene.run(&["run", "base", "sh", "-c", "echo out; echo err >&2"]).ok();
+    assert_eq!((apart.stdout.as_str(), apart.stderr.as_str()), ("out\n", "err\n"));
 }

@@ -27,19 +27,26 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// Pipes, with the sandbox's ends; with `tty` nothing yet, as a sandbox makes its terminal itself.
+    /// Pipes, with the sandbox's ends; with `tty` nothing yet, as a sandbox makes its terminal itself. With `merged` both outputs
+    /// are one pipe, which keeps their order.
     ///
     /// # Errors
     /// When there are too many open files.
-    pub(crate) fn new(tty: bool, interactive: bool) -> io::Result<(Self, Stdio)> {
+    pub(crate) fn new(tty: bool, interactive: bool, merged: bool) -> io::Result<(Self, Stdio)> {
         let (mut streams, mut sandbox) = (Self::default(), Stdio::default());
         if tty {
             return Ok((streams, sandbox));
         }
         let (out, out_end) = output_pipe()?;
-        let (err, err_end) = output_pipe()?;
-        streams.outputs = vec![(Source::Stdout, out), (Source::Stderr, err)];
-        (sandbox.stdout, sandbox.stderr) = (Some(out_end), Some(err_end));
+        streams.outputs = vec![(Source::Stdout, out)];
+        sandbox.stderr = Some(if merged {
+            out_end.try_clone()?
+        } else {
+            let (err, err_end) = output_pipe()?;
+            streams.outputs.push((Source::Stderr, err));
+            err_end
+        });
+        sandbox.stdout = Some(out_end);
         if interactive {
             let (end, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
             sandbox.stdin = Some(end);

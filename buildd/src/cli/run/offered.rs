@@ -1,6 +1,7 @@
 //! This client's ends of a container that the daemon only starts: on the same host, output, input and the exit code pass
 //! between the client and the container's monitor, whatever becomes of the daemon.
 
+use std::io;
 use std::os::fd::AsFd as _;
 
 use proto::rbuild::run_response::Response;
@@ -25,12 +26,21 @@ pub(super) struct Offered {
     streams: Streams,
 }
 
+/// Whether stdout and stderr lead to the same place, where the order of what is written to them shows.
+fn same_output() -> bool {
+    let (Ok(out), Ok(err)) = (rustix::fs::fstat(io::stdout()), rustix::fs::fstat(io::stderr())) else {
+        return false;
+    };
+    (out.st_dev, out.st_ino, out.st_rdev) == (err.st_dev, err.st_ino, err.st_rdev)
+}
+
 impl Offered {
     /// Hands the daemon its ends; none where it does not take them: then it relays.
     pub(super) fn make(address: &Address, session: &str, tty: bool, interactive: bool) -> Option<Self> {
         let mut side = SideSocket::connect(address.socket()?)?;
         let (handle, control) = SandboxHandle::pair().ok()?;
-        let (streams, Stdio { stdin, stdout, stderr }) = Streams::new(tty, interactive).ok()?;
+        let (streams, Stdio { stdin, stdout, stderr }) =
+            Streams::new(tty, interactive, same_output()).ok()?;
         let ends = [
             (ContainerEnd::Stdin, stdin),
             (ContainerEnd::Stdout, stdout),

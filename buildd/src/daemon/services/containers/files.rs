@@ -16,7 +16,7 @@ use cache::view::MergedView;
 use runner::overlay::{Overlay, Upper};
 use runner::{Mount, MountSource, RootFs};
 use solver::op::{ActionInput, FileAction, FileActionKind, FileOp, MkDirAction};
-use solver::{ExecError, LayerId};
+use solver::{Digest, ExecError, LayerId};
 use tokio_util::sync::CancellationToken;
 
 use super::alive::Alive;
@@ -160,7 +160,7 @@ impl Files {
         Ok(outputs.into_values().find(|made| !made.layer.entries.is_empty()).map(|made| made.dir))
     }
 
-    /// A volume as the runner mounts it. A missing one is made; a new named one begins with what the image has there.
+    /// A volume as the runner mounts it. A missing one is made; a new one of ours begins with what the image has there.
     pub(super) fn volume(&self, volume: &Volume, base: &Base) -> Result<Mount, ExecError> {
         let path = match &volume.source {
             VolumeSource::Path(path) => {
@@ -170,6 +170,10 @@ impl Files {
                 path.clone()
             }
             VolumeSource::Named(name) => self.named(name, &volume.target, base)?,
+            VolumeSource::Anonymous => {
+                let target = volume.target.as_os_str().as_encoded_bytes();
+                self.new_volume(&Digest::of(target).hex(), &volume.target, base)?
+            }
         };
         let source = match path.is_dir() {
             true => MountSource::Directory { path, subpath: PathBuf::new() },
@@ -185,15 +189,20 @@ impl Files {
             return Ok(path);
         }
         make_dir(&volumes, 0o700)?;
-        let new = self.dir.join(format!("volume-{name}"));
-        make_dir(&new, 0o755)?;
-        copy_out(&base.view, target.as_os_str().as_encoded_bytes(), &new).map_err(ExecError::failed)?;
+        let new = self.new_volume(name, target, base)?;
         match fs_err::rename(&new, &path) {
             // Another container was quicker, and has written to it.
             Err(_) if path.exists() => Ok(path),
             Err(source) => Err(ExecError::failed(CreateError { path, source })),
             Ok(()) => Ok(path),
         }
+    }
+
+    fn new_volume(&self, name: &str, target: &Path, base: &Base) -> Result<PathBuf, ExecError> {
+        let new = self.dir.join(format!("volume-{name}"));
+        make_dir(&new, 0o755)?;
+        copy_out(&base.view, target.as_os_str().as_encoded_bytes(), &new).map_err(ExecError::failed)?;
+        Ok(new)
     }
 }
 

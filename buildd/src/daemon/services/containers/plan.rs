@@ -1,5 +1,6 @@
 //! What a container is, decided from the image's config and the request. Pure.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use cache::oci::ImageConfig;
@@ -16,13 +17,19 @@ pub(super) enum PlanError {
     #[error("the working directory `{0}` is invalid, it needs to be an absolute path")]
     Workdir(String),
     /// `--network` with an unknown mode.
-    #[error("unknown network `{0}`: want default, none or host")]
+    #[error("unknown network `{0}`: want default, bridge, none or host")]
     Network(String),
-    /// `-v` with something else than `SOURCE:TARGET[:ro]`.
-    #[error("invalid volume `{0}`: want SOURCE:TARGET[:ro] with an absolute target")]
+    /// `-v` with something else than `[SOURCE:]TARGET[:ro]`.
+    #[error("invalid volume `{0}`: want [SOURCE:]TARGET[:ro] with an absolute target")]
     Volume(String),
+    /// Two volumes for one place.
+    #[error("two volumes for `{}`", .0.display())]
+    SameTarget(PathBuf),
     /// A name that could be taken for something else.
-    #[error("invalid {kind} name `{name}`: only letters, digits, `_`, `.` and `-`, a letter or digit first")]
+    #[error(
+        "invalid {kind} name `{name}`: only letters, digits, `_`, `.` and `-`, a letter or digit first{}",
+        if *kind == "volume" { " (a path begins with `/` or `./`)" } else { "" }
+    )]
     Name {
         /// `volume` or `container`.
         kind: &'static str,
@@ -61,6 +68,8 @@ pub(super) enum VolumeSource {
     Path(PathBuf),
     /// A named volume of the daemon.
     Named(String),
+    /// A volume that goes with the container.
+    Anonymous,
 }
 
 /// Puts image and request together as docker does. `host` is the container's host name.
@@ -77,9 +86,9 @@ pub(super) fn plan(image: &ImageConfig, start: &RunStart, host: &str) -> Result<
         env: env(image, start, host)?,
         cwd: cwd.into(),
         user: if start.user.is_empty() { image.user.clone() } else { start.user.clone() },
-        volumes: start.volumes.iter().map(|text| volume(text)).collect::<Result<_, _>>()?,
+        volumes: volumes(&start.volumes)?,
         network: match start.network.as_str() {
-            "" | "default" => NetworkMode::Isolated,
+            "" | "default" | "bridge" => NetworkMode::Isolated,
             "none" => NetworkMode::None,
             "host" => NetworkMode::Host,
             other => return Err(PlanError::Network(other.to_owned())),
@@ -123,23 +132,43 @@ fn env(image: &ImageConfig, start: &RunStart, host: &str) -> Result<Vec<String>,
     Ok(all)
 }
 
+fn volumes(texts: &[String]) -> Result<Vec<Volume>, PlanError> {
+    let volumes = texts.iter().map(|text| volume(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut seen = BTreeSet::new();
+    match volumes.iter().find(|v| !seen.insert(v.target.components().collect::<PathBuf>())) {
+        Some(twice) => Err(PlanError::SameTarget(twice.target.clone())),
+        None => Ok(volumes),
+    }
+}
+
 fn volume(text: &str) -> Result<Volume, PlanError> {
     let bad = || PlanError::Volume(text.to_owned());
     let parts: Vec<&str> = text.split(':').collect();
-    let (source, target, read_only) = match parts.as_slice() {
-        [source, target] | [source, target, "rw"] => (*source, *target, false),
-        [source, target, "ro"] => (*source, *target, true),
+    let (source, target, options) = match parts.as_slice() {
+        [target] => (None, *target, ""),
+        [source, target] => (Some(*source), *target, ""),
+        [source, target, options] => (Some(*source), *target, *options),
         _ => return Err(bad()),
     };
+    let mut read_only = false;
+    for option in options.split(',').filter(|_| parts.len() > 2) {
+        match option {
+            "ro" => read_only = true,
+            // The others are about SELinux, which no sandbox uses, and about file systems of other hosts.
+            "rw" | "z" | "Z" | "consistent" | "cached" | "delegated" => {}
+            _ => return Err(bad()),
+        }
+    }
     let target = Path::new(target);
     // The root itself is no place to mount on.
     let is_place = target.components().any(|c| matches!(c, std::path::Component::Normal(_)));
-    if source.is_empty() || !target.is_absolute() || !is_place {
+    if source.is_some_and(str::is_empty) || !target.is_absolute() || !is_place {
         return Err(bad());
     }
-    let source = match source.starts_with('/') {
-        true => VolumeSource::Path(source.into()),
-        false => VolumeSource::Named(checked("volume", source)?),
+    let source = match source {
+        None => VolumeSource::Anonymous,
+        Some(path) if path.starts_with('/') => VolumeSource::Path(path.into()),
+        Some(name) => VolumeSource::Named(checked("volume", name)?),
     };
     Ok(Volume { source, target: target.to_owned(), read_only })
 }
@@ -223,8 +252,8 @@ mod tests {
         };
         insta::assert_snapshot!(
             [
-                "/a:/b", "/a:/b:ro", "data:/b:rw", "/a", "/a:b", ":/b", "/a:/", "/a:/b:z", "..:/b", "../x:/b",
-                "a/b:/c",
+                "/a:/b", "/a:/b:ro", "data:/b:rw", "/a", "/a:/b:z,ro", "/a:b", ":/b", "/a:/", "/", "", "a", "/a:/b:",
+                "/a:/b:x", "/a:/b:ro:x", "..:/b", "../x:/b", "a/b:/c",
             ]
             .map(show)
             .join("\n"),
@@ -232,14 +261,20 @@ mod tests {
         Path("/a") /b false
         Path("/a") /b true
         Named("data") /b false
-        invalid volume `/a`: want SOURCE:TARGET[:ro] with an absolute target
-        invalid volume `/a:b`: want SOURCE:TARGET[:ro] with an absolute target
-        invalid volume `:/b`: want SOURCE:TARGET[:ro] with an absolute target
-        invalid volume `/a:/`: want SOURCE:TARGET[:ro] with an absolute target
-        invalid volume `/a:/b:z`: want SOURCE:TARGET[:ro] with an absolute target
-        invalid volume name `..`: only letters, digits, `_`, `.` and `-`, a letter or digit first
-        invalid volume name `../x`: only letters, digits, `_`, `.` and `-`, a letter or digit first
-        invalid volume name `a/b`: only letters, digits, `_`, `.` and `-`, a letter or digit first
+        Anonymous /a false
+        Path("/a") /b true
+        invalid volume `/a:b`: want [SOURCE:]TARGET[:ro] with an absolute target
+        invalid volume `:/b`: want [SOURCE:]TARGET[:ro] with an absolute target
+        invalid volume `/a:/`: want [SOURCE:]TARGET[:ro] with an absolute target
+        invalid volume `/`: want [SOURCE:]TARGET[:ro] with an absolute target
+        invalid volume ``: want [SOURCE:]TARGET[:ro] with an absolute target
+        invalid volume `a`: want [SOURCE:]TARGET[:ro] with an absolute target
+        invalid volume `/a:/b:`: want [SOURCE:]TARGET[:ro] with an absolute target
+        invalid volume `/a:/b:x`: want [SOURCE:]TARGET[:ro] with an absolute target
+        invalid volume `/a:/b:ro:x`: want [SOURCE:]TARGET[:ro] with an absolute target
+        invalid volume name `..`: only letters, digits, `_`, `.` and `-`, a letter or digit first (a path begins with `/` or `./`)
+        invalid volume name `../x`: only letters, digits, `_`, `.` and `-`, a letter or digit first (a path begins with `/` or `./`)
+        invalid volume name `a/b`: only letters, digits, `_`, `.` and `-`, a letter or digit first (a path begins with `/` or `./`)
         "#
         );
     }
@@ -265,6 +300,9 @@ mod tests {
         assert_eq!(of("/w", "0", "host"), Ok(("/w".into(), "0".into(), NetworkMode::Host)));
         assert_eq!(of("", "", "none").map(|p| p.2), Ok(NetworkMode::None));
         assert_eq!(of("w", "", ""), Err(PlanError::Workdir("w".into())));
-        assert_eq!(of("", "", "bridge"), Err(PlanError::Network("bridge".into())));
+        assert_eq!(of("", "", "bridge").map(|p| p.2), Ok(NetworkMode::Isolated));
+        assert_eq!(of("", "", "mine"), Err(PlanError::Network("mine".into())));
+        let twice = list(&["a:/x", "/b:/x/"]);
+        assert_eq!(super::volumes(&twice), Err(PlanError::SameTarget("/x/".into())));
     }
 }

@@ -92,7 +92,8 @@ impl Container {
         requests: Streaming<RunRequest>,
         tx: Responses,
     ) -> Result<(), Status> {
-        let (streams, stdio) = Streams::new(self.start.tty, self.start.interactive).map_err(internal)?;
+        let (streams, stdio) =
+            Streams::new(self.start.tty, self.start.interactive, false).map_err(internal)?;
         let spawned = self.work.parts.sandboxes.spawn(&spec, || stdio.try_clone());
         let handle = spawned.map_err(|e| Status::unknown(failure::chain(&e)))?;
         // Output ends when the sandbox does.

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
 use super::bytes::progress;
 use super::interval::Nanos;
 use super::trace::Trace;
@@ -14,8 +16,9 @@ const LOG_LINES: usize = 6;
 const DEFAULT_SIZE: (u16, u16) = (80, 24);
 
 /// Terminals that know synchronised updates draw all between these two at once (no flicker); others ignore them.
-const BEGIN: &str = "\x1b[?2026h\x1b[?25l";
-const END: &str = "\x1b[?25h\x1b[?2026l";
+/// Lines do not wrap meanwhile: of what a terminal thinks wider than we do, the end is lost, not the picture.
+const BEGIN: &str = "\x1b[?2026h\x1b[?25l\x1b[?7l";
+const END: &str = "\x1b[?7h\x1b[?25h\x1b[?2026l";
 
 const BLUE: &str = "\x1b[34m";
 const RED: &str = "\x1b[31m";
@@ -211,8 +214,14 @@ fn seconds(nanos: Nanos) -> String {
     format!("{:.1}s", if seconds < 0.05 { 0.0 } else { seconds })
 }
 
+/// As much of the text as fits into so many columns.
 fn cut(text: &str, width: usize) -> String {
-    text.chars().take(width).collect()
+    let mut used = 0;
+    let fits = |ch: &char| {
+        used += ch.width().unwrap_or(0);
+        used <= width
+    };
+    text.chars().take_while(fits).collect()
 }
 
 /// Left text cut to fit, right text at the right edge.
@@ -222,7 +231,7 @@ fn align(left: &str, right: &str, width: usize) -> String {
     }
     let room = width.saturating_sub(right.len() + 1);
     let left = cut(left, room);
-    let gap = room - left.chars().count();
+    let gap = room - left.width();
     format!("{left}{:gap$} {right}", "")
 }
 
@@ -326,6 +335,11 @@ mod tests {
         assert_eq!(align(" => grün", "1.0s", 14), " => grün  1.0s");
         assert_eq!(align(" => a long name", "12.3s", 14), " => a lo 12.3s");
         assert_eq!(align("x", "1.0s", 2), " 1.0s");
+        // Two columns each; the third does not fit.
+        assert_eq!(align("漢字漢", "1.0s", 10), "漢字  1.0s");
+        // An accent of its own takes no column.
+        assert_eq!(align("a\u{301}b", "1.0s", 8), "a\u{301}b  1.0s");
+        assert_eq!(cut("漢字", 3), "漢");
     }
 
     #[test]

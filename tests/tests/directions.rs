@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-const OURS: [&str; 7] = ["proto", "solver", "frontend", "cache", "runner", "buildd", "tests"];
+const OURS: [&str; 8] = ["proto", "solver", "frontend", "cache", "runner", "buildd", "tests", "fuzz"];
 
 /// The packages below `package` in normal builds, with these features.
 fn below(package: &str, features: &[&str]) -> BTreeSet<String> {

@@ -1,11 +1,9 @@
-//! A path in the first line, an ignore file in the others.
-
-#![no_main]
+//! A path in the first line, an ignore file in the others: a walk and a single question agree.
 
 use frontend::dockerignore::{IgnoreMatcher, Parents, Verdict, read_patterns};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|text: &str| {
+pub(super) fn run(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (path, file) = text.split_once('\n').unwrap_or((text, ""));
     let Ok(matcher) = IgnoreMatcher::new(&read_patterns(file.as_bytes())) else { return };
     let ignored = matcher.is_ignored(path);
@@ -19,4 +17,4 @@ fuzz_target!(|text: &str| {
         parents = below;
     }
     assert_eq!(matcher.visit(path, false, &parents).0 == Verdict::Exclude, ignored);
-});
+}

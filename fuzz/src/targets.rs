@@ -1,0 +1,26 @@
+//! The targets, by name.
+
+mod archive;
+mod dockerignore;
+mod documents;
+mod grammar;
+mod layer;
+mod llb;
+mod lowering;
+mod patterns;
+mod words;
+
+use crate::Target;
+
+/// Every target; its seeds lie in `seeds/NAME/`.
+pub const TARGETS: [(&str, Target); 9] = [
+    ("archive", archive::run),
+    ("dockerignore", dockerignore::run),
+    ("documents", documents::run),
+    ("grammar", grammar::run),
+    ("layer", layer::run),
+    ("llb", llb::run),
+    ("lowering", lowering::run),
+    ("patterns", patterns::run),
+    ("words", words::run),
+];

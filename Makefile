@@ -15,13 +15,17 @@ export BINDGEN_EXTRA_CLANG_ARGS := -I$(shell gcc -print-file-name=include 2>/dev
 export PATH                     := $(CACHE)/tools/bin:$(HOME)/.cargo/bin:$(PATH)
 
 RBUILD := $(CARGO_TARGET_DIR)/release/rbuild
+FUZZ   := $(CARGO_TARGET_DIR)/release/fuzz
 
 # What the build needs, then what the tests need on top of it.
 BUILD_PACKAGES := build-essential clang libclang-14-dev cmake pkg-config curl ca-certificates
 RUN_PACKAGES   := busybox-static nftables iproute2 uidmap git
 TEST_PACKAGES  := docker-registry openssh-client file zstd xz-utils mmdebstrap xfsprogs e2fsprogs python3 tmux
 
-.PHONY: help hello test release soak fmt clippy unit frontend-alone docs deny conformance fuzz-smoke packages-build packages-test rust rocksdb tools
+SMOKE_SECONDS := 6
+FUZZ_SECONDS  ?= 600
+
+.PHONY: help hello test release soak fuzz fuzz-smoke fuzz-build fmt clippy unit frontend-alone docs deny conformance packages-build packages-test rust rocksdb tools
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -33,7 +37,7 @@ release: packages-build rust rocksdb ## Builds the release binary
 	cargo build --release --locked -p buildd
 	@echo "built $(RBUILD)"
 
-test: packages-test rust rocksdb tools fmt clippy unit frontend-alone docs deny release conformance ## All checks
+test: packages-test rust rocksdb tools fmt clippy unit frontend-alone docs deny release conformance fuzz-smoke ## All checks
 	@echo "all checks passed"
 
 fmt:
@@ -66,6 +70,16 @@ conformance:
 soak: packages-test rust rocksdb release ## Kills the daemon a hundred times and cuts the power thirty times
 	RBUILD_SOAK=1 RBUILD=$(RBUILD) cargo test --locked -p tests --test durability -- --nocapture --test-threads=1
 
+# Half a minute in all on two processors.
+fuzz-smoke: fuzz-build
+	@RBUILD_CACHE=$(CACHE) .ci/fuzz $(FUZZ) $(SMOKE_SECONDS)
+
+fuzz: fuzz-build ## Fuzzes every target, or those in TARGETS, for FUZZ_SECONDS (600) each
+	RBUILD_CACHE=$(CACHE) .ci/fuzz $(FUZZ) $(FUZZ_SECONDS) $(TARGETS)
+
+fuzz-build: packages-build rust rocksdb
+	RUSTC_WORKSPACE_WRAPPER=$(abspath .ci/fuzz-rustc) cargo build --release --locked -p fuzz --features libfuzzer
+
 packages-build:
 	@.ci/packages $(BUILD_PACKAGES) $(RUN_PACKAGES)
 
@@ -73,9 +87,7 @@ packages-test:
 	@.ci/packages $(BUILD_PACKAGES) $(RUN_PACKAGES) $(TEST_PACKAGES)
 
 rust:
-	@command -v cargo >/dev/null || { echo "installing Rust through rustup"; \
-	  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain none; }
-	@cargo --version
+	@.ci/rust
 
 rocksdb: packages-build rust
 	@RBUILD_CACHE=$(CACHE) .ci/rocksdb

@@ -12,7 +12,7 @@ pub mod inspect;
 pub mod lint;
 pub mod lower;
 pub mod mount;
-mod number;
+pub mod number;
 pub mod options;
 pub mod parse;
 pub mod platform;

@@ -41,7 +41,7 @@ pub(crate) fn bytes(text: &str) -> Option<i64> {
 }
 
 /// Go's `time.ParseDuration` for durations that are not negative: `1h2m3.5s`, in ns, us, ms, s, m, h.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
         return Some(Duration::ZERO);

@@ -1,6 +1,6 @@
 //! The builds of this daemon, running and just finished, by the client's ref.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,11 @@ impl Builds {
         Some(Listed { builds: self.clone(), reference: reference.to_owned(), journal, cancel })
     }
 
+    /// The journal of a build that runs or just finished.
+    pub(super) fn known(&self, reference: &str) -> Option<Arc<Journal>> {
+        self.lock().get(reference).map(|e| e.journal.clone())
+    }
+
     /// The journal of a build, waiting for one that has not begun.
     pub(super) async fn journal(&self, reference: &str) -> Option<Arc<Journal>> {
         let search = async {
@@ -73,8 +78,8 @@ impl Builds {
                 let begun = self.begun.notified();
                 tokio::pin!(begun);
                 begun.as_mut().enable();
-                if let Some(e) = self.lock().get(reference) {
-                    return e.journal.clone();
+                if let Some(journal) = self.known(reference) {
+                    return journal;
                 }
                 begun.await;
             }
@@ -90,11 +95,6 @@ impl Builds {
     /// How many of them would suffer if the daemon left: not containers that outlive it.
     pub(super) fn busy(&self) -> usize {
         self.lock().values().filter(|e| e.finished.is_none() && !e.resting).count()
-    }
-
-    /// Refs of those that run.
-    pub(super) fn active(&self) -> BTreeSet<String> {
-        self.lock().iter().filter(|(_, e)| e.finished.is_none()).map(|(r, _)| r.clone()).collect()
     }
 
     /// Waits until none runs, but not beyond `deadline`; says whether none does.

@@ -8,12 +8,13 @@ use cache::store::{PrunePolicy, UsageRecord as StoreUsage};
 use futures_util::{Stream, StreamExt};
 use proto::control::control_server::Control;
 use proto::control::*;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::wrappers::{BroadcastStream, ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::blocking::blocking;
 use super::builds::Builds;
+use super::history::LogReader;
 use super::parts::Parts;
 use super::{about, solve, timestamp};
 
@@ -51,6 +52,12 @@ impl Control for ControlService {
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<Self::StatusStream>, Status> {
         let reference = request.into_inner().r#ref;
+        if self.builds.known(&reference).is_none() {
+            let (histories, past) = (self.parts.histories.clone(), reference.clone());
+            if let Some(log) = blocking(move || histories.log(&past)).await? {
+                return Ok(with_clock(Response::new(replay(log))));
+            }
+        }
         let journal = self.builds.journal(&reference).await;
         let journal = journal.ok_or_else(|| Status::not_found(format!("no build `{reference}`")))?;
         let (tx, rx) = tokio::sync::mpsc::channel(4);
@@ -69,12 +76,7 @@ impl Control for ControlService {
                 () = tx.closed() => {}
             }
         });
-        let mut response = Response::new(Box::pin(ReceiverStream::new(rx)) as Self::StatusStream);
-        let now = jiff::Timestamp::now().to_string();
-        if let Ok(now) = now.parse() {
-            response.metadata_mut().insert(CLOCK_HEADER, now);
-        }
-        Ok(response)
+        Ok(with_clock(Response::new(Box::pin(ReceiverStream::new(rx)))))
     }
 
     async fn session(
@@ -145,19 +147,20 @@ impl Control for ControlService {
         request: Request<BuildHistoryRequest>,
     ) -> Result<Response<Self::ListenBuildHistoryStream>, Status> {
         let r = request.into_inner();
-        let active = self.builds.active();
-        let store = self.parts.store.clone();
-        let past = blocking(move || store.history().list()).await.map_err(store_status)?;
-        let mut events: Vec<_> = past
-            .into_iter()
-            .filter(|b| r.r#ref.is_empty() || b.reference == r.r#ref)
-            .filter(|b| !r.active_only || active.contains(&b.reference))
-            .map(|b| Ok(super::history::event(b)))
-            .collect();
-        if r.limit > 0 {
-            events.truncate(r.limit as usize);
+        let (histories, wanted, early_exit) = (self.parts.histories.clone(), r.r#ref.clone(), r.early_exit);
+        let (known, coming) = blocking(move || histories.list(&r)).await?;
+        let known = futures_util::stream::iter(known.into_iter().map(Ok));
+        if early_exit {
+            return Ok(with_clock(Response::new(Box::pin(known))));
         }
-        Ok(Response::new(Box::pin(futures_util::stream::iter(events))))
+        let of_wanted = move |event: &BuildHistoryEvent| {
+            wanted.is_empty() || event.record.as_ref().is_some_and(|record| record.r#ref == wanted)
+        };
+        let coming = BroadcastStream::new(coming).filter_map(move |event| {
+            // Who is too slow misses what came in between.
+            std::future::ready(event.ok().filter(&of_wanted).map(Ok))
+        });
+        Ok(with_clock(Response::new(Box::pin(known.chain(coming)))))
     }
 
     async fn update_build_history(
@@ -165,10 +168,32 @@ impl Control for ControlService {
         request: Request<UpdateBuildHistoryRequest>,
     ) -> Result<Response<UpdateBuildHistoryResponse>, Status> {
         let r = request.into_inner();
-        let store = self.parts.store.clone();
-        blocking(move || super::history::update(&store, &r)).await?;
+        let histories = self.parts.histories.clone();
+        blocking(move || histories.update(&r)).await?;
         Ok(Response::new(UpdateBuildHistoryResponse {}))
     }
+}
+
+/// The messages of a past build.
+fn replay(mut log: LogReader) -> Streamed<StatusResponse> {
+    let (tx, rx) = tokio::sync::mpsc::channel(4);
+    tokio::task::spawn_blocking(move || {
+        while let Some(next) = log.next_message().transpose() {
+            let failed = next.is_err();
+            if tx.blocking_send(next).is_err() || failed {
+                return;
+            }
+        }
+    });
+    Box::pin(ReceiverStream::new(rx))
+}
+
+/// Tells the daemon's time, by which clients understand the times that they are told.
+fn with_clock<T>(mut response: Response<T>) -> Response<T> {
+    if let Ok(now) = jiff::Timestamp::now().to_string().parse() {
+        response.metadata_mut().insert(CLOCK_HEADER, now);
+    }
+    response
 }
 
 /// What an error of the store is to a client.

@@ -1,9 +1,9 @@
-//! Garbage collection after builds.
+//! Garbage collection after builds, of the cache and of the history.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache::store::{DiskSpace, PrunePolicy, StoreError, default_policies};
+use cache::store::{DiskSpace, HistoryLimits, PrunePolicy, StoreError, default_policies};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -18,9 +18,6 @@ const PERIOD: Duration = Duration::from_secs(60);
 
 /// Collects garbage some time after each `wanted`, until `stop`; a collection under way then ends early.
 pub(super) async fn serve(parts: Arc<Parts>, wanted: Arc<Notify>, stop: CancellationToken) {
-    if !parts.config.worker.oci.gc {
-        return;
-    }
     let work = async {
         loop {
             wanted.notified().await;
@@ -39,6 +36,10 @@ pub(super) async fn serve(parts: Arc<Parts>, wanted: Arc<Notify>, stop: Cancella
 async fn collect(parts: &Parts, stop: CancellationToken) -> Result<u64, StoreError> {
     let (store, worker) = (parts.store.clone(), parts.config.worker.oci.clone());
     blocking(move || {
+        store.history().trim(HistoryLimits::default())?;
+        if !worker.gc {
+            return Ok(0);
+        }
         let policies = policies(&worker, store.disk_space()?);
         Ok(store.collect(&policies, &stop)?.bytes)
     })

@@ -1,56 +1,193 @@
-//! Past builds, as BuildKit's history API shows them.
+//! The daemon's builds as BuildKit's history API shows them: running ones in memory, past ones in the store.
 
-use cache::store::{BuildRecord, BuildStatus, Store};
+mod event;
+mod filter;
+mod log;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use cache::store::{BuildRecord, BuildStatus, Destination, Lease, StepCounts, Store};
 use proto::control::{
-    BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRecord, UpdateBuildHistoryRequest,
+    BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRequest, SolveRequest, UpdateBuildHistoryRequest,
 };
+use tokio::sync::broadcast;
 use tonic::{Code, Status};
 
 use super::control::store_status;
-use super::timestamp;
+use super::failure::Failure;
+use super::journal::Journal;
+use super::timestamp::to_millis;
+use filter::Filter;
+pub(super) use log::LogReader;
 
-/// A past build as an event of the history stream.
-pub(super) fn event(b: BuildRecord) -> BuildHistoryEvent {
-    let error = match &b.status {
-        BuildStatus::Failed(message) => Some((Code::Unknown, message.clone())),
-        BuildStatus::Cancelled => Some((Code::Cancelled, "canceled".to_owned())),
-        BuildStatus::Running | BuildStatus::Done => None,
-    };
-    let record = BuildHistoryRecord {
-        r#ref: b.reference,
-        frontend: b.frontend,
-        frontend_attrs: b.attrs,
-        error: error.map(|(code, message)| proto::rpc::Status {
-            code: code as i32,
-            message,
-            details: vec![],
-        }),
-        created_at: Some(timestamp::from_millis(b.started_ms)),
-        completed_at: b.finished_ms.map(timestamp::from_millis),
-        pinned: b.pinned,
-        num_cached_steps: b.steps.cached as i32,
-        num_total_steps: b.steps.total as i32,
-        num_completed_steps: b.steps.completed as i32,
-        num_warnings: b.steps.warnings as i32,
-        ..BuildHistoryRecord::default()
-    };
-    let kind = if record.completed_at.is_some() {
-        BuildHistoryEventType::Complete
-    } else {
-        BuildHistoryEventType::Started
-    };
-    BuildHistoryEvent { r#type: kind as i32, record: Some(record) }
+/// So many events may wait for a listener; one that is slower misses some.
+const WAITING: usize = 256;
+
+/// The builds of a daemon.
+#[derive(Debug)]
+pub(super) struct Histories {
+    store: Store,
+    running: Mutex<BTreeMap<String, BuildRecord>>,
+    events: broadcast::Sender<BuildHistoryEvent>,
 }
 
-/// Pins, unpins or removes a build. Blocking.
-pub(super) fn update(store: &Store, r: &UpdateBuildHistoryRequest) -> Result<(), Status> {
-    let history = store.history();
-    if r.delete {
-        history.remove(&r.r#ref).map_err(store_status)?;
-        return Ok(());
+/// A running build; when it is dropped before its end, it never was.
+#[derive(Debug)]
+pub(super) struct Recording {
+    histories: Arc<Histories>,
+    record: BuildRecord,
+}
+
+impl Histories {
+    /// Those of a store.
+    pub(super) fn new(store: Store) -> Self {
+        Self { store, running: Mutex::default(), events: broadcast::channel(WAITING).0 }
     }
-    let found = history.get(&r.r#ref).map_err(store_status)?;
-    let mut record = found.ok_or_else(|| Status::not_found(format!("no build `{}`", r.r#ref)))?;
-    record.pinned = r.pinned;
-    history.put(&record).map_err(store_status)
+
+    /// Begins a build.
+    pub(super) fn begin(self: &Arc<Self>, request: &SolveRequest) -> Recording {
+        let record = BuildRecord {
+            reference: request.r#ref.clone(),
+            started_ms: to_millis(SystemTime::now()),
+            finished_ms: None,
+            status: BuildStatus::Running,
+            frontend: request.frontend.clone(),
+            attrs: without_secrets(&request.frontend_attrs),
+            destinations: destinations(request),
+            response: BTreeMap::new(),
+            steps: StepCounts::default(),
+            log: None,
+            pinned: false,
+        };
+        let mut running = self.lock();
+        running.insert(record.reference.clone(), record.clone());
+        let _ = self.events.send(event::of(&record, None));
+        drop(running);
+        Recording { histories: self.clone(), record }
+    }
+
+    /// What there is, and a receiver of what comes. Blocking.
+    ///
+    /// # Errors
+    /// A filter that does not parse, or a store that cannot be read.
+    pub(super) fn list(
+        &self,
+        request: &BuildHistoryRequest,
+    ) -> Result<(Vec<BuildHistoryEvent>, broadcast::Receiver<BuildHistoryEvent>), Status> {
+        let filter = Filter::parse(&request.filter)?;
+        let limit = usize::try_from(request.limit)
+            .map_err(|_| Status::invalid_argument(format!("invalid limit {}", request.limit)))?;
+        // In this order no build is missed that ends meanwhile; one may be told twice.
+        let coming = self.events.subscribe();
+        let running: Vec<_> = self.lock().values().cloned().collect();
+        let wanted = |b: &BuildRecord| request.r#ref.is_empty() || b.reference == request.r#ref;
+        let mut past = match request.active_only {
+            true => Vec::new(),
+            false => self.store.history().list().map_err(store_status)?,
+        };
+        past.retain(|b| wanted(b) && filter.matches(b));
+        if limit > 0 {
+            past.reverse();
+            past.truncate(limit);
+        }
+        let running = running.into_iter().filter(wanted);
+        let all = running.chain(past).map(|b| event::of(&b, self.log_size(&b))).collect();
+        Ok((all, coming))
+    }
+
+    /// The log of a past build; `None` for one that is not known or has none. Blocking.
+    ///
+    /// # Errors
+    /// A store that cannot be read, or whose blob is gone.
+    pub(super) fn log(&self, reference: &str) -> Result<Option<LogReader>, Status> {
+        let build = self.store.history().get(reference).map_err(store_status)?;
+        let Some(digest) = build.and_then(|b| b.log) else { return Ok(None) };
+        LogReader::open(&self.store, digest, reference).map(Some)
+    }
+
+    /// Pins, unpins or removes a build. Blocking.
+    ///
+    /// # Errors
+    /// A build that is not known, or a store that cannot be written.
+    pub(super) fn update(&self, r: &UpdateBuildHistoryRequest) -> Result<(), Status> {
+        let history = self.store.history();
+        let found = history.get(&r.r#ref).map_err(store_status)?;
+        // A record is whole as soon as it is there: nothing is left to finalize.
+        if r.finalize && !r.delete {
+            return Ok(());
+        }
+        let mut record = found.ok_or_else(|| Status::not_found(format!("no build `{}`", r.r#ref)))?;
+        if r.delete {
+            history.remove(&r.r#ref).map_err(store_status)?;
+            let mut event = event::of(&record, None);
+            event.r#type = BuildHistoryEventType::Deleted as i32;
+            let _ = self.events.send(event);
+            return Ok(());
+        }
+        record.pinned = r.pinned;
+        history.put(&record).map_err(store_status)?;
+        let _ = self.events.send(event::of(&record, self.log_size(&record)));
+        Ok(())
+    }
+
+    fn log_size(&self, build: &BuildRecord) -> Option<u64> {
+        build.log.and_then(|digest| self.store.blobs().size(&digest).ok().flatten())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BuildRecord>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Recording {
+    /// Ends the build: its log becomes a blob, and it a past one. Blocking; what fails is only logged.
+    pub(super) fn end(
+        mut self,
+        journal: &Journal,
+        lease: &Lease,
+        result: &Result<BTreeMap<String, String>, Failure>,
+    ) {
+        let store = &self.histories.store;
+        match log::keep(store, lease, journal) {
+            Ok((log, steps)) => (self.record.log, self.record.steps) = (Some(log), steps),
+            Err(e) => tracing::warn!(build = self.record.reference, "cannot keep the log of a build: {e}"),
+        }
+        self.record.finished_ms = Some(to_millis(SystemTime::now()));
+        self.record.status = match result {
+            Ok(response) => {
+                self.record.response.clone_from(response);
+                BuildStatus::Done
+            }
+            Err(f) if f.code == Code::Cancelled => BuildStatus::Cancelled,
+            Err(f) => BuildStatus::Failed { code: f.code as i32, message: f.message.clone() },
+        };
+        match store.history().put(&self.record) {
+            Ok(()) => {
+                let size = self.histories.log_size(&self.record);
+                let _ = self.histories.events.send(event::of(&self.record, size));
+            }
+            Err(e) => tracing::warn!(build = self.record.reference, "cannot note a build: {e}"),
+        }
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.histories.lock().remove(&self.record.reference);
+    }
+}
+
+fn destinations(request: &SolveRequest) -> Vec<Destination> {
+    let given = request.exporters.iter().map(|e| (e.r#type.clone(), &e.attrs));
+    let old = (request.exporters.is_empty() && !request.exporter_deprecated.is_empty())
+        .then(|| (request.exporter_deprecated.clone(), &request.exporter_attrs_deprecated));
+    given.chain(old).map(|(kind, attrs)| Destination { kind, attrs: without_secrets(attrs) }).collect()
+}
+
+/// Build arguments are left out, too: passwords are given as such, against all advice. So are credentials of URLs.
+fn without_secrets(attrs: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let secret = |k: &str| k.starts_with("build-arg:") || k.contains("secret") || k.contains("token");
+    attrs.iter().filter(|(k, _)| !secret(k)).map(|(k, v)| (k.clone(), solver::redacted(v).into_owned())).collect()
 }

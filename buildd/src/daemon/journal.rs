@@ -61,6 +61,13 @@ impl Journal {
         (len > offset).then(|| self.lock().read(offset, len))
     }
 
+    /// The messages from `offset` on that are there already, as [`Self::read`]. Blocking.
+    pub(super) fn so_far(&self, offset: u64) -> Option<(StatusResponse, u64)> {
+        let store = self.lock();
+        let len = store.len();
+        (len > offset).then(|| store.read(offset, len))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -15,6 +15,7 @@ use super::diffids::DiffIds;
 use super::export::{Exporter, Results};
 use super::failure::{self, Failure};
 use super::gateway::Gateways;
+use super::history::Histories;
 use super::leases::Leases;
 use super::locals::Locals;
 use super::mounting::Mounting;
@@ -48,6 +49,8 @@ pub(super) struct Parts {
     pub images: Arc<ImageSource>,
     /// All sources.
     pub sources: Arc<Sources>,
+    /// Running and past builds.
+    pub histories: Arc<Histories>,
     /// Hands results on.
     pub exporter: Exporter,
     /// How the files of steps come together.

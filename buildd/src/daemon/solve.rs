@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use cache::store::{BuildRecord, BuildStatus, StepCounts};
 use proto::control::SolveRequest;
-use solver::{Need, redacted};
+use solver::Need;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Code;
 
+use super::blocking::blocking;
 use super::builds::Builds;
 use super::export::{Built, ExportKind, ExportRequest, Results};
 use super::failure::Failure;
@@ -52,11 +52,19 @@ pub(super) async fn solve(
     ));
     let _passed = parts.passed.claim(&request.session);
     let _over = watch_session(parts, &run);
-    let started = SystemTime::now();
+    let recording = (!request.internal).then(|| parts.histories.begin(&request));
     let result = work(parts, &run, &request).await;
-    if !request.internal {
-        record(parts, &request, started, &result);
-    }
+    let result = match recording {
+        None => result,
+        Some(recording) => {
+            let (journal, lease) = (listed.journal.clone(), parts.leases.of(&request.r#ref));
+            blocking(move || {
+                recording.end(&journal, &lease, &result);
+                result
+            })
+            .await
+        }
+    };
     parts.checkpoint_soon();
     result
 }
@@ -193,39 +201,5 @@ fn entitlements(parts: &Parts, request: &SolveRequest) -> Result<BTreeSet<String
             Err(Failure::new(Code::PermissionDenied, message))
         }
         None => Ok(request.entitlements.iter().cloned().collect()),
-    }
-}
-
-/// Writes the build into the history.
-fn record(
-    parts: &Parts,
-    request: &SolveRequest,
-    started: SystemTime,
-    result: &Result<BTreeMap<String, String>, Failure>,
-) {
-    let ms = |t: SystemTime| t.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
-    let secret = |k: &String| k.starts_with("build-arg:") || k.contains("secret") || k.contains("token");
-    let record = BuildRecord {
-        reference: request.r#ref.clone(),
-        started_ms: ms(started),
-        finished_ms: Some(ms(SystemTime::now())),
-        status: match result {
-            Ok(_) => BuildStatus::Done,
-            Err(f) if f.code == Code::Cancelled => BuildStatus::Cancelled,
-            Err(f) => BuildStatus::Failed(f.message.clone()),
-        },
-        frontend: request.frontend.clone(),
-        attrs: request
-            .frontend_attrs
-            .iter()
-            .filter(|(k, _)| !secret(k))
-            .map(|(k, v)| (k.clone(), redacted(v).into_owned()))
-            .collect(),
-        steps: StepCounts::default(),
-        log: None,
-        pinned: false,
-    };
-    if let Err(e) = parts.store.history().put(&record) {
-        tracing::warn!("cannot note a build: {e}");
     }
 }

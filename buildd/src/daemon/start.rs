@@ -20,6 +20,7 @@ use super::diffids::DiffIds;
 use super::export::Exporter;
 use super::gateway::Gateways;
 use super::gc;
+use super::history::Histories;
 use super::leases::Leases;
 use super::listen::{self, Address, ListenError};
 use super::locals::Locals;
@@ -226,6 +227,7 @@ fn put_together(
         diff_ids: diff_ids.clone(),
     };
     Ok(Parts {
+        histories: Arc::new(Histories::new(store.clone())),
         entitlements: config.entitlements(args.defaults.rootless),
         garbage: Arc::default(),
         config,

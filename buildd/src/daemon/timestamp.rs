@@ -12,3 +12,8 @@ pub(super) fn from_system(t: SystemTime) -> prost_types::Timestamp {
 pub(super) fn from_millis(ms: u64) -> prost_types::Timestamp {
     from_system(UNIX_EPOCH + Duration::from_millis(ms))
 }
+
+/// Milliseconds since 1970.
+pub(super) fn to_millis(t: SystemTime) -> u64 {
+    t.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}

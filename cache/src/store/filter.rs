@@ -1,7 +1,7 @@
-//! Filters of `du` and `prune`: containerd's syntax, over BuildKit's fields.
+//! Filters of `du`, `prune` and the history: containerd's syntax, over BuildKit's fields.
 //!
 //! `type==regular,shared` means both; of several filters one has to match; none matches everything. Source:
-//! containerd `pkg/filters` (grammar and meaning), BuildKit `cache/manager.go` (field names).
+//! containerd `pkg/filters` (grammar and meaning), BuildKit `cache/manager.go` and `llbsolver/history/filter.go` (fields).
 
 use std::borrow::Cow;
 
@@ -15,28 +15,23 @@ pub struct InvalidFilter {
     reason: &'static str,
 }
 
+/// What filters are asked about.
+pub trait Filtered {
+    /// The fields that there are; a filter that names another is invalid.
+    const FIELDS: &'static [&'static str];
+
+    /// The value of a field; `None` where it is absent, as a flag that is not set.
+    fn field(&self, name: &str) -> Option<Cow<'_, str>>;
+}
+
 /// Several filters, of which one has to match.
 #[derive(Debug)]
-pub(super) struct Filters(Vec<Vec<Selector>>);
+pub struct Filters(Vec<Vec<Selector>>);
 
 #[derive(Debug)]
 struct Selector {
-    field: Field,
+    field: String,
     test: Test,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Field {
-    Id,
-    Description,
-    InUse,
-    Mutable,
-    Immutable,
-    Type,
-    Shared,
-    Private,
-    /// Known to BuildKit, never set here: layers have no fixed parents.
-    Parents,
 }
 
 #[derive(Debug)]
@@ -48,24 +43,27 @@ enum Test {
 }
 
 impl Filters {
-    /// Parses each of `filters`.
-    pub(super) fn parse(filters: &[String]) -> Result<Self, InvalidFilter> {
+    /// Parses each of `filters`, which are about the fields of `T`.
+    ///
+    /// # Errors
+    /// The first one that does not parse, or names a field that there is not.
+    pub fn parse<T: Filtered>(filters: &[String]) -> Result<Self, InvalidFilter> {
         let parse = |filter: &String| {
-            parse(filter).map_err(|reason| InvalidFilter { filter: filter.clone(), reason })
+            parse(filter, T::FIELDS).map_err(|reason| InvalidFilter { filter: filter.clone(), reason })
         };
         Ok(Self(filters.iter().map(parse).collect::<Result<_, _>>()?))
     }
 
     /// Whether a record passes.
-    pub(super) fn matches(&self, record: &UsageRecord) -> bool {
+    pub fn matches<T: Filtered>(&self, record: &T) -> bool {
         self.0.is_empty() || self.0.iter().any(|all| all.iter().all(|one| one.matches(record)))
     }
 }
 
 impl Selector {
-    fn matches(&self, record: &UsageRecord) -> bool {
-        let value = self.field.of(record);
-        let text = value.unwrap_or_default();
+    fn matches<T: Filtered>(&self, record: &T) -> bool {
+        let value = record.field(&self.field);
+        let text = value.as_deref().unwrap_or_default();
         match &self.test {
             Test::Present => value.is_some(),
             Test::Equal(wanted) => value.is_some() && text == wanted,
@@ -75,46 +73,35 @@ impl Selector {
     }
 }
 
-impl Field {
-    fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "id" => Self::Id,
-            "description" => Self::Description,
-            "inuse" => Self::InUse,
-            "mutable" => Self::Mutable,
-            "immutable" => Self::Immutable,
-            "type" => Self::Type,
-            "shared" => Self::Shared,
-            "private" => Self::Private,
-            "parents" => Self::Parents,
-            _ => return None,
-        })
-    }
+impl Filtered for UsageRecord {
+    /// `parents` is known to BuildKit and never set here: layers have no fixed parents.
+    const FIELDS: &'static [&'static str] =
+        &["id", "description", "inuse", "mutable", "immutable", "type", "shared", "private", "parents"];
 
-    fn of(self, record: &UsageRecord) -> Option<&str> {
-        let flag = |set: bool| set.then_some("");
-        match self {
-            Self::Id => Some(&record.id),
-            Self::Description => Some(record.description.as_str()).filter(|text| !text.is_empty()),
-            Self::InUse => flag(record.in_use),
-            Self::Mutable => flag(record.mutable),
-            Self::Immutable => flag(!record.mutable),
-            Self::Type => Some(record.kind.as_str()),
-            Self::Shared => flag(record.shared),
-            Self::Private => flag(!record.shared),
-            Self::Parents => None,
+    fn field(&self, name: &str) -> Option<Cow<'_, str>> {
+        let flag = |set: bool| set.then_some(Cow::Borrowed(""));
+        match name {
+            "id" => Some(Cow::Borrowed(&self.id)),
+            "description" => Some(Cow::Borrowed(self.description.as_str())).filter(|text| !text.is_empty()),
+            "inuse" => flag(self.in_use),
+            "mutable" => flag(self.mutable),
+            "immutable" => flag(!self.mutable),
+            "type" => Some(Cow::Borrowed(self.kind.as_str())),
+            "shared" => flag(self.shared),
+            "private" => flag(!self.shared),
+            _ => None,
         }
     }
 }
 
-fn parse(filter: &str) -> Result<Vec<Selector>, &'static str> {
+fn parse(filter: &str, fields: &[&str]) -> Result<Vec<Selector>, &'static str> {
     let mut rest = filter.trim();
     if rest.is_empty() {
         return Ok(Vec::new());
     }
     let mut selectors = Vec::new();
     loop {
-        selectors.push(selector(&mut rest)?);
+        selectors.push(selector(&mut rest, fields)?);
         match rest.strip_prefix(',') {
             Some(more) => rest = more,
             None if rest.is_empty() => return Ok(selectors),
@@ -123,10 +110,10 @@ fn parse(filter: &str) -> Result<Vec<Selector>, &'static str> {
     }
 }
 
-fn selector(rest: &mut &str) -> Result<Selector, &'static str> {
+fn selector(rest: &mut &str, fields: &[&str]) -> Result<Selector, &'static str> {
     let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !"_.-".contains(c)).unwrap_or(rest.len());
     let (name, after) = rest.split_at(end);
-    let field = Field::parse(name.trim()).ok_or("unknown field")?;
+    let field = fields.iter().find(|known| **known == name).ok_or("unknown field")?;
     *rest = after;
     let test = match () {
         () if take(rest, "==") => Test::Equal(value(rest)?.into_owned()),
@@ -137,7 +124,7 @@ fn selector(rest: &mut &str) -> Result<Selector, &'static str> {
         }
         () => Test::Present,
     };
-    Ok(Selector { field, test })
+    Ok(Selector { field: (*field).to_owned(), test })
 }
 
 fn take(rest: &mut &str, token: &str) -> bool {
@@ -188,7 +175,7 @@ mod tests {
             mutable: true,
         };
         let filters: Vec<String> = filters.iter().map(|&f| f.to_owned()).collect();
-        Filters::parse(&filters).map(|f| f.matches(&record)).map_err(|e| e.to_string())
+        Filters::parse::<UsageRecord>(&filters).map(|f| f.matches(&record)).map_err(|e| e.to_string())
     }
 
     #[test]

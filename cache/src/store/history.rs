@@ -11,6 +11,7 @@ use super::db::{Batch, Sync};
 use super::error::StoreError;
 use super::shared::Shared;
 use super::table::json_value;
+use super::trash;
 
 /// How a build ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,8 +22,22 @@ pub enum BuildStatus {
     Done,
     /// It was cancelled.
     Cancelled,
-    /// It failed, with this message.
-    Failed(String),
+    /// It failed.
+    Failed {
+        /// gRPC's class of the error, as its number.
+        code: i32,
+        /// What the user read.
+        message: String,
+    },
+}
+
+/// Where a build's result was to go.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    /// The exporter's type.
+    pub kind: String,
+    /// Its attributes.
+    pub attrs: BTreeMap<String, String>,
 }
 
 /// How many vertices a build had.
@@ -30,7 +45,7 @@ pub enum BuildStatus {
 pub struct StepCounts {
     /// All of them.
     pub total: u32,
-    /// Those that ended without an error.
+    /// Those that ended, be it with an error.
     pub completed: u32,
     /// Those that came from the cache.
     pub cached: u32,
@@ -53,6 +68,12 @@ pub struct BuildRecord {
     pub frontend: String,
     /// The frontend's attributes, without secrets.
     pub attrs: BTreeMap<String, String>,
+    /// Where its result was to go.
+    #[serde(default)]
+    pub destinations: Vec<Destination>,
+    /// What the exporters said of the result.
+    #[serde(default)]
+    pub response: BTreeMap<String, String>,
     /// How many vertices it had.
     pub steps: StepCounts,
     /// The blob that holds its status events; kept as long as the build is.
@@ -70,12 +91,15 @@ pub struct HistoryLimits {
     pub max_age: Duration,
     /// …once there are more than this many. Pinned and running ones count and stay.
     pub max_entries: usize,
+    /// Bytes of all logs together. Beyond them the oldest builds lose theirs, but for pinned ones.
+    pub max_log_bytes: u64,
 }
 
 impl Default for HistoryLimits {
-    /// BuildKit's defaults (`docs/buildkitd.toml.md`, `[history]`): 48 hours, 50 entries.
+    /// BuildKit's defaults (`docs/buildkitd.toml.md`, `[history]`): 48 hours, 50 entries. It clips logs; here they are whole,
+    /// so that there is a bound on them together.
     fn default() -> Self {
-        Self { max_age: Duration::from_hours(48), max_entries: 50 }
+        Self { max_age: Duration::from_hours(48), max_entries: 50, max_log_bytes: 1_000_000_000 }
     }
 }
 
@@ -106,11 +130,13 @@ impl History {
         Ok(builds)
     }
 
-    /// Forgets a build. Returns `false` when it was not known.
+    /// Forgets a build and its log. Returns `false` when it was not known.
     pub fn remove(&self, reference: &str) -> Result<bool, StoreError> {
-        let known = self.get(reference)?.is_some();
-        self.shared.tables.history.delete(&reference.to_owned())?;
-        Ok(known)
+        let Some(build) = self.get(reference)? else { return Ok(false) };
+        let mut batch = Batch::default();
+        self.shared.tables.history.delete_in(&mut batch, &build.reference);
+        self.write(batch, build.log.into_iter().collect())?;
+        Ok(true)
     }
 
     /// Forgets what the limits do not keep. Returns how many builds that were.
@@ -119,15 +145,52 @@ impl History {
         let max_age = u64::try_from(limits.max_age.as_millis()).unwrap_or(u64::MAX);
         let cutoff = self.shared.now_ms().saturating_sub(max_age);
         let surplus = builds.len().saturating_sub(limits.max_entries);
-        let mut batch = Batch::default();
-        let mut trimmed = 0;
+        let mut log_bytes = 0;
+        for digest in builds.iter().filter_map(|build| build.log) {
+            log_bytes += self.size(&digest)?;
+        }
+        let (mut batch, mut logs, mut trimmed) = (Batch::default(), Vec::new(), 0);
         for build in builds.iter().filter(|b| !b.pinned && b.status != BuildStatus::Running) {
-            if trimmed < surplus && build.started_ms < cutoff {
+            let goes = trimmed < surplus && build.started_ms < cutoff;
+            if goes {
                 self.shared.tables.history.delete_in(&mut batch, &build.reference);
                 trimmed += 1;
             }
+            let Some(log) = build.log.filter(|_| goes || log_bytes > limits.max_log_bytes) else { continue };
+            log_bytes = log_bytes.saturating_sub(self.size(&log)?);
+            logs.push(log);
+            if !goes {
+                let without = BuildRecord { log: None, ..build.clone() };
+                self.shared.tables.history.put_in(&mut batch, &build.reference, &without);
+            }
         }
-        self.shared.db.write(&batch, Sync::No)?;
+        self.write(batch, logs)?;
         Ok(trimmed)
+    }
+
+    fn size(&self, log: &Digest) -> Result<u64, StoreError> {
+        Ok(self.shared.tables.blobs.get(log)?.map_or(0, |entry| entry.size))
+    }
+
+    /// Writes the batch, and deletes those of `logs` that nothing else needs.
+    fn write(&self, mut batch: Batch, logs: Vec<Digest>) -> Result<(), StoreError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let state = self.shared.leases.lock();
+        let mounts = self.shared.mounts.lock();
+        let inventory = self.shared.inventory(&state, &mounts)?;
+        let mut files = Vec::new();
+        for log in logs {
+            if inventory.is_only_a_log(&log) && !state.holds_blob(&log) {
+                self.shared.tables.blobs.delete_in(&mut batch, &log);
+                files.push(self.shared.layout.blob(&log));
+            }
+        }
+        self.shared.db.write(&batch, Sync::Yes)?;
+        for file in files {
+            self.shared.trash.take(&file)?.iter().for_each(|path| trash::remove(path));
+        }
+        Ok(())
     }
 }

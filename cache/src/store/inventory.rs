@@ -21,6 +21,8 @@ pub(super) struct Inventory {
     pub(super) owners: HashMap<Digest, usize>,
     /// Blobs that images and history need for their own sake.
     pub(super) kept_blobs: HashSet<Digest>,
+    /// Blobs that only one past build needs. They are no items: they go with the build.
+    only_logs: HashSet<Digest>,
     /// [`LeaseState::links`] when it was made.
     pub(super) links: u64,
 }
@@ -43,6 +45,13 @@ pub(super) enum Target {
     Mount(String),
 }
 
+impl Inventory {
+    /// Whether a blob is the log of one past build and nothing else.
+    pub(super) fn is_only_a_log(&self, digest: &Digest) -> bool {
+        self.only_logs.contains(digest)
+    }
+}
+
 impl Shared {
     /// Takes the inventory. The sizes of cache mounts are left at zero, see [`Self::measure`].
     pub(super) fn inventory(
@@ -58,8 +67,10 @@ impl Shared {
             kept_blobs.extend(image.own_blobs());
             shared_layers.extend(image.layers);
         }
-        let logs = self.tables.history.all()?.into_iter().filter_map(|(_, build)| build.log);
-        let logs: HashSet<Digest> = logs.collect();
+        let mut logs: HashMap<Digest, usize> = HashMap::new();
+        for digest in self.tables.history.all()?.into_iter().filter_map(|(_, build)| build.log) {
+            *logs.entry(digest).or_default() += 1;
+        }
         let mut owners: HashMap<Digest, usize> = HashMap::new();
         let mut items = Vec::new();
         for (id, info) in &layers {
@@ -76,16 +87,19 @@ impl Shared {
             items.push(item);
         }
         for (digest, entry) in blobs.iter().filter(|(digest, _)| !owners.contains_key(digest)) {
-            let mut item = blob_item(digest, entry, kept_blobs.contains(digest), state);
-            item.record.in_use |= logs.contains(digest);
-            items.push(item);
+            if !logs.contains_key(digest) {
+                items.push(blob_item(digest, entry, kept_blobs.contains(digest), state));
+            }
         }
-        kept_blobs.extend(logs);
+        let only_log = |digest: &Digest| !owners.contains_key(digest) && !kept_blobs.contains(digest);
+        let only_logs = logs.iter().filter(|(digest, builds)| **builds == 1 && only_log(digest));
+        let only_logs = only_logs.map(|(digest, _)| *digest).collect();
+        kept_blobs.extend(logs.into_keys());
         items.extend(self.tables.cache_mounts.all()?.into_iter().map(|(name, entry)| {
             let in_use = mounts.contains_key(&name);
             mount_item(name, entry, in_use)
         }));
-        Ok(Inventory { items, owners, kept_blobs, links: state.links })
+        Ok(Inventory { items, owners, kept_blobs, only_logs, links: state.links })
     }
 
     /// Fills in what only the disk knows.

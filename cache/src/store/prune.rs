@@ -36,7 +36,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Filter`] when a filter does not parse.
     pub fn du(&self, filters: &[String], unused_for: Duration) -> Result<Vec<UsageRecord>, StoreError> {
-        let filters = Filters::parse(filters)?;
+        let filters = Filters::parse::<UsageRecord>(filters)?;
         let cutoff = self.shared.cutoff_ms(unused_for);
         let mut items = self.shared.take_inventory()?.items;
         items.retain(|item| filters.matches(&item.record));
@@ -107,7 +107,7 @@ impl Shared {
         cancel: &CancellationToken,
         removed: &mut dyn FnMut(&UsageRecord),
     ) -> Result<Pruned, StoreError> {
-        let filters = Filters::parse(&policy.filters)?;
+        let filters = Filters::parse::<UsageRecord>(&policy.filters)?;
         let mut pruned = Pruned::default();
         loop {
             let mut inventory = self.take_inventory()?;

@@ -1,6 +1,7 @@
 //! Images, named leases and history.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use cache::store::{BuildRecord, BuildStatus, Held, HistoryLimits, LayerAbout, StepCounts, StoreError};
 use solver::{Digest, LayerId};
@@ -71,6 +72,8 @@ fn history_keeps_logs_and_is_trimmed() {
             status: if n == 0 { BuildStatus::Running } else { BuildStatus::Done },
             frontend: "dockerfile.v0".to_owned(),
             attrs: BTreeMap::new(),
+            destinations: Vec::new(),
+            response: BTreeMap::new(),
             steps: StepCounts::default(),
             log: Some(add_blob(store, &lease, &format!("log {n}"))),
             pinned: n == 1,
@@ -85,5 +88,50 @@ fn history_keeps_logs_and_is_trimmed() {
     assert_eq!(store.history().trim(limits).unwrap(), 2);
     let left: Vec<_> = store.history().list().unwrap().into_iter().map(|b| b.reference).collect();
     assert_eq!(left, ["build-0", "build-1"]);
-    assert_eq!(prune_all(store).items, 2, "their logs");
+    assert_eq!(store.blobs().size(&Digest::of(b"log 2")).unwrap(), None, "its log went along");
+    assert_eq!(prune_all(store).items, 0);
+    assert!(store.du(&[], Duration::ZERO).unwrap().is_empty(), "logs are no cache");
+    // Logs are bounded together: the oldest go, but for pinned builds'.
+    let limits = HistoryLimits { max_log_bytes: 0, ..limits };
+    assert_eq!(store.history().trim(limits).unwrap(), 0);
+    let logs: Vec<_> = store.history().list().unwrap().into_iter().map(|b| b.log.is_some()).collect();
+    assert_eq!(logs, [true, true], "one runs, one is pinned");
+    let mut build = store.history().get("build-1").unwrap().unwrap();
+    build.pinned = false;
+    store.history().put(&build).unwrap();
+    assert_eq!(store.history().trim(limits).unwrap(), 0);
+    assert_eq!(store.history().get("build-1").unwrap().unwrap().log, None);
+    assert_eq!(store.blobs().size(&Digest::of(b"log 1")).unwrap(), None);
+    assert!(store.history().remove("build-0").unwrap());
+    assert!(!store.history().remove("build-0").unwrap());
+    assert_eq!(store.blobs().size(&Digest::of(b"log 0")).unwrap(), None);
+}
+
+#[test]
+fn a_log_that_something_else_needs_outlives_its_build() {
+    let test = TestStore::new();
+    let (store, lease) = (&test.store, test.store.lease());
+    let log = add_blob(store, &lease, "log");
+    for reference in ["a", "b"] {
+        let build = BuildRecord {
+            reference: reference.to_owned(),
+            started_ms: 0,
+            finished_ms: Some(1),
+            status: BuildStatus::Done,
+            frontend: String::new(),
+            attrs: BTreeMap::new(),
+            destinations: Vec::new(),
+            response: BTreeMap::new(),
+            steps: StepCounts::default(),
+            log: Some(log),
+            pinned: false,
+        };
+        store.history().put(&build).unwrap();
+    }
+    assert!(store.history().remove("a").unwrap());
+    assert!(store.blobs().size(&log).unwrap().is_some(), "`b` names it, too");
+    assert!(store.history().remove("b").unwrap());
+    assert!(store.blobs().size(&log).unwrap().is_some(), "a build holds it");
+    drop(lease);
+    assert_eq!(prune_all(store).items, 1);
 }

@@ -1,0 +1,50 @@
+//! A build on the wire.
+
+use cache::store::{BuildRecord, BuildStatus};
+use proto::control::{BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRecord, Descriptor, Exporter};
+use tonic::Code;
+
+use super::log::MEDIA_TYPE;
+use crate::daemon::timestamp;
+
+/// A build as an event of the history stream; `log_size` is that of its log, in bytes.
+pub(super) fn of(b: &BuildRecord, log_size: Option<u64>) -> BuildHistoryEvent {
+    let error = match &b.status {
+        BuildStatus::Failed { code, message } => Some((*code, message.clone())),
+        // Clients know a cancelled build by this text.
+        BuildStatus::Cancelled => Some((Code::Cancelled as i32, "context canceled".to_owned())),
+        BuildStatus::Running | BuildStatus::Done => None,
+    };
+    let exporter =
+        |d: &cache::store::Destination| Exporter { r#type: d.kind.clone(), attrs: d.attrs.clone() };
+    let log = |digest: solver::Digest| {
+        Some(Descriptor {
+            media_type: MEDIA_TYPE.to_owned(),
+            digest: digest.to_string(),
+            size: log_size? as i64,
+            ..Descriptor::default()
+        })
+    };
+    let record = BuildHistoryRecord {
+        r#ref: b.reference.clone(),
+        frontend: b.frontend.clone(),
+        frontend_attrs: b.attrs.clone(),
+        exporters: b.destinations.iter().map(exporter).collect(),
+        error: error.map(|(code, message)| proto::rpc::Status { code, message, details: vec![] }),
+        created_at: Some(timestamp::from_millis(b.started_ms)),
+        completed_at: b.finished_ms.map(timestamp::from_millis),
+        logs: b.log.and_then(log),
+        exporter_response: b.response.clone(),
+        pinned: b.pinned,
+        num_cached_steps: b.steps.cached as i32,
+        num_total_steps: b.steps.total as i32,
+        num_completed_steps: b.steps.completed as i32,
+        num_warnings: b.steps.warnings as i32,
+        ..BuildHistoryRecord::default()
+    };
+    let kind = match record.completed_at {
+        Some(_) => BuildHistoryEventType::Complete,
+        None => BuildHistoryEventType::Started,
+    };
+    BuildHistoryEvent { r#type: kind as i32, record: Some(record) }
+}

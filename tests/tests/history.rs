@@ -1,0 +1,184 @@
+//! Past builds, as BuildKit's clients ask for them.
+
+use proto::control::control_client::ControlClient;
+use proto::control::{
+    BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRecord, BuildHistoryRequest, StatusRequest,
+    UpdateBuildHistoryRequest,
+};
+use tests::{Daemon, Scene, ready};
+use tokio::runtime::Runtime;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+/// A client of the history.
+struct Client {
+    runtime: Runtime,
+    control: ControlClient<Channel>,
+}
+
+impl Client {
+    fn connect(daemon: &Daemon) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let endpoint = Endpoint::from_shared(daemon.addr()).unwrap();
+        let control = ControlClient::new(runtime.block_on(endpoint.connect()).unwrap());
+        Self { runtime, control }
+    }
+
+    fn events(&self, request: BuildHistoryRequest) -> Result<Vec<BuildHistoryEvent>, Status> {
+        let request = BuildHistoryRequest { early_exit: true, ..request };
+        let mut control = self.control.clone();
+        self.runtime.block_on(async move {
+            let mut stream = control.listen_build_history(request).await?.into_inner();
+            let mut events = Vec::new();
+            while let Some(event) = stream.message().await? {
+                events.push(event);
+            }
+            Ok(events)
+        })
+    }
+
+    /// Past builds, the newest first.
+    fn records(&self) -> Vec<BuildHistoryRecord> {
+        let newest_first = BuildHistoryRequest { limit: 100, ..BuildHistoryRequest::default() };
+        self.events(newest_first).unwrap().into_iter().filter_map(|e| e.record).collect()
+    }
+
+    /// What a build printed.
+    fn log(&self, reference: &str) -> Result<Vec<u8>, Status> {
+        let (mut control, request) = (self.control.clone(), StatusRequest { r#ref: reference.to_owned() });
+        self.runtime.block_on(async move {
+            let mut stream = control.status(request).await?.into_inner();
+            let mut log = Vec::new();
+            while let Some(message) = stream.message().await? {
+                message.logs.iter().for_each(|l| log.extend_from_slice(&l.msg));
+            }
+            Ok(log)
+        })
+    }
+
+    fn update(&self, request: UpdateBuildHistoryRequest) -> Result<(), Status> {
+        let mut control = self.control.clone();
+        self.runtime.block_on(async move { control.update_build_history(request).await }).map(drop)
+    }
+}
+
+#[test]
+fn builds_are_counted_and_their_logs_kept() {
+    if !ready() {
+        return;
+    }
+    let mut scene = Scene::new();
+    let text = "FROM base\nRUN echo first\nRUN yes 0123456789 | head -c 3000000; echo the end\n";
+    scene.dockerfile(text, &["-t", "x"]).ok();
+    scene.dockerfile(text, &["-t", "x"]).ok();
+    scene.dockerfile("FROM base as b\nRUN echo about to fail; exit 3\n", &[]).fails();
+    // From the disk, not from memory.
+    scene.daemon.stop();
+    scene.daemon.again();
+    let client = Client::connect(&scene.daemon);
+    let records = client.records();
+    let [failed, cached, first, _base] = &records[..] else { panic!("{records:#?}") };
+    assert!(first.error.is_none() && first.created_at.is_some() && first.completed_at.is_some());
+    assert_eq!(first.num_cached_steps, 1, "the base image is here: {first:?}");
+    assert!(first.num_total_steps >= 3 && first.num_completed_steps == first.num_total_steps, "{first:?}");
+    assert_eq!(cached.num_cached_steps, 3, "{cached:?}");
+    assert_eq!(cached.num_total_steps, first.num_total_steps, "{cached:?}");
+    assert_eq!(failed.num_warnings, 1, "{failed:?}");
+    let error = failed.error.as_ref().expect("it failed");
+    assert!(error.message.contains("exit code: 3") && error.code == Code::Unknown as i32, "{error:?}");
+    let log = first.logs.as_ref().expect("a log");
+    assert_eq!(log.media_type, "application/vnd.buildkit.status.v0");
+    assert!(log.size > 3_000_000, "{log:?}");
+    let printed = client.log(&first.r#ref).unwrap();
+    let sample: Vec<u8> = b"0123456789\n".iter().copied().cycle().take(3_000_000).collect();
+    assert_eq!(printed, [&b"first\n"[..], &sample, b"the end\n"].concat());
+    assert_eq!(client.log(&failed.r#ref).unwrap(), b"about to fail\n");
+    let kept = scene.run(&["prune", "--all", "--force"]).ok();
+    assert!(!kept.stdout.contains(&log.digest), "{}", kept.stdout);
+    assert_eq!(client.log(&failed.r#ref).unwrap(), b"about to fail\n", "a log is no cache");
+}
+
+#[test]
+fn the_history_is_filtered_pinned_and_removed() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let client = Client::connect(&scene.daemon);
+    scene.dockerfile("FROM base\nRUN exit 1\n", &[]).fails();
+    let filtered = |filter: &str| {
+        let request =
+            BuildHistoryRequest { filter: vec![filter.to_owned()], ..BuildHistoryRequest::default() };
+        client.events(request).map(|events| events.len())
+    };
+    assert_eq!(filtered("status==error").unwrap(), 1);
+    assert_eq!(filtered("status==completed").unwrap(), 1, "the base image");
+    assert_eq!(filtered("status==completed,startedAt<1h").unwrap(), 0);
+    assert_eq!(filtered("color==red").unwrap_err().code(), Code::InvalidArgument);
+    let failed = client.records().swap_remove(0);
+    let update = |change: fn(&mut UpdateBuildHistoryRequest)| {
+        let mut request =
+            UpdateBuildHistoryRequest { r#ref: failed.r#ref.clone(), ..UpdateBuildHistoryRequest::default() };
+        change(&mut request);
+        client.update(request).unwrap();
+    };
+    update(|r| r.pinned = true);
+    update(|r| r.finalize = true);
+    assert!(client.records()[0].pinned, "a finalised build stays pinned");
+    update(|r| r.delete = true);
+    assert_eq!(client.records().len(), 1);
+    let gone = UpdateBuildHistoryRequest { r#ref: failed.r#ref.clone(), delete: true, ..Default::default() };
+    assert_eq!(client.update(gone).unwrap_err().code(), Code::NotFound);
+    let log = failed.logs.unwrap().digest;
+    let hex = log.trim_start_matches("sha256:");
+    let path = scene.daemon.root().join("blobs/sha256").join(&hex[..2]).join(hex);
+    assert!(!path.exists(), "its log went along");
+}
+
+#[test]
+fn a_listener_is_told_of_builds() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let client = Client::connect(&scene.daemon);
+    let mut control = client.control.clone();
+    let listening = BuildHistoryRequest { active_only: true, ..BuildHistoryRequest::default() };
+    let mut stream = client
+        .runtime
+        .block_on(async move { control.listen_build_history(listening).await.unwrap() })
+        .into_inner();
+    scene.dockerfile("FROM base\nRUN true\n", &["-t", "x"]).ok();
+    let mut next = || client.runtime.block_on(stream.message()).unwrap().unwrap();
+    let (started, ended) = (next(), next());
+    assert_eq!(started.r#type, BuildHistoryEventType::Started as i32);
+    assert_eq!(ended.r#type, BuildHistoryEventType::Complete as i32);
+    let (started, ended) = (started.record.unwrap(), ended.record.unwrap());
+    assert_eq!(started.r#ref, ended.r#ref);
+    assert!(started.completed_at.is_none() && ended.completed_at.is_some());
+    assert_eq!(ended.exporters[0].r#type, "image");
+    assert!(ended.exporter_response.contains_key("containerimage.digest"), "{ended:?}");
+}
+
+#[test]
+fn a_damaged_log_is_named() {
+    if !ready() {
+        return;
+    }
+    let mut scene = Scene::new();
+    scene.daemon.stop();
+    scene.daemon.again();
+    let client = Client::connect(&scene.daemon);
+    let record = client.records().swap_remove(0);
+    let digest = record.logs.unwrap().digest;
+    let hex = digest.trim_start_matches("sha256:");
+    let path = scene.daemon.root().join("blobs/sha256").join(&hex[..2]).join(hex);
+    let mut bytes = fs_err::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    fs_err::write(&path, bytes).unwrap();
+    let error = client.log(&record.r#ref).unwrap_err();
+    assert_eq!(error.code(), Code::DataLoss);
+    assert!(error.message().contains(&digest) && error.message().contains(&record.r#ref), "{error}");
+    scene.dockerfile("FROM base\nRUN true\n", &["-t", "x"]).ok();
+}

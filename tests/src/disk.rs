@@ -41,17 +41,26 @@ impl Disk {
     /// # Errors
     /// The probe that failed: the programs, loop devices, the mount, or the shutdown ioctl.
     pub fn try_new(kind: FileSystem, file: &Path, at: &Path) -> Result<Self, String> {
+        let mut disk = Self::with_size(kind, SIZE, file, at)?;
+        disk.try_cut()?;
+        disk.unmount();
+        disk.try_mount()?;
+        Ok(disk)
+    }
+
+    /// As [`Self::try_new`], with `size` bytes, and without a look at whether its power can be cut.
+    ///
+    /// # Errors
+    /// The probe that failed.
+    pub fn with_size(kind: FileSystem, size: u64, file: &Path, at: &Path) -> Result<Self, String> {
         fs_err::create_dir_all(at).map_err(|e| e.to_string())?;
-        fs_err::File::create(file).and_then(|f| f.set_len(SIZE)).map_err(|e| e.to_string())?;
+        fs_err::File::create(file).and_then(|f| f.set_len(size)).map_err(|e| e.to_string())?;
         let mkfs: &[&str] = match kind {
             FileSystem::Ext4 => &["mkfs.ext4", "-q", "-F"],
             FileSystem::Xfs => &["mkfs.xfs", "-q", "-f"],
         };
         run(Command::new(mkfs[0]).args(&mkfs[1..]).arg(file))?;
         let mut disk = Self { file: file.to_owned(), at: at.to_owned(), device: None };
-        disk.try_mount()?;
-        disk.try_cut()?;
-        disk.unmount();
         disk.try_mount()?;
         // The daemon wants its root empty.
         let _ = fs_err::remove_dir(at.join("lost+found"));

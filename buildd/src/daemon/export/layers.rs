@@ -143,7 +143,8 @@ impl LayerBlobs {
             return Ok(blob_of(id, diff_id, &origin.blob, &info));
         }
         let (store, lease, known) = (self.store.clone(), lease.clone(), info.clone());
-        let (diff_id, blob) = blocking(move || compressed(&store, id, &known, compression, &lease)).await?;
+        let packed = blocking(move || compressed(&store, id, &known, compression, &lease)).await;
+        let (diff_id, blob) = packed.map_err(|e| not_packed(id, e))?;
         Ok(blob_of(id, diff_id, &blob, &info))
     }
 
@@ -242,6 +243,22 @@ fn stored_tar(store: &Store, info: &LayerInfo) -> Result<Option<impl Read>, Exec
         }
     }
     Ok(None)
+}
+
+/// A layer could not be made a blob.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot pack layer `{layer}`")]
+struct NotPacked {
+    layer: LayerId,
+    #[source]
+    source: ExecError,
+}
+
+fn not_packed(layer: LayerId, error: ExecError) -> ExecError {
+    match error {
+        ExecError::Failed(_) => ExecError::failed(NotPacked { layer, source: error }),
+        other => other,
+    }
 }
 
 /// The blob of an image's layer is gone, and what is unpacked of it gives other bytes.

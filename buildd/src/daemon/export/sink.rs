@@ -1,7 +1,9 @@
 //! Where an archive's bytes go: a file that the client passed, or its session.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use solver::{ExecError, VertexContext};
@@ -14,6 +16,38 @@ use crate::daemon::blocking::blocking;
 const ARRIVAL: Duration = Duration::from_secs(5);
 /// Large enough to make a chunk's cost small, small enough for any gRPC limit.
 const CHUNK: usize = 256 << 10;
+
+/// A file that the client passed; errors name its directory.
+struct Passed(File);
+
+/// The client's disk is full, or the like. Its file has a temporary name until it is whole, so the directory is named.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write into `{}`", .dir.display())]
+struct NotWritten {
+    dir: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl Passed {
+    fn named(&self, source: io::Error) -> io::Error {
+        let file = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        match std::fs::read_link(file).ok().as_deref().and_then(Path::parent) {
+            Some(dir) => io::Error::new(source.kind(), NotWritten { dir: dir.to_owned(), source }),
+            None => source,
+        }
+    }
+}
+
+impl Write for Passed {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.write(buf).map_err(|e| self.named(e))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(|e| self.named(e))
+    }
+}
 
 impl Exporter {
     /// Hands a writer to `produce`, on a blocking thread, and waits until the client has everything.
@@ -30,7 +64,7 @@ impl Exporter {
         let passed = ids.iter().find_map(|id| self.passed.take_output(id, &exporter.to_string()));
         if let Some(fd) = passed {
             return blocking(move || {
-                let mut out = BufWriter::with_capacity(CHUNK, File::from(fd));
+                let mut out = BufWriter::with_capacity(CHUNK, Passed(File::from(fd)));
                 produce(&mut out)?;
                 out.flush().map_err(ExecError::failed)
             })

@@ -44,6 +44,15 @@ struct WrongDiffId {
     got: Digest,
 }
 
+/// A layer that did not come in, or for which there is no room.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot receive layer `{layer}`")]
+struct NotReceived {
+    layer: String,
+    #[source]
+    source: std::io::Error,
+}
+
 impl Arrived {
     /// Unpacks a layer while its bytes, plain or compressed, go into a blob as they are. Returns the blob's digest and
     /// length, too. Blocking.
@@ -61,7 +70,10 @@ impl Arrived {
         let mut tee = Tee { from, to: writer };
         let unpacked = unpack_alone(chains, &staging, &mut tee);
         // Even where unpacking alone failed the blob is needed whole: it is unpacked again on what lies below.
-        std::io::copy(&mut tee, &mut std::io::sink()).map_err(ExecError::failed)?;
+        std::io::copy(&mut tee, &mut std::io::sink()).map_err(|source| {
+            let layer = expected.map_or_else(|| "of an archive".to_owned(), ToString::to_string);
+            ExecError::failed(NotReceived { layer, source })
+        })?;
         let purpose = BlobPurpose { description: "layer".to_owned(), ..BlobPurpose::default() };
         let size = tee.to.size();
         let digest = tee.to.commit(lease, expected, purpose).map_err(from_store)?;

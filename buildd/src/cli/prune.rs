@@ -29,8 +29,14 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) async fn run(&self, context: &Context) -> Result<ExitCode, ClientError> {
-        if !self.force && !confirmed(self.all)? {
-            return Err(ClientError::Usage("nothing was dropped; `--force` asks no questions".into()));
+        if !self.force {
+            // Without a terminal there is nobody to ask.
+            if !io::stdin().is_terminal() {
+                return Err(ClientError::Usage("stdin is no terminal to ask on: add `--force`".into()));
+            }
+            if !confirmed(self.all)? {
+                return Err(ClientError::Usage("nothing was dropped".into()));
+            }
         }
         let client = context.connect().await?;
         let request = PruneRequest { filter: self.filters.clone(), all: self.all, ..PruneRequest::default() };
@@ -48,11 +54,7 @@ impl Args {
     }
 }
 
-/// Asks; without a terminal there is nobody to ask.
 fn confirmed(all: bool) -> io::Result<bool> {
-    if !io::stdin().is_terminal() {
-        return Ok(false);
-    }
     let what = if all { "all of the build cache" } else { "what the build cache does not use" };
     write!(io::stderr(), "This drops {what}. Go on? [y/N] ")?;
     let mut answer = String::new();

@@ -64,6 +64,7 @@ pub(super) fn ago(time: Option<&Timestamp>) -> String {
     ];
     match units.iter().find(|(unit, _)| seconds >= 2 * unit) {
         Some((unit, name)) => format!("{} {name} ago", seconds / unit),
+        None if seconds == 1 => "1 second ago".to_owned(),
         None => format!("{seconds} seconds ago"),
     }
 }

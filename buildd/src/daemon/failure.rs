@@ -120,16 +120,23 @@ fn code(error: &ExecError) -> Code {
 /// How many further errors of a Dockerfile are listed.
 const OTHERS: usize = 20;
 
-/// An error and its causes, each said once.
+/// An error and its causes, each said once. An error that says its innermost cause itself says enough.
 pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
+    let mut causes = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {
-        let said = cause.to_string();
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
+    let mut text = error.to_string();
+    let innermost = causes.last().cloned().unwrap_or_default();
+    for said in causes {
+        if text.ends_with(&innermost) {
+            break;
+        }
         if !text.ends_with(&said) {
             text = format!("{text}: {said}");
         }
-        next = cause.source();
     }
     text
 }
@@ -178,5 +185,31 @@ fn place(info: &SourceInfo, ranges: &[SourceRange]) -> proto::errdefs::Source {
                 end: position(r.end_line, r.end_character),
             })
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Layer(&'static str, #[source] Option<Box<Layer>>);
+
+    fn said(texts: &[&'static str]) -> String {
+        let nest = |below, text: &&'static str| Some(Box::new(Layer(text, below)));
+        texts.iter().rev().fold(None, nest).map(|outermost| chain(&*outermost)).unwrap_or_default()
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        assert_eq!(said(&["a"]), "a");
+        assert_eq!(said(&["a", "b", "c"]), "a: b: c");
+        assert_eq!(said(&["a: b", "b", "c"]), "a: b: c");
+        assert_eq!(
+            said(&["`x` cannot be reached: refused", "sending", "tcp connect", "refused"]),
+            "`x` cannot be reached: refused"
+        );
+        assert_eq!(said(&["a", "b: c", "between", "c"]), "a: b: c");
     }
 }

@@ -137,12 +137,15 @@ fn dir_node(
             ItemKind::Socket => (file_kind(0, Some(FileDigest::of(b""))), None),
             ItemKind::Gone => continue,
         };
-        stats.entries += 1;
-        if let Kind::File { size, .. } = kind {
-            stats.bytes += size;
-        }
         let link_group =
             groups.get(&(item.dev, item.state.ino)).filter(|_| item.nlink > 1 && below.is_none()).cloned();
+        stats.entries += 1;
+        // A file with several names is counted at the smallest of them.
+        if let Kind::File { size, .. } = kind
+            && link_group.as_ref().is_none_or(|first| *first == listing.path.child(&item.name))
+        {
+            stats.bytes += size;
+        }
         let mode = if matches!(kind, Kind::Symlink { .. }) { 0o777 } else { item.mode };
         let node = Node {
             kind,

@@ -163,6 +163,17 @@ fn followed_paths_bring_links_and_what_they_lead_to() {
 }
 
 #[test]
+fn a_file_with_several_names_is_counted_once() {
+    let case = Case::new(&["dir/first"]);
+    fs::write(case.path().join("dir/first"), "12345").unwrap();
+    fs::write(case.path().join("other"), "123").unwrap();
+    fs::hard_link(case.path().join("dir/first"), case.path().join("second")).unwrap();
+    fs::hard_link(case.path().join("dir/first"), case.path().join("dir/third")).unwrap();
+    let stats = case.walk().stats;
+    assert_eq!((stats.entries, stats.bytes), (5, 8));
+}
+
+#[test]
 fn links_out_of_the_context_are_never_followed() {
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("canary"), "secret").unwrap();

@@ -257,3 +257,15 @@ fn ambiguous_and_escaping_archives_are_refused() {
         assert_eq!(error.to_string(), format!("`{origin}` is no image archive: {reason}"));
     }
 }
+
+#[test]
+fn what_is_no_tar_archive_is_not_quoted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("passwd");
+    std::fs::write(&path, "root:x:0:0:root:/root:/bin/bash\n".repeat(40)).unwrap();
+    let error = DockerArchive::open(&path).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        format!("`{}` is no image archive: it is no tar archive, or a damaged one", path.display())
+    );
+}

@@ -27,7 +27,18 @@ impl ImageArchive {
         if path.is_dir() {
             return Ok(Self::Layout(Box::new(Layout::open(path)?)));
         }
-        let index = TarIndex::open(path)?;
+        Self::of_index(TarIndex::open(path)?)
+    }
+
+    /// Reads the tar archive `file`, which errors call `origin`.
+    ///
+    /// # Errors
+    /// [`Error::Layout`] when it is neither kind.
+    pub fn read(file: std::fs::File, origin: &Path) -> Result<Self, Error> {
+        Self::of_index(TarIndex::read(file, origin.to_owned())?)
+    }
+
+    fn of_index(index: TarIndex) -> Result<Self, Error> {
         if index.find("oci-layout").is_some() && index.find("index.json").is_some() {
             return Ok(Self::Layout(Box::new(Layout::from_tar(index)?)));
         }

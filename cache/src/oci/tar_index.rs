@@ -35,12 +35,14 @@ impl TarIndex {
         Self::read(file, path.to_owned())
     }
 
-    fn read(mut file: File, origin: PathBuf) -> Result<Self, Error> {
-        let reading = |source| Error::Io {
-            what: format!("cannot read `{}` as a tar archive", origin.display()),
-            source,
-        };
+    /// Reads all headers of the archive `file`, which errors call `origin`.
+    pub(super) fn read(mut file: File, origin: PathBuf) -> Result<Self, Error> {
         let bad = |reason: String| Error::Layout { origin: origin.clone(), reason };
+        // What is not the system's error is the tar reader's, which quotes whatever it finds.
+        let reading = |source: io::Error| match source.raw_os_error() {
+            Some(_) => Error::Io { what: format!("cannot read `{}`", origin.display()), source },
+            None => bad("it is no tar archive, or a damaged one".to_owned()),
+        };
         file.rewind().map_err(reading)?;
         let mut entries = BTreeMap::new();
         let mut archive = tar::Archive::new(&file);

@@ -1,6 +1,6 @@
 //! `load`: images out of an archive.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -80,8 +80,8 @@ async fn run(work: &Work, chunks: Streaming<LoadImageRequest>) -> Result<Vec<Str
     let bytes = chunks.map(|c| c.map(|c| c.data).map_err(std::io::Error::other));
     let bridge = SyncIoBridge::new(StreamReader::new(bytes));
     let archive = blocking(move || {
-        spool(bridge, &path)?;
-        ImageArchive::open(&path).map_err(ExecError::failed)
+        let file = spool(bridge, &path)?;
+        ImageArchive::read(file, Path::new("input")).map_err(ExecError::failed)
     });
     let images = match archive.await? {
         ImageArchive::Layout(layout) => loader.layout(Arc::from(layout)).await?,
@@ -93,15 +93,16 @@ async fn run(work: &Work, chunks: Streaming<LoadImageRequest>) -> Result<Vec<Str
 }
 
 /// Writes the archive to a file, decompressed, so that it can be read in any order.
-fn spool(from: impl Read, to: &Path) -> Result<(), ExecError> {
+fn spool(from: impl Read, to: &Path) -> Result<std::fs::File, ExecError> {
     let receive = |e| ExecError::failed(LoadError::Receive(e));
     let plain = Decompressor::new(from).map_err(receive)?;
-    let mut file = fs_err::File::create_new(to).map_err(receive)?;
+    let open = fs_err::OpenOptions::new().read(true).write(true).create_new(true).open(to);
+    let mut file = open.map_err(receive)?;
     let written = std::io::copy(&mut plain.take(UNPACK_LIMITS.bytes + 1), &mut file).map_err(receive)?;
     if written > UNPACK_LIMITS.bytes {
         return Err(ExecError::failed(LoadError::TooLong(UNPACK_LIMITS.bytes)));
     }
-    file.flush().map_err(receive)
+    Ok(file.into_parts().0)
 }
 
 impl Loader {

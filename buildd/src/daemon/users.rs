@@ -14,7 +14,7 @@ pub(super) struct Resolved {
     pub uid: u32,
     /// Primary group id.
     pub gid: u32,
-    /// Supplementary groups.
+    /// Supplementary groups; the primary one is always among them.
     pub groups: Vec<u32>,
     /// Home directory; `/` where the user has none.
     pub home: String,
@@ -62,10 +62,10 @@ pub(super) fn resolve(view: &MergedView, who: &str) -> Result<Resolved, UserErro
 
 fn resolve_in(passwd: &[u8], group: &[u8], who: &str) -> Result<Resolved, UserError> {
     let users = parse_passwd(passwd);
-    let (user, wanted_group) = match who.split_once(':') {
-        Some((u, g)) => (u, Some(g).filter(|g| !g.is_empty())),
-        None => (who, None),
-    };
+    // A third part is read by nobody.
+    let mut parts = who.split(':');
+    let user = parts.next().unwrap_or_default();
+    let wanted_group = parts.next().filter(|group| !group.is_empty());
     let user = if user.is_empty() { "0" } else { user };
     let number = id(user)?;
     let entry = match users.iter().find(|e| e.name == user || Some(e.uid) == number) {
@@ -81,10 +81,13 @@ fn resolve_in(passwd: &[u8], group: &[u8], who: &str) -> Result<Resolved, UserEr
         let number = id(wanted)?;
         let found = groups.iter().find(|g| g.name == wanted || Some(g.gid) == number).map(|g| g.gid);
         let gid = found.or(number).ok_or_else(|| UserError::NoGroup(wanted.to_owned()))?;
-        return Ok(Resolved { uid: entry.uid, gid, groups: Vec::new(), home });
+        return Ok(Resolved { uid: entry.uid, gid, groups: vec![gid], home });
     }
     let member = |g: &&Group| !entry.name.is_empty() && g.members.contains(&entry.name);
-    let supplementary = groups.iter().filter(member).map(|g| g.gid).collect();
+    let mut supplementary: Vec<u32> = groups.iter().filter(member).map(|g| g.gid).collect();
+    if !supplementary.contains(&entry.gid) {
+        supplementary.insert(0, entry.gid);
+    }
     Ok(Resolved { uid: entry.uid, gid: entry.gid, groups: supplementary, home })
 }
 
@@ -143,12 +146,13 @@ mod tests {
 
     #[test]
     fn forms() {
-        assert_eq!(of(""), "0:0 [] /root");
-        assert_eq!(of("user"), "1000:1000 [50, 7] /home/user");
-        assert_eq!(of("1000"), "1000:1000 [50, 7] /home/user");
-        assert_eq!(of("user:staff"), "1000:50 [] /home/user");
-        assert_eq!(of("5150"), "5150:0 [] /");
-        assert_eq!(of("5150:6"), "5150:6 [] /");
+        assert_eq!(of(""), "0:0 [0] /root");
+        assert_eq!(of("user"), "1000:1000 [1000, 50, 7] /home/user");
+        assert_eq!(of("1000"), "1000:1000 [1000, 50, 7] /home/user");
+        assert_eq!(of("user:staff"), "1000:50 [50] /home/user");
+        assert_eq!(of("5150"), "5150:0 [0] /");
+        assert_eq!(of("5150:6"), "5150:6 [6] /");
+        assert_eq!(of("5150:6:7"), "5150:6 [6] /");
         assert_eq!(of("nobody"), "unable to find user nobody: no matching entries in passwd file");
         assert_eq!(of("user:nope"), "unable to find group nope: no matching entries in group file");
         assert_eq!(of("4294967296"), "uids and gids must be in range 0-2147483647, not `4294967296`");

@@ -1,5 +1,7 @@
 //! Archives that are loaded into a store of their own.
 
+use std::io::Write as _;
+
 use cache::oci::ImageMetadata;
 use cache::store::{Store, StoreOptions};
 use cache::tree::Trees;

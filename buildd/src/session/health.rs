@@ -36,20 +36,45 @@ pub(super) async fn watch(channel: &Channel, closed: &CancellationToken, metadat
     let limits = Limits::new(metadata);
     let mut client = HealthClient::new(channel.clone());
     let checks = async {
-        // Connects the tunnel, so that its end is noticed even when no call is ever made.
-        let _ = client.check(HealthCheckRequest::default()).await;
+        // The first check at once: it connects the tunnel, so that its end is noticed even when no call is ever made.
         let mut failed = 0;
-        while failed < limits.failures {
-            tokio::time::sleep(limits.interval).await;
+        loop {
             let check = client.check(HealthCheckRequest::default());
             match tokio::time::timeout(limits.timeout, check).await {
                 Ok(Ok(_)) => failed = 0,
                 Ok(Err(_)) | Err(_) => failed += 1,
             }
+            if failed == limits.failures {
+                return;
+            }
+            tokio::time::sleep(limits.interval).await;
         }
     };
     tokio::select! {
         () = closed.cancelled() => {}
         () = checks => tracing::warn!("session client does not answer health checks"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper_util::rt::TokioIo;
+    use tonic::transport::Endpoint;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_never_answers_is_noticed() {
+        let (ours, _silent) = tokio::io::duplex(1 << 16);
+        let ours = std::sync::Mutex::new(Some(TokioIo::new(ours)));
+        let connector = tower::service_fn(move |_| {
+            let io = ours.lock().unwrap().take().ok_or(std::io::ErrorKind::BrokenPipe);
+            async move { io.map_err(std::io::Error::from) }
+        });
+        let channel = Endpoint::from_static("http://session").connect_with_connector_lazy(connector);
+        let mut metadata = MetadataMap::new();
+        metadata.insert(HEADER_TIMEOUT, "1".parse().unwrap());
+        let watched = watch(&channel, &CancellationToken::new(), &metadata);
+        tokio::time::timeout(Duration::from_secs(30), watched).await.unwrap();
     }
 }

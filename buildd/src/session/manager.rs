@@ -74,7 +74,7 @@ impl SessionManager {
 
     /// Whether any session is open.
     pub fn is_used(&self) -> bool {
-        !self.open.sessions.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self.open.sessions().is_empty()
     }
 
     /// Serves `Control.Session`: registers the session until its stream ends or its health fails.
@@ -95,7 +95,7 @@ impl SessionManager {
         self.open.tasks.spawn(async move {
             health::watch(&session.inner.channel, &session.inner.closed, &metadata).await;
             session.inner.closed.cancel();
-            open.sessions().remove(&session.inner.id);
+            open.remove(&session);
         });
         Ok(Response::new(Box::pin(rx.map(Ok))))
     }
@@ -149,6 +149,14 @@ impl Open {
         // A map of whole entries is never left half changed.
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Forgets a session, but not the one that its client may have opened again under the same id.
+    fn remove(&self, session: &Session) {
+        let mut sessions = self.sessions();
+        if sessions.get(session.id()).is_some_and(|open| Arc::ptr_eq(&open.inner, &session.inner)) {
+            sessions.remove(session.id());
+        }
+    }
 }
 
 impl Session {
@@ -192,5 +200,32 @@ impl Session {
 
     pub(super) fn channel(&self) -> Channel {
         self.inner.channel.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::transport::Endpoint;
+
+    use super::*;
+
+    fn session(id: &str) -> Session {
+        let mut metadata = MetadataMap::new();
+        metadata.insert(HEADER_ID, id.parse().unwrap());
+        let channel = Endpoint::from_static("http://session").connect_lazy();
+        Session::new(&metadata, channel, CancellationToken::new())
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_opened_again_outlives_the_old_one() {
+        let manager = SessionManager::new();
+        let (old, new) = (session("s"), session("s"));
+        manager.register(&old).unwrap();
+        assert!(manager.register(&new).is_err(), "it is open");
+        old.inner.closed.cancel();
+        manager.register(&new).unwrap();
+        manager.open.remove(&old);
+        let found = manager.get("s", Duration::ZERO).await.unwrap();
+        assert!(Arc::ptr_eq(&found.inner, &new.inner));
     }
 }

@@ -41,6 +41,12 @@ pub enum TransferError {
         /// What it points at.
         target: String,
     },
+    /// A packet that brings too much at once.
+    #[error("packet of {0} bytes in file transfer")]
+    Large(usize),
+    /// More files at the same time than any sender sends.
+    #[error("more than {0} files under way at a time in file transfer")]
+    Open(usize),
     /// A number that stands for no file that could be asked for.
     #[error("invalid file id {0} in file transfer")]
     Id(u32),

@@ -1,19 +1,24 @@
 //! The receiving end.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use proto::fsutil::packet::PacketType;
 use proto::fsutil::{Packet, Stat};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::Status;
 
 use super::mode::has_data;
 use super::{OrderCheck, TransferError};
 
-/// Packets on their way to the blocking thread; with [`super::send()`]'s chunks at most 8 MiB.
+/// Packets on their way to the blocking thread.
 const BACKLOG: usize = 64;
+
+/// Bytes of data on their way to the blocking thread, and the most that one packet may bring: a sender chooses the size
+/// of its packets, and must not choose how much memory they take here.
+const BACKLOG_BYTES: u32 = 8 << 20;
 
 /// Where received entries go. Called on a blocking thread, in the order of the stream.
 pub trait Sink: Send + 'static {
@@ -56,8 +61,9 @@ pub async fn receive<S: Sink>(
     outgoing: mpsc::Sender<Packet>,
 ) -> Result<S, TransferError> {
     let (tx, rx) = mpsc::channel(BACKLOG);
+    let room = Arc::new(Semaphore::new(BACKLOG_BYTES as usize));
     let worker = tokio::task::spawn_blocking(move || Receiver::new(sink, outgoing).run(rx));
-    let fed = feed(incoming, tx).await;
+    let fed = feed(incoming, tx, room).await;
     match worker.await.map_err(|_| TransferError::Cancelled)? {
         // Without FIN the thread only saw its channel close; what closed it says more.
         Err(TransferError::Truncated) => Err(fed.err().unwrap_or(TransferError::Truncated)),
@@ -65,10 +71,14 @@ pub async fn receive<S: Sink>(
     }
 }
 
+/// A packet and the room that it takes.
+type Weighed = (Packet, Option<OwnedSemaphorePermit>);
+
 /// Passes packets on until the thread has enough.
 async fn feed(
     incoming: impl Stream<Item = Result<Packet, Status>>,
-    tx: mpsc::Sender<Packet>,
+    tx: mpsc::Sender<Weighed>,
+    room: Arc<Semaphore>,
 ) -> Result<(), TransferError> {
     tokio::pin!(incoming);
     loop {
@@ -80,7 +90,14 @@ async fn feed(
             None => return Ok(()),
             Some(Err(status)) => return Err(TransferError::Stream(Box::new(status))),
             Some(Ok(packet)) => {
-                if tx.send(packet).await.is_err() {
+                let bytes = u32::try_from(packet.data.len()).ok().filter(|bytes| *bytes <= BACKLOG_BYTES);
+                let bytes = bytes.ok_or(TransferError::Large(packet.data.len()))?;
+                // The thread gives room back until it ends, and then the channel is closed.
+                let taken = tokio::select! {
+                    permit = room.clone().acquire_many_owned(bytes) => permit.ok(),
+                    () = tx.closed() => return Ok(()),
+                };
+                if tx.send((packet, taken)).await.is_err() {
                     return Ok(());
                 }
             }
@@ -112,8 +129,8 @@ impl<S: Sink> Receiver<S> {
         }
     }
 
-    fn run(mut self, mut packets: mpsc::Receiver<Packet>) -> Result<S, TransferError> {
-        while let Some(packet) = packets.blocking_recv() {
+    fn run(mut self, mut packets: mpsc::Receiver<Weighed>) -> Result<S, TransferError> {
+        while let Some((packet, _room)) = packets.blocking_recv() {
             match self.packet(packet) {
                 Ok(true) => return Ok(self.sink),
                 Ok(false) => {}
@@ -180,5 +197,59 @@ impl<S: Sink> Receiver<S> {
     fn send(&self, kind: PacketType, id: u32) -> Result<(), TransferError> {
         let packet = Packet { r#type: kind.into(), id, ..Packet::default() };
         self.outgoing.blocking_send(packet).map_err(|_| TransferError::Truncated)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fsutil::{DirWriter, Owners, file_mode};
+
+    fn stat(path: String) -> Packet {
+        let stat = Stat { path, mode: file_mode(0o100644), ..Stat::default() };
+        Packet { r#type: PacketType::PacketStat.into(), stat: Some(stat), ..Packet::default() }
+    }
+
+    fn data(id: u32, data: Bytes) -> Packet {
+        Packet { r#type: PacketType::PacketData.into(), id, data, ..Packet::default() }
+    }
+
+    /// Receives `packets` into a directory, whatever is asked for.
+    async fn received(packets: Vec<Packet>) -> Result<u64, TransferError> {
+        let dir = tempfile::tempdir().unwrap();
+        let (tx, mut rx) = mpsc::channel(1);
+        let asked = tokio::spawn(async move { while rx.recv().await.is_some() {} });
+        let incoming = futures_util::stream::iter(packets.into_iter().map(Ok));
+        let done = receive(DirWriter::new(dir.path(), Owners::Mine), incoming, tx).await;
+        tokio::time::timeout(Duration::from_secs(10), asked).await.unwrap().unwrap();
+        done.map(|writer| writer.written())
+    }
+
+    #[tokio::test]
+    async fn data_waits_for_room() {
+        let block = Bytes::from(vec![0; 1 << 20]);
+        let mut packets = vec![stat("a".into()), Packet::default()];
+        packets.extend((0..40).map(|_| data(0, block.clone())));
+        packets.push(data(0, Bytes::new()));
+        packets.push(Packet { r#type: PacketType::PacketFin.into(), ..Packet::default() });
+        assert_eq!(received(packets).await.unwrap(), 40 << 20);
+    }
+
+    #[tokio::test]
+    async fn packets_are_bounded() {
+        let large = Bytes::from(vec![0; BACKLOG_BYTES as usize + 1]);
+        let err = received(vec![stat("a".into()), data(0, large)]).await.unwrap_err();
+        assert!(matches!(err, TransferError::Large(_)), "{err}");
+    }
+
+    #[tokio::test]
+    async fn files_under_way_are_bounded() {
+        let name = |i: u32| format!("{i:04}");
+        let mut packets: Vec<Packet> = (0..300).map(|i| stat(name(i))).collect();
+        packets.extend((0..300).map(|i| data(i, Bytes::from_static(b"x"))));
+        let err = received(packets).await.unwrap_err();
+        assert!(matches!(err, TransferError::Open(_)), "{err}");
     }
 }

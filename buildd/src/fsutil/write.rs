@@ -16,6 +16,10 @@ use super::TransferError;
 use super::mode::st_mode;
 use super::receive::Sink;
 
+/// Files that are under way at a time. BuildKit's senders send four; each takes a descriptor, of which other builds
+/// need some, too.
+const MAX_OPEN: usize = 256;
+
 /// Who owns what is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owners {
@@ -38,6 +42,8 @@ pub struct DirWriter {
     dirs: Vec<Stat>,
     /// Hard links are made last: their targets get replaced when their data comes.
     links: Vec<Stat>,
+    /// How many of `files` are open.
+    open: usize,
     /// Bytes of data written.
     written: u64,
 }
@@ -57,6 +63,7 @@ impl DirWriter {
             files: HashMap::new(),
             dirs: Vec::new(),
             links: Vec::new(),
+            open: 0,
             written: 0,
         }
     }
@@ -102,7 +109,11 @@ impl DirWriter {
         let path = self.root.join(&pending.stat.path);
         let file = match pending.file.take() {
             Some(file) => file,
-            None => create(&path).map_err(|e| TransferError::io(&path, e))?,
+            None if self.open >= MAX_OPEN => return Err(TransferError::Open(MAX_OPEN)),
+            None => {
+                self.open += 1;
+                create(&path).map_err(|e| TransferError::io(&path, e))?
+            }
         };
         Ok((pending.file.insert(file), path))
     }
@@ -141,6 +152,7 @@ impl Sink for DirWriter {
         let Some(Pending { stat, file: Some(file) }) = self.files.remove(&id) else {
             return Err(TransferError::Id(id));
         };
+        self.open -= 1;
         let described = || -> io::Result<()> {
             if owners == Owners::AsSent {
                 std::os::unix::fs::fchown(&file, Some(stat.uid), Some(stat.gid))?;

@@ -1,5 +1,7 @@
 //! Ops from their wire form.
 
+use std::collections::HashSet;
+
 use proto::pb;
 use solver::op::{BuildOp, DiffOp, MergeOp, PassthroughOp, Platform, SourceOp};
 use solver::{Digest, Op};
@@ -34,6 +36,7 @@ impl From<Invalid> for OpError {
 /// Reads an op; `depth` counts the build ops around it.
 pub(super) fn decode_op(op: &pb::Op, depth: usize) -> Result<Op, OpError> {
     let inputs = op.inputs.len();
+    bounded("inputs", inputs)?;
     Ok(match op.op.as_ref().ok_or(Invalid::Missing("op"))? {
         pb::op::Op::Source(source) => Op::Source(decode_source(source)?),
         pb::op::Op::Exec(exec) => Op::Exec(Box::new(decode_exec(exec, inputs)?)),
@@ -44,6 +47,7 @@ pub(super) fn decode_op(op: &pb::Op, depth: usize) -> Result<Op, OpError> {
                 .iter()
                 .map(|i| optional_input(i.input, inputs))
                 .collect::<Result<Vec<_>, _>>()?;
+            bounded("merged inputs", list.len())?;
             match list.is_empty() {
                 true => return Err(Invalid::Missing("inputs").into()),
                 false => Op::Merge(MergeOp { inputs: list }),
@@ -59,16 +63,40 @@ pub(super) fn decode_op(op: &pb::Op, depth: usize) -> Result<Op, OpError> {
     })
 }
 
-/// Whether an op makes an output of that number. What a build makes is known only when it ran.
-pub(super) fn output_exists(op: &Op, output: u32) -> bool {
-    let is = |candidate: Option<usize>| candidate == Some(output as usize);
-    match op {
-        Op::Exec(exec) => exec.mounts.iter().any(|mount| is(mount.output)),
-        Op::File(file) => file.actions.iter().any(|action| is(action.output)),
-        Op::Passthrough(pass) => (output as usize) < pass.outputs.len(),
-        Op::Build(_) => true,
-        Op::Source(_) | Op::Merge(_) | Op::Diff(_) => output == 0,
+/// The numbers of the outputs that an op makes.
+#[derive(Debug)]
+pub(super) enum Outputs {
+    /// All below this.
+    Below(usize),
+    /// These.
+    These(HashSet<usize>),
+}
+
+impl Outputs {
+    pub(super) fn of(op: &Op) -> Self {
+        match op {
+            Op::Exec(exec) => Self::These(exec.mounts.iter().filter_map(|mount| mount.output).collect()),
+            Op::File(file) => Self::These(file.actions.iter().filter_map(|action| action.output).collect()),
+            Op::Passthrough(pass) => Self::Below(pass.outputs.len()),
+            Op::Source(_) | Op::Merge(_) | Op::Diff(_) | Op::Build(_) => Self::Below(1),
+        }
     }
+
+    pub(super) fn contain(&self, output: u32) -> bool {
+        match self {
+            Self::Below(count) => (output as usize) < *count,
+            Self::These(numbers) => numbers.contains(&(output as usize)),
+        }
+    }
+}
+
+/// The most inputs, mounts or actions that one op may have. Far more than anybody writes, and few enough that work
+/// which looks at all of them for each of them stays short.
+pub(super) const MAX_PARTS: usize = 10_000;
+
+/// Refuses an op with too many of something.
+pub(super) fn bounded(what: &'static str, count: usize) -> Result<(), Invalid> {
+    if count > MAX_PARTS { Err(Invalid::TooMany { what, count, most: MAX_PARTS }) } else { Ok(()) }
 }
 
 pub(super) fn platform(p: &pb::Platform) -> Platform {
@@ -108,6 +136,7 @@ fn decode_passthrough(pass: &pb::PassthroughOp, inputs: usize) -> Result<Passthr
     if pass.outputs.is_empty() {
         return Err(Invalid::Missing("outputs"));
     }
+    bounded("outputs", pass.outputs.len())?;
     let outputs = pass.outputs.iter().map(|&index| input_index(index, inputs)).collect::<Result<_, _>>()?;
     Ok(PassthroughOp { id: pass.id.clone(), outputs })
 }
@@ -124,16 +153,12 @@ pub(super) fn optional_input(index: i64, inputs: usize) -> Result<Option<usize>,
 }
 
 /// An output number, or -1 for none; each may be claimed once.
-pub(super) fn output_index(index: i64, claimed: &mut Vec<usize>) -> Result<Option<usize>, Invalid> {
+pub(super) fn output_index(index: i64, claimed: &mut HashSet<usize>) -> Result<Option<usize>, Invalid> {
     if index == -1 {
         return Ok(None);
     }
     let output = u32::try_from(index).map_err(|_| Invalid::Index { what: "output", index })? as usize;
-    if claimed.contains(&output) {
-        return Err(Invalid::DuplicateOutput(index));
-    }
-    claimed.push(output);
-    Ok(Some(output))
+    if claimed.insert(output) { Ok(Some(output)) } else { Err(Invalid::DuplicateOutput(index)) }
 }
 
 /// A text that may be given to the kernel.

@@ -8,7 +8,7 @@ use proto::pb;
 use solver::graph::{LinuxResources, ProgressGroup, SourceInfo, SourceLocation, SourceRange, VertexMeta};
 use solver::{Digest, Edge, Graph, GraphBuilder, Vertex, VertexId};
 
-use super::decode::{decode_op, output_exists};
+use super::decode::{Outputs, decode_op};
 use super::digests::digests;
 use super::encode::encode_op;
 use super::name::progress_group;
@@ -59,7 +59,8 @@ pub(super) fn from_nested(definition: &pb::Definition, depth: usize) -> Result<G
         ops.insert(digest, op);
     }
     let result = terminal.ok_or(LlbError::Empty)?.ok_or(LlbError::NoResult)?;
-    let mut loader = Loader { definition, ops, ids: HashMap::new(), builder: GraphBuilder::new(), depth };
+    let (ids, outputs) = (HashMap::new(), Vec::new());
+    let mut loader = Loader { definition, ops, ids, outputs, builder: GraphBuilder::new(), depth };
     let head = loader.load(&result)?;
     let mut graph = loader.builder.finish(Some(head));
     if let Some(source) = &definition.source {
@@ -73,6 +74,8 @@ struct Loader<'a> {
     ops: HashMap<Digest, pb::Op>,
     /// `None` while its inputs are being loaded.
     ids: HashMap<Digest, Option<VertexId>>,
+    /// What each vertex of the graph makes.
+    outputs: Vec<Outputs>,
     builder: GraphBuilder,
     depth: usize,
 }
@@ -115,7 +118,7 @@ impl Loader<'_> {
         let id =
             input.digest.parse::<Digest>().ok().and_then(|digest| self.ids.get(&digest).copied().flatten());
         let (Some(vertex), Ok(output)) = (id, u32::try_from(input.index)) else { return Err(missing) };
-        match output_exists(&self.builder.graph().vertex(vertex).op, output) {
+        match self.outputs[vertex.index()].contain(output) {
             true => Ok(Edge { vertex, output }),
             false => Err(missing),
         }
@@ -133,7 +136,9 @@ impl Loader<'_> {
             constraints: op.constraints.as_ref().map(|c| c.filter.clone()).unwrap_or_default(),
             meta: self.meta(digest)?,
         };
+        let outputs = Outputs::of(&vertex.op);
         let id = self.builder.add(vertex).map_err(|_| LlbError::Cycle(digest))?;
+        self.outputs.push(outputs);
         self.ids.insert(digest, Some(id));
         Ok(())
     }

@@ -64,6 +64,16 @@ pub enum Invalid {
     /// An output that two parts of the op claim.
     #[error("output {0} is made twice")]
     DuplicateOutput(i64),
+    /// More of something than an op may have.
+    #[error("{count} {what}, more than the {most} that an operation may have")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// A number that stands for nothing.
     #[error("unknown {what} {value}")]
     Enum {

@@ -1,5 +1,7 @@
 //! Exec ops.
 
+use std::collections::HashSet;
+
 use proto::pb;
 use solver::op::{
     CacheMount, CacheSharing, CdiDevice, ExecMeta, ExecOp, HostIp, Mount, MountContentCache, MountKind,
@@ -7,12 +9,13 @@ use solver::op::{
 };
 
 use super::Invalid;
-use super::decode::{optional_input, output_index, text};
+use super::decode::{bounded, optional_input, output_index, text};
 use super::encode::number;
 
 pub(super) fn decode_exec(exec: &pb::ExecOp, inputs: usize) -> Result<ExecOp, Invalid> {
     let meta = decode_meta(exec.meta.as_ref().ok_or(Invalid::Missing("meta"))?)?;
-    let mut outputs = Vec::new();
+    bounded("mounts", exec.mounts.len())?;
+    let mut outputs = HashSet::new();
     let mounts: Vec<Mount> = exec
         .mounts
         .iter()
@@ -85,7 +88,7 @@ fn decode_proxy(proxy: &pb::ProxyEnv) -> ProxyEnv {
 fn decode_mount(
     mount: &pb::Mount,
     inputs: usize,
-    outputs: &mut Vec<usize>,
+    outputs: &mut HashSet<usize>,
     cwd: &str,
 ) -> Result<Mount, Invalid> {
     if mount.dest.is_empty() {

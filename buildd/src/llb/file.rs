@@ -2,6 +2,8 @@
 //!
 //! On the wire one index space holds the op's inputs and, after them, its actions; -1 is scratch.
 
+use std::collections::HashSet;
+
 use proto::pb;
 use proto::pb::file_action::Action;
 use solver::op::{
@@ -10,7 +12,7 @@ use solver::op::{
 };
 
 use super::Invalid;
-use super::decode::{output_index, text};
+use super::decode::{bounded, output_index, text};
 use super::encode::number;
 
 /// What an index of an action may point at.
@@ -48,7 +50,8 @@ pub(super) fn decode_file(file: &pb::FileOp, inputs: usize) -> Result<FileOp, In
     if file.actions.is_empty() {
         return Err(Invalid::Missing("actions"));
     }
-    let mut outputs = Vec::new();
+    bounded("actions", file.actions.len())?;
+    let mut outputs = HashSet::new();
     let mut actions = Vec::with_capacity(file.actions.len());
     for (index, action) in file.actions.iter().enumerate() {
         let space = Space { inputs, actions: index };

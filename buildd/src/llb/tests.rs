@@ -371,6 +371,28 @@ fn outputs_that_are_not_made() {
 }
 
 #[test]
+fn parts_are_bounded() {
+    let too_many = decode::MAX_PARTS + 1;
+    let mounts = exec_with(|e| {
+        let mount = |i: usize| pb::Mount { dest: "/".into(), output: i as i64, ..Default::default() };
+        e.mounts = (0..too_many).map(mount).collect();
+    });
+    let action = pb::FileActionRm { path: "/x".into(), ..Default::default() };
+    let action = |i: usize| pb::FileAction {
+        action: Some(pb::file_action::Action::Rm(action.clone())),
+        input: 0,
+        secondary_input: -1,
+        output: i as i64,
+    };
+    let file = pb::FileOp { actions: (0..too_many).map(action).collect() };
+    let actions = with(pb::op::Op::File(file));
+    for (bad, what) in [(mounts, "mounts"), (actions, "actions")] {
+        let err = from_definition(&bad).unwrap_err().to_string();
+        assert!(err.contains(&format!("{too_many} {what}, more than")), "{err}");
+    }
+}
+
+#[test]
 fn nesting_is_bounded() {
     let source = pb::SourceOp { identifier: "local://x".into(), ..Default::default() };
     let mut inner = with(pb::op::Op::Source(source));

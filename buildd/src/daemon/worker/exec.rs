@@ -20,6 +20,9 @@ use crate::daemon::sandboxes::{self, output_pipe};
 
 impl LocalWorker {
     pub(super) async fn exec(&self, op: &ExecOp, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
+        if let Some(device) = op.cdi_devices.iter().find(|device| !device.optional) {
+            return Err(ExecError::failed(NoDevice { name: device.name.clone() }));
+        }
         let lease = self.leases.of(&job.cx.build);
         let staging = self.chains.store.layers().staging().map_err(from_store)?;
         let mut mounts = self.mounts(op, job, staging.path()).await?;
@@ -142,7 +145,7 @@ fn limits(job: &Job) -> Limits {
     let quota = u64::try_from(r.cpu_quota).ok().filter(|q| *q > 0);
     Limits {
         memory: u64::try_from(r.memory).ok().filter(|m| *m > 0),
-        cpu_millis: quota.map(|q| q * 1000 / period),
+        cpu_millis: quota.map(|q| q.saturating_mul(1000) / period),
         pids: None,
     }
 }
@@ -203,6 +206,13 @@ fn commit(
 #[derive(Debug, thiserror::Error)]
 #[error("the operation has no mount at `/`")]
 struct NoRoot;
+
+/// A device that the step cannot do without.
+#[derive(Debug, thiserror::Error)]
+#[error("device `{name}` is not available: this machine offers none")]
+struct NoDevice {
+    name: String,
+}
 
 /// `--add-host` with something that is no address.
 #[derive(Debug, thiserror::Error)]

@@ -22,7 +22,7 @@ mod unpack;
 mod window;
 
 pub use base::Base;
-pub use builder::{LayerBuilder, Meta, Special};
+pub use builder::{LayerBuilder, Meta, Special, difference};
 pub use commit::{CommitRequest, OverlayMarks, commit};
 pub use entry::{Change, CommittedLayer, Entries, LayerEntry};
 pub use error::LayerError;

@@ -1,9 +1,10 @@
 //! Making a layer file by file, without a mount.
 //!
 //! Parts: `state` and `look` (what the layer holds so far and what one sees through it), `write` and `contents` (putting
-//! objects and bytes on disk), `finish`. The methods that callers use are here, and thin.
+//! objects and bytes on disk), `difference`, `finish`. The methods that callers use are here, and thin.
 
 mod contents;
+mod difference;
 mod finish;
 mod look;
 mod state;
@@ -17,6 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs;
 
+pub use self::difference::difference;
 use self::state::State;
 pub(super) use self::write::set_xattrs;
 use super::base::Base;

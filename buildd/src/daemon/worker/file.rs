@@ -19,7 +19,7 @@ pub(in crate::daemon) const UNPACK_LIMITS: UnpackLimits =
     UnpackLimits { bytes: 1 << 40, entries: 20_000_000 };
 
 /// Tells blocking work that nobody waits for it any more.
-struct SetOnDrop(Arc<AtomicBool>);
+pub(super) struct SetOnDrop(pub(super) Arc<AtomicBool>);
 
 impl Drop for SetOnDrop {
     fn drop(&mut self) {

@@ -1,10 +1,15 @@
-//! Merge and diff: trees only, no layer of their own.
+//! Merge and diff: trees only where layers are stacked or taken apart, else a layer of their own.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use cache::layer::{Base, difference};
 use cache::tree::{NodeId, Trees};
 use solver::op::{DiffOp, MergeOp};
 use solver::{ExecError, Job, LayerId, OutputRecord};
 
-use super::LocalWorker;
+use super::file::SetOnDrop;
+use super::{LocalWorker, output};
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::{Chains, content, from_store};
 
@@ -24,8 +29,34 @@ impl LocalWorker {
     pub(super) async fn diff(&self, op: &DiffOp, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
         let chain = |i: Option<usize>| i.map_or(&[][..], |i| &*job.inputs[i].chain);
         let (lower, upper) = (chain(op.lower), chain(op.upper));
-        let Some(rest) = upper.strip_prefix(lower) else { return Err(ExecError::failed(Unrelated)) };
-        self.stacked(Trees::empty(), rest.to_vec()).await
+        match upper.strip_prefix(lower) {
+            Some(rest) => self.stacked(Trees::empty(), rest.to_vec()).await,
+            None => self.unrelated(op, job).await,
+        }
+    }
+
+    /// What lies between two file systems of which the upper does not build on the lower, as a layer.
+    async fn unrelated(&self, op: &DiffOp, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
+        let base = |i: Option<usize>| match i {
+            Some(i) => self.chains.base(&job.inputs[i]),
+            None => Ok(Base::scratch(self.chains.trees.clone())),
+        };
+        let (lower, upper) = (base(op.lower)?, base(op.upper)?);
+        let (store, lease) = (self.chains.store.clone(), self.leases.of(&job.cx.build));
+        let stop = Arc::new(AtomicBool::new(false));
+        let _stop_on_drop = SetOnDrop(stop.clone());
+        let name = job.vertex.meta.custom_name().unwrap_or_default().to_owned();
+        blocking(move || {
+            let staging = store.layers().staging().map_err(from_store)?;
+            let dir = staging.path().join("fs");
+            let made = difference(lower, &upper, &dir, &stop).map_err(ExecError::failed)?;
+            let layer = made.ok_or(ExecError::Canceled)?;
+            let record = output::keep(&store, &lease, &layer, &dir, &name)?;
+            // On nothing, as nothing lies below a difference.
+            let content = upper.trees.apply(Trees::empty(), &layer.entries).map_err(ExecError::failed)?;
+            Ok(vec![(0, OutputRecord { content: *content.digest(), ..record })])
+        })
+        .await
     }
 
     async fn stacked(
@@ -46,8 +77,3 @@ impl LocalWorker {
         Ok(vec![(0, OutputRecord { content: *root.digest(), layer: None })])
     }
 }
-
-/// A diff of two file systems of which one is not the beginning of the other.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot take the difference of two file systems of which the upper does not build on the lower")]
-struct Unrelated;

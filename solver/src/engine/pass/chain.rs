@@ -22,7 +22,10 @@ impl Pass {
         let mut outputs = BTreeMap::new();
         for (&index, found) in &record.outputs {
             let mut chain: Vec<LayerId> = match (&vertex.op, found.layer) {
-                (Op::Diff(d), None) => self.difference(vertex, d.lower, d.upper, need).await?,
+                (Op::Diff(d), None) => match self.difference(vertex, d.lower, d.upper, need).await? {
+                    Some(layers) => layers,
+                    None => return self.anew(id, record).await,
+                },
                 (Op::Diff(_), Some(_)) => Vec::new(),
                 _ => self.below(vertex, index, need).await?,
             };
@@ -65,21 +68,29 @@ impl Pass {
         Ok(self.output(edge, Need::Present).await?.chain)
     }
 
-    /// The layers of `upper` above `lower`, where `lower` is its beginning.
+    /// Executes a difference again that is on record without a layer: it was taken of the same contents, but of chains
+    /// of which one was the beginning of the other, and here they are not.
+    async fn anew(self: &Arc<Self>, id: VertexId, record: &Record) -> Result<Outputs, Stop> {
+        let key = self.content_key(id).await?;
+        self.execute(id, key, Some(Arc::new(record.clone()))).await?;
+        Err(Stop::Again)
+    }
+
+    /// The layers of `upper` above `lower`; `None` where `lower` is not its beginning.
     async fn difference(
         self: &Arc<Self>,
         vertex: &Vertex,
         lower: Option<usize>,
         upper: Option<usize>,
         need: Need,
-    ) -> Result<Vec<LayerId>, Stop> {
+    ) -> Result<Option<Vec<LayerId>>, Stop> {
         let mut chains = [Arc::<[LayerId]>::from([]), Arc::from([])];
         for (slot, input) in chains.iter_mut().zip([lower, upper]) {
             if let Some(e) = edge(vertex, input) {
                 *slot = self.chain(e, need).await?;
             }
         }
-        Ok(chains[1].strip_prefix(&*chains[0]).unwrap_or(&chains[1]).to_vec())
+        Ok(chains[1].strip_prefix(&*chains[0]).map(<[LayerId]>::to_vec))
     }
 }
 

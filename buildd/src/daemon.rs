@@ -4,14 +4,18 @@
 //! solver with [`sources`] and [`worker`], and handed on by [`export`]. What it tells goes through [`progress`] into its
 //! [`journal`], which `Control.Status` reads.
 
+mod about;
 mod builds;
 mod chains;
 mod config;
 mod control;
+mod definition;
 mod diffids;
 mod dockerfile;
 mod export;
 mod failure;
+mod frontends;
+mod gateway;
 mod gc;
 mod history;
 mod journal;
@@ -20,6 +24,7 @@ mod listen;
 mod locals;
 mod mounting;
 mod parts;
+mod plan;
 mod progress;
 mod rootfs_tar;
 mod run;
@@ -30,6 +35,7 @@ mod snapshot;
 mod solve;
 mod sources;
 mod start;
+mod stat;
 mod timestamp;
 mod turns;
 mod users;

@@ -213,7 +213,7 @@ pub enum ExecError {
         code: i32,
     },
     /// Nobody wants the result any more.
-    #[error("canceled")]
+    #[error("context canceled")]
     Canceled,
     /// The session that a secret or an agent came from is gone; another may serve.
     #[error("session `{session}` is gone")]

@@ -11,6 +11,8 @@ use super::journal::Journal;
 
 /// How long a finished build's journal can still be asked for: a client may call Status after Solve has returned.
 const LINGER: Duration = Duration::from_secs(30);
+/// How often a daemon that leaves looks whether its builds have ended.
+const POLL: Duration = Duration::from_millis(20);
 /// How long Status waits for a build that has not begun.
 const ARRIVAL: Duration = Duration::from_secs(10);
 
@@ -44,12 +46,17 @@ pub(super) struct Listed {
 impl Builds {
     /// Lists a build; `None` when one with this ref runs already.
     pub(super) fn begin(self: &Arc<Self>, reference: &str) -> Option<Listed> {
+        self.begin_for(reference, &CancellationToken::new())
+    }
+
+    /// Lists a build that ends with its `caller`, too.
+    pub(super) fn begin_for(self: &Arc<Self>, reference: &str, caller: &CancellationToken) -> Option<Listed> {
         let mut map = self.lock();
         map.retain(|_, e| e.finished.is_none_or(|at| at.elapsed() < LINGER));
         if map.get(reference).is_some_and(|e| e.finished.is_none()) {
             return None;
         }
-        let (journal, cancel) = (Arc::<Journal>::default(), CancellationToken::new());
+        let (journal, cancel) = (Arc::<Journal>::default(), caller.child_token());
         map.insert(
             reference.to_owned(),
             Entry { journal: journal.clone(), cancel: cancel.clone(), finished: None, resting: false },
@@ -88,6 +95,17 @@ impl Builds {
     /// Refs of those that run.
     pub(super) fn active(&self) -> BTreeSet<String> {
         self.lock().iter().filter(|(_, e)| e.finished.is_none()).map(|(r, _)| r.clone()).collect()
+    }
+
+    /// Waits until none runs, but not beyond `deadline`; says whether none does.
+    pub(super) async fn ended(&self, deadline: tokio::time::Instant) -> bool {
+        while self.running() > 0 {
+            if tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        true
     }
 
     /// Ends all.

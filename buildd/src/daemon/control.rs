@@ -15,11 +15,8 @@ use tonic::{Request, Response, Status, Streaming};
 use super::blocking::blocking;
 use super::builds::Builds;
 use super::parts::Parts;
-use super::sources::image::host_platform;
-use super::{solve, timestamp};
+use super::{about, solve, timestamp};
 
-/// The version of BuildKit's frontend that this behaves as.
-const DOCKERFILE_VERSION: &str = "1.26.0";
 /// Header with the daemon's clock, RFC 3339 with nanoseconds.
 const CLOCK_HEADER: &str = "buildkit-current-timestamp";
 
@@ -44,8 +41,10 @@ impl Control for ControlService {
     async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
         let (parts, builds) = (self.parts.clone(), self.builds.clone());
         let request = request.into_inner();
-        // A task of its own, so that it ends in order; when the client hangs up, its session's end cancels the build.
-        let done = tokio::spawn(async move { solve::solve(&parts, &builds, request).await }).await;
+        // A task of its own, so that it ends in order also when the client hangs up, which cancels it.
+        let caller = CancellationToken::new();
+        let _hung_up = caller.clone().drop_guard();
+        let done = tokio::spawn(async move { solve::solve(&parts, &builds, request, caller).await }).await;
         let response = done.map_err(|_| Status::internal("the build panicked; see the daemon's log"))?;
         Ok(Response::new(SolveResponse { exporter_response: response.map_err(|f| f.status())? }))
     }
@@ -57,11 +56,17 @@ impl Control for ControlService {
         let (tx, rx) = tokio::sync::mpsc::channel(4);
         tokio::spawn(async move {
             let mut offset = 0;
-            while let Some((message, next)) = journal.read(offset).await {
-                offset = next;
-                if tx.send(Ok(message)).await.is_err() {
-                    return;
+            let told = async {
+                while let Some((message, next)) = journal.read(offset).await {
+                    offset = next;
+                    if tx.send(Ok(message)).await.is_err() {
+                        return;
+                    }
                 }
+            };
+            tokio::select! {
+                () = told => {}
+                () = tx.closed() => {}
             }
         });
         let mut response = Response::new(Box::pin(ReceiverStream::new(rx)) as Self::StatusStream);
@@ -83,27 +88,13 @@ impl Control for ControlService {
         &self,
         _: Request<ListWorkersRequest>,
     ) -> Result<Response<ListWorkersResponse>, Status> {
-        let host = host_platform();
-        let platform = proto::pb::Platform {
-            architecture: host.architecture,
-            os: host.os,
-            variant: host.variant,
-            ..Default::default()
-        };
-        let label = |k: &str, v: &str| (format!("org.mobyproject.buildkit.worker.{k}"), v.to_owned());
-        let record = proto::worker::WorkerRecord {
-            id: self.parts.worker_id(),
-            labels: [label("executor", "oci"), label("snapshotter", self.parts.mounting.snapshotter())]
-                .into(),
-            platforms: vec![platform],
-            buildkit_version: Some(version()),
-            ..Default::default()
-        };
+        let parts = self.parts.clone();
+        let record = blocking(move || about::worker(&parts)).await;
         Ok(Response::new(ListWorkersResponse { record: vec![record] }))
     }
 
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
-        Ok(Response::new(InfoResponse { buildkit_version: Some(version()) }))
+        Ok(Response::new(InfoResponse { buildkit_version: Some(about::version()) }))
     }
 
     async fn disk_usage(
@@ -183,15 +174,6 @@ impl Control for ControlService {
 /// What an error of the store is to a client.
 pub(super) fn store_status(e: cache::store::StoreError) -> Status {
     Status::internal(super::failure::chain(&e))
-}
-
-fn version() -> proto::worker::BuildkitVersion {
-    proto::worker::BuildkitVersion {
-        package: "rbuild".to_owned(),
-        version: format!("v{}", env!("CARGO_PKG_VERSION")),
-        revision: String::new(),
-        dockerfile_version: DOCKERFILE_VERSION.to_owned(),
-    }
 }
 
 fn usage(u: StoreUsage) -> UsageRecord {

@@ -15,10 +15,11 @@ use proto::control::{StatusResponse, VertexWarning};
 use solver::op::Platform;
 use solver::{Graph, Need, Output};
 
-use super::export::{Built, Results};
 use super::failure::Failure;
+use super::frontends::Outcome;
 use super::mounting::Mounting;
 use super::parts::Parts;
+use super::plan::{Plan, Planned};
 use super::run::Run;
 use super::sources::image::host_platform;
 use answers::Answers;
@@ -27,20 +28,12 @@ pub(super) use policy::check as check_policy;
 /// A Dockerfile larger than this is not read.
 const DOCKERFILE_LIMIT: u64 = 16 << 20;
 
-/// What a frontend made of a request.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    /// Files, to be exported.
-    Results(Results),
-    /// Texts, for the client.
-    Answer(BTreeMap<String, String>),
-}
-
 /// The Dockerfile frontend for one build.
 pub(super) struct Dockerfile<'a> {
     parts: &'a Parts,
     run: &'a Run,
     options: BuildOptions,
+    inputs: BTreeMap<String, Graph>,
 }
 
 impl std::fmt::Debug for Dockerfile<'_> {
@@ -50,7 +43,7 @@ impl std::fmt::Debug for Dockerfile<'_> {
 }
 
 impl<'a> Dockerfile<'a> {
-    /// Reads the frontend's attributes.
+    /// Reads the frontend's attributes; `inputs` are what named contexts may refer to.
     ///
     /// # Errors
     /// An attribute whose value cannot be.
@@ -58,17 +51,18 @@ impl<'a> Dockerfile<'a> {
         parts: &'a Parts,
         run: &'a Run,
         attrs: &BTreeMap<String, String>,
+        inputs: BTreeMap<String, Graph>,
     ) -> Result<Self, Failure> {
         let mut options =
             BuildOptions::from_attrs(attrs, host_platform()).map_err(|e| Failure::invalid(&e))?;
         options.session = Some(run.session.clone());
-        Ok(Self { parts, run, options })
+        Ok(Self { parts, run, options, inputs })
     }
 
-    /// Builds, or answers a question about the Dockerfile.
+    /// Plans a build, or answers a question about the Dockerfile.
     ///
     /// # Errors
-    /// Whatever is wrong with the Dockerfile, and any step that fails.
+    /// Whatever is wrong with the Dockerfile, and sources that cannot be had.
     pub(super) async fn solve(&self) -> Result<Outcome, Failure> {
         let (bytes, ignore_beside) = self.load_dockerfile().await?;
         let (document, diagnostics) = parse(&self.options.filename, &bytes);
@@ -83,8 +77,7 @@ impl<'a> Dockerfile<'a> {
         if platforms.is_empty() {
             platforms.push(None);
         }
-        let mut results =
-            Results { built: Vec::new(), multi_platform: self.options.multi_platform || platforms.len() > 1 };
+        let multi_platform = self.options.multi_platform || platforms.len() > 1;
         let mut lowered = Vec::new();
         for platform in platforms {
             lowered.push(self.lower(&document, &bytes, platform, &ignore).await?);
@@ -93,30 +86,17 @@ impl<'a> Dockerfile<'a> {
         if self.parts.mounting == Mounting::Copy {
             self.warn_of_copies();
         }
-        for plan in lowered {
-            policy::check(&plan.graph, self.run)?;
-            results.built.push(self.build(plan).await?);
+        let mut parts = Vec::new();
+        for Lowered { graph, image, epoch, .. } in lowered {
+            policy::check(&graph, self.run)?;
+            parts.push(Planned {
+                platform: image.platform(),
+                graph: Arc::new(graph),
+                config: Some(image),
+                epoch,
+            });
         }
-        Ok(Outcome::Results(results))
-    }
-
-    async fn build(&self, plan: Lowered) -> Result<Built, Failure> {
-        let platform = Platform {
-            architecture: plan.image.architecture.clone(),
-            os: plan.image.os.clone(),
-            variant: plan.image.variant.clone(),
-            os_version: plan.image.os_version.clone(),
-        };
-        let output = self.evaluate(Arc::new(plan.graph), Need::Available).await?;
-        Ok(Built { platform, output, config: Some(plan.image), epoch: plan.epoch })
-    }
-
-    /// Evaluates a graph's head; no head is scratch.
-    async fn evaluate(&self, graph: Arc<Graph>, need: Need) -> Result<Output, Failure> {
-        match graph.head {
-            None => Ok(Output::scratch(super::chains::Chains::empty())),
-            Some(head) => self.run.solve(&graph, head, need).await,
-        }
+        Ok(Outcome::Plan(Plan { parts, multi_platform }))
     }
 
     /// Lowers, looking up whatever the frontend asks for, until it asks for nothing more.
@@ -127,7 +107,7 @@ impl<'a> Dockerfile<'a> {
         platform: Option<&Platform>,
         ignore: &[u8],
     ) -> Result<Lowered, Failure> {
-        let mut answers = Answers::new(ignore.to_vec());
+        let mut answers = Answers::new(ignore.to_vec(), &self.inputs);
         loop {
             match lower(document, &self.options, platform, &answers) {
                 Ok(lowered) => return Ok(lowered),
@@ -142,7 +122,7 @@ impl<'a> Dockerfile<'a> {
     /// Loads the Dockerfile, and the ignore file that goes with it.
     async fn load_dockerfile(&self) -> Result<(Vec<u8>, Option<Vec<u8>>), Failure> {
         let (graph, names) = frontend::lower::dockerfile_sources(&self.options);
-        let output = self.evaluate(Arc::new(graph), self.reading()).await?;
+        let output = self.run.evaluate(&Arc::new(graph), self.reading()).await?;
         for name in &names {
             if let Some(bytes) = self.read(&output, name).await? {
                 let ignore = self.read(&output, &format!("{}.dockerignore", self.options.filename)).await?;
@@ -167,7 +147,7 @@ impl<'a> Dockerfile<'a> {
             return Ok(own);
         }
         let Some(graph) = frontend::lower::dockerignore_source(&self.options) else { return Ok(Vec::new()) };
-        let output = self.evaluate(Arc::new(graph), Need::Known).await?;
+        let output = self.run.evaluate(&Arc::new(graph), Need::Known).await?;
         Ok(self.read(&output, ".dockerignore").await?.unwrap_or_default())
     }
 

@@ -2,7 +2,9 @@
 
 use frontend::diagnostic::Diagnostic;
 use frontend::span::SourceFile;
+use prost::Message as _;
 use solver::graph::{SourceInfo, SourceRange};
+use solver::op::ExecOp;
 use solver::{ExecError, Graph, Op, SolveError, VertexId};
 use tonic::{Code, Status};
 
@@ -31,12 +33,31 @@ impl Failure {
         Self::new(Code::InvalidArgument, chain(error))
     }
 
+    /// A request that names two ways to its graph.
+    pub(super) fn two_ways() -> Self {
+        Self::new(Code::InvalidArgument, "cannot solve with both Definition and Frontend specified")
+    }
+
+    /// A request that brings rules about sources: to build without them would be to break them.
+    pub(super) fn no_policies() -> Self {
+        Self::new(Code::Unimplemented, "this daemon applies no source policies")
+    }
+
+    /// What a client that is its own frontend says of its failure.
+    pub(super) fn told(error: &proto::rpc::Status) -> Self {
+        let code = Code::from_i32(error.code);
+        let status = Status::with_details(code, &error.message, error.encode_to_vec().into());
+        Self { message: error.message.clone(), code, details: errdetails::details(&status) }
+    }
+
+    /// A result could not be handed on.
+    pub(super) fn of_export(error: &ExecError) -> Self {
+        Self::new(code(error), text(error))
+    }
+
     /// A vertex of a graph failed.
     pub(super) fn of_graph(graph: &Graph, error: &SolveError) -> Self {
-        let code = match error.error {
-            ExecError::Canceled => Code::Cancelled,
-            _ => Code::Unknown,
-        };
+        let code = code(&error.error);
         let Some(id) = error.vertex else { return Self::new(code, text(&error.error)) };
         let details = ErrorDetails {
             vertex: Some(crate::llb::vertex_digests(graph)[id.index()].to_string()),
@@ -80,6 +101,13 @@ impl Failure {
     }
 }
 
+fn code(error: &ExecError) -> Code {
+    match error {
+        ExecError::Canceled => Code::Cancelled,
+        _ => Code::Unknown,
+    }
+}
+
 /// How many further errors of a Dockerfile are listed.
 const OTHERS: usize = 20;
 
@@ -108,11 +136,14 @@ pub(super) fn text(error: &ExecError) -> String {
 fn of_vertex(graph: &Graph, id: VertexId, error: &ExecError) -> String {
     let vertex = graph.vertex(id);
     match (&vertex.op, error) {
-        (Op::Exec(e), ExecError::Exit { .. }) => {
-            format!("process {:?} did not complete successfully: {error}", e.meta.args.join(" "))
-        }
+        (Op::Exec(op), ExecError::Exit { .. }) => process_text(op, &error.to_string()),
         _ => text(error),
     }
+}
+
+/// What is said of a command that failed, in BuildKit's words.
+pub(super) fn process_text(op: &ExecOp, error: &str) -> String {
+    format!("process {:?} did not complete successfully: {error}", op.meta.args.join(" "))
 }
 
 fn sources(graph: &Graph, id: VertexId) -> Vec<proto::errdefs::Source> {

@@ -46,7 +46,7 @@ async fn collect(parts: &Parts, stop: CancellationToken) -> Result<u64, StoreErr
 }
 
 /// The default rules, with the configured bounds in place of the default ones where there are any.
-fn policies(worker: &OciWorker, disk: DiskSpace) -> Vec<PrunePolicy> {
+pub(super) fn policies(worker: &OciWorker, disk: DiskSpace) -> Vec<PrunePolicy> {
     let mut policies = default_policies(disk);
     let bounds = [worker.reserved_space, worker.max_used_space, worker.min_free_space];
     if bounds.iter().all(Option::is_none) {

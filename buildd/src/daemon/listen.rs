@@ -5,23 +5,34 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::control::control_server::ControlServer;
+use proto::gateway::llb_bridge_server::LlbBridgeServer;
 use proto::rbuild::containers_server::ContainersServer;
 use proto::rbuild::debug_server::DebugServer;
 use proto::rbuild::images_server::ImagesServer;
 use proto::rbuild::version_server::VersionServer;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
 use super::builds::Builds;
 use super::control::ControlService;
+use super::gateway::GatewayService;
 use super::parts::Parts;
 use super::services::{ContainersService, DebugService, ImagesService, VersionService, take_up};
 use super::side;
+
+/// How often a silent connection is looked at, and how long it may take to answer: a client whose machine or network is
+/// gone says nothing, and its builds have to end.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// How long running calls may take to be answered once the daemon leaves.
+const ANSWERS: Duration = Duration::from_secs(6);
 
 /// BuildKit's limit for a message.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -102,6 +113,10 @@ pub(super) async fn serve(
         let stopped = stop.clone().cancelled_owned();
         match address {
             Address::Unix(path) => {
+                // Before anything of another daemon's is replaced.
+                if StdUnixStream::connect(path).is_ok() {
+                    return Err(ListenError::InUse(path.display().to_string()));
+                }
                 let side = side::listen(path).map_err(|source| bind_error(path, source))?;
                 sides.push(tokio::spawn(side::serve(side, parts.passed.clone())));
                 // The main socket comes last: whoever sees it can use everything.
@@ -114,24 +129,28 @@ pub(super) async fn serve(
                 let listener = TcpListener::bind(host)
                     .await
                     .map_err(|source| ListenError::Bind { address: host.clone(), source })?;
-                let incoming = TcpListenerStream::new(listener);
+                let incoming =
+                    TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE));
                 tasks.push(tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped)));
             }
         }
     }
     stop.cancelled().await;
     drop(sockets);
-    // Running calls get their answers: cancelled builds end soon.
+    sides.iter().for_each(JoinHandle::abort);
+    // Running calls get their answers: cancelled builds end soon. Sessions would stay open as long as their clients.
     builds.cancel_all();
+    let deadline = tokio::time::Instant::now() + ANSWERS;
+    builds.ended(deadline).await;
+    let _late = tokio::time::timeout_at(deadline, parts.sessions.shutdown()).await;
     for task in tasks {
         let abort = task.abort_handle();
-        match tokio::time::timeout(std::time::Duration::from_secs(3), task).await {
+        match tokio::time::timeout_at(deadline, task).await {
             Ok(Ok(served)) => served.map_err(ListenError::Serve)?,
             Ok(Err(_)) => {}
             Err(_) => abort.abort(),
         }
     }
-    sides.iter().for_each(JoinHandle::abort);
     Ok(())
 }
 
@@ -140,10 +159,16 @@ fn router(parts: &Arc<Parts>, builds: &Arc<Builds>) -> tonic::transport::server:
     let control = ControlServer::new(control)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
+    let gateway = LlbBridgeServer::new(GatewayService { parts: parts.clone() })
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
     let (_, health) = tonic_health::server::health_reporter();
     let (parts, builds) = (parts.clone(), builds.clone());
     Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(control)
+        .add_service(gateway)
         .add_service(health)
         .add_service(VersionServer::new(VersionService { parts: parts.clone(), builds: builds.clone() }))
         .add_service(ImagesServer::new(ImagesService { parts: parts.clone(), builds: builds.clone() }))
@@ -157,9 +182,6 @@ fn bind_error(path: &Path, source: io::Error) -> ListenError {
 
 /// Binds beside the path and renames: the socket appears only when it serves, and a stale one is replaced.
 fn bind_unix(path: &Path) -> Result<UnixListener, ListenError> {
-    if StdUnixStream::connect(path).is_ok() {
-        return Err(ListenError::InUse(path.display().to_string()));
-    }
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}", std::process::id()));
     let beside = PathBuf::from(beside);

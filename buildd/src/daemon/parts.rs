@@ -14,6 +14,7 @@ use super::config::Config;
 use super::diffids::DiffIds;
 use super::export::{Exporter, Results};
 use super::failure::{self, Failure};
+use super::gateway::Gateways;
 use super::leases::Leases;
 use super::locals::Locals;
 use super::mounting::Mounting;
@@ -57,6 +58,8 @@ pub(super) struct Parts {
     pub sandboxes: Arc<Sandboxes>,
     /// What builds may ask for, if their clients allow it.
     pub entitlements: Vec<String>,
+    /// Clients that are their own frontends.
+    pub gateways: Gateways,
     /// Told when there may be garbage.
     pub garbage: Arc<Notify>,
     /// A checkpoint is going to be made.

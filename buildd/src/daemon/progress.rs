@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use proto::control::{StatusResponse, Vertex, VertexLog, VertexStatus};
-use solver::{Digest, Event, EventSink, Graph, Progress, Status, Update, VertexId};
+use solver::{Digest, Event, EventSink, ExecError, Graph, Op, Progress, Status, Update, VertexId};
 
+use super::failure;
 use super::journal::Journal;
 use super::timestamp::from_system;
 
@@ -32,6 +33,7 @@ struct GraphTeller {
     teller: Teller,
     /// Tells the graphs of a build apart.
     serial: u64,
+    graph: Arc<Graph>,
     vertices: Vec<Vertex>,
     digests: Vec<Digest>,
 }
@@ -43,7 +45,7 @@ impl Teller {
     }
 
     /// A sink for the events of `graph`.
-    pub(super) fn graph(&self, graph: &Graph, serial: u64) -> Arc<dyn EventSink> {
+    pub(super) fn graph(&self, graph: &Arc<Graph>, serial: u64) -> Arc<dyn EventSink> {
         let digests = crate::llb::vertex_digests(graph);
         let vertex = |(i, v): (usize, &solver::Vertex)| Vertex {
             digest: digests[i].to_string(),
@@ -53,7 +55,7 @@ impl Teller {
             ..Vertex::default()
         };
         let vertices = graph.vertices().iter().enumerate().map(vertex).collect();
-        Arc::new(GraphTeller { teller: self.clone(), serial, vertices, digests })
+        Arc::new(GraphTeller { teller: self.clone(), serial, graph: graph.clone(), vertices, digests })
     }
 
     /// Begins a step that is no vertex of a graph, such as loading the Dockerfile.
@@ -146,13 +148,26 @@ impl EventSink for GraphTeller {
                 known.speaker = None;
                 vertex.started = known.started.map(from_system);
                 vertex.completed = Some(from_system(at));
-                vertex.error = error.unwrap_or_default();
+                vertex.error = error.map(|e| self.error(id, e)).unwrap_or_default();
             }
         }
         drop(map);
         self.teller.send_vertex(vertex);
     }
 }
+
+impl GraphTeller {
+    /// What is said of a vertex that failed.
+    fn error(&self, id: VertexId, error: String) -> String {
+        match &self.graph.vertex(id).op {
+            Op::Exec(op) if error.starts_with(EXIT) => failure::process_text(op, &error),
+            _ => error,
+        }
+    }
+}
+
+/// How the error of a command begins that was run and failed ([`ExecError::Exit`]).
+const EXIT: &str = "exit code: ";
 
 /// A step that is under way; it fails when it is dropped without an end.
 #[derive(Debug)]
@@ -202,7 +217,7 @@ impl Step {
 impl Drop for Step {
     fn drop(&mut self) {
         if !self.ended {
-            self.complete("canceled".to_owned());
+            self.complete(ExecError::Canceled.to_string());
         }
     }
 }

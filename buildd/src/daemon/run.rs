@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use solver::{Build, Edge, Graph, Need, Output, Progress, SessionGroup, VertexContext};
 use tokio_util::sync::CancellationToken;
 
+use super::chains::Chains;
 use super::failure::Failure;
 use super::journal::Journal;
 use super::progress::Teller;
@@ -69,6 +70,17 @@ impl Run {
         let outputs = self.build.solve(graph.clone(), &[head], need, events).await;
         let mut outputs = outputs.map_err(|e| Failure::of_graph(graph, &e))?;
         outputs.pop().ok_or_else(|| Failure::new(tonic::Code::Internal, "the solver gave no output"))
+    }
+
+    /// Evaluates a graph's head; no head is scratch.
+    ///
+    /// # Errors
+    /// As [`Self::solve`].
+    pub(super) async fn evaluate(&self, graph: &Arc<Graph>, need: Need) -> Result<Output, Failure> {
+        match graph.head {
+            None => Ok(Output::scratch(Chains::empty())),
+            Some(head) => self.solve(graph, head, need).await,
+        }
     }
 
     /// The context of work that is no vertex.

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use runner::Stdio;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -33,18 +34,66 @@ pub(super) struct PassedDir {
     pub peer: Peer,
 }
 
-/// Descriptors by session, until the session ends.
+/// How long descriptors are kept for a build that has not begun: its client may have died before it asked for it.
+const UNCLAIMED: Duration = Duration::from_secs(60);
+/// Descriptors that are kept at a time; whoever comes with more goes the ordinary way.
+const MOST: usize = 4096;
+
+/// Descriptors by session, until the build that they were passed for ends.
 #[derive(Debug, Default)]
 pub(super) struct Passed {
     sessions: Mutex<HashMap<String, Of>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Of {
     directories: HashMap<String, PassedDir>,
     outputs: HashMap<String, OwnedFd>,
     container: Stdio,
     control: Option<OwnedFd>,
+    /// Builds that use them.
+    builds: usize,
+    since: Instant,
+}
+
+impl Default for Of {
+    fn default() -> Self {
+        Self {
+            directories: HashMap::new(),
+            outputs: HashMap::new(),
+            container: Stdio::default(),
+            control: None,
+            builds: 0,
+            since: Instant::now(),
+        }
+    }
+}
+
+impl Of {
+    /// How many descriptors these are.
+    fn count(&self) -> usize {
+        let Stdio { stdin, stdout, stderr } = &self.container;
+        let container = [stdin, stdout, stderr, &self.control].into_iter().flatten().count();
+        self.directories.len() + self.outputs.len() + container
+    }
+}
+
+/// A build's claim on what its session passed; with the last one the descriptors go.
+#[derive(Debug)]
+pub(super) struct Claim {
+    passed: Arc<Passed>,
+    session: String,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut all = self.passed.lock();
+        let Some(of) = all.get_mut(&self.session) else { return };
+        of.builds -= 1;
+        if of.builds == 0 {
+            all.remove(&self.session);
+        }
+    }
 }
 
 /// A client's ends of a container.
@@ -75,13 +124,19 @@ impl Passed {
         Some(ContainerEnds { control, stdio: std::mem::take(&mut of.container) })
     }
 
-    /// Forgets what a session passed.
-    pub(super) fn forget(&self, session: &str) {
-        self.lock().remove(session);
+    /// Keeps what a session passed, and what it still passes, for a build.
+    pub(super) fn claim(self: &Arc<Self>, session: &str) -> Claim {
+        self.lock().entry(session.to_owned()).or_default().builds += 1;
+        Claim { passed: self.clone(), session: session.to_owned() }
     }
 
-    fn keep(&self, offer: Offer, fd: OwnedFd, peer: Peer) {
+    /// Keeps a descriptor; `false` when there are too many already.
+    fn keep(&self, offer: Offer, fd: OwnedFd, peer: Peer) -> bool {
         let mut all = self.lock();
+        all.retain(|_, of| of.builds > 0 || of.since.elapsed() < UNCLAIMED);
+        if all.values().map(Of::count).sum::<usize>() >= MOST {
+            return false;
+        }
         match offer {
             Offer::Directory { session, name } => {
                 all.entry(session)
@@ -103,6 +158,7 @@ impl Passed {
                 *end = Some(fd);
             }
         }
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Of>> {
@@ -140,7 +196,7 @@ pub(super) async fn serve(listener: UnixListener, passed: Arc<Passed>) {
             }
             Err(e) => {
                 tracing::warn!("side socket: {e}");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
@@ -151,10 +207,10 @@ async fn client(stream: UnixStream, passed: &Passed) -> io::Result<()> {
     let peer = Peer { uid: cred.uid(), gid: cred.gid() };
     while let Some((line, fd)) = receive(&stream).await? {
         let answer = match (serde_json::from_slice::<Offer>(&line), fd) {
-            (Ok(offer), Some(fd)) => {
-                passed.keep(offer, fd, peer);
-                sidesocket::OK.to_owned()
-            }
+            (Ok(offer), Some(fd)) => match passed.keep(offer, fd, peer) {
+                true => sidesocket::OK.to_owned(),
+                false => "too many descriptors are kept already\n".to_owned(),
+            },
             (Ok(_), None) => "no descriptor came with the line\n".to_owned(),
             (Err(e), _) => format!("not understood: {e}\n"),
         };
@@ -210,4 +266,48 @@ async fn send(stream: &UnixStream, mut answer: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pass(passed: &Passed, session: &str) -> bool {
+        let fd = fs_err::File::open("/").unwrap().into_parts().0.into();
+        let offer = Offer::Directory { session: session.to_owned(), name: "context".to_owned() };
+        passed.keep(offer, fd, Peer { uid: 0, gid: 0 })
+    }
+
+    #[test]
+    fn descriptors_go_with_the_last_build_of_their_session() {
+        let passed = Arc::<Passed>::default();
+        assert!(pass(&passed, "s"));
+        let (one, two) = (passed.claim("s"), passed.claim("s"));
+        drop(one);
+        assert!(passed.directory("s", "context").is_some());
+        drop(two);
+        assert!(passed.directory("s", "context").is_none());
+    }
+
+    #[test]
+    fn what_no_build_wants_is_not_kept_for_ever() {
+        let passed = Arc::<Passed>::default();
+        assert!(pass(&passed, "dead") && pass(&passed, "alive"));
+        let _claim = passed.claim("alive");
+        let Some(old) = Instant::now().checked_sub(UNCLAIMED) else { return };
+        passed.lock().values_mut().for_each(|of| of.since = old);
+        assert!(pass(&passed, "new"));
+        assert!(passed.directory("dead", "context").is_none());
+        assert!(passed.directory("alive", "context").is_some());
+    }
+
+    #[test]
+    fn there_is_a_limit() {
+        let passed = Arc::<Passed>::default();
+        let one = fs_err::File::open("/").unwrap().into_parts().0;
+        let dir = PassedDir { fd: Arc::new(one.into()), peer: Peer { uid: 0, gid: 0 } };
+        let all = (0..MOST).map(|i| (i.to_string(), dir.clone())).collect();
+        passed.lock().insert("s".to_owned(), Of { directories: all, ..Of::default() });
+        assert!(!pass(&passed, "t"));
+    }
 }

@@ -7,12 +7,14 @@ use std::time::{Duration, SystemTime};
 use cache::store::{BuildRecord, BuildStatus, StepCounts};
 use proto::control::SolveRequest;
 use solver::Need;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Code;
 
 use super::builds::Builds;
-use super::dockerfile::{Dockerfile, Outcome};
 use super::export::{Built, ExportKind, ExportRequest, Results};
 use super::failure::Failure;
+use super::frontends::{self, Outcome};
+use super::gateway;
 use super::parts::Parts;
 use super::run::Run;
 use super::sources::image::host_platform;
@@ -20,7 +22,7 @@ use super::sources::image::host_platform;
 /// How long a build waits for the session that it names.
 const SESSION_ARRIVAL: Duration = Duration::from_secs(10);
 
-/// Runs a request to its end.
+/// Runs a request to its end, or until its `caller` has gone.
 ///
 /// # Errors
 /// Whatever failed, with its place.
@@ -28,85 +30,117 @@ pub(super) async fn solve(
     parts: &Arc<Parts>,
     builds: &Arc<Builds>,
     request: SolveRequest,
+    caller: CancellationToken,
 ) -> Result<BTreeMap<String, String>, Failure> {
     if request.r#ref.is_empty() {
         return Err(Failure::new(Code::InvalidArgument, "the request has no ref"));
     }
-    let listed = builds.begin(&request.r#ref).ok_or_else(|| {
+    let listed = builds.begin_for(&request.r#ref, &caller).ok_or_else(|| {
         Failure::new(Code::AlreadyExists, format!("a build with the ref `{}` runs already", request.r#ref))
     })?;
     let _lease = parts.leases.begin(&request.r#ref);
+    let _memory = Memory { parts, build: &request.r#ref };
     let entitlements = entitlements(parts, &request)?;
     let engine = parts.engine.begin(&request.r#ref, &request.session, listed.cancel.clone());
-    let run = Run::new(
+    let run = Arc::new(Run::new(
         &request.r#ref,
         &request.session,
         entitlements,
         listed.journal.clone(),
         listed.cancel.clone(),
         engine,
-    );
-    let _gone = watch_session(parts, &run);
+    ));
+    let _passed = parts.passed.claim(&request.session);
+    let _over = watch_session(parts, &run);
     let started = SystemTime::now();
     let result = work(parts, &run, &request).await;
-    parts.forget(&request.r#ref);
     if !request.internal {
         record(parts, &request, started, &result);
     }
     parts.checkpoint_soon();
-    drop(listed);
     result
 }
 
-/// Cancels the build when its client goes away.
-fn watch_session(parts: &Arc<Parts>, run: &Run) -> tokio_util::sync::DropGuard {
-    let over = tokio_util::sync::CancellationToken::new();
+/// What is kept in memory for a build; gone when dropped, also after a panic.
+struct Memory<'a> {
+    parts: &'a Parts,
+    build: &'a str,
+}
+
+impl Drop for Memory<'_> {
+    fn drop(&mut self) {
+        self.parts.forget(self.build);
+    }
+}
+
+/// Cancels the build when its session ends.
+fn watch_session(parts: &Arc<Parts>, run: &Run) -> DropGuard {
+    let over = CancellationToken::new();
     let (parts, session, cancel, ended) =
         (parts.clone(), run.session.clone(), run.cancel.clone(), over.clone());
     if !session.is_empty() {
-        tokio::spawn(async move {
-            let watch = async {
-                if let Ok(s) = parts.sessions.get(&session, SESSION_ARRIVAL).await {
-                    s.closed().await;
-                    parts.passed.forget(&session);
-                    cancel.cancel();
-                }
-            };
-            tokio::select! {
-                () = watch => {}
-                () = ended.cancelled() => parts.passed.forget(&session),
+        tokio::spawn(ended.run_until_cancelled_owned(async move {
+            if let Ok(s) = parts.sessions.get(&session, SESSION_ARRIVAL).await {
+                s.closed().await;
+                cancel.cancel();
             }
-        });
+        }));
     }
     over.drop_guard()
 }
 
 async fn work(
     parts: &Arc<Parts>,
-    run: &Run,
+    run: &Arc<Run>,
     request: &SolveRequest,
 ) -> Result<BTreeMap<String, String>, Failure> {
     let exports = exports(request)?;
+    if !request.frontend.is_empty() && definition(request).is_some() {
+        return Err(Failure::two_ways());
+    }
+    refuse_what_would_be_ignored(request)?;
     let named = |e: &ExportRequest| e.kind == ExportKind::Image && !e.push;
     let _ahead = exports.iter().any(named).then(|| parts.diff_ids.expect(&run.reference));
-    let outcome = match request.frontend.as_str() {
-        "dockerfile.v0" => Dockerfile::new(parts, run, &request.frontend_attrs)?.solve().await?,
-        "" => Outcome::Results(definition(run, request).await?),
-        other => return Err(Failure::new(Code::InvalidArgument, format!("frontend {other} not found"))),
+    let results = match request.frontend.as_str() {
+        "" if request.definition.is_none() => gateway::returned(parts, run, request).await?,
+        "" => graph(parts, run, request).await?,
+        name => {
+            let (attrs, inputs) = (&request.frontend_attrs, &request.frontend_inputs);
+            match frontends::plan(parts, run, name, attrs, inputs).await? {
+                Outcome::Answer(answer) => return Ok(answer),
+                Outcome::Plan(plan) => plan.evaluate(run).await?,
+            }
+        }
     };
-    match outcome {
-        Outcome::Answer(answer) => Ok(answer),
-        Outcome::Results(results) => export(parts, run, &exports, &results).await,
+    export(parts, run, &exports, &results).await
+}
+
+/// Wishes whose silent neglect would make a build other than the one that was asked for.
+fn refuse_what_would_be_ignored(request: &SolveRequest) -> Result<(), Failure> {
+    if request.source_policy.as_ref().is_some_and(|policy| !policy.rules.is_empty())
+        || !request.source_policy_session.is_empty()
+    {
+        return Err(Failure::no_policies());
+    }
+    match request.cache.as_ref().and_then(|cache| cache.exports.first()) {
+        Some(entry) => {
+            let message = format!("unknown cache exporter: \"{}\"", entry.r#type);
+            Err(Failure::new(Code::InvalidArgument, message))
+        }
+        None => Ok(()),
     }
 }
 
-/// A request that brings its graph along.
-async fn definition(run: &Run, request: &SolveRequest) -> Result<Results, Failure> {
-    let Some(definition) = &request.definition else { return Ok(Results::default()) };
-    let graph = crate::llb::from_definition(definition).map_err(|e| Failure::invalid(&e))?;
-    let Some(head) = graph.head else { return Ok(Results::default()) };
-    super::dockerfile::check_policy(&graph, run)?;
-    let output = run.solve(&Arc::new(graph), head, Need::Available).await?;
+/// The graph that a request brings along; one without operations is none.
+fn definition(request: &SolveRequest) -> Option<&proto::pb::Definition> {
+    request.definition.as_ref().filter(|definition| !definition.def.is_empty())
+}
+
+/// Evaluates the graph that a request brings along.
+async fn graph(parts: &Parts, run: &Run, request: &SolveRequest) -> Result<Results, Failure> {
+    let Some(definition) = definition(request) else { return Ok(Results::default()) };
+    let graph = super::definition::load(parts, run, definition).await?;
+    let output = run.evaluate(&Arc::new(graph), Need::Available).await?;
     let built = Built { platform: host_platform(), output, config: None, epoch: None };
     Ok(Results { built: vec![built], multi_platform: false })
 }
@@ -132,7 +166,7 @@ async fn export(
             r = done => r,
             () = run.cancel.cancelled() => Err(solver::ExecError::Canceled),
         };
-        response.extend(told.map_err(|e| Failure::new(Code::Unknown, super::failure::text(&e)))?);
+        response.extend(told.map_err(|e| Failure::of_export(&e))?);
     }
     Ok(response)
 }

@@ -18,6 +18,7 @@ use super::chains::Chains;
 use super::config::{Config, ConfigError};
 use super::diffids::DiffIds;
 use super::export::Exporter;
+use super::gateway::Gateways;
 use super::gc;
 use super::leases::Leases;
 use super::listen::{self, Address, ListenError};
@@ -86,8 +87,8 @@ pub enum DaemonError {
 const RUNTIME_THREADS: usize = 2;
 /// Threads for blocking work are ended when they were idle this long, which keeps the idle daemon small.
 const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(2);
-/// After this long the daemon leaves whatever still runs: SIGTERM promises 10 s.
-const SHUTDOWN: Duration = Duration::from_secs(8);
+/// How long builds that outlive their calls are waited for: with what listening takes, SIGTERM promises 10 s.
+const STRAGGLERS: Duration = Duration::from_secs(1);
 
 /// Runs a daemon until it is told to leave. To be called before there are threads.
 ///
@@ -146,14 +147,9 @@ async fn serve(
         tokio::spawn(leave_when_idle(idle, parts.clone(), builds.clone(), stop.clone()));
     }
     let served = listen::serve(&addresses, &parts, &builds, stop).await;
-    let leave = async {
-        builds.cancel_all();
-        while builds.running() > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        parts.sessions.shutdown().await;
-    };
-    if tokio::time::timeout(SHUTDOWN, leave).await.is_err() {
+    let deadline = tokio::time::Instant::now() + STRAGGLERS;
+    builds.cancel_all();
+    if !builds.ended(deadline).await {
         tracing::warn!("builds did not end in time");
     }
     parts.diff_ids.close();
@@ -228,6 +224,7 @@ fn put_together(
         mounting,
         diff_ids,
         sandboxes,
+        gateways: Gateways::default(),
         checkpointing: Arc::default(),
     })
 }

@@ -1,6 +1,6 @@
 //! Looking up what lowering asks for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use frontend::ast::Document;
@@ -15,8 +15,9 @@ use crate::daemon::failure::{self, Failure};
 use crate::daemon::sources::image::Prefer;
 
 /// What was looked up so far.
-#[derive(Debug, Default)]
-pub(super) struct Answers {
+#[derive(Debug)]
+pub(super) struct Answers<'a> {
+    inputs: &'a BTreeMap<String, Graph>,
     ignore: Vec<u8>,
     images: HashMap<ImageKey, ResolvedImage>,
     ignores: HashMap<String, Vec<u8>>,
@@ -29,13 +30,14 @@ fn key(r: &ImageRequest) -> ImageKey {
     (r.reference.clone(), r.platform.clone(), r.oci_store.clone())
 }
 
-impl Answers {
-    pub(super) fn new(ignore: Vec<u8>) -> Self {
-        Self { ignore, ..Self::default() }
+impl<'a> Answers<'a> {
+    pub(super) fn new(ignore: Vec<u8>, inputs: &'a BTreeMap<String, Graph>) -> Self {
+        let (images, ignores, times) = Default::default();
+        Self { inputs, ignore, images, ignores, times }
     }
 }
 
-impl Resolved for Answers {
+impl Resolved for Answers<'_> {
     fn image(&self, request: &ImageRequest) -> Option<&ResolvedImage> {
         self.images.get(&key(request))
     }
@@ -48,8 +50,8 @@ impl Resolved for Answers {
         self.ignores.get(&request.local).map(Vec::as_slice)
     }
 
-    fn input(&self, _name: &str) -> Option<&Graph> {
-        None
+    fn input(&self, name: &str) -> Option<&Graph> {
+        self.inputs.get(name)
     }
 
     fn source_time(&self, request: &TimeRequest) -> Option<Option<i64>> {
@@ -61,7 +63,7 @@ impl Dockerfile<'_> {
     /// Looks all needs up, images at the same time.
     pub(super) async fn answer(
         &self,
-        answers: &mut Answers,
+        answers: &mut Answers<'_>,
         needs: Vec<Wanted>,
         document: &Document,
         bytes: &[u8],
@@ -136,7 +138,7 @@ impl Dockerfile<'_> {
         let mut graph = GraphBuilder::new();
         let id = graph.add(vertex).map_err(|e| Failure::invalid(&e))?;
         let graph = graph.finish(Some(Edge { vertex: id, output: 0 }));
-        let output = self.evaluate(Arc::new(graph), Need::Known).await?;
+        let output = self.run.evaluate(&Arc::new(graph), Need::Known).await?;
         Ok(self.read(&output, ".dockerignore").await?.unwrap_or_default())
     }
 }

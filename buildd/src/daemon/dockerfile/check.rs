@@ -9,9 +9,10 @@ use frontend::lower::{Checked, check};
 use frontend::subrequest::{self, Answer};
 use tonic::Code;
 
+use super::Dockerfile;
 use super::answers::Answers;
-use super::{Dockerfile, Outcome};
 use crate::daemon::failure::Failure;
+use crate::daemon::frontends::Outcome;
 
 impl Dockerfile<'_> {
     pub(super) async fn subrequest(
@@ -55,7 +56,7 @@ impl Dockerfile<'_> {
             return Ok(subrequest::lint(&findings, Some(first), &document.source));
         }
         let ignore = self.load_ignore(ignore_beside).await?;
-        let mut answers = Answers::new(ignore);
+        let mut answers = Answers::new(ignore, &self.inputs);
         loop {
             match check(document, &self.options, self.options.platforms.first(), &answers) {
                 Ok(Checked { findings, failure }) => {

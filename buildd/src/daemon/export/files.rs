@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache::tree::TreePath;
-use cache::view::{FileType, Located, MergedView, ViewError};
+use cache::view::{FileType, MergedView, ViewError};
 use proto::fsutil::Stat;
 use solver::{ExecError, VertexContext};
 
 use super::{Built, ExportRequest, Exporter, Results};
 use crate::daemon::progress::Step;
-use crate::fsutil::{Files, TransferError, file_mode};
+use crate::daemon::stat::stat;
+use crate::fsutil::{Files, TransferError};
 
 const ARRIVAL: Duration = Duration::from_secs(5);
 
@@ -88,47 +89,15 @@ impl ViewFiles {
         for item in self.view.list(dir).map_err(failed)? {
             let path = dir.join(&item.name).map_err(|e| unreadable(dir, e))?;
             let Some(found) = self.view.get(&path).map_err(failed)? else { continue };
-            emit(self.stat(&found).map_err(failed)?)?;
+            emit(stat(&self.view, &found, found.path.as_bytes()).map_err(failed)?)?;
             if found.stat.file_type == FileType::Dir {
                 self.below(&path, emit)?;
             }
         }
         Ok(())
     }
-
-    fn stat(&self, found: &Located) -> Result<Stat, ViewError> {
-        let s = &found.stat;
-        let linkname = match s.file_type {
-            FileType::Symlink => String::from_utf8_lossy(&self.view.read_link(found)?).into_owned(),
-            _ => String::new(),
-        };
-        Ok(Stat {
-            path: String::from_utf8_lossy(found.path.as_bytes()).into_owned(),
-            mode: file_mode(type_bits(s.file_type) | (s.mode & 0o7777)),
-            uid: s.uid,
-            gid: s.gid,
-            size: s.size as i64,
-            mod_time: s.mtime,
-            linkname,
-            ..Stat::default()
-        })
-    }
 }
 
 fn unreadable(path: &TreePath, e: impl std::error::Error + Send + Sync + 'static) -> TransferError {
     TransferError::Io { path: path.as_path().to_owned(), source: io::Error::other(e) }
-}
-
-/// The bits of `st_mode` that say what a file is (inode(7)).
-fn type_bits(t: FileType) -> u32 {
-    let bits = match t {
-        FileType::File => rustix::fs::FileType::RegularFile,
-        FileType::Dir => rustix::fs::FileType::Directory,
-        FileType::Symlink => rustix::fs::FileType::Symlink,
-        FileType::CharDevice => rustix::fs::FileType::CharacterDevice,
-        FileType::BlockDevice => rustix::fs::FileType::BlockDevice,
-        FileType::Fifo => rustix::fs::FileType::Fifo,
-        FileType::Socket => rustix::fs::FileType::Socket,
-    };
-    bits.as_raw_mode()
 }

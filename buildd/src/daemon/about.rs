@@ -1,0 +1,67 @@
+//! What the daemon says of itself: version, worker, garbage collection.
+
+use cache::store::PrunePolicy;
+use proto::worker::{BuildkitVersion, GcPolicy, WorkerRecord};
+
+use super::gc;
+use super::parts::Parts;
+use super::sources::image::host_platform;
+
+/// The version of BuildKit's frontend that this behaves as.
+const DOCKERFILE_VERSION: &str = "1.26.0";
+
+/// The daemon's version, under BuildKit's names.
+pub(super) fn version() -> BuildkitVersion {
+    BuildkitVersion {
+        package: "rbuild".to_owned(),
+        version: format!("v{}", env!("CARGO_PKG_VERSION")),
+        revision: String::new(),
+        dockerfile_version: DOCKERFILE_VERSION.to_owned(),
+    }
+}
+
+/// The only worker. Blocking: it looks at the disk.
+pub(super) fn worker(parts: &Parts) -> WorkerRecord {
+    let host = host_platform();
+    let platform = proto::pb::Platform {
+        architecture: host.architecture,
+        os: host.os,
+        variant: host.variant,
+        ..Default::default()
+    };
+    let label = |k: &str, v: String| (format!("org.mobyproject.buildkit.worker.{k}"), v);
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    WorkerRecord {
+        id: parts.worker_id(),
+        labels: [
+            label("executor", "oci".to_owned()),
+            label("hostname", hostname),
+            label("snapshotter", parts.mounting.snapshotter().to_owned()),
+        ]
+        .into(),
+        platforms: vec![platform],
+        gc_policy: collected(parts),
+        buildkit_version: Some(version()),
+        cdi_devices: Vec::new(),
+    }
+}
+
+/// The rules by which garbage is collected; none where it is not.
+fn collected(parts: &Parts) -> Vec<GcPolicy> {
+    let worker = &parts.config.worker.oci;
+    let disk = parts.store.disk_space().ok().filter(|_| worker.gc);
+    let rules = disk.map_or_else(Vec::new, |disk| gc::policies(worker, disk));
+    rules.into_iter().map(rule).collect()
+}
+
+fn rule(policy: PrunePolicy) -> GcPolicy {
+    let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    GcPolicy {
+        all: policy.all,
+        filters: policy.filters,
+        keep_duration: i64::try_from(policy.keep_duration.as_nanos()).unwrap_or(i64::MAX),
+        reserved_space: signed(policy.reserved_space),
+        max_used_space: signed(policy.max_used_space),
+        min_free_space: signed(policy.min_free_space),
+    }
+}

@@ -1,0 +1,165 @@
+//! BuildKit's LLBBridge service: a client that is its own frontend.
+//!
+//! `Control.Solve` without frontend and definition opens a [`Bridge`] under its ref and waits. The client's calls name
+//! that ref in a header; they solve graphs and frontends, look into results, and end with `Return`, whose result
+//! `Control.Solve` then evaluates and exports.
+
+mod bridge;
+mod caps;
+mod open;
+mod read;
+mod resolve;
+mod result;
+
+use std::sync::Arc;
+
+use futures_util::stream::BoxStream;
+use proto::gateway::llb_bridge_server::LlbBridge;
+use proto::gateway::{
+    EvaluateRequest, EvaluateResponse, ExecMessage, InputsRequest, InputsResponse, NewContainerRequest,
+    NewContainerResponse, PingRequest, PongResponse, ReadDirRequest, ReadDirResponse, ReadFileRequest,
+    ReadFileResponse, ReleaseContainerRequest, ReleaseContainerResponse, ResolveImageConfigRequest,
+    ResolveImageConfigResponse, ResolveSourceMetaRequest, ResolveSourceMetaResponse, ReturnRequest,
+    ReturnResponse, SolveRequest, SolveResponse, StatFileRequest, StatFileResponse, WarnRequest,
+    WarnResponse,
+};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::about;
+use super::blocking::blocking;
+use super::parts::Parts;
+use bridge::Bridge;
+
+pub(super) use open::{Gateways, returned};
+
+/// Header with the ref of the build that a call belongs to.
+const HEADER_BUILD: &str = "buildkit-controlapi-buildid";
+
+/// Serves LLBBridge.
+#[derive(Debug, Clone)]
+pub(super) struct GatewayService {
+    /// What the daemon is made of.
+    pub parts: Arc<Parts>,
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+
+impl GatewayService {
+    /// The bridge of the build that a call names, and what it asks for.
+    async fn bridge<T>(&self, request: Request<T>) -> Result<(Arc<Bridge>, T), Status> {
+        let build = request.metadata().get(HEADER_BUILD).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        if build.is_empty() {
+            return Err(Status::invalid_argument(format!("the call has no header `{HEADER_BUILD}`")));
+        }
+        let bridge = self.parts.gateways.get(build).await;
+        let bridge = bridge.ok_or_else(|| Status::not_found(format!("no such job {build}")))?;
+        Ok((bridge, request.into_inner()))
+    }
+}
+
+#[tonic::async_trait]
+impl LlbBridge for GatewayService {
+    type ExecProcessStream = BoxStream<'static, Result<ExecMessage, Status>>;
+
+    async fn ping(&self, request: Request<PingRequest>) -> Reply<PongResponse> {
+        self.bridge(request).await?;
+        let parts = self.parts.clone();
+        let worker = blocking(move || about::worker(&parts)).await;
+        Ok(Response::new(PongResponse {
+            frontend_api_caps: caps::frontend(),
+            llb_caps: caps::llb(),
+            workers: vec![worker],
+        }))
+    }
+
+    async fn inputs(&self, request: Request<InputsRequest>) -> Reply<InputsResponse> {
+        let (bridge, _) = self.bridge(request).await?;
+        Ok(Response::new(InputsResponse { definitions: bridge.inputs.clone() }))
+    }
+
+    async fn resolve_image_config(
+        &self,
+        request: Request<ResolveImageConfigRequest>,
+    ) -> Reply<ResolveImageConfigResponse> {
+        let (bridge, request) = self.bridge(request).await?;
+        bridge.image_config(request).await.map(Response::new).map_err(|e| e.status())
+    }
+
+    async fn resolve_source_meta(
+        &self,
+        request: Request<ResolveSourceMetaRequest>,
+    ) -> Reply<ResolveSourceMetaResponse> {
+        let (bridge, request) = self.bridge(request).await?;
+        bridge.source_meta(request).await.map(Response::new).map_err(|e| e.status())
+    }
+
+    async fn solve(&self, request: Request<SolveRequest>) -> Reply<SolveResponse> {
+        let (bridge, request) = self.bridge(request).await?;
+        bridge.solve(request).await.map(Response::new).map_err(|e| e.status())
+    }
+
+    async fn evaluate(&self, request: Request<EvaluateRequest>) -> Reply<EvaluateResponse> {
+        let (bridge, request) = self.bridge(request).await?;
+        bridge.evaluate(&request.r#ref).await.map_err(|e| e.status())?;
+        Ok(Response::new(EvaluateResponse {}))
+    }
+
+    async fn read_file(&self, request: Request<ReadFileRequest>) -> Reply<ReadFileResponse> {
+        let (bridge, request) = self.bridge(request).await?;
+        bridge.read_file(request).await.map(Response::new).map_err(|e| e.status())
+    }
+
+    async fn read_dir(&self, request: Request<ReadDirRequest>) -> Reply<ReadDirResponse> {
+        let (bridge, request) = self.bridge(request).await?;
+        bridge.read_dir(request).await.map(Response::new).map_err(|e| e.status())
+    }
+
+    async fn stat_file(&self, request: Request<StatFileRequest>) -> Reply<StatFileResponse> {
+        let (bridge, request) = self.bridge(request).await?;
+        bridge.stat_file(request).await.map(Response::new).map_err(|e| e.status())
+    }
+
+    async fn warn(&self, request: Request<WarnRequest>) -> Reply<WarnResponse> {
+        let (bridge, request) = self.bridge(request).await?;
+        bridge.warn(request);
+        Ok(Response::new(WarnResponse {}))
+    }
+
+    async fn r#return(&self, request: Request<ReturnRequest>) -> Reply<ReturnResponse> {
+        let (bridge, request) = self.bridge(request).await?;
+        bridge.accept(request).map_err(|e| e.status())?;
+        Ok(Response::new(ReturnResponse {}))
+    }
+
+    async fn new_container(&self, _: Request<NewContainerRequest>) -> Reply<NewContainerResponse> {
+        Err(containers())
+    }
+
+    async fn release_container(
+        &self,
+        _: Request<ReleaseContainerRequest>,
+    ) -> Reply<ReleaseContainerResponse> {
+        Err(containers())
+    }
+
+    async fn exec_process(&self, _: Request<Streaming<ExecMessage>>) -> Reply<Self::ExecProcessStream> {
+        Err(containers())
+    }
+
+    async fn read_file_container(&self, _: Request<ReadFileRequest>) -> Reply<ReadFileResponse> {
+        Err(containers())
+    }
+
+    async fn read_dir_container(&self, _: Request<ReadDirRequest>) -> Reply<ReadDirResponse> {
+        Err(containers())
+    }
+
+    async fn stat_file_container(&self, _: Request<StatFileRequest>) -> Reply<StatFileResponse> {
+        Err(containers())
+    }
+}
+
+/// The capability `gateway.exec` is not announced; a client that asks nevertheless is told why.
+fn containers() -> Status {
+    Status::unimplemented("this daemon runs no containers for frontends")
+}

@@ -1,0 +1,204 @@
+//! One build's bridge: the results that its client has references to, and what it returns in the end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::try_join_all;
+use proto::control::{StatusResponse, VertexWarning};
+use proto::gateway::{ReturnRequest, SolveRequest, SolveResponse, WarnRequest};
+use proto::pb::Definition;
+use solver::{Graph, Need, Output};
+use tokio::sync::{OnceCell, watch};
+use tonic::Code;
+
+use super::result::{self, Returned};
+use crate::daemon::definition;
+use crate::daemon::export::{Built, Results};
+use crate::daemon::failure::Failure;
+use crate::daemon::frontends::{self, Outcome};
+use crate::daemon::parts::Parts;
+use crate::daemon::plan::{Plan, Planned};
+use crate::daemon::run::Run;
+use crate::daemon::sources::image::host_platform;
+
+/// A client's end of a build.
+#[derive(Debug)]
+pub(in crate::daemon) struct Bridge {
+    pub(super) parts: Arc<Parts>,
+    pub(super) run: Arc<Run>,
+    /// Graphs that the client gave to `Control.Solve`.
+    pub(super) inputs: BTreeMap<String, Definition>,
+    references: Mutex<HashMap<String, Arc<Reference>>>,
+    /// What the client returned.
+    returned: watch::Sender<Option<Result<Returned, Failure>>>,
+}
+
+/// Something that the client can look into: a graph, evaluated when it is first needed.
+#[derive(Debug)]
+pub(super) struct Reference {
+    pub(super) graph: Arc<Graph>,
+    /// `SOURCE_DATE_EPOCH`, where a frontend read it.
+    pub(super) epoch: Option<i64>,
+    available: OnceCell<Output>,
+    present: OnceCell<Output>,
+}
+
+impl Reference {
+    fn new(graph: Arc<Graph>, epoch: Option<i64>) -> Self {
+        Self { graph, epoch, available: OnceCell::new(), present: OnceCell::new() }
+    }
+
+    /// The output, evaluated at most once: a directory of the client is not walked again for each file that is read.
+    async fn output(&self, run: &Run, need: Need) -> Result<Output, Failure> {
+        if let Some(present) = self.present.get() {
+            return Ok(present.clone());
+        }
+        let cell = if need == Need::Present { &self.present } else { &self.available };
+        cell.get_or_try_init(|| run.evaluate(&self.graph, need)).await.cloned()
+    }
+}
+
+impl Bridge {
+    pub(super) fn new(parts: &Arc<Parts>, run: &Arc<Run>, inputs: BTreeMap<String, Definition>) -> Self {
+        Self {
+            parts: parts.clone(),
+            run: run.clone(),
+            inputs,
+            references: Mutex::default(),
+            returned: watch::channel(None).0,
+        }
+    }
+
+    /// Makes references to what a definition or a frontend gives.
+    pub(super) async fn solve(&self, request: SolveRequest) -> Result<SolveResponse, Failure> {
+        if !request.source_policies.is_empty() {
+            return Err(Failure::no_policies());
+        }
+        let plan = match self.outcome(&request).await? {
+            Outcome::Plan(plan) => plan,
+            Outcome::Answer(answer) => return Ok(result::answer(answer)),
+        };
+        let references: Vec<Arc<Reference>> = plan.parts.iter().map(Reference::of).collect();
+        if request.evaluate {
+            try_join_all(references.iter().map(|r| r.output(&self.run, Need::Available))).await?;
+        }
+        let ids: Vec<String> = references.into_iter().map(|r| self.keep(r)).collect();
+        result::response(&request, &plan, &ids)
+    }
+
+    async fn outcome(&self, request: &SolveRequest) -> Result<Outcome, Failure> {
+        let definition = request.definition.as_ref().filter(|d| !d.def.is_empty());
+        match (definition, request.frontend.as_str()) {
+            (None, "") => Ok(Outcome::Plan(Plan::default())),
+            (Some(definition), "") => {
+                let graph = definition::load(&self.parts, &self.run, definition).await?;
+                let (graph, platform) = (Arc::new(graph), host_platform());
+                let part = Planned { platform, graph, config: None, epoch: None };
+                Ok(Outcome::Plan(Plan { parts: vec![part], multi_platform: false }))
+            }
+            (None, name) => {
+                let (attrs, inputs) = (&request.frontend_opt, &request.frontend_inputs);
+                frontends::plan(&self.parts, &self.run, name, attrs, inputs).await
+            }
+            (Some(_), _) => Err(Failure::two_ways()),
+        }
+    }
+
+    /// Evaluates what an id stands for.
+    pub(super) async fn evaluate(&self, id: &str) -> Result<(), Failure> {
+        self.output(id, Need::Available).await.map(drop)
+    }
+
+    /// The output that an id stands for.
+    pub(super) async fn output(&self, id: &str, need: Need) -> Result<Output, Failure> {
+        let reference = self.reference(id)?;
+        let reference =
+            reference.ok_or_else(|| Failure::new(Code::InvalidArgument, "the reference is empty"))?;
+        reference.output(&self.run, need).await
+    }
+
+    /// What an id stands for; the empty one for nothing.
+    pub(super) fn reference(&self, id: &str) -> Result<Option<Arc<Reference>>, Failure> {
+        if id.is_empty() {
+            return Ok(None);
+        }
+        let found = self.lock().get(id).cloned();
+        found.map(Some).ok_or_else(|| Failure::new(Code::NotFound, format!("no such ref: {id}")))
+    }
+
+    fn keep(&self, reference: Arc<Reference>) -> String {
+        let mut all = self.lock();
+        let id = format!("{}-{}", self.run.reference, all.len());
+        all.insert(id.clone(), reference);
+        id
+    }
+
+    /// Tells a warning of the client's.
+    pub(super) fn warn(&self, request: WarnRequest) {
+        let warning = VertexWarning {
+            vertex: request.digest,
+            level: request.level,
+            short: request.short,
+            detail: request.detail,
+            url: request.url,
+            info: request.info,
+            ranges: request.ranges,
+        };
+        self.run.journal.push(&StatusResponse { warnings: vec![warning], ..StatusResponse::default() });
+    }
+
+    /// Takes the client's last word.
+    pub(super) fn accept(&self, request: ReturnRequest) -> Result<(), Failure> {
+        let value = match (request.error, request.result) {
+            (Some(error), _) => Err(Failure::told(&error)),
+            (None, Some(result)) => Ok(Returned::read(self, result)?),
+            (None, None) => {
+                return Err(Failure::new(Code::InvalidArgument, "neither a result nor an error is returned"));
+            }
+        };
+        let first = self.returned.send_if_modified(|slot| {
+            let first = slot.is_none();
+            if first {
+                *slot = Some(value);
+            }
+            first
+        });
+        match first {
+            true => Ok(()),
+            false => Err(Failure::new(Code::FailedPrecondition, "a result was returned already")),
+        }
+    }
+
+    /// Waits for the client's last word and evaluates it.
+    pub(super) async fn result(&self) -> Result<Results, Failure> {
+        let mut changes = self.returned.subscribe();
+        let returned = tokio::select! {
+            returned = changes.wait_for(Option::is_some) => match returned {
+                Ok(returned) => returned.clone(),
+                Err(_) => None,
+            },
+            () = self.run.cancel.cancelled() => None,
+        };
+        let returned = returned.unwrap_or_else(|| Err(Failure::of_export(&solver::ExecError::Canceled)))?;
+        let built = try_join_all(returned.parts.into_iter().map(|part| async move {
+            let output = match &part.reference {
+                Some(reference) => reference.output(&self.run, Need::Available).await?,
+                None => Output::scratch(crate::daemon::chains::Chains::empty()),
+            };
+            let epoch = part.reference.as_ref().and_then(|reference| reference.epoch);
+            Ok::<_, Failure>(Built { platform: part.platform, output, config: part.config, epoch })
+        }))
+        .await?;
+        Ok(Results { built, multi_platform: returned.multi_platform })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Reference>>> {
+        self.references.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reference {
+    fn of(part: &Planned) -> Arc<Self> {
+        Arc::new(Self::new(part.graph.clone(), part.epoch))
+    }
+}

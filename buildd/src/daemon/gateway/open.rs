@@ -1,0 +1,73 @@
+//! The bridges that are open, by the refs of their builds.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use proto::control::SolveRequest;
+use tokio::sync::Notify;
+
+use super::Bridge;
+use crate::daemon::export::Results;
+use crate::daemon::failure::Failure;
+use crate::daemon::parts::Parts;
+use crate::daemon::run::Run;
+
+/// How long a call waits for its build: the client may make both at the same time.
+const ARRIVAL: Duration = Duration::from_secs(3);
+
+/// All open bridges.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct Gateways {
+    open: Mutex<HashMap<String, Arc<Bridge>>>,
+    opened: Notify,
+}
+
+/// Closes a bridge when dropped.
+struct Closing<'a> {
+    gateways: &'a Gateways,
+    build: &'a str,
+}
+
+impl Gateways {
+    /// The bridge of a build, waiting a little for one that is not open yet.
+    pub(super) async fn get(&self, build: &str) -> Option<Arc<Bridge>> {
+        let search = async {
+            loop {
+                // Made before the look, so that no bridge opens unnoticed in between.
+                let opened = self.opened.notified();
+                if let Some(bridge) = self.lock().get(build) {
+                    return bridge.clone();
+                }
+                opened.await;
+            }
+        };
+        tokio::time::timeout(ARRIVAL, search).await.ok()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Bridge>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.gateways.lock().remove(self.build);
+    }
+}
+
+/// Opens a bridge for a build and waits for what its client returns.
+///
+/// # Errors
+/// The error that the client returned; a step of the result that failed; cancellation.
+pub(in crate::daemon) async fn returned(
+    parts: &Arc<Parts>,
+    run: &Arc<Run>,
+    request: &SolveRequest,
+) -> Result<Results, Failure> {
+    let bridge = Arc::new(Bridge::new(parts, run, request.frontend_inputs.clone()));
+    parts.gateways.lock().insert(run.reference.clone(), bridge.clone());
+    parts.gateways.opened.notify_waiters();
+    let _closing = Closing { gateways: &parts.gateways, build: &run.reference };
+    bridge.result().await
+}

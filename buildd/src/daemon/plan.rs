@@ -1,0 +1,52 @@
+//! What a frontend made of a request: graphs that are still to be evaluated.
+
+use std::sync::Arc;
+
+use frontend::config::ImageConfig;
+use futures_util::future::try_join_all;
+use solver::op::Platform;
+use solver::{Graph, Need};
+
+use super::export::{Built, Results};
+use super::failure::Failure;
+use super::run::Run;
+
+/// One platform's result.
+#[derive(Debug, Clone)]
+pub(super) struct Planned {
+    /// What it is for.
+    pub platform: Platform,
+    /// What makes its files; no head is scratch.
+    pub graph: Arc<Graph>,
+    /// How it is run; `None` where no frontend said so.
+    pub config: Option<ImageConfig>,
+    /// `SOURCE_DATE_EPOCH`, in seconds since 1970.
+    pub epoch: Option<i64>,
+}
+
+/// Results for one or several platforms.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Plan {
+    /// In the order asked for.
+    pub parts: Vec<Planned>,
+    /// The result is an index, even of one platform.
+    pub multi_platform: bool,
+}
+
+impl Plan {
+    /// Evaluates all parts at the same time.
+    ///
+    /// # Errors
+    /// The first vertex that failed.
+    pub(super) async fn evaluate(self, run: &Run) -> Result<Results, Failure> {
+        let built = try_join_all(self.parts.into_iter().map(|part| part.evaluate(run))).await?;
+        Ok(Results { built, multi_platform: self.multi_platform })
+    }
+}
+
+impl Planned {
+    async fn evaluate(self, run: &Run) -> Result<Built, Failure> {
+        let output = run.evaluate(&self.graph, Need::Available).await?;
+        Ok(Built { platform: self.platform, output, config: self.config, epoch: self.epoch })
+    }
+}

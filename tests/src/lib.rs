@@ -2,17 +2,20 @@
 //!
 //! [`Daemon`] runs `rbuild daemon` on a root of its own; [`Registry`] runs Debian's `docker-registry` on loopback;
 //! [`base`] makes images of busybox. Suites need root, namespaces and overlayfs; without them [`ready()`] says what
-//! is missing and the suite skips itself.
+//! is missing and the suite skips itself. [`Api`] speaks to a daemon without its command line, [`llb`] writes graphs.
 
+mod api;
 pub mod archive;
 pub mod base;
 mod daemon;
 mod disk;
 mod leaks;
+pub mod llb;
 mod ready;
 mod registry;
 mod scene;
 
+pub use api::{Api, Gateway};
 pub use daemon::{Daemon, Output, output, program};
 pub use disk::{Disk, FileSystem};
 pub use leaks::Leaks;

@@ -1,7 +1,7 @@
 //! Starting, stopping, and being started.
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,9 @@ fn one_root_has_one_daemon() {
     let second = output(&mut daemon(&["--root", other.to_str().unwrap()], &first.addr())).fails();
     assert!(second.stderr.contains("another daemon listens"), "{}", second.stderr);
     assert!(first.alive());
+    // What lies beside the first one's socket is its own, too.
+    let side = format!("{}.fd", first.addr().replace("unix://", ""));
+    UnixStream::connect(side).unwrap();
     first.run(dir.path(), &["images"]).ok();
 }
 

@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct SessionGroup(Arc<Mutex<Vec<String>>>);
 
 impl SessionGroup {
-    /// A group of one.
+    /// A group of one; of none where a build has no session, whose id is empty then.
     pub fn of(session: &str) -> Self {
-        Self(Arc::new(Mutex::new(vec![session.to_owned()])))
+        let group = Self::default();
+        group.join(session);
+        group
     }
 
     /// The sessions now, longest waiting first.
@@ -18,7 +20,9 @@ impl SessionGroup {
     }
 
     pub(crate) fn join(&self, session: &str) {
-        self.lock().push(session.to_owned());
+        if !session.is_empty() {
+            self.lock().push(session.to_owned());
+        }
     }
 
     pub(crate) fn leave(&self, session: &str) {

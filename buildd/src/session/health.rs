@@ -74,7 +74,8 @@ mod tests {
         let channel = Endpoint::from_static("http://session").connect_with_connector_lazy(connector);
         let mut metadata = MetadataMap::new();
         metadata.insert(HEADER_TIMEOUT, "1".parse().unwrap());
-        let watched = watch(&channel, &CancellationToken::new(), &metadata);
+        let open = CancellationToken::new();
+        let watched = watch(&channel, &open, &metadata);
         tokio::time::timeout(Duration::from_secs(30), watched).await.unwrap();
     }
 }

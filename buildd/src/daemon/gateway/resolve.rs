@@ -43,7 +43,8 @@ impl Bridge {
         if !request.source_policies.is_empty() {
             return Err(Failure::no_policies());
         }
-        let source = request.source.unwrap_or_default();
+        let source =
+            request.source.ok_or_else(|| Failure::new(Code::InvalidArgument, "source is required"))?;
         let Some(reference) = source.identifier.strip_prefix(IMAGE) else {
             // Of the others nothing is told ahead: the solver pins them when it evaluates the graph.
             return Ok(ResolveSourceMetaResponse { source: Some(source), ..Default::default() });

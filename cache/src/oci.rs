@@ -22,6 +22,7 @@ mod platform;
 mod platform_match;
 mod reference;
 mod resolved;
+mod search;
 mod tar_index;
 mod verify;
 
@@ -39,4 +40,5 @@ pub use platform::Platform;
 pub use platform_match::PlatformMatcher;
 pub use reference::Reference;
 pub use resolved::ResolvedImage;
+pub use search::{Part, Search, Wanted};
 pub use verify::VerifiedReader;

@@ -96,6 +96,14 @@ pub enum Error {
         /// The archive or directory.
         origin: PathBuf,
     },
+    /// An image has nothing for a platform. In BuildKit's words, which tools look for.
+    #[error("no match for platform in manifest: not found: it has nothing for `{platform}`, only for {}", available.join(", "))]
+    NoPlatform {
+        /// The platform that was asked for.
+        platform: String,
+        /// The platforms that it has.
+        available: Vec<String>,
+    },
     /// A layout has no image of that name.
     #[error("no image `{name}` in `{origin}`")]
     MissingImage {

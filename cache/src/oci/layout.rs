@@ -11,12 +11,10 @@ use rustix::fs::OFlags;
 use serde::Deserialize;
 use solver::Digest;
 
-use super::archive::{self, ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, MAX_INDEX_DEPTH};
+use super::archive::{self, ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME};
 use super::document::MANIFEST_LIMIT;
 use super::tar_index::TarIndex;
-use super::{
-    CONFIG_LIMIT, Descriptor, Document, Error, Index, Platform, Reference, ResolvedImage, VerifiedReader,
-};
+use super::{Descriptor, Document, Error, Index, Platform, Reference, ResolvedImage, Search, VerifiedReader};
 
 /// An OCI image layout that can be read.
 #[derive(Debug)]
@@ -140,32 +138,19 @@ impl Layout {
     /// The image for a platform below an entry.
     ///
     /// # Errors
-    /// A document is missing or damaged, or none is for the platform.
+    /// [`Error::NoPlatform`], or a document is missing or damaged.
     pub fn resolve(&self, target: &Descriptor, platform: &Platform) -> Result<ResolvedImage, Error> {
-        let mut descriptor = target.clone();
-        for _ in 0..=MAX_INDEX_DEPTH {
-            let (bytes, document) = self.document(&descriptor)?;
-            match document {
-                Document::Manifest(manifest) => {
-                    let config = &manifest.config;
-                    let config = self.store.read_verified(
-                        &config.digest,
-                        config.size,
-                        CONFIG_LIMIT,
-                        "image config",
-                    )?;
-                    return ResolvedImage::new(target.digest, descriptor, bytes, *manifest, config);
-                }
-                Document::Index(index) => {
-                    let chosen = index.select(platform).ok_or_else(|| Error::MissingImage {
-                        name: format!("{} for {platform}", target.digest),
-                        origin: self.origin().to_owned(),
-                    })?;
-                    descriptor = chosen.clone();
-                }
+        let mut search =
+            Search::new(target.digest, Some(target.media_type.clone()), Some(target.size), platform);
+        loop {
+            let wanted = search.wanted();
+            let size = wanted.size.unwrap_or(target.size);
+            let bytes =
+                self.store.read_verified(&wanted.digest, size, wanted.part.limit(), wanted.part.name())?;
+            if let Some(image) = search.give(bytes, None)? {
+                return Ok(image);
             }
         }
-        Err(Error::Unsupported { reason: format!("indexes nested deeper than {MAX_INDEX_DEPTH}") })
     }
 
     /// Opens a blob; what is read is verified, and a wrong end is an error.

@@ -60,7 +60,7 @@ pub enum Error {
         /// The registry's own words.
         message: String,
     },
-    /// There is no such image. In BuildKit's words, which tools look for, as those of [`Self::NoPlatform`].
+    /// There is no such image. In BuildKit's words, which tools look for.
     #[error("{reference}: not found")]
     ImageNotFound {
         /// The image, in full.
@@ -73,16 +73,6 @@ pub enum Error {
         digest: Digest,
         /// Registry and repository.
         repository: String,
-    },
-    /// The image has nothing for the platform.
-    #[error("{reference}: no match for platform in manifest: not found: it has nothing for `{platform}`, only for {}", available.join(", "))]
-    NoPlatform {
-        /// The image, in full.
-        reference: String,
-        /// The platform that was asked for.
-        platform: String,
-        /// The platforms that it has.
-        available: Vec<String>,
     },
     /// Too many requests, even after waiting.
     #[error("registry `{host}` limits the rate of requests")]
@@ -150,8 +140,8 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
-    /// The document cannot be used.
-    #[error("image `{reference}`")]
+    /// The document cannot be used, or has nothing for the platform.
+    #[error("{reference}")]
     Document {
         /// The image, in full.
         reference: String,

@@ -10,11 +10,8 @@ use super::endpoint::{Endpoint, first_that_answers};
 use super::http::{Call, failure, read_limited};
 use super::{Client, Error};
 use crate::oci::{
-    CONFIG_LIMIT, Descriptor, Document, MANIFEST_LIMIT, Platform, Reference, ResolvedImage, media_type,
+    Descriptor, Document, MANIFEST_LIMIT, Part, Platform, Reference, ResolvedImage, Search, media_type,
 };
-
-/// How deep indexes may lie in each other.
-const MAX_INDEX_DEPTH: usize = 3;
 
 /// Documents that are known already, by digest; spares the requests for them.
 pub trait DocumentCache: Send + Sync {
@@ -74,7 +71,7 @@ impl Client {
     /// registry itself are asked what it stands for.
     ///
     /// # Errors
-    /// [`Error::ImageNotFound`], [`Error::NoPlatform`], or why a document could not be had or used.
+    /// [`Error::ImageNotFound`], or why a document could not be had or used.
     pub async fn resolve(
         &self,
         reference: &Reference,
@@ -106,38 +103,33 @@ impl Client {
         &self,
         reference: &Reference,
         target: Digest,
-        mut sent_as: Option<String>,
+        sent_as: Option<String>,
         platform: &Platform,
         cache: &dyn DocumentCache,
     ) -> Result<ResolvedImage, Error> {
-        let document_error = |source| Error::Document { reference: reference.to_string(), source };
-        let mut digest = target;
-        for _ in 0..=MAX_INDEX_DEPTH {
-            let fetched = self.manifest(reference, &digest, sent_as.as_deref(), cache).await?;
-            let document =
-                Document::parse(&fetched.bytes, fetched.content_type.as_deref()).map_err(document_error)?;
-            let kind = document.media_type().to_owned();
-            cache.put(&digest, &kind, &fetched.bytes);
-            match document {
-                Document::Manifest(manifest) => {
-                    let descriptor = Descriptor::new(kind, digest, fetched.bytes.len() as u64);
-                    let config = self.config(reference, &manifest.config, cache).await?;
-                    return ResolvedImage::new(target, descriptor, fetched.bytes, *manifest, config)
-                        .map_err(document_error);
+        let mut search = Search::new(target, sent_as, None, platform);
+        loop {
+            let wanted = search.wanted();
+            let known = cache.get(&wanted.digest).filter(|bytes| Digest::of(bytes) == wanted.digest);
+            let (bytes, came_as) = match (known, wanted.part, wanted.descriptor()) {
+                (Some(bytes), ..) => (bytes, None),
+                (None, Part::Config, Some(config)) => {
+                    (self.fetch_bytes(reference, &config, wanted.part.limit()).await?, None)
                 }
-                Document::Index(index) => {
-                    let chosen = index.select(platform).ok_or_else(|| Error::NoPlatform {
-                        reference: reference.to_string(),
-                        platform: platform.to_string(),
-                        available: index.platforms(),
-                    })?;
-                    digest = chosen.digest;
-                    sent_as = Some(chosen.media_type.clone());
+                (None, ..) => {
+                    let fetched = self.manifest(reference, &wanted.digest).await?;
+                    (fetched.bytes, fetched.content_type)
                 }
+            };
+            let kind = came_as.as_deref().or(wanted.media_type.as_deref());
+            cache.put(&wanted.digest, kind.unwrap_or(wanted.part.name()), &bytes);
+            let found = search
+                .give(bytes, came_as.as_deref())
+                .map_err(|source| Error::Document { reference: reference.to_string(), source })?;
+            if let Some(image) = found {
+                return Ok(image);
             }
         }
-        let reason = format!("indexes nested deeper than {MAX_INDEX_DEPTH}");
-        Err(document_error(crate::oci::Error::Unsupported { reason }))
     }
 
     /// The bytes of a manifest or index, verified, with the document that they are.
@@ -149,7 +141,7 @@ impl Client {
         reference: &Reference,
         digest: &Digest,
     ) -> Result<(Vec<u8>, Document), Error> {
-        let fetched = self.manifest(reference, digest, None, &NoCache).await?;
+        let fetched = self.manifest(reference, digest).await?;
         let document = Document::parse(&fetched.bytes, fetched.content_type.as_deref())
             .map_err(|source| Error::Document { reference: reference.to_string(), source })?;
         Ok((fetched.bytes, document))
@@ -198,49 +190,16 @@ impl Client {
         Ok(Descriptor::new(kind, fetched.digest, fetched.bytes.len() as u64))
     }
 
-    /// A manifest by its digest, from the cache or the first endpoint that has it.
-    async fn manifest(
-        &self,
-        reference: &Reference,
-        digest: &Digest,
-        sent_as: Option<&str>,
-        cache: &dyn DocumentCache,
-    ) -> Result<Fetched, Error> {
-        if let Some(bytes) = cache.get(digest).filter(|bytes| Digest::of(bytes) == *digest) {
-            return Ok(Fetched { digest: *digest, bytes, content_type: sent_as.map(str::to_owned) });
-        }
+    /// A manifest by its digest, from the first endpoint that has it.
+    async fn manifest(&self, reference: &Reference, digest: &Digest) -> Result<Fetched, Error> {
         let endpoints = self.transport.for_pull(reference.domain())?;
         let identifier = digest.to_string();
         let identifier = identifier.as_str();
-        let mut fetched = first_that_answers(&self.transport, endpoints, |endpoint| async move {
+        first_that_answers(&self.transport, endpoints, |endpoint| async move {
             let fetch = || self.manifest_at(&endpoint, reference, identifier, Some(digest));
             self.transport.tuning.at(&endpoint).retry(fetch).await
         })
-        .await?;
-        // What an index or HEAD said counts as much as what came with the bytes.
-        if let (Some(stated), Some(came)) = (sent_as, fetched.content_type.as_deref())
-            && media_type::is_index(stated) != media_type::is_index(came)
-        {
-            let source =
-                crate::oci::Error::MediaTypeMismatch { sent: came.to_owned(), stated: stated.to_owned() };
-            return Err(Error::Document { reference: reference.to_string(), source });
-        }
-        fetched.content_type = fetched.content_type.or_else(|| sent_as.map(str::to_owned));
-        Ok(fetched)
-    }
-
-    async fn config(
-        &self,
-        reference: &Reference,
-        config: &Descriptor,
-        cache: &dyn DocumentCache,
-    ) -> Result<Vec<u8>, Error> {
-        if let Some(bytes) = cache.get(&config.digest).filter(|bytes| Digest::of(bytes) == config.digest) {
-            return Ok(bytes);
-        }
-        let bytes = self.fetch_bytes(reference, config, CONFIG_LIMIT).await?;
-        cache.put(&config.digest, &config.media_type, &bytes);
-        Ok(bytes)
+        .await
     }
 
     async fn manifest_at(

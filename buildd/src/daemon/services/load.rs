@@ -235,7 +235,7 @@ fn in_layout(layout: &Layout) -> Result<Vec<(ResolvedImage, Vec<Reference>)>, Ex
 
 fn resolve(layout: &Layout, entry: &Descriptor) -> Result<ResolvedImage, cache::oci::Error> {
     let wanted = layout.resolve(entry, &cache::oci::Platform::host());
-    let Err(cache::oci::Error::MissingImage { .. }) = &wanted else { return wanted };
+    let Err(cache::oci::Error::NoPlatform { .. }) = &wanted else { return wanted };
     let (_, document) = layout.document(entry)?;
     let cache::oci::Document::Index(index) = document else { return wanted };
     let other = index.manifests.iter().filter(|d| !d.is_attestation()).find_map(|d| d.platform.clone());

@@ -19,4 +19,4 @@ pub use connection::Client;
 pub use error::ClientError;
 pub use failure::render;
 pub use output::{Destination, Output};
-pub use session::{ClientSession, SecretSource, Services, SshSource};
+pub use session::{ClientSession, SecretSource, Services, SshSource, UploadSource, random_id};

@@ -4,6 +4,7 @@
 //! open sessions by id; builds look theirs up, waiting a little for one that has not arrived.
 
 mod call;
+mod content;
 mod error;
 mod export;
 mod health;

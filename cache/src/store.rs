@@ -55,7 +55,7 @@ mod trash;
 mod usage;
 mod verify;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +92,11 @@ impl Store {
     /// The root directory.
     pub fn root(&self) -> &Path {
         self.shared.layout.root()
+    }
+
+    /// Where what is under way lies; emptied when the store is opened.
+    pub fn tmp(&self) -> PathBuf {
+        self.shared.layout.tmp()
     }
 
     /// What opening it had to put in order.

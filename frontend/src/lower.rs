@@ -37,7 +37,7 @@ mod state;
 mod url;
 
 pub use build::{Checked, check, lower};
-pub use context::{dockerfile_sources, dockerignore_source};
+pub use context::{dockerfile_sources, dockerignore_source, http_context_file};
 pub use error::{Failure, Fault, LowerError};
 pub use git_ref::{GitRefError, GitSource};
 pub use path::PathError;

@@ -3,6 +3,7 @@
 mod call;
 mod context;
 mod flags;
+mod layout;
 mod metadata;
 mod output;
 
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use super::Context;
 use super::context::show;
 use super::table::stdout;
-use crate::client::{BuildRequest, ClientError, Output, build};
+use crate::client::{BuildRequest, ClientError, Output, Services, build};
 use crate::progress::Mode;
 
 /// Builds an image from a Dockerfile
@@ -61,7 +62,7 @@ pub(super) struct Args {
     /// An SSH agent for RUN --mount=type=ssh: default or ID=SOCKET
     #[arg(long = "ssh", value_name = "AGENT")]
     ssh: Vec<String>,
-    /// A named context, NAME=DIR, or NAME=docker-image://IMAGE and the like
+    /// A named context: NAME= with a directory, docker-image://IMAGE, oci-layout://DIR, or a URL
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
     build_contexts: Vec<String>,
     /// The network of RUN: default, none or host
@@ -100,7 +101,7 @@ pub(super) struct Args {
     /// Attests how the image was built; only `false` is supported
     #[arg(long, value_name = "false", value_parser = ["false"])]
     provenance: Option<String>,
-    /// The directory to build from, or a URL
+    /// The directory to build from, a URL, or `-` for an archive or Dockerfile on stdin
     #[arg(value_name = "CONTEXT")]
     context: String,
 }
@@ -115,7 +116,7 @@ impl Args {
                 "neither a name (-t) nor an output (-o) was given: the result stays in the build cache only",
             );
         }
-        let mut sources = self.sources()?;
+        let mut sources = self.sources(std::io::stdin())?;
         // Lives until the build is over.
         let _stdin = sources.stdin.take();
         let attrs = self.attrs(call.as_ref())?;
@@ -149,13 +150,19 @@ impl Args {
         outputs: Vec<Output>,
     ) -> Result<BuildRequest, ClientError> {
         attrs.extend(sources.attrs);
+        for cap in sources.caps {
+            let caps = attrs.entry("frontend.caps".to_owned()).or_default();
+            let comma = if caps.is_empty() { "" } else { "," };
+            *caps = format!("{caps}{comma}{cap}");
+        }
+        let services = Services { layouts: sources.layouts, uploads: sources.uploads, ..self.services()? };
         Ok(BuildRequest {
             frontend: "dockerfile.v0".to_owned(),
             attrs,
             dirs: sources.dirs,
             outputs,
             entitlements: self.entitlements(),
-            services: self.services()?,
+            services,
         })
     }
 }

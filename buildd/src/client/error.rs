@@ -34,6 +34,9 @@ pub enum ClientError {
         /// Why.
         source: io::Error,
     },
+    /// An OCI layout, or a name of an image.
+    #[error(transparent)]
+    Image(#[from] cache::oci::Error),
     /// The terminal or a pipe.
     #[error("cannot write output: {0}")]
     Print(#[from] io::Error),

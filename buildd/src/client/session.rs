@@ -6,16 +6,20 @@ mod exports;
 mod raw;
 mod secrets;
 mod ssh;
+mod stores;
+mod uploads;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use futures_util::StreamExt as _;
+use proto::content::content_server::ContentServer;
 use proto::control::BytesMessage;
 use proto::filesync::auth_server::AuthServer;
 use proto::filesync::file_sync_server::FileSyncServer;
 use proto::secrets::secrets_server::SecretsServer;
 use proto::sshforward::ssh_server::SshServer;
+use proto::upload::upload_server::UploadServer;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::transport::Server;
@@ -26,12 +30,15 @@ use self::contexts::Contexts;
 use self::exports::FileSendServer;
 use self::secrets::Secrets;
 use self::ssh::Ssh;
+use self::stores::Stores;
+use self::uploads::Uploads;
 use super::output::Target;
 use super::{Client, ClientError};
 use crate::pipe::{BytePipe, outgoing};
 
 pub use self::secrets::SecretSource;
 pub use self::ssh::SshSource;
+pub use self::uploads::UploadSource;
 
 /// Flow-control windows inside the tunnel, see `session::tunnel`.
 const STREAM_WINDOW: u32 = 2 << 20;
@@ -46,6 +53,10 @@ pub struct Services {
     pub secrets: BTreeMap<String, SecretSource>,
     /// SSH agents by id.
     pub ssh: BTreeMap<String, SshSource>,
+    /// Directories with OCI layouts, by the id in `oci-layout://ID@DIGEST`.
+    pub layouts: BTreeMap<String, PathBuf>,
+    /// What the daemon may take once, by the name in `http://buildkit-session/NAME`.
+    pub uploads: BTreeMap<String, UploadSource>,
 }
 
 /// An open session; dropping it closes it.
@@ -107,7 +118,7 @@ async fn serve(
             // The server would stop with the last connection; there is one for the whole session.
             .chain(futures_util::stream::pending());
     let (_, health) = tonic_health::server::health_reporter();
-    let Services { dirs, secrets, ssh } = services;
+    let Services { dirs, secrets, ssh, layouts, uploads } = services;
     let serving = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -116,6 +127,8 @@ async fn serve(
         .add_optional_service((!dirs.is_empty()).then(|| FileSyncServer::new(Contexts(dirs))))
         .add_optional_service((!secrets.is_empty()).then(|| SecretsServer::new(Secrets(secrets))))
         .add_optional_service((!ssh.is_empty()).then(|| SshServer::new(Ssh(ssh))))
+        .add_optional_service((!layouts.is_empty()).then(|| ContentServer::new(Stores(layouts))))
+        .add_optional_service((!uploads.is_empty()).then(|| UploadServer::new(Uploads::new(uploads))))
         .add_optional_service(targets.iter().any(Option::is_some).then(|| FileSendServer::new(targets)))
         .serve_with_incoming(connection);
     tokio::select! {
@@ -126,7 +139,10 @@ async fn serve(
 
 /// What tells the daemon the session's id and services.
 fn headers(id: &str, services: &Services, targets: &[Option<Target>]) -> MetadataMap {
-    let mut methods = vec!["/grpc.health.v1.Health/Check", "/moby.filesync.v1.Auth/Credentials"];
+    let mut methods = vec![
+        "/grpc.health.v1.Health/Check",
+        "/moby.filesync.v1.Auth/Credentials",
+    ];
     if !services.dirs.is_empty() {
         methods.push("/moby.filesync.v1.FileSync/DiffCopy");
     }
@@ -135,6 +151,15 @@ fn headers(id: &str, services: &Services, targets: &[Option<Target>]) -> Metadat
     }
     if !services.ssh.is_empty() {
         methods.extend(["/moby.sshforward.v1.SSH/CheckAgent", "/moby.sshforward.v1.SSH/ForwardAgent"]);
+    }
+    if !services.layouts.is_empty() {
+        methods.extend([
+            "/containerd.services.content.v1.Content/Info",
+            "/containerd.services.content.v1.Content/Read",
+        ]);
+    }
+    if !services.uploads.is_empty() {
+        methods.push("/moby.upload.v1.Upload/Pull");
     }
     if targets.iter().any(Option::is_some) {
         methods.push(exports::METHOD);
@@ -161,7 +186,10 @@ fn shared_key(services: &Services) -> AsciiMetadataValue {
 }
 
 /// 25 random characters, as BuildKit's ids have.
-pub(super) fn random_id() -> Result<String, ClientError> {
+///
+/// # Errors
+/// The kernel gives no random bytes.
+pub fn random_id() -> Result<String, ClientError> {
     let mut bytes = [0; 13];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .map_err(|e| ClientError::io("getrandom", e.into()))?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use frontend::ast::Document;
 use frontend::lower::{LowerError, Lowered, lower};
-use frontend::options::BuildOptions;
+use frontend::options::{BuildOptions, ContextSpec};
 use frontend::parse::parse;
 use proto::control::{StatusResponse, VertexWarning};
 use solver::op::Platform;
@@ -27,6 +27,8 @@ pub(super) use policy::check as check_policy;
 
 /// A Dockerfile larger than this is not read.
 const DOCKERFILE_LIMIT: u64 = 16 << 20;
+/// How much of a file is looked at to tell whether it is an archive, in bytes.
+const HEAD: u64 = 1024;
 
 /// The Dockerfile frontend for one build.
 pub(super) struct Dockerfile<'a> {
@@ -63,7 +65,8 @@ impl<'a> Dockerfile<'a> {
     ///
     /// # Errors
     /// Whatever is wrong with the Dockerfile, and sources that cannot be had.
-    pub(super) async fn solve(&self) -> Result<Outcome, Failure> {
+    pub(super) async fn solve(mut self) -> Result<Outcome, Failure> {
+        self.look_at_http_context().await?;
         let (bytes, ignore_beside) = self.load_dockerfile().await?;
         let (document, diagnostics) = parse(&self.options.filename, &bytes);
         if let Some(request) = &self.options.subrequest {
@@ -117,6 +120,21 @@ impl<'a> Dockerfile<'a> {
                 }
             }
         }
+    }
+
+    /// Finds out whether an HTTP context is an archive; if not, it is the Dockerfile.
+    async fn look_at_http_context(&mut self) -> Result<(), Failure> {
+        let Some((graph, name)) = frontend::lower::http_context_file(&self.options) else { return Ok(()) };
+        let output = self.evaluate(Arc::new(graph), Need::Present).await?;
+        let head = self.parts.read_head(&output, name, HEAD).await?;
+        let is_archive = cache::fileop::is_archive(&head);
+        if let ContextSpec::Http { archive, .. } = &mut self.options.context.spec {
+            *archive = is_archive;
+        }
+        if !is_archive && !self.options.dockerfile_is_local {
+            name.clone_into(&mut self.options.filename);
+        }
+        Ok(())
     }
 
     /// Loads the Dockerfile, and the ignore file that goes with it.

@@ -5,6 +5,7 @@ mod sync;
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,6 +27,8 @@ pub(super) struct Locals {
     trees: Arc<Trees>,
     passed: Arc<Passed>,
     sessions: Arc<SessionManager>,
+    /// Where copies of directories go.
+    tmp: PathBuf,
     walked: Mutex<HashMap<u64, Walked>>,
     next: AtomicU64,
 }
@@ -35,7 +38,7 @@ struct Walked {
     build: String,
     context: Context,
     /// What was synchronised for it, if it did not come as a descriptor.
-    _copy: Option<Arc<tempfile::TempDir>>,
+    copy: Option<tempfile::TempDir>,
 }
 
 /// Which part of a local source is wanted: LLB's attributes, read.
@@ -92,8 +95,9 @@ impl Locals {
         trees: Arc<Trees>,
         passed: Arc<Passed>,
         sessions: Arc<SessionManager>,
+        tmp: PathBuf,
     ) -> Self {
-        Self { stats, trees, passed, sessions, walked: Mutex::default(), next: AtomicU64::new(1) }
+        Self { stats, trees, passed, sessions, tmp, walked: Mutex::default(), next: AtomicU64::new(1) }
     }
 
     /// A directory walked before.
@@ -103,7 +107,12 @@ impl Locals {
 
     /// Forgets what was walked for a build.
     pub(super) fn forget(&self, build: &str) {
-        self.lock().retain(|_, w| w.build != build);
+        let gone: Vec<Walked> = self.lock().extract_if(|_, w| w.build == build).map(|(_, w)| w).collect();
+        if gone.iter().any(|w| w.copy.is_some()) {
+            // Deleting a large copy takes minutes, for which neither builds nor the daemon's end wait: what is left of
+            // it goes at the next start.
+            std::thread::spawn(move || drop(gone));
+        }
     }
 
     /// Walks what a request wants, with the rights of the client that passed it.
@@ -136,7 +145,7 @@ impl Locals {
         })
         .await?;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let walked = Walked { build: cx.build.clone(), context: context.clone(), _copy: copy.map(Arc::new) };
+        let walked = Walked { build: cx.build.clone(), context: context.clone(), copy };
         self.lock().insert(id, walked);
         Ok((LocalRef(id), context))
     }
@@ -153,7 +162,7 @@ impl Locals {
         }
         let mut last = None;
         for id in ids {
-            match sync::receive(&self.sessions, &id, request, cx).await {
+            match sync::receive(&self.sessions, &id, &self.tmp, request, cx).await {
                 Ok(copy) => {
                     let dir = sync::open_dir(copy.path()).map_err(ExecError::failed)?;
                     return Ok((Arc::new(dir), None, Some(copy)));

@@ -89,6 +89,17 @@ impl Parts {
         blocking(move || base.view.read_small(path.as_bytes(), limit).map_err(|e| Failure::invalid(&e))).await
     }
 
+    /// The beginning of a file in the layers of an output, at most `len` bytes; nothing where there is no such file.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) async fn read_head(&self, output: &Output, path: &str, len: u64) -> Result<Vec<u8>, Failure> {
+        let base =
+            self.chains.base(output).map_err(|e| Failure::new(tonic::Code::Unknown, failure::text(&e)))?;
+        let path = path.to_owned();
+        blocking(move || base.view.read_head(path.as_bytes(), len).map_err(|e| Failure::invalid(&e))).await
+    }
+
     /// The worker's name, the same at each start over the same root.
     pub(super) fn worker_id(&self) -> String {
         solver::Digest::of(self.store.root().as_os_str().as_encoded_bytes()).hex()[..25].to_owned()

@@ -19,6 +19,7 @@ use local::LocalSource;
 use super::chains::Chains;
 use super::leases::Leases;
 use super::locals::Locals;
+use crate::session::SessionManager;
 
 /// All kinds of sources, by the scheme of their identifiers.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ impl Sources {
     pub(super) fn new(
         images: Arc<ImageSource>,
         chains: &Chains,
+        sessions: Arc<SessionManager>,
         locals: Arc<Locals>,
         leases: &Arc<Leases>,
     ) -> Self {
@@ -47,7 +49,7 @@ impl Sources {
         Self {
             images,
             local: LocalSource { locals, maker: maker.clone() },
-            http: HttpSource::new(maker.clone()),
+            http: HttpSource::new(maker.clone(), sessions),
             git: GitSource::new(maker),
         }
     }
@@ -70,7 +72,7 @@ impl Source for Sources {
         cx: &VertexContext,
     ) -> Result<SourceAnswer, ExecError> {
         match op.scheme_and_ref().0 {
-            "docker-image" => self.images.identify(op, platform, cx).await,
+            "docker-image" | "oci-layout" => self.images.identify(op, platform, cx).await,
             "local" => self.local.identify(op, cx).await,
             "http" | "https" => self.http.identify(op, cx).await,
             "git" => self.git.identify(op, cx).await,
@@ -86,7 +88,7 @@ impl Source for Sources {
         cx: &VertexContext,
     ) -> Result<Output, ExecError> {
         match op.scheme_and_ref().0 {
-            "docker-image" => self.images.fetch(op, platform, cx).await,
+            "docker-image" | "oci-layout" => self.images.fetch(op, platform, cx).await,
             "local" => self.local.fetch(answer, cx).await,
             "http" | "https" => self.http.fetch(op, cx).await,
             "git" => self.git.fetch(op, cx).await,

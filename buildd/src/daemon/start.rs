@@ -202,10 +202,11 @@ fn put_together(
     let sessions = Arc::new(SessionManager::new());
     let passed = Arc::<Passed>::default();
     let leases = Arc::new(Leases::new(store.clone()));
-    let locals = Arc::new(Locals::new(store.stat_cache(), trees, passed.clone(), sessions.clone()));
+    let locals =
+        Arc::new(Locals::new(store.stat_cache(), trees, passed.clone(), sessions.clone(), store.tmp()));
     let registries = Registries::new(registry_hosts(&config), Tuning::default());
     let images = Arc::new(ImageSource::new(chains.clone(), leases.clone(), sessions.clone(), registries));
-    let sources = Arc::new(Sources::new(images.clone(), &chains, locals.clone(), &leases));
+    let sources = Arc::new(Sources::new(images.clone(), &chains, sessions.clone(), locals.clone(), &leases));
     let diff_ids = Arc::new(DiffIds::new(store.clone()));
     let worker = Arc::new(LocalWorker {
         chains: chains.clone(),

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use super::decompress::decompress;
+use super::decompress::{Format, decompress};
 use super::env::FileOpEnv;
 use super::error::ActionError;
 use super::jobs::open_guarded;
@@ -28,7 +28,7 @@ pub(super) fn unpack(
 ) -> Result<bool, ActionError> {
     let path = source.resolve(from.as_bytes(), true)?;
     let Some(Kind::File { content, .. }) = source.get(&path)?.map(|node| node.kind) else { return Ok(false) };
-    if !is_archive(open_guarded(source, &path)?) {
+    if !can_be_unpacked(open_guarded(source, &path)?) {
         return Ok(false);
     }
     let root = target.resolve(dest)?;
@@ -49,8 +49,26 @@ pub(super) fn unpack(
     Ok(true)
 }
 
+/// Whether a build context that begins with `head` (1 KiB is enough) is an archive and no Dockerfile: it is compressed,
+/// or a tar's first header (POSIX.1-1988, with its checksum).
+pub fn is_archive(head: &[u8]) -> bool {
+    if Format::of(head) != Format::Plain {
+        return true;
+    }
+    let Some(header) = head.first_chunk::<512>() else { return false };
+    let stated = std::str::from_utf8(&header[CHECKSUM]).ok();
+    let stated = stated.and_then(|text| u32::from_str_radix(text.trim_matches(['\0', ' ']), 8).ok());
+    // The checksum's own field counts as blanks.
+    let sum: u32 =
+        header.iter().enumerate().map(|(i, b)| if CHECKSUM.contains(&i) { 32 } else { (*b).into() }).sum();
+    stated == Some(sum)
+}
+
+/// Where a tar header has its checksum.
+const CHECKSUM: std::ops::Range<usize> = 148..156;
+
 /// Whether a first tar header can be read, compressed or not; as BuildKit decides.
-fn is_archive(file: File) -> bool {
+fn can_be_unpacked(file: File) -> bool {
     let Ok(plain) = decompress(file) else { return false };
     matches!(TarReader::new(plain).next_entry(), Ok(Some(_)))
 }
@@ -89,5 +107,34 @@ impl<R: Read> Read for Bounded<R> {
         let len = self.inner.read(buf)?;
         self.left = self.left.checked_sub(len as u64).ok_or(io::ErrorKind::FileTooLarge)?;
         Ok(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn archives_and_dockerfiles() {
+        let mut tar = tar::Builder::new(Vec::new());
+        tar.append_data(&mut tar::Header::new_gnu(), "Dockerfile", &b""[..]).unwrap();
+        let tar = tar.into_inner().unwrap();
+        let mut broken = tar.clone();
+        broken[0] = b'X';
+        for (head, expected) in [
+            (&tar[..1024], true),
+            (&tar[..512], true),
+            (&tar[..511], false),
+            (&broken[..], false),
+            (&[0; 1024], false),
+            (b"\x1f\x8b\x08", true),
+            (b"BZh9", true),
+            (b"\xfd7zXZ\0", true),
+            (b"\x28\xb5\x2f\xfd", true),
+            (b"FROM scratch\n", false),
+            (b"", false),
+        ] {
+            assert_eq!(is_archive(head), expected, "{:?}", head.first_chunk::<8>());
+        }
     }
 }

@@ -12,24 +12,48 @@ const BUFFER: usize = 256 << 10;
 /// archive claim gigabytes of memory.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
+/// How a file is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Gzip,
+    Bzip2,
+    Xz,
+    Zstd,
+    Plain,
+}
+
+impl Format {
+    /// What a file is that begins like this: by the magic numbers of RFC 1952, bzip2, the xz format and RFC 8878 (with
+    /// its skippable frames).
+    pub(super) fn of(head: &[u8]) -> Self {
+        let skippable = head.len() >= 8 && head[0] & 0xf0 == 0x50 && head[1..4] == [0x2a, 0x4d, 0x18];
+        if head.starts_with(b"\x1f\x8b\x08") {
+            Self::Gzip
+        } else if head.starts_with(b"BZh") {
+            Self::Bzip2
+        } else if head.starts_with(b"\xfd7zXZ\0") {
+            Self::Xz
+        } else if head.starts_with(b"\x28\xb5\x2f\xfd") || skippable {
+            Self::Zstd
+        } else {
+            Self::Plain
+        }
+    }
+}
+
 /// What an archive's bytes are, decompressed.
 pub(super) fn decompress<'a>(archive: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut archive = BufReader::with_capacity(BUFFER, archive);
-    let head = archive.fill_buf()?;
-    // Magic numbers of RFC 1952, bzip2, the xz format and RFC 8878 (with its skippable frames).
-    let skippable = head.len() >= 8 && head[0] & 0xf0 == 0x50 && head[1..4] == [0x2a, 0x4d, 0x18];
-    Ok(if head.starts_with(b"\x1f\x8b\x08") {
-        Box::new(MultiGzDecoder::new(archive))
-    } else if head.starts_with(b"BZh") {
-        Box::new(MultiBzDecoder::new(archive))
-    } else if head.starts_with(b"\xfd7zXZ\0") {
-        Box::new(XzReader::new(archive, true))
-    } else if head.starts_with(b"\x28\xb5\x2f\xfd") || skippable {
-        let mut decoder = zstd::stream::read::Decoder::with_buffer(archive)?;
-        decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-        Box::new(decoder)
-    } else {
-        Box::new(archive)
+    Ok(match Format::of(archive.fill_buf()?) {
+        Format::Gzip => Box::new(MultiGzDecoder::new(archive)),
+        Format::Bzip2 => Box::new(MultiBzDecoder::new(archive)),
+        Format::Xz => Box::new(XzReader::new(archive, true)),
+        Format::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(archive)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            Box::new(decoder)
+        }
+        Format::Plain => Box::new(archive),
     })
 }
 

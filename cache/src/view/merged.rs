@@ -201,6 +201,25 @@ impl MergedView {
         Ok(Some(data))
     }
 
+    /// The beginning of a regular file, links followed, at most `len` bytes; nothing when it does not exist.
+    ///
+    /// # Errors
+    /// [`ViewError::NotAFile`], or as [`Self::resolve`].
+    pub fn read_head(&self, path: &[u8], len: u64) -> Result<Vec<u8>, ViewError> {
+        let found = match self.resolve(path, Follow::Last) {
+            Ok(Some(found)) => found,
+            Ok(None) | Err(ViewError::NotFound(_)) => return Ok(Vec::new()),
+            Err(e) => return Err(e),
+        };
+        let mut data = Vec::new();
+        self.open_file(&found)?.take(len).read_to_end(&mut data).map_err(|source| ViewError::Io {
+            action: "read",
+            path: found.path.clone(),
+            source,
+        })?;
+        Ok(data)
+    }
+
     /// Calls `visit` for everything below the directory at `path`, in walk order, until it fails. What is below a
     /// directory for which it returns false is left out.
     ///

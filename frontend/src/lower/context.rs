@@ -47,6 +47,15 @@ pub fn dockerfile_sources(options: &BuildOptions) -> (Graph, Vec<String>) {
     (arena.graph(Some(output), None), names)
 }
 
+/// The file behind an HTTP context and its name, for the caller to look whether it is an archive; `None` for other
+/// contexts.
+pub fn http_context_file(options: &BuildOptions) -> Option<(Graph, &'static str)> {
+    let ContextSpec::Http { url, .. } = &options.context.spec else { return None };
+    let mut arena = Arena::default();
+    let file = http_file(&mut arena, url);
+    Some((arena.graph(Some(file), None), HTTP_FILE))
+}
+
 /// What the main context's `.dockerignore` is read from; `None` for contexts that have none.
 pub fn dockerignore_source(options: &BuildOptions) -> Option<Graph> {
     let ContextSpec::Local(local) = &options.context.spec else { return None };
@@ -144,14 +153,18 @@ fn remote_context(options: &BuildOptions, arena: &mut Arena) -> Option<Output> {
             add_source(arena, git.source(), &format!("[internal] load git source {}", git.written()))
         }
         ContextSpec::Http { url, archive } => {
-            let attrs = BTreeMap::from([(attr::HTTP_FILENAME.to_owned(), HTTP_FILE.to_owned())]);
-            let op = SourceOp { identifier: url.clone(), attrs };
-            let file = add_source(arena, op, "[internal] load remote build context");
+            let file = http_file(arena, url);
             if *archive { copy(arena, file, &format!("/{HTTP_FILE}"), true) } else { file }
         }
         ContextSpec::Local(_) | ContextSpec::Input => return None,
     };
     scoped(options, arena, Some(output))
+}
+
+fn http_file(arena: &mut Arena, url: &str) -> Output {
+    let attrs = BTreeMap::from([(attr::HTTP_FILENAME.to_owned(), HTTP_FILE.to_owned())]);
+    let op = SourceOp { identifier: url.to_owned(), attrs };
+    add_source(arena, op, "[internal] load remote build context")
 }
 
 /// A directory of a remote context in place of all of it.

@@ -12,7 +12,7 @@ use solver::{Edge, Graph, GraphBuilder, Need, Op, Vertex, VertexMeta};
 
 use super::Dockerfile;
 use crate::daemon::failure::{self, Failure};
-use crate::daemon::sources::image::Prefer;
+use crate::daemon::sources::image::{LayoutStore, Prefer};
 
 /// What was looked up so far.
 #[derive(Debug)]
@@ -99,7 +99,14 @@ impl Dockerfile<'_> {
             ResolveMode::Default | ResolveMode::PreferLocal => Prefer::Local,
         };
         let cx = self.run.context(step.progress());
-        let found = self.parts.images.resolve(&request.reference, &request.platform, prefer, &cx).await;
+        let images = &self.parts.images;
+        let found = match &request.oci_store {
+            Some(store) => {
+                let layout = LayoutStore { session: self.run.session.clone(), store: store.clone() };
+                images.resolve_layout(&request.reference, &request.platform, &layout, &cx).await
+            }
+            None => images.resolve(&request.reference, &request.platform, prefer, &cx).await,
+        };
         let found = step.end(found).map_err(|e| {
             let message = format!(
                 "{}: failed to resolve source metadata for {}: {}",

@@ -15,10 +15,11 @@ use crate::session::{SessionError, SessionManager};
 /// How long a build waits for a session that has not arrived.
 const ARRIVAL: Duration = Duration::from_secs(5);
 
-/// Receives what is wanted into a new directory.
+/// Receives what is wanted into a new directory below `tmp`.
 pub(super) async fn receive(
     sessions: &SessionManager,
     id: &str,
+    tmp: &Path,
     request: &LocalRequest,
     cx: &VertexContext,
 ) -> Result<tempfile::TempDir, ExecError> {
@@ -27,7 +28,7 @@ pub(super) async fn receive(
         other => ExecError::failed(other),
     };
     let session = sessions.get(id, ARRIVAL).await.map_err(failed)?;
-    let dir = tempfile::tempdir().map_err(ExecError::failed)?;
+    let dir = tempfile::tempdir_in(tmp).map_err(ExecError::failed)?;
     let selection = Selection {
         include: request.include.clone(),
         exclude: request.exclude.clone(),

@@ -114,7 +114,7 @@ impl GitSource {
 
     pub(super) async fn fetch(&self, op: &SourceOp, cx: &VertexContext) -> Result<Output, ExecError> {
         let pinned = self.pin(op, cx).await?;
-        let work = tempfile::tempdir().map_err(ExecError::failed)?;
+        let work = tempfile::tempdir_in(self.maker.chains.store.tmp()).map_err(ExecError::failed)?;
         let checkout = checkout(&pinned, work.path(), cx);
         tokio::select! {
             r = checkout => r?,
@@ -124,9 +124,12 @@ impl GitSource {
         let root = below(&top, &pinned.request.subdir).map_err(ExecError::failed)?;
         let (maker, build, description) =
             (self.maker.clone(), cx.build.clone(), format!("git snapshot for {}", pinned.request.url));
-        let output = blocking(move || maker.of_directory(&root, &build, &description)).await;
-        drop(work);
-        output
+        blocking(move || {
+            let output = maker.of_directory(&root, &build, &description);
+            drop(work);
+            output
+        })
+        .await
     }
 
     /// Forgets what was pinned for a build.

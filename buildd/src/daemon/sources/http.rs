@@ -1,30 +1,37 @@
-//! `https://…`: one file from a web server.
+//! `https://…`: one file from a web server, or from a client that uploads it (`http://buildkit-session/…`).
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use cache::layer::Meta;
 use cache::store::BlobPurpose;
-use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use solver::digest::Hasher;
 use solver::op::{SourceOp, attr};
 use solver::{Digest, ExecError, Output, SourceAnswer, SourceIdentity, Status, VertexContext};
+use tokio_util::io::ReaderStream;
 
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
 use crate::daemon::snapshot::Maker;
+use crate::session::SessionManager;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A server that sends nothing for this long has stalled.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// What BuildKit gives a downloaded file that names no other mode.
 const DEFAULT_MODE: u32 = 0o600;
+/// The host that stands for the build's own client.
+const SESSION_HOST: &str = "buildkit-session";
 
 /// Downloads files.
 #[derive(Debug)]
 pub(crate) struct HttpSource {
     client: std::sync::OnceLock<reqwest::Client>,
+    sessions: Arc<SessionManager>,
     maker: Maker,
     /// By build and vertex identity: a build downloads a file once.
     done: Mutex<HashMap<(String, Digest), Download>>,
@@ -49,6 +56,14 @@ enum HttpError {
     },
     #[error("`{url}`: invalid response status {status}")]
     Status { url: String, status: u16 },
+    #[error("cannot receive `{url}` from the client")]
+    Upload {
+        url: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("no session uploads `{0}`")]
+    NoUpload(String),
     #[error("digest mismatch {got}: {want}")]
     Checksum { got: Digest, want: String },
     #[error("invalid `{attr}` `{value}` of a download")]
@@ -56,8 +71,8 @@ enum HttpError {
 }
 
 impl HttpSource {
-    pub(super) fn new(maker: Maker) -> Self {
-        Self { client: std::sync::OnceLock::new(), maker, done: Mutex::default() }
+    pub(super) fn new(maker: Maker, sessions: Arc<SessionManager>) -> Self {
+        Self { client: std::sync::OnceLock::new(), sessions, maker, done: Mutex::default() }
     }
 
     pub(super) async fn identify(
@@ -113,15 +128,23 @@ impl HttpSource {
     /// Downloads into a blob.
     async fn get(&self, op: &SourceOp, cx: &VertexContext) -> Result<Download, ExecError> {
         let url = op.identifier.clone();
+        let parsed = reqwest::Url::parse(&url).ok();
+        if let Some(own) = parsed.filter(|u| u.host_str() == Some(SESSION_HOST) && u.scheme() == "http") {
+            let body = self.upload(&own, cx).await?;
+            let (name, meta) = (file_name(op, None, &own), meta(op, None)?);
+            return Ok(Download { body: self.store(body, None, cx).await?, name, meta });
+        }
         let failed = |source| ExecError::failed(HttpError::Request { url: url.clone(), source });
         let response = self.client().get(&url).send().await.map_err(failed)?;
         if !response.status().is_success() {
             let status = response.status().as_u16();
             return Err(ExecError::failed(HttpError::Status { url, status }));
         }
-        let name = file_name(op, &response);
-        let meta = meta(op, &response)?;
-        let body = self.store(response, &url, cx).await?;
+        let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
+        let name = file_name(op, header("content-disposition"), response.url());
+        let (meta, total) = (meta(op, header("last-modified"))?, response.content_length());
+        let body = response.bytes_stream().map_err(failed);
+        let body = self.store(body.boxed(), total, cx).await?;
         if let Some(want) = op.attrs.get(attr::HTTP_CHECKSUM)
             && *want != body.to_string()
         {
@@ -130,20 +153,34 @@ impl HttpSource {
         Ok(Download { body, name, meta })
     }
 
+    /// What the build's client uploads. It does so only once.
+    async fn upload(&self, url: &reqwest::Url, cx: &VertexContext) -> Result<Body<'static>, ExecError> {
+        for id in cx.sessions.ids() {
+            let Ok(session) = self.sessions.get(&id, Duration::ZERO).await else { continue };
+            let Ok(pipe) = session.upload(SESSION_HOST, url.path()) else { continue };
+            let url = url.to_string();
+            let failed = move |source| ExecError::failed(HttpError::Upload { url: url.clone(), source });
+            return Ok(ReaderStream::new(pipe).map_err(failed).boxed());
+        }
+        Err(ExecError::failed(HttpError::NoUpload(url.to_string())))
+    }
+
     async fn store(
         &self,
-        response: reqwest::Response,
-        url: &str,
+        mut body: Body<'_>,
+        total: Option<u64>,
         cx: &VertexContext,
     ) -> Result<Digest, ExecError> {
         let store = &self.maker.chains.store;
         let mut writer = store.blobs().writer().map_err(from_store)?;
-        let (started, total) = (SystemTime::now(), response.content_length().unwrap_or(0));
+        let (started, total) = (SystemTime::now(), total.unwrap_or(0));
         let mut current = 0;
-        let mut chunks = response.bytes_stream();
-        while let Some(chunk) = chunks.next().await {
-            let chunk = chunk
-                .map_err(|source| ExecError::failed(HttpError::Request { url: url.to_owned(), source }))?;
+        loop {
+            let chunk = tokio::select! {
+                chunk = body.next() => chunk.transpose()?,
+                () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
+            };
+            let Some(chunk) = chunk else { break };
             std::io::Write::write_all(&mut writer, &chunk).map_err(ExecError::failed)?;
             current += chunk.len() as u64;
         }
@@ -166,15 +203,17 @@ impl HttpSource {
     }
 }
 
-fn file_name(op: &SourceOp, response: &reqwest::Response) -> String {
+/// A file as it comes in.
+type Body<'a> = BoxStream<'a, Result<Bytes, ExecError>>;
+
+fn file_name(op: &SourceOp, disposition: Option<&str>, url: &reqwest::Url) -> String {
     if let Some(name) = op.attrs.get(attr::HTTP_FILENAME).filter(|n| !n.is_empty()) {
         return name.clone();
     }
-    let header = response.headers().get("content-disposition").and_then(|v| v.to_str().ok());
-    if let Some(name) = header.and_then(disposition_name) {
+    if let Some(name) = disposition.and_then(disposition_name) {
         return name;
     }
-    let last = response.url().path_segments().and_then(|mut s| s.next_back()).unwrap_or_default();
+    let last = url.path_segments().and_then(|mut s| s.next_back()).unwrap_or_default();
     if last.is_empty() || last == "." || last == ".." { "download".to_owned() } else { last.to_owned() }
 }
 
@@ -189,14 +228,13 @@ fn disposition_name(header: &str) -> Option<String> {
     (!name.is_empty() && name != "." && name != "..").then(|| name.to_owned())
 }
 
-fn meta(op: &SourceOp, response: &reqwest::Response) -> Result<Meta, ExecError> {
+fn meta(op: &SourceOp, modified: Option<&str>) -> Result<Meta, ExecError> {
     let number = |attr: &'static str, radix| match op.attrs.get(attr) {
         Some(value) => u32::from_str_radix(value.trim_start_matches("0o"), radix)
             .map(Some)
             .map_err(|_| ExecError::failed(HttpError::Attr { attr, value: value.clone() })),
         None => Ok(None),
     };
-    let modified = response.headers().get("last-modified").and_then(|v| v.to_str().ok());
     // Without a time of its own the file is from 1970, as in BuildKit: the time of the download must not count.
     let mtime = modified
         .and_then(|m| jiff::fmt::rfc2822::parse(m).ok())

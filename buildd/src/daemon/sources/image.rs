@@ -1,7 +1,8 @@
-//! Images: looked up in the image store or at a registry, pulled when their files are needed.
+//! Images: looked up in the image store, at a registry or in a client's OCI layout, pulled when their files are needed.
 
 mod credentials;
 mod documents;
+mod layout;
 pub(crate) mod place;
 mod pull;
 
@@ -41,7 +42,21 @@ pub(crate) struct Found {
     pub image: ResolvedImage,
     /// Its layers, lowest first.
     pub layers: Arc<[LayerId]>,
+    /// Where it is, if not at a registry.
+    pub layout: Option<LayoutStore>,
 }
+
+/// An OCI layout that a client offers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct LayoutStore {
+    /// The client's session; empty for any of the build's.
+    pub session: String,
+    /// What the client calls the layout.
+    pub store: String,
+}
+
+/// What was looked up: by which build, where, under which name, for which platform.
+type Lookup = (String, Option<LayoutStore>, String, Platform);
 
 /// Images of registries and of the image store.
 #[derive(Debug)]
@@ -50,8 +65,8 @@ pub(crate) struct ImageSource {
     pub(super) leases: Arc<Leases>,
     sessions: Arc<SessionManager>,
     registries: Registries,
-    /// By build, reference and platform: a build sees one answer.
-    found: Mutex<HashMap<(String, String, Platform), Arc<Found>>>,
+    /// A build sees one answer.
+    found: Mutex<HashMap<Lookup, Arc<Found>>>,
     pulls: Turns<Digest>,
 }
 
@@ -79,6 +94,12 @@ pub(crate) enum ImageError {
     /// The registry could not give it.
     #[error(transparent)]
     Registry(#[from] cache::registry::Error),
+    /// An image of an OCI layout is named by its digest only.
+    #[error("`{0}` of an OCI layout has no digest")]
+    NoDigest(String),
+    /// The source does not say which layout it means.
+    #[error("`{0}` names no OCI layout")]
+    NoLayout(String),
 }
 
 impl ImageSource {
@@ -89,7 +110,14 @@ impl ImageSource {
         sessions: Arc<SessionManager>,
         registries: Registries,
     ) -> Self {
-        Self { chains, leases, sessions, registries, found: Mutex::default(), pulls: Turns::default() }
+        Self {
+            chains,
+            leases,
+            sessions,
+            registries,
+            found: Mutex::default(),
+            pulls: Turns::default(),
+        }
     }
 
     /// A registry client with the credentials of a build's sessions.
@@ -117,7 +145,7 @@ impl ImageSource {
         let parsed = Reference::parse(reference)
             .map_err(|e| ExecError::failed(ImageError::from(e)))?
             .with_default_tag();
-        let key = (cx.build.clone(), parsed.to_string(), platform.clone());
+        let key = (cx.build.clone(), None, parsed.to_string(), platform.clone());
         if let Some(known) = self.lock().get(&key) {
             return Ok(known.clone());
         }
@@ -133,19 +161,19 @@ impl ImageSource {
         let mut map = self.lock();
         // The digest finds it as well: the graph names it by that.
         let pinned = found.reference.with_digest(found.image.digest);
-        map.insert((key.0.clone(), pinned.to_string(), platform.clone()), found.clone());
+        map.insert((key.0.clone(), None, pinned.to_string(), platform.clone()), found.clone());
         map.insert(key, found.clone());
         Ok(found)
     }
 
     /// All images that a build looked up.
     fn of_build(&self, build: &str) -> Vec<Arc<Found>> {
-        self.lock().iter().filter(|((b, _, _), _)| b == build).map(|(_, f)| f.clone()).collect()
+        self.lock().iter().filter(|((b, ..), _)| b == build).map(|(_, f)| f.clone()).collect()
     }
 
     /// Forgets what was looked up for a build.
     pub(crate) fn forget(&self, build: &str) {
-        self.lock().retain(|(b, _, _), _| b != build);
+        self.lock().retain(|(b, ..), _| b != build);
     }
 
     pub(super) async fn identify(
@@ -156,6 +184,10 @@ impl ImageSource {
     ) -> Result<SourceAnswer, ExecError> {
         let found = self.of_op(op, platform, cx).await?;
         let manifest = found.image.manifest_digest();
+        if found.layout.is_some() {
+            // Its layers can be had from this client only, so they are not left where they are.
+            return Ok(SourceAnswer { identity: SourceIdentity::Digest(manifest), output: None });
+        }
         let content = self.chains.store.content(&manifest).map_err(from_store)?;
         let output = Output { chain: found.layers.clone(), content: content.map(Digest::from), local: None };
         Ok(SourceAnswer { identity: SourceIdentity::Digest(manifest), output: Some(output) })
@@ -178,12 +210,22 @@ impl ImageSource {
         platform: Option<&Platform>,
         cx: &VertexContext,
     ) -> Result<Arc<Found>, ExecError> {
+        let host = host_platform();
+        let (scheme, reference) = op.scheme_and_ref();
+        let platform = platform.unwrap_or(&host);
+        if scheme == "oci-layout" {
+            let get = |name| op.attrs.get(name).cloned().unwrap_or_default();
+            let (session, store) = (get(attr::OCI_LAYOUT_SESSION_ID), get(attr::OCI_LAYOUT_STORE_ID));
+            if store.is_empty() {
+                return Err(ExecError::failed(ImageError::NoLayout(op.identifier.clone())));
+            }
+            return self.resolve_layout(reference, platform, &LayoutStore { session, store }, cx).await;
+        }
         let prefer = match op.attrs.get(attr::IMAGE_RESOLVE_MODE).map(String::as_str) {
             Some("pull") => Prefer::Registry,
             _ => Prefer::Local,
         };
-        let host = host_platform();
-        self.resolve(op.scheme_and_ref().1, platform.unwrap_or(&host), prefer, cx).await
+        self.resolve(reference, platform, prefer, cx).await
     }
 
     async fn at_registry(
@@ -201,7 +243,7 @@ impl ImageSource {
             () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
         };
         let layers = chain_of(image.layers().map(|(_, diff_id)| diff_id));
-        let found = Found { reference, image, layers };
+        let found = Found { reference, image, layers, layout: None };
         self.declare(&found, &self.leases.of(&cx.build))?;
         Ok(found)
     }
@@ -227,10 +269,11 @@ impl ImageSource {
         if !PlatformMatcher::new(&oci_platform(platform)).matches(&image.config.platform()) {
             return Ok(None);
         }
-        Ok(Some(Found { reference: reference.clone(), image, layers: record.layers.into() }))
+        let layers = record.layers.into();
+        Ok(Some(Found { reference: reference.clone(), image, layers, layout: None }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String, Platform), Arc<Found>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Lookup, Arc<Found>>> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,6 +8,7 @@ use cache::registry::{BlobStream, Transfer};
 use cache::store::Lease;
 use futures_util::{StreamExt, TryStreamExt};
 use solver::{Digest, ExecError, LayerId, Progress, Status, VertexContext};
+use tokio::io::AsyncRead;
 use tokio_util::io::SyncIoBridge;
 
 use super::place::{Arrived, Placing};
@@ -70,20 +71,18 @@ impl ImageSource {
             let staging = chains.store.layers().staging().map_err(from_store)?;
             return blocking(move || Arrived::of_blob(&chains, staging, &descriptor.digest)).await;
         }
+        if let Some(layout) = &found.layout {
+            let (blob, fault) = self.layout_blob(layout, &descriptor.digest, cx).await?;
+            let result = self.receive(blob, descriptor.digest, lease, cx).await;
+            return match fault.take() {
+                Some(error) => Err(ExecError::failed(error)),
+                None => result,
+            };
+        }
         loop {
             let stream = self.download(found, &descriptor, &cx.progress, cx)?;
             let (reader, fault) = stream.into_reader();
-            let (chains, lease, digest) = (chains.clone(), lease.clone(), descriptor.digest);
-            let bridge = SyncIoBridge::new(reader);
-            let work = blocking(move || {
-                let staging = chains.store.layers().staging().map_err(from_store)?;
-                let (arrived, ..) = Arrived::receive(&chains, staging, bridge, Some(&digest), &lease)?;
-                Ok(arrived)
-            });
-            let result = tokio::select! {
-                r = work => r,
-                () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
-            };
+            let result = self.receive(reader, descriptor.digest, lease, cx).await;
             match fault.take() {
                 Some((error, true)) => {
                     tracing::warn!(%error, "a mirror sent wrong bytes; asking elsewhere");
@@ -91,6 +90,27 @@ impl ImageSource {
                 Some((error, false)) => return Err(ExecError::failed(ImageError::from(error))),
                 None => return result,
             }
+        }
+    }
+
+    /// Unpacks a layer as it comes.
+    async fn receive(
+        &self,
+        blob: impl AsyncRead + Send + Unpin + 'static,
+        digest: Digest,
+        lease: &Lease,
+        cx: &VertexContext,
+    ) -> Result<Arrived, ExecError> {
+        let (chains, lease) = (self.chains.clone(), lease.clone());
+        let bridge = SyncIoBridge::new(blob);
+        let work = blocking(move || {
+            let staging = chains.store.layers().staging().map_err(from_store)?;
+            let (arrived, ..) = Arrived::receive(&chains, staging, bridge, Some(&digest), &lease)?;
+            Ok(arrived)
+        });
+        tokio::select! {
+            r = work => r,
+            () = cx.cancel.cancelled() => Err(ExecError::Canceled),
         }
     }
 
@@ -117,5 +137,6 @@ impl ImageSource {
 }
 
 fn placing<'a>(chains: &'a Chains, found: &'a Found, lease: &'a Lease) -> Placing<'a> {
-    Placing { chains, image: &found.image, layers: &found.layers, origin: Some(&found.reference), lease }
+    let origin = found.layout.is_none().then_some(&found.reference);
+    Placing { chains, image: &found.image, layers: &found.layers, origin, lease }
 }

@@ -1,0 +1,423 @@
+//! Where the files of a build may come from: stdin, archives, URLs, git, OCI layouts.
+
+#[path = "../../cache/tests/registry/fake.rs"]
+#[expect(dead_code, reason = "made for the tests of the registry client, which need more of it")]
+mod fake;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use fake::{Fake, Reply};
+use tests::archive::Image;
+use tests::{Daemon, Output, Scene, output, ready};
+
+/// Runs a command of the client with these bytes on its standard input.
+fn with_stdin(scene: &Scene, args: &[&str], stdin: &[u8]) -> Output {
+    let file = scene.path("stdin-bytes");
+    fs_err::write(&file, stdin).unwrap();
+    output(scene.command(args).stdin(fs_err::File::open(file).unwrap().into_parts().0))
+}
+
+/// A tar of pairs of path and content.
+fn tar(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, content) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, path, content.as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+/// What a program makes of bytes; `None` where it is not installed.
+fn through(program: &str, data: &[u8]) -> Option<Vec<u8>> {
+    let mut child =
+        Command::new(program).arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
+    let (mut stdin, data) = (child.stdin.take()?, data.to_vec());
+    let writer = std::thread::spawn(move || stdin.write_all(&data));
+    let out = child.wait_with_output().ok()?;
+    writer.join().ok()?.ok()?;
+    out.status.success().then_some(out.stdout)
+}
+
+/// The file `f` of the image in `o.tar`.
+fn result(scene: &Scene) -> String {
+    let image = Image::open(&scene.path("o.tar"));
+    String::from_utf8_lossy(image.file("f").expect("the image has `f`")).into_owned()
+}
+
+const TO_TAR: [&str; 4] = ["build", "--progress=plain", "-o", "type=oci,dest=../o.tar"];
+
+/// Builds to `o.tar`.
+fn build<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    TO_TAR.iter().chain(args).copied().collect()
+}
+
+#[test]
+fn stdin() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let plain = tar(&[("Dockerfile", "FROM scratch\nCOPY sub/f /f\n"), ("sub/f", "from a tar\n")]);
+    for program in ["cat", "gzip", "bzip2", "xz", "zstd"] {
+        let Some(packed) = (if program == "cat" { Some(plain.clone()) } else { through(program, &plain) })
+        else {
+            eprintln!("SKIPPED: {program} is not installed");
+            continue;
+        };
+        with_stdin(&scene, &build(&["-"]), &packed).ok();
+        assert_eq!(result(&scene), "from a tar\n", "{program}");
+    }
+    // The same archive again: nothing runs.
+    let again = with_stdin(&scene, &build(&["-"]), &plain).ok();
+    assert_eq!(again.ran(), Vec::<String>::new(), "{}", again.stderr);
+
+    let elsewhere = tar(&[("d/My.Dockerfile", "FROM scratch\nCOPY g /f\n"), ("g", "by another\n")]);
+    with_stdin(&scene, &build(&["-f", "d/My.Dockerfile", "-"]), &elsewhere).ok();
+    assert_eq!(result(&scene), "by another\n");
+
+    // Nothing but a Dockerfile: the context is empty.
+    let out =
+        with_stdin(&scene, &build(&["-"]), b"FROM base\nCOPY . /there\nRUN ls /there | wc -l > /f\n").ok();
+    assert_eq!(result(&scene), "0\n", "{}", out.stderr);
+    scene.write("f", "in the directory\n");
+    with_stdin(&scene, &build(&["-f", "-", "."]), b"FROM scratch\nCOPY f /f\n").ok();
+    assert_eq!(result(&scene), "in the directory\n");
+
+    // More than what is looked at and what the pipes hold.
+    let long = "0123456789abcdef".repeat(1 << 17);
+    let large = tar(&[("Dockerfile", "FROM scratch\nCOPY f /f\n"), ("f", &long)]);
+    with_stdin(&scene, &build(&["-"]), &large).ok();
+    assert_eq!(result(&scene), long);
+
+    // Dockerfile or archive, arguments, and what the error holds.
+    let without = tar(&[("other", "x")]);
+    let cases: [(&[u8], &[&str], &str); 6] = [
+        (b"", &["-"], "Dockerfile"),
+        (b"FROM base\n", &["-f", "-", "-"], "can't use stdin for both"),
+        (b"FROM base\n", &["-f", "x", "-"], "ambiguous Dockerfile source"),
+        (b"FRUM base\n", &["-"], "FRUM"),
+        (&without, &["-"], "Dockerfile: no such file or directory"),
+        (&large[..large.len() / 2], &["-"], "unexpected EOF"),
+    ];
+    for (stdin, args, expected) in cases {
+        let out = with_stdin(&scene, &build(args), stdin).fails();
+        assert!(out.stderr.contains(expected), "{args:?} wants {expected}:\n{}", out.stderr);
+    }
+}
+
+#[test]
+fn ignore_files() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write("Dockerfile", "FROM base\nCOPY . /c\nRUN ls /c > /f\n");
+    scene.write("a", "").write("b", "").write("c", "").write(".dockerignore", "*\n!a\n");
+    scene.run(&build(&["."])).ok();
+    assert_eq!(result(&scene), "a\n");
+    scene.write("Dockerfile.dockerignore", "*\n!b\n");
+    scene.run(&build(&["."])).ok();
+    assert_eq!(result(&scene), "b\n");
+    // It is the Dockerfile's own, wherever that lies.
+    scene
+        .write("sub/Other", "FROM base\nCOPY . /c\nRUN ls /c > /f\n")
+        .write("sub/Other.dockerignore", "*\n!c\n");
+    scene.run(&build(&["-f", "sub/Other", "."])).ok();
+    assert_eq!(result(&scene), "c\n");
+}
+
+#[test]
+fn urls() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let archive = tar(&[
+        ("Dockerfile", "FROM scratch\nCOPY f /f\n"),
+        ("f", "from the web\n"),
+        ("sub/Other", "FROM scratch\nCOPY sub/g /f\n"),
+        ("sub/g", "below\n"),
+    ]);
+    let packed = through("gzip", &archive).unwrap();
+    let server = Fake::start(move |request| match request.target.as_str() {
+        "/plain" => Reply::ok(archive.clone()),
+        "/a.tar.gz" => Reply::ok(packed.clone()),
+        "/Dockerfile" => Reply::ok("FROM base\nCOPY context /c\nRUN grep -c FROM /c > /f\n"),
+        "/cut" => Reply::ok(archive.clone()).cut(700),
+        "/page" => Reply::ok("<html>no Dockerfile</html>"),
+        _ => Reply::new(404),
+    });
+    let url = |path: &str| format!("http://{}/{path}", server.host);
+    for name in ["plain", "a.tar.gz"] {
+        scene.run(&build(&[&url(name)])).ok();
+        assert_eq!(result(&scene), "from the web\n", "{name}");
+        scene.run(&build(&["-f", "sub/Other", &url(name)])).ok();
+        assert_eq!(result(&scene), "below\n", "{name}");
+    }
+    scene.run(&build(&[&url("Dockerfile")])).ok();
+    assert_eq!(result(&scene), "2\n");
+    with_stdin(&scene, &build(&["-f", "-", &url("plain")]), b"FROM scratch\nCOPY sub/g /f\n").ok();
+    assert_eq!(result(&scene), "below\n");
+    scene.write("here", "FROM scratch\nCOPY sub/g /f\n");
+    let here = scene.context().join("here");
+    scene.run(&build(&["-f", here.to_str().unwrap(), &url("a.tar.gz")])).ok();
+    assert_eq!(result(&scene), "below\n");
+    // A named context is the file itself, as in BuildKit.
+    scene.write("Dockerfile", "FROM base\nCOPY --from=web context /c\nRUN tar -tf /c | wc -l > /f\n");
+    scene.run(&build(&["--build-context", &format!("web={}", url("plain")), "."])).ok();
+    assert_eq!(result(&scene), "4\n");
+
+    for (path, expected) in
+        [("nothere", "404"), ("cut", "cannot fetch"), ("page", "<html>no Dockerfile</html>")]
+    {
+        let out = scene.run(&build(&[&url(path)])).fails();
+        assert!(out.stderr.contains(expected), "{path} wants {expected}:\n{}", out.stderr);
+    }
+    let gone = scene.run(&build(&["http://127.0.0.1:1/x"])).fails();
+    assert!(gone.stderr.contains("127.0.0.1:1"), "{}", gone.stderr);
+}
+
+/// Runs git in a directory.
+fn git(dir: &Path, args: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.args(["-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"]).args(args);
+    command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
+    output(command.current_dir(dir)).ok().stdout.trim().to_owned()
+}
+
+/// Serves the repositories below a directory; ends when dropped.
+struct GitDaemon {
+    child: std::process::Child,
+    port: u16,
+}
+
+impl GitDaemon {
+    fn start(base: &Path) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Command::new("git")
+            .args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1"])
+            .arg(format!("--port={port}"))
+            .arg(format!("--base-path={}", base.display()))
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let begun = std::time::Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(begun.elapsed().as_secs() < 10, "git daemon does not answer");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        Self { child, port }
+    }
+}
+
+impl Drop for GitDaemon {
+    fn drop(&mut self) {
+        // It passes the signal on to the server that git starts for it; a kill would not.
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn git_repositories() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let base = scene.path("git");
+    let repository = base.join("repo.git");
+    fs_err::create_dir_all(repository.join("sub")).unwrap();
+    git(&repository, &["init", "-q"]);
+    let commit = |text: &str| {
+        tests::base::context(
+            &repository,
+            &[
+                ("Dockerfile", "FROM scratch\nCOPY f /f\n"),
+                ("f", text),
+                ("sub/Dockerfile", "FROM base\nCOPY . /c\nRUN ls -A /c > /f\n"),
+                ("sub/.dockerignore", "f\n"),
+            ],
+        );
+        git(&repository, &["add", "."]);
+        git(&repository, &["commit", "-q", "-m", text]);
+        git(&repository, &["rev-parse", "HEAD"])
+    };
+    let first = commit("first\n");
+    git(&repository, &["tag", "-a", "v1", "-m", "one"]);
+    git(&repository, &["branch", "old"]);
+    let second = commit("second\n");
+    let server = GitDaemon::start(&base);
+    let url = |rest: &str| format!("git://127.0.0.1:{}/repo.git{rest}", server.port);
+    for (rest, expected) in [
+        ("", "second\n"),
+        ("#main", "second\n"),
+        ("#old", "first\n"),
+        ("#v1", "first\n"),
+        ("#refs/heads/old", "first\n"),
+        (&format!("#{first}"), "first\n"),
+        ("?branch=old", "first\n"),
+        ("?tag=v1", "first\n"),
+        ("?ref=old", "first\n"),
+        (&format!("?ref=main&commit={second}"), "second\n"),
+        (&format!("?checksum={}", &second[..12]), "second\n"),
+        (&format!("?branch=old&checksum={first}&submodules=false"), "first\n"),
+        // Files of the repository are not ignored, whatever it says.
+        ("#main:sub", ".dockerignore\nDockerfile\n"),
+        ("?subdir=sub", ".dockerignore\nDockerfile\n"),
+        ("#:sub", ".dockerignore\nDockerfile\n"),
+        // Nothing leads out of it.
+        ("#main:../../sub", ".dockerignore\nDockerfile\n"),
+    ] {
+        scene.run(&build(&[&url(rest)])).ok();
+        assert_eq!(result(&scene), expected, "{rest}");
+    }
+    let keep = "FROM base\nCOPY . /c\nRUN cat /c/.git/HEAD > /f\n";
+    with_stdin(&scene, &build(&["-f", "-", &url("?keep-git-dir=true")]), keep.as_bytes()).ok();
+    assert!(["ref: refs/heads/main", &second].contains(&result(&scene).trim()), "{}", result(&scene));
+    scene.write("Dockerfile", "FROM scratch\nCOPY --from=r f /f\n");
+    scene.run(&build(&["--build-context", &format!("r={}", url("#old")), "."])).ok();
+    assert_eq!(result(&scene), "first\n");
+
+    for (rest, expected) in [
+        ("#nothere", "nothere"),
+        ("#main:nodir", "nodir"),
+        (&format!("?branch=old&checksum={second}"), "expected checksum to match"),
+        ("?bogus=1", r#"unexpected query "bogus""#),
+        ("?ref=a&ref=b", "multiple values"),
+    ] {
+        let out = scene.run(&build(&[&url(rest)])).fails();
+        assert!(out.stderr.contains(expected), "{rest} wants {expected}:\n{}", out.stderr);
+    }
+}
+
+#[test]
+fn named_contexts() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene
+        .write("../other/f", "from a directory\n")
+        .write("../other/.dockerignore", "g\n")
+        .write("../other/g", "");
+    scene.write("Dockerfile", "FROM base AS x\nCOPY --from=n . /c\nRUN ls /c > /f; cat /c/f >> /f\n");
+    scene.run(&build(&["--build-context", "n=../other", "."])).ok();
+    assert_eq!(result(&scene), "f\nfrom a directory\n");
+    // In place of an image, and of a stage.
+    scene.write("Dockerfile", "FROM alpine:3 AS a\nFROM a\nRUN cat /etc/passwd | wc -l > /f\n");
+    scene.run(&build(&["--build-context", "alpine:3=docker-image://base", "."])).ok();
+    assert_eq!(result(&scene), "2\n");
+    scene.run(&build(&["--build-context", "a=docker-image://base", "."])).ok();
+    assert_eq!(result(&scene), "2\n");
+    // Names that every build has.
+    scene.write("Dockerfile", "FROM scratch\nCOPY --from=dockerfile f /f\n");
+    scene.run(&build(&["--build-context", "dockerfile=../other", "."])).ok();
+    assert_eq!(result(&scene), "from a directory\n");
+    for (value, expected) in [
+        ("n=nodir", "nodir"),
+        ("n=Dockerfile", "Dockerfile"),
+        ("n", "--build-context"),
+        ("a b=.", "a b"),
+        ("n=docker-image://127.0.0.1:1/x", "127.0.0.1:1"),
+        ("n=target:x", "unsupported context source target"),
+    ] {
+        scene.write("Dockerfile", "FROM scratch\nCOPY --from=n f /f\n");
+        let out = scene.run(&build(&["--build-context", value, "."])).fails();
+        assert!(out.stderr.contains(expected), "{value} wants {expected}:\n{}", out.stderr);
+    }
+}
+
+/// Unpacks an OCI archive with two images, tagged `one` and `two`, into a directory.
+fn layout(scene: &Scene, daemon: &Daemon) -> std::path::PathBuf {
+    let dir = scene.path("layout");
+    fs_err::create_dir(&dir).unwrap();
+    let mut entries = Vec::new();
+    for tag in ["one", "two"] {
+        let text = format!("FROM base\nRUN echo {tag} > /f; chown 1000:50 /f\nENV NAME={tag}\n");
+        scene.write("Dockerfile", &text);
+        let name = format!("x:{tag}");
+        daemon.run(&scene.context(), &["build", "-t", &name, "-o", "type=oci,dest=../l.tar", "."]).ok();
+        let mut archive = tar::Archive::new(fs_err::File::open(scene.path("l.tar")).unwrap());
+        archive.unpack(&dir).unwrap();
+        let index = fs_err::read(dir.join("index.json")).unwrap();
+        let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+        entries.extend(index["manifests"].as_array().unwrap().clone());
+    }
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": entries});
+    fs_err::write(dir.join("index.json"), index.to_string()).unwrap();
+    dir
+}
+
+#[test]
+fn oci_layouts() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let dir = layout(&scene, &scene.daemon);
+    let path = dir.display();
+    let index: serde_json::Value =
+        serde_json::from_slice(&fs_err::read(dir.join("index.json")).unwrap()).unwrap();
+    let second = index["manifests"][1]["digest"].as_str().unwrap().to_owned();
+    // The layers are not here any more, nor is anything that was built of them.
+    scene.run(&["rmi", "base"]).ok();
+    scene.run(&["prune", "--all", "--force"]).ok();
+
+    scene.write("Dockerfile", "FROM img\nRUN ls -n /f | awk '{print $3,$4}' >> /f; echo $NAME >> /f\n");
+    for (name, tag) in [
+        (format!("oci-layout://{path}:one"), "one"),
+        (format!("oci-layout://{path}:two"), "two"),
+        (format!("oci-layout://{path}@{second}"), "two"),
+        (format!("oci-layout://{path}:one@{second}"), "two"),
+        ("oci-layout://../layout:one".to_owned(), "one"),
+    ] {
+        let out = scene.run(&build(&["--build-context", &format!("img={name}"), "."])).ok();
+        assert_eq!(result(&scene), format!("{tag}\n1000 50\n{tag}\n"), "{name}:\n{}", out.stderr);
+    }
+    let again = scene.run(&build(&["--build-context", &format!("img=oci-layout://{path}:one"), "."])).ok();
+    assert!(again.cached().iter().any(|step| step.contains("RUN ls")), "{}", again.stderr);
+    // Nothing but the base: its layers are exported although no step needed them.
+    scene.run(&["prune", "--all", "--force"]).ok();
+    scene.write("Dockerfile", "FROM img\nLABEL a=b\n");
+    scene.run(&build(&["--build-context", &format!("img=oci-layout://{path}:two"), "."])).ok();
+    assert_eq!(result(&scene), "two\n");
+    // And kept: the layout may go.
+    scene.run(&["build", "-t", "kept", "--build-context", &format!("img=oci-layout://{path}:two"), "."]).ok();
+    scene.write("Dockerfile", "FROM kept\nRUN cat /f\n");
+    let away = scene.path("away");
+    fs_err::rename(&dir, &away).unwrap();
+    scene.run(&build(&["."])).ok();
+    assert_eq!(result(&scene), "two\n");
+    fs_err::rename(&away, &dir).unwrap();
+
+    let hex = second.trim_start_matches("sha256:");
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&fs_err::read(dir.join("blobs/sha256").join(hex)).unwrap()).unwrap();
+    let layer = manifest["layers"].as_array().unwrap().last().unwrap()["digest"].as_str().unwrap().to_owned();
+    let blob = dir.join("blobs/sha256").join(layer.trim_start_matches("sha256:"));
+    let good = fs_err::read(&blob).unwrap();
+    let missing = format!("sha256:{}", "0".repeat(64));
+    let fails = |value: &str, expected: &str| {
+        scene.run(&["prune", "--all", "--force"]).ok();
+        scene.write("Dockerfile", "FROM img\nRUN true\n");
+        let out = scene.run(&build(&["--build-context", value, "."])).fails();
+        assert!(out.stderr.contains(expected), "{value} wants {expected}:\n{}", out.stderr);
+    };
+    fs_err::write(&blob, [&good[..good.len() - 1], b"x"].concat()).unwrap();
+    scene.run(&["rmi", "kept"]).ok();
+    fails(&format!("img=oci-layout://{path}:two"), &layer);
+    fs_err::remove_file(&blob).unwrap();
+    fails(&format!("img=oci-layout://{path}:two"), &layer);
+    fs_err::os::unix::fs::symlink("/etc/passwd", &blob).unwrap();
+    fails(&format!("img=oci-layout://{path}:two"), &layer);
+    fails(&format!("img=oci-layout://{path}@{missing}"), &missing);
+    fails(&format!("img=oci-layout://{path}:three"), "three");
+    fails("img=oci-layout:///not/there", "/not/there");
+    fails(&format!("img=oci-layout://{}", scene.context().display()), "oci-layout");
+}

@@ -26,7 +26,7 @@ mod retry;
 mod token;
 
 pub use client::{Client, Registries};
-pub use credentials::{Anonymous, Credential, Credentials, CredentialsError, Secret};
+pub use credentials::{Anonymous, Credential, Credentials, CredentialsError, IssuedToken, Secret, TokenAsk};
 pub use docker_config::DockerConfig;
 pub use error::Error;
 pub use host::HostConfig;

@@ -28,6 +28,19 @@ pub enum SessionError {
     Transfer(#[from] TransferError),
 }
 
+impl SessionError {
+    /// Whether the client says that it does no such thing.
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Self::Unsupported(_) => true,
+            Self::Client(status) => {
+                matches!(status.code(), tonic::Code::Unimplemented | tonic::Code::Unavailable)
+            }
+            _ => false,
+        }
+    }
+}
+
 impl From<tonic::Status> for SessionError {
     fn from(status: tonic::Status) -> Self {
         Self::Client(Box::new(status))

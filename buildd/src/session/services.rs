@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use proto::filesync::auth_client::AuthClient;
 use proto::filesync::file_sync_client::FileSyncClient;
-use proto::filesync::{CredentialsRequest, FetchTokenRequest, FetchTokenResponse};
+use proto::filesync::{
+    CredentialsRequest, FetchTokenRequest, FetchTokenResponse, GetTokenAuthorityRequest,
+    VerifyTokenAuthorityRequest,
+};
 use proto::secrets::GetSecretRequest;
 use proto::secrets::secrets_client::SecretsClient;
 use proto::sshforward::CheckAgentRequest;
@@ -70,6 +73,39 @@ impl Session {
         let answer = answer.into_inner();
         let found = !answer.secret.is_empty();
         Ok(found.then_some(Credentials { username: answer.username, secret: answer.secret }))
+    }
+
+    /// The public key (Ed25519) that stands for the client's credentials for a registry, under a salt of ours.
+    /// `None` when it fetches no tokens.
+    ///
+    /// # Errors
+    /// The client could not look its credentials up or went away.
+    pub async fn token_authority(&self, host: &str, salt: &[u8]) -> Result<Option<[u8; 32]>, SessionError> {
+        if !self.supports("/moby.filesync.v1.Auth/GetTokenAuthority") {
+            return Ok(None);
+        }
+        let mut client = AuthClient::new(self.channel());
+        let request = GetTokenAuthorityRequest { host: host.to_owned(), salt: salt.to_vec().into() };
+        match self.live(client.get_token_authority(request)).await {
+            Ok(answer) => Ok(answer.into_inner().public_key.as_ref().try_into().ok()),
+            Err(error) if error.is_absence() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the client makes of `payload` with the key behind [`Self::token_authority`]: a signature, and the payload.
+    ///
+    /// # Errors
+    /// The client does not do that, could not do it, or went away.
+    pub async fn sign(&self, host: &str, salt: &[u8], payload: &[u8]) -> Result<Bytes, SessionError> {
+        self.require("/moby.filesync.v1.Auth/VerifyTokenAuthority")?;
+        let mut client = AuthClient::new(self.channel());
+        let request = VerifyTokenAuthorityRequest {
+            host: host.to_owned(),
+            payload: payload.to_vec().into(),
+            salt: salt.to_vec().into(),
+        };
+        Ok(self.live(client.verify_token_authority(request)).await?.into_inner().signed)
     }
 
     /// Lets the client fetch a registry token, so that its password stays with it.

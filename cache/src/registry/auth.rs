@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use super::challenge::Challenge;
 use super::endpoint::{Endpoint, Transport};
 use super::token::{self, Token, TokenRequest};
-use super::{Credential, Credentials, Error};
+use super::{Credential, Credentials, Error, TokenAsk};
 
 /// The credentials of a build and what they have been exchanged for.
 #[derive(Debug)]
@@ -26,7 +26,16 @@ pub(super) struct Auth {
 struct HostState {
     challenge: Option<Challenge>,
     credential: Option<Option<Credential>>,
+    /// A token came from whoever has the credentials.
+    issued: bool,
     tokens: HashMap<String, Held>,
+}
+
+impl HostState {
+    /// Whether we are somebody to the host.
+    fn is_known(&self) -> bool {
+        self.issued || matches!(self.credential, Some(Some(_)))
+    }
 }
 
 /// A token, with the scopes that the registry asked for beyond our own.
@@ -92,14 +101,13 @@ impl Auth {
         };
         let state = self.state(endpoint).await;
         let mut state = state.lock().await;
-        self.credential(&mut state, endpoint).await?;
-        let known = matches!(state.credential, Some(Some(_)));
         match &challenge {
             Challenge::Basic if used.is_some() => fail("wrong user name or password"),
-            Challenge::Basic if !matches!(state.credential, Some(Some(Credential::Password { .. }))) => {
-                fail("authentication required, but there is no password for it; log in first")
-            }
             Challenge::Basic => {
+                self.credential(&mut state, endpoint).await?;
+                if !matches!(state.credential, Some(Some(Credential::Password { .. }))) {
+                    return fail("authentication required, but there is no password for it; log in first");
+                }
                 state.challenge = Some(challenge);
                 Ok(())
             }
@@ -115,7 +123,7 @@ impl Auth {
                         return Ok(());
                     }
                     if covered && held.token.is_fresh() {
-                        return fail(if known {
+                        return fail(if state.is_known() {
                             "the credentials do not give access, or the repository does not exist"
                         } else {
                             "authentication required, or the repository does not exist; log in first"
@@ -137,11 +145,20 @@ impl Auth {
         asked: Vec<String>,
     ) -> Result<(), Error> {
         let Some(Challenge::Bearer { realm, service, .. }) = state.challenge.clone() else { return Ok(()) };
-        self.credential(state, endpoint).await?;
         let mut wanted = scopes.to_vec();
         for scope in asked.iter().filter(|scope| !is_covered(scope, scopes)) {
             wanted.push(scope.clone());
         }
+        let ask =
+            TokenAsk { host: &endpoint.host, realm: &realm, service: service.as_deref(), scopes: &wanted };
+        let issued = self.credentials.token(&ask).await;
+        let host = || endpoint.host.clone();
+        if let Some(issued) = issued.map_err(|source| Error::Credentials { host: host(), source })? {
+            state.issued = true;
+            state.tokens.insert(scopes.join(" "), Held { token: Token::new(issued), asked });
+            return Ok(());
+        }
+        self.credential(state, endpoint).await?;
         let request = TokenRequest {
             endpoint,
             realm: &realm,

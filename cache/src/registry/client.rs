@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::auth::Auth;
 use super::endpoint::Transport;
-use super::{Credentials, HostConfig, ProgressFn, Tuning};
+use super::token::{self, TokenRequest};
+use super::{Credential, Credentials, Error, HostConfig, IssuedToken, ProgressFn, TokenAsk, Tuning};
 
 /// All registries as configured, with their connections. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -24,6 +26,35 @@ impl Registries {
     pub fn client(&self, credentials: Arc<dyn Credentials>) -> Client {
         let auth = Arc::new(Auth::new(credentials));
         Client { transport: Arc::clone(&self.transport), auth, progress: None }
+    }
+}
+
+impl Registries {
+    /// Fetches a token with one's own credentials, for somebody who is not to have them.
+    ///
+    /// None when the credentials may not go to that token server: see [`HostConfig::token_hosts`].
+    ///
+    /// # Errors
+    /// The token server refuses, cannot be reached, or answers nonsense.
+    pub async fn fetch_token(
+        &self,
+        ask: &TokenAsk<'_>,
+        credential: &Credential,
+    ) -> Result<Option<IssuedToken>, Error> {
+        let Some(endpoint) = self.transport.for_push(ask.host)?.into_iter().next() else { return Ok(None) };
+        let request = TokenRequest {
+            endpoint: &endpoint,
+            realm: ask.realm,
+            service: ask.service,
+            scopes: ask.scopes,
+            credential: Some(credential),
+        };
+        if !token::may_have_credentials(&self.transport, &request) {
+            return Ok(None);
+        }
+        let token = token::fetch(&self.transport, &request).await?;
+        let valid = token.expires.saturating_duration_since(Instant::now());
+        Ok(Some(IssuedToken { token: token.value, valid }))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -55,9 +56,39 @@ impl Credential {
     }
 }
 
+/// A token as a registry asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenAsk<'a> {
+    /// The registry, with port, `registry-1.docker.io` for Docker Hub.
+    pub host: &'a str,
+    /// The token server's URL.
+    pub realm: &'a str,
+    /// What the registry is called there.
+    pub service: Option<&'a str>,
+    /// What the token is to allow, such as `repository:library/busybox:pull`.
+    pub scopes: &'a [String],
+}
+
+/// A token from a token server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuedToken {
+    /// The token.
+    pub token: Secret,
+    /// How long it is valid from now on; zero where that is not known.
+    pub valid: Duration,
+}
+
 /// Where credentials come from: the client's session, or this machine's Docker configuration.
 #[async_trait]
 pub trait Credentials: Send + Sync + fmt::Debug {
+    /// A token that whoever has the credentials fetched, so that they stay there; none to use [`Self::lookup`].
+    ///
+    /// # Errors
+    /// There are credentials for it, but no token could be had.
+    async fn token(&self, _ask: &TokenAsk<'_>) -> Result<Option<IssuedToken>, CredentialsError> {
+        Ok(None)
+    }
+
     /// What is known for `host` (with port, `registry-1.docker.io` for Docker Hub); none to stay anonymous.
     ///
     /// # Errors
@@ -99,6 +130,12 @@ pub enum CredentialsError {
     Helper {
         /// The program.
         helper: String,
+    },
+    /// Whoever has the credentials got no token for them.
+    #[error("{reason}")]
+    Token {
+        /// Why.
+        reason: String,
     },
     /// The session that has them is gone.
     #[error("the client's session cannot be asked: {reason}")]

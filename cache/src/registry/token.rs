@@ -9,7 +9,7 @@ use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 use url::form_urlencoded;
 
-use super::credentials::Secret;
+use super::credentials::{IssuedToken, Secret};
 use super::endpoint::{Endpoint, Transport, authority};
 use super::host::{trusts_realm, without_port};
 use super::http::{read_limited, send};
@@ -17,8 +17,10 @@ use super::{Credential, Error};
 
 /// How we call ourselves to token servers.
 const CLIENT_ID: &str = "rbuild";
-/// How long a token is valid that does not say so, in seconds; the specification's value.
-const DEFAULT_EXPIRY: u64 = 60;
+/// How long a token is valid that does not say so; the specification's value.
+const DEFAULT_EXPIRY: Duration = Duration::from_secs(60);
+/// A token is not used for longer than this.
+const LONGEST_EXPIRY: Duration = Duration::from_secs(86_400);
 /// The largest answer of a token server, in bytes.
 const ANSWER_LIMIT: u64 = 1 << 20;
 /// A token this young that is refused will not be accepted if fetched again.
@@ -33,6 +35,14 @@ pub(super) struct Token {
 }
 
 impl Token {
+    /// A token that was issued just now.
+    pub(super) fn new(issued: IssuedToken) -> Self {
+        let valid = if issued.valid.is_zero() { DEFAULT_EXPIRY } else { issued.valid.min(LONGEST_EXPIRY) };
+        let fetched = Instant::now();
+        // A tenth of the time is left as a margin for slow requests.
+        Self { value: issued.token, expires: fetched + valid * 9 / 10, fetched }
+    }
+
     /// Whether it was fetched just now.
     pub(super) fn is_fresh(&self) -> bool {
         self.fetched.elapsed() < FRESH
@@ -98,6 +108,11 @@ pub(super) async fn fetch(transport: &Transport, request: &TokenRequest<'_>) -> 
             refusal(host, &realm, status, credential.is_some(), request.credential.is_some())
         }
     })
+}
+
+/// Whether the credentials of a request may go to its realm.
+pub(super) fn may_have_credentials(transport: &Transport, request: &TokenRequest<'_>) -> bool {
+    request.realm.parse::<Url>().is_ok_and(|realm| is_trusted(transport, request.endpoint, &realm))
 }
 
 /// Whether the realm may have the endpoint's credentials: see [`super::HostConfig::token_hosts`]. Never downwards from TLS.
@@ -205,8 +220,6 @@ async fn answer(transport: &Transport, realm: &Url, call: reqwest::RequestBuilde
     let answer: Answer = serde_json::from_slice(&body).map_err(|_| malformed())?;
     let value =
         answer.token.or(answer.access_token).filter(|token| !token.is_empty()).ok_or_else(malformed)?;
-    // A tenth of the time is left as a margin for slow requests.
-    let valid = answer.expires_in.filter(|seconds| *seconds > 0).unwrap_or(DEFAULT_EXPIRY).min(86_400);
-    let fetched = Instant::now();
-    Ok(Token { value: Secret::new(value), expires: fetched + Duration::from_secs(valid) * 9 / 10, fetched })
+    let valid = Duration::from_secs(answer.expires_in.unwrap_or_default());
+    Ok(Token::new(IssuedToken { token: Secret::new(value), valid }))
 }

@@ -5,6 +5,7 @@ mod documents;
 mod layout;
 pub(crate) mod place;
 mod pull;
+mod tokens;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,6 +66,7 @@ pub(crate) struct ImageSource {
     pub(super) leases: Arc<Leases>,
     sessions: Arc<SessionManager>,
     registries: Registries,
+    tokens: Arc<tokens::Tokens>,
     /// A build sees one answer.
     found: Mutex<HashMap<Lookup, Arc<Found>>>,
     pulls: Turns<Digest>,
@@ -115,6 +117,7 @@ impl ImageSource {
             leases,
             sessions,
             registries,
+            tokens: Arc::default(),
             found: Mutex::default(),
             pulls: Turns::default(),
         }
@@ -122,8 +125,12 @@ impl ImageSource {
 
     /// A registry client with the credentials of a build's sessions.
     pub(crate) fn client(&self, cx: &VertexContext) -> Client {
-        self.registries
-            .client(Arc::new(credentials::OfSessions::new(self.sessions.clone(), cx.sessions.clone())))
+        let credentials = credentials::OfSessions {
+            sessions: self.sessions.clone(),
+            group: cx.sessions.clone(),
+            tokens: self.tokens.clone(),
+        };
+        self.registries.client(Arc::new(credentials))
     }
 
     /// The lease of a build.

@@ -67,8 +67,8 @@ conformance:
 	then python3 $(SHARED)/conformance/conform.py check --rbuild $(RBUILD) --known tests/conformance-known.txt; \
 	else echo "SKIPPED: conformance, corpus"; fi
 
-soak: packages-test rust rocksdb release ## Kills the daemon a hundred times and cuts the power thirty times
-	RBUILD_SOAK=1 RBUILD=$(RBUILD) cargo test --locked -p tests --test durability -- --nocapture --test-threads=1
+soak: packages-test rust rocksdb release ## Kills the daemon a hundred times, cuts the power thirty times, builds from a million files
+	RBUILD_SOAK=1 RBUILD=$(RBUILD) cargo test --locked -p tests --test durability --test many_files -- --nocapture --test-threads=1
 
 # Half a minute in all on two processors.
 fuzz-smoke: fuzz-build

@@ -125,7 +125,7 @@ impl<'a> Dockerfile<'a> {
     /// Finds out whether an HTTP context is an archive; if not, it is the Dockerfile.
     async fn look_at_http_context(&mut self) -> Result<(), Failure> {
         let Some((graph, name)) = frontend::lower::http_context_file(&self.options) else { return Ok(()) };
-        let output = self.evaluate(Arc::new(graph), Need::Present).await?;
+        let output = self.run.evaluate(&Arc::new(graph), Need::Present).await?;
         let head = self.parts.read_head(&output, name, HEAD).await?;
         let is_archive = cache::fileop::is_archive(&head);
         if let ContextSpec::Http { archive, .. } = &mut self.options.context.spec {

@@ -194,7 +194,7 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("{0}")]
-    struct Layer(&'static str, #[source] Option<Box<Layer>>);
+    struct Layer(&'static str, #[source] Option<Box<Self>>);
 
     fn said(texts: &[&'static str]) -> String {
         let nest = |below, text: &&'static str| Some(Box::new(Layer(text, below)));

@@ -189,5 +189,9 @@ fn destinations(request: &SolveRequest) -> Vec<Destination> {
 /// Build arguments are left out, too: passwords are given as such, against all advice. So are credentials of URLs.
 fn without_secrets(attrs: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let secret = |k: &str| k.starts_with("build-arg:") || k.contains("secret") || k.contains("token");
-    attrs.iter().filter(|(k, _)| !secret(k)).map(|(k, v)| (k.clone(), solver::redacted(v).into_owned())).collect()
+    attrs
+        .iter()
+        .filter(|(k, _)| !secret(k))
+        .map(|(k, v)| (k.clone(), solver::redacted(v).into_owned()))
+        .collect()
 }

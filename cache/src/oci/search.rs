@@ -171,9 +171,9 @@ mod tests {
                 }
             }
         };
-        for from in 1..=4 {
+        for (from, document) in documents.iter().enumerate().take(5).skip(1) {
             let image = search(from, &arm).unwrap();
-            assert_eq!((image.digest, image.manifest_digest()), (Digest::of(&documents[from]), entry.digest));
+            assert_eq!((image.digest, image.manifest_digest()), (Digest::of(document), entry.digest));
         }
         assert!(matches!(search(5, &arm), Err(Error::Unsupported { .. })));
         let error = search(2, &amd).unwrap_err();

@@ -20,7 +20,7 @@ pub(super) fn run(bytes: &[u8]) {
         }
         Ok(ImageArchive::Docker(archive)) => {
             for layer in archive.images().iter().flat_map(|image| &image.layers) {
-                let _ = archive.open_layer(layer).map(|reader| drain(reader));
+                let _ = archive.open_layer(layer).map(drain);
             }
         }
         Err(_) => {}

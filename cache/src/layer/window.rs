@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// File systems stamp with the kernel's coarse clock, which lags by up to one tick (10 ms at 100 Hz): a smaller
 /// margin makes times of a step's first moment count, so that a step that runs again never gives equal content.
-const CLOCK_LAG_NS: i64 = 20_000_000;
+pub(super) const CLOCK_LAG_NS: i64 = 20_000_000;
 
 /// When a step ran; modification times inside do not count for content digests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

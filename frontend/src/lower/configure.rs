@@ -2,7 +2,6 @@
 
 use solver::graph::VertexMeta;
 use solver::op::{ActionInput, FileAction, FileActionKind, FileOp, MkDirAction, Op};
-use solver::redacted;
 
 use crate::ast::{ArgCommand, CommandLine, EnvCommand, Instruction, KeyValue, LabelCommand};
 use crate::config::{Empty, History};
@@ -27,7 +26,7 @@ const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
 pub(super) fn commit(context: &Context<'_>, stage: &mut Stage<'_>, created_by: String, layer: bool) {
     stage.image.history.push(History {
         created: context.epoch.map(crate::lower::epoch::rfc3339),
-        created_by: redacted(&created_by).into_owned(),
+        created_by,
         comment: HISTORY_COMMENT.to_owned(),
         empty_layer: !layer,
         ..History::default()

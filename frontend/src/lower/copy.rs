@@ -2,6 +2,7 @@
 
 use solver::graph::{ProgressGroup, VertexMeta};
 use solver::op::{ActionInput, CopyAction, FileAction, FileActionKind, FileOp, MergeOp, Op};
+use solver::redacted;
 
 use crate::ast::{AddCommand, CopyCommand, InlineFile, Instruction, SourcesAndDest};
 use crate::lint;
@@ -128,7 +129,8 @@ pub(super) fn copy(
         let base = stage.state.output;
         stage.state.output = Some(add_file_op(&mut context.arena, base, &copies, meta));
     }
-    commit(context, stage, history(plan, &words), true);
+    // The credentials of a URL are for fetching: they are not left in the image.
+    commit(context, stage, redacted(&history(plan, &words)).into_owned(), true);
     note_used(stage, plan, source, &words);
     Ok(())
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::fixture::{Chain, Overlay, can_mount_overlay, names, path};
 use crate::layer::{
     Change, CommitRequest, CommittedLayer, OverlayMarks, Recorded, RunWindow, commit, copy_out,
 };
+use crate::layer::window::CLOCK_LAG_NS;
 use crate::tree::{FileDigest, Kind, TreePath, Trees};
 use crate::view::{MergedView, ViewError};
 
@@ -88,6 +89,8 @@ fn run(scripts: &[&str]) -> Option<(Chain, Vec<Vec<String>>)> {
     chain.build(|_| {});
     let mut all = Vec::new();
     for (i, script) in scripts.iter().enumerate() {
+        // What the last step wrote must lie before both windows of this one.
+        std::thread::sleep(2 * Duration::from_nanos(CLOCK_LAG_NS as u64));
         let at = chain.dir.path().join(format!("m{i}"));
         let plain = as_plain_directory(&chain, &at, script);
         let start = SystemTime::now();

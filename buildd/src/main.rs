@@ -31,7 +31,9 @@ fn serve(args: cli::DaemonArgs) -> ExitCode {
     let debug = debug || config.as_ref().is_ok_and(|(config, _)| config.debug);
     let filter = EnvFilter::try_from_env("RBUILD_LOG")
         .unwrap_or_else(|_| EnvFilter::new(if debug { "debug" } else { "info" }));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Of what cannot be logged nothing is said: that would go to stderr again, and panic where its disk is full.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.log_internal_errors(false).init();
     match start(&args, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {

@@ -1,9 +1,12 @@
 //! A daemon whose disk is full: a clear error, a daemon that lives, and a build that works once there is room.
 
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
-use tests::{Daemon, Disk, FileSystem, Output, Registry, base, ready};
+use tests::{Daemon, Disk, FileSystem, Output, Registry, base, output, program, ready};
 
 /// Room for some copies of the base image, for the database, and for one of the images that are too large for two.
 const SIZE: u64 = 160 << 20;
@@ -65,6 +68,15 @@ impl Small {
     }
 }
 
+impl Drop for Small {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs_err::read_to_string(self.daemon.log()).unwrap_or_default();
+            eprintln!("--- the daemon's log ---\n{log}");
+        }
+    }
+}
+
 #[test]
 fn a_step_fills_it() {
     let Some(mut small) = Small::new() else { return };
@@ -115,4 +127,34 @@ fn an_export_fills_it() {
     assert!(!dest.exists(), "a failed build leaves no file");
     let named = format!("cannot write into `{}`", small.daemon.dir().display());
     small.check(out, &[&named], true);
+}
+
+/// The daemon's log may lie on the full disk, too.
+#[test]
+fn a_log_that_cannot_be_written() {
+    if !ready() {
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let (root, socket) = (dir.path().join("root"), dir.path().join("sock"));
+    let addr = format!("unix://{}", socket.display());
+    let full = fs_err::OpenOptions::new().write(true).open("/dev/full").unwrap().into_parts().0;
+    let mut daemon = Command::new(program())
+        .args(["daemon", "--debug", "--addr", &addr, "--root"])
+        .arg(root)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(full)
+        .spawn()
+        .unwrap();
+    while !socket.exists() {
+        assert!(daemon.try_wait().unwrap().is_none(), "the daemon does not start");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    base::context(&dir.path().join("context"), &[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    let mut build = Command::new(program());
+    build.args(["--addr", &addr, "build", "-t", "x", "."]).current_dir(dir.path().join("context"));
+    output(&mut build).ok();
+    kill(Pid::from_raw(daemon.id() as i32), Signal::SIGTERM).unwrap();
+    assert!(daemon.wait().unwrap().success());
 }

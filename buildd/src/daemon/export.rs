@@ -17,7 +17,7 @@ use frontend::config::ImageConfig;
 use solver::op::Platform;
 use solver::{ExecError, Output, VertexContext};
 
-pub(super) use archive::StoreBlobs;
+pub(super) use archive::write_stored;
 pub(super) use attrs::{ExportKind, ExportRequest};
 pub(super) use layers::Form;
 

@@ -17,6 +17,7 @@ use super::lease::Lease;
 use super::shared::Shared;
 use super::table::json_value;
 use super::usage::{UsageKind, Use};
+use super::verify::file_digest;
 
 /// Names a blob with its length and type, as an OCI descriptor does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +133,27 @@ impl Blobs {
             return Err(StoreError::BlobDamaged { digest: *digest, found });
         }
         Ok(bytes)
+    }
+
+    /// Hashes a blob.
+    ///
+    /// # Errors
+    /// [`StoreError::BlobMissing`], or [`StoreError::BlobDamaged`], after which the blob is gone.
+    pub fn check(&self, digest: &Digest) -> Result<(), StoreError> {
+        if self.size(digest)?.is_none() {
+            return Err(StoreError::BlobMissing(*digest));
+        }
+        match file_digest(&self.shared.layout.blob(digest))? {
+            Some(found) if found == *digest => Ok(()),
+            Some(found) => {
+                self.discard(digest)?;
+                Err(StoreError::BlobDamaged { digest: *digest, found })
+            }
+            None => {
+                self.discard(digest)?;
+                Err(StoreError::BlobMissing(*digest))
+            }
+        }
     }
 
     /// Removes a blob that turned out to be damaged, whoever needs it: it has to be fetched again.

@@ -134,14 +134,19 @@ impl Store {
 
 /// Whether the file `path` holds the blob `digest`. A file that is not there does not.
 pub(super) fn blob_is_sound(path: &Path, digest: &Digest) -> Result<bool, StoreError> {
+    Ok(file_digest(path)?.is_some_and(|found| found == *digest))
+}
+
+/// The digest of the bytes of the file `path`; `None` when it is not there.
+pub(super) fn file_digest(path: &Path) -> Result<Option<Digest>, StoreError> {
     let mut file = match fs::File::open(path) {
         Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(StoreError::io("open", path)(e)),
     };
     let mut hasher = HashSink(Sha256::new());
     std::io::copy(&mut file, &mut hasher).map_err(StoreError::io("read", path))?;
-    Ok(Digest::from_bytes(hasher.0.finalize().into()) == *digest)
+    Ok(Some(Digest::from_bytes(hasher.0.finalize().into())))
 }
 
 /// Hashes what is written to it.

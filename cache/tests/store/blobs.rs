@@ -49,6 +49,12 @@ fn damage_is_found_and_heals() {
     std::fs::remove_file(&path).unwrap();
     assert!(matches!(store.blobs().open(&digest), Err(StoreError::BlobMissing(_))));
     assert_eq!(store.blobs().hold(&lease, &digest).unwrap(), None, "the entry went too");
+    add_blob(store, &lease, "precious");
+    store.blobs().check(&digest).unwrap();
+    std::fs::write(&path, "precioux").unwrap();
+    let error = store.blobs().check(&digest).unwrap_err();
+    assert!(error.to_string().contains(&digest.to_string()), "{error}");
+    assert!(matches!(store.blobs().check(&digest), Err(StoreError::BlobMissing(_))));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use cache::layer::{TarOptions, write_tar};
 use cache::oci::{Compression, Compressor, Decompressor, Descriptor, Reference, media_type};
-use cache::store::{BlobPurpose, BlobRef, LayerInfo, Lease, Store};
+use cache::store::{BlobPurpose, BlobRef, LayerInfo, Lease, Store, StoreError};
 use futures_util::{StreamExt, TryStreamExt};
 use sha2::{Digest as _, Sha256};
 use solver::{Digest, ExecError, LayerId, VertexContext};
@@ -237,7 +237,11 @@ fn compressed(
 /// The tar of a layer that came with an image: its snapshot need not give the same bytes.
 fn stored_tar(store: &Store, info: &LayerInfo) -> Result<Option<impl Read>, ExecError> {
     for blob in &info.blobs {
-        if store.blobs().size(&blob.digest).map_err(from_store)?.is_some() {
+        let there = store.blobs().check(&blob.digest);
+        if let Err(damaged @ StoreError::BlobDamaged { .. }) = &there {
+            tracing::warn!("{damaged}; doing without it");
+        }
+        if there.is_ok() {
             let file = store.blobs().open(&blob.digest).map_err(from_store)?;
             return Decompressor::new(file).map(Some).map_err(ExecError::failed);
         }

@@ -7,13 +7,14 @@ use std::time::SystemTime;
 
 use cache::oci::{Descriptor, Reference};
 use cache::registry::{Client, PushSource, Transfer};
-use cache::store::Store;
+use cache::store::{Store, StoreError};
 use futures_util::{StreamExt, TryStreamExt};
 use solver::{Digest, ExecError, Status, VertexContext};
 use tokio::io::AsyncRead;
 
 use super::Exporter;
 use super::assemble::Assembled;
+use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
 use crate::daemon::progress::Step;
 
@@ -66,7 +67,13 @@ impl Exporter {
         blobs.dedup_by_key(|d| d.digest);
         let one = |d: Descriptor| async move {
             let source = Arc::new(StoredBlob { store: self.chains.store.clone(), digest: d.digest });
-            client.push_blob(name, &d, None, source).await.map(drop).map_err(ExecError::failed)
+            let Err(error) = client.push_blob(name, &d, None, source).await else { return Ok(()) };
+            // What was refused may be a damaged blob: then it goes, and the next attempt makes or fetches it again.
+            let store = self.chains.store.clone();
+            match blocking(move || store.blobs().check(&d.digest)).await {
+                Err(damaged @ StoreError::BlobDamaged { .. }) => Err(from_store(damaged)),
+                _ => Err(ExecError::failed(error)),
+            }
         };
         futures_util::stream::iter(blobs.into_iter().map(one))
             .buffer_unordered(AT_ONCE)

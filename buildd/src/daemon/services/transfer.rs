@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cache::oci::{ArchiveFormat as OciFormat, ArchiveImage, Reference, write_archive};
+use cache::oci::{ArchiveFormat as OciFormat, ArchiveImage, Reference};
 use cache::store::ImageRecord;
 use futures_util::future::BoxFuture;
 use proto::control::StatusResponse;
@@ -20,7 +20,7 @@ use super::naming;
 use crate::daemon::blocking::blocking;
 use crate::daemon::builds::{Builds, Listed};
 use crate::daemon::chains::from_store;
-use crate::daemon::export::{Form, StoreBlobs};
+use crate::daemon::export::{Form, write_stored};
 use crate::daemon::failure;
 use crate::daemon::journal::Journal;
 use crate::daemon::leases::BuildLease;
@@ -250,7 +250,7 @@ async fn write(
     let store = work.parts.store.clone();
     blocking(move || {
         let out = std::io::BufWriter::with_capacity(CHUNK, Chunks(tx));
-        let mut out = write_archive(out, format, &list, &StoreBlobs(store)).map_err(ExecError::failed)?;
+        let mut out = write_stored(&store, out, format, &list)?;
         out.flush().map_err(ExecError::failed)
     })
     .await

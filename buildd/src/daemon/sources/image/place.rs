@@ -5,7 +5,7 @@ use std::path::Path;
 
 use cache::layer::{Base, Unpacked, unpack};
 use cache::oci::{Decompressor, Reference, ResolvedImage};
-use cache::store::{BlobPurpose, BlobRef, LayerAbout, Lease, Origin, Staging};
+use cache::store::{BlobPurpose, BlobRef, LayerAbout, Lease, Origin, Staging, StoreError};
 use cache::tree::{NodeId, Trees};
 use solver::{Digest, ExecError, LayerId, Output};
 
@@ -80,14 +80,22 @@ impl Arrived {
         Ok((Self { staging, unpacked: unpacked.ok() }, digest, size))
     }
 
-    /// Unpacks a blob that is in the store. Blocking.
+    /// Unpacks a blob that is in the store; `None` for one that is damaged and therefore gone now. Blocking.
     ///
     /// # Errors
-    /// A blob that is gone.
-    pub(crate) fn of_blob(chains: &Chains, staging: Staging, blob: &Digest) -> Result<Self, ExecError> {
-        let file = chains.store.blobs().open(blob).map_err(from_store)?;
-        let unpacked = unpack_alone(chains, &staging, file).ok();
-        Ok(Self { staging, unpacked })
+    /// A blob that is gone, a store that cannot be read.
+    pub(crate) fn of_blob(chains: &Chains, blob: &Digest) -> Result<Option<Self>, ExecError> {
+        let blobs = chains.store.blobs();
+        match blobs.check(blob) {
+            Err(damaged @ StoreError::BlobDamaged { .. }) => {
+                tracing::warn!("{damaged}; fetching it again");
+                return Ok(None);
+            }
+            checked => checked.map_err(from_store)?,
+        }
+        let staging = chains.store.layers().staging().map_err(from_store)?;
+        let unpacked = unpack_alone(chains, &staging, blobs.open(blob).map_err(from_store)?).ok();
+        Ok(Some(Self { staging, unpacked }))
     }
 }
 

@@ -68,8 +68,10 @@ impl ImageSource {
         let descriptor = found.image.manifest.layers[i].clone();
         let chains = self.chains.clone();
         if chains.store.blobs().hold(lease, &descriptor.digest).map_err(from_store)?.is_some() {
-            let staging = chains.store.layers().staging().map_err(from_store)?;
-            return blocking(move || Arrived::of_blob(&chains, staging, &descriptor.digest)).await;
+            let (stored, digest) = (chains.clone(), descriptor.digest);
+            if let Some(arrived) = blocking(move || Arrived::of_blob(&stored, &digest)).await? {
+                return Ok(arrived);
+            }
         }
         if let Some(layout) = &found.layout {
             let (blob, fault) = self.layout_blob(layout, &descriptor.digest, cx).await?;

@@ -39,10 +39,9 @@ impl Alive {
         }
     }
 
-    /// Waits for the container's end.
-    pub(super) async fn ended(mut self) {
-        // An error would be the end of knowing.
-        let _ = self.0.read(&mut [0; 1]).await;
+    /// Waits for the container's end; false when that cannot be learnt any more.
+    pub(super) async fn ended(mut self) -> bool {
+        self.0.read(&mut [0; 1]).await.is_ok()
     }
 }
 
@@ -67,8 +66,8 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         drop(writer);
-        waiting.await.unwrap();
-        third.ended().await;
+        assert!(waiting.await.unwrap());
+        assert!(third.ended().await);
         assert!(Alive::find(dir.path()).is_none());
     }
 }

@@ -66,10 +66,12 @@ pub(super) fn release(store: &Store, id: &str) {
 }
 
 /// Waits for a container's end and removes its files; when the daemon leaves before, they stay for the next one.
-pub(super) async fn attend(alive: Alive, files: Files, cancel: &CancellationToken) {
-    tokio::select! {
-        () = alive.ended() => blocking(move || drop(files)).await,
-        () = cancel.cancelled() => files.leave(),
+pub(super) async fn attend(alive: Alive, mut files: Files, cancel: &CancellationToken) {
+    // Whatever ends this task early, the container goes on.
+    files.left = true;
+    if cancel.run_until_cancelled(alive.ended()).await == Some(true) {
+        files.left = false;
+        blocking(move || drop(files)).await;
     }
 }
 
@@ -107,11 +109,6 @@ impl Files {
     /// The container's name, if it outlives its daemon.
     pub(super) fn name(&self) -> Option<String> {
         fs_err::read_to_string(self.dir.join(NAME)).ok()
-    }
-
-    /// Leaves everything as it is.
-    fn leave(mut self) {
-        self.left = true;
     }
 
     /// The container's root: `lower`, the working directory where there is none, and a directory for what is written.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proto::control::{Exporter, SolveRequest, StatusRequest, StatusResponse};
@@ -103,14 +105,16 @@ async fn watched_solve(
     progress: mpsc::Sender<StatusResponse>,
 ) -> Result<BTreeMap<String, String>, ClientError> {
     let status = StatusRequest { r#ref: request.r#ref.clone() };
-    let watcher = {
-        let mut control = client.control();
+    let heard = Arc::new(AtomicU64::new(0));
+    let mut watcher = {
+        let (mut control, heard) = (client.control(), heard.clone());
         tokio::spawn(async move {
             let mut stream = control.status(status).await?.into_inner();
             while let Some(message) = stream.message().await? {
                 if progress.send(message).await.is_err() {
                     break;
                 }
+                heard.fetch_add(1, Ordering::Relaxed);
             }
             Ok::<(), tonic::Status>(())
         })
@@ -121,10 +125,14 @@ async fn watched_solve(
         _ = tokio::signal::ctrl_c() => return Err(ClientError::Interrupted),
     };
     // The rest of the progress first; its own errors are no reason to fail a build that went well.
-    let abort = watcher.abort_handle();
-    if tokio::time::timeout(STATUS_SILENCE, watcher).await.is_err() {
-        abort.abort();
+    loop {
+        let before = heard.load(Ordering::Relaxed);
+        let ended = tokio::time::timeout(STATUS_SILENCE, &mut watcher).await.is_ok();
+        if ended || heard.load(Ordering::Relaxed) == before {
+            break;
+        }
     }
+    watcher.abort();
     Ok(solved.map_err(|status| ClientError::Build(Box::new(status)))?.into_inner().exporter_response)
 }
 

@@ -5,7 +5,7 @@ mod execute;
 mod tell;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -18,7 +18,7 @@ use crate::digest::Digest;
 use crate::graph::{Edge, Graph, Vertex, VertexId};
 use crate::key::{self, Use};
 use crate::op::Op;
-use crate::record::{Key, Record};
+use crate::record::{Key, OutputRecord, Put, Record};
 use crate::session::SessionGroup;
 use crate::traits::{Event, EventSink, ExecError, Output, Progress, SourceAnswer, VertexContext};
 
@@ -185,16 +185,53 @@ impl Pass {
         if let Some(known) = answer.output.as_ref().filter(|known| enough(known)) {
             return Ok(Arc::new(BTreeMap::from([(0, known.clone())])));
         }
-        let here = self.is_here(answer).await;
-        self.tell(id, Event::Started(SystemTime::now()));
+        let here = self.is_here(answer).await || self.was_fetched(id, answer).await?;
+        // Every level of need comes here, and after the first one all lies here.
+        let quiet = here && self.node(id).told.load(Ordering::Relaxed) == tell::TOLD;
+        if !quiet {
+            self.tell(id, Event::Started(SystemTime::now()));
+        }
         let fetched = self.engine.source.fetch(op, vertex.platform.as_ref(), answer, &self.context(id)).await;
         let at = SystemTime::now();
         match &fetched {
+            Ok(_) if quiet => {}
             Ok(_) if here => self.tell(id, Event::Cached(at)),
             fetched => self.tell(id, Event::Completed(at, fetched.as_ref().err().map(ToString::to_string))),
         }
         self.mark_told(id);
-        Ok(Arc::new(BTreeMap::from([(0, fetched.map_err(|e| Stop::from_exec(id, e))?)])))
+        let fetched = fetched.map_err(|e| Stop::from_exec(id, e))?;
+        if !here {
+            self.note_fetched(id, answer, &fetched).await?;
+        }
+        Ok(Arc::new(BTreeMap::from([(0, fetched)])))
+    }
+
+    /// Whether what a download or a checkout gives was made before and still lies here.
+    async fn was_fetched(&self, id: VertexId, answer: &SourceAnswer) -> Result<bool, Stop> {
+        let (None, Some(&key)) = (&answer.output, self.node(id).definition.get()) else { return Ok(false) };
+        let found = self.engine.records.lookup(&[key]).await.map_err(Stop::internal)?;
+        match found.into_iter().flatten().next() {
+            Some(record) => Ok(self.has_layers(&record).await),
+            None => Ok(false),
+        }
+    }
+
+    /// Leaves a record of what a source without a known output gave, for [`Self::was_fetched`] alone.
+    async fn note_fetched(&self, id: VertexId, answer: &SourceAnswer, fetched: &Output) -> Result<(), Stop> {
+        let (None, Some(&key), Some(content)) =
+            (&answer.output, self.node(id).definition.get(), fetched.content)
+        else {
+            return Ok(());
+        };
+        let output = OutputRecord { content, layer: fetched.chain.last().copied() };
+        let created_ms =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        let name = self.graph.vertex(id).meta.custom_name().unwrap_or_default().to_owned();
+        let record = Record { outputs: BTreeMap::from([(0, output)]), created_ms, took_ms: 0, name };
+        let current = self.engine.records.lookup(&[key]).await.map_err(Stop::internal)?;
+        let how = Put::Replace(current.into_iter().next().flatten());
+        self.engine.records.put(key, &[], record, how).await.map_err(Stop::internal)?;
+        Ok(())
     }
 
     /// Whether a source's files are on this machine from before.

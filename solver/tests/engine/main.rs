@@ -38,6 +38,23 @@ async fn second_build_runs_nothing_and_asks_once() {
 }
 
 #[tokio::test]
+async fn a_download_shows_as_cached_while_it_lies_here_from_before() {
+    let w = World::new(4);
+    let used_by = |step: &str, name: &str| {
+        let mut g = G::default();
+        let download = g.source(&format!("file://{name}"));
+        let run = g.run(step, &[download]);
+        g.head(run)
+    };
+    assert_eq!(w.build(&used_by("a", "x")).await.1.cached(), [] as [u32; 0]);
+    assert_eq!(w.build(&used_by("b", "x")).await.1.cached(), [] as [u32; 0], "its layer is not here");
+    w.worker.layers.lock().unwrap().insert(LayerId(Digest::of(b"body")));
+    assert_eq!(w.build(&used_by("c", "x")).await.1.cached(), [0]);
+    assert_eq!(w.build(&used_by("d", "y")).await.1.cached(), [0], "another place that gave the same");
+    assert_eq!(w.build(&used_by("d", "y")).await.1.cached(), [0, 1], "it is part of the chain");
+}
+
+#[tokio::test]
 async fn a_worker_knows_what_is_part_of_the_result() {
     let w = World::new(1);
     let mut g = G::default();

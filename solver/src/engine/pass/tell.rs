@@ -17,7 +17,7 @@ const UNTOLD: u8 = 0;
 /// That it was looked up.
 const LOOKED_UP: u8 = 1;
 /// That it came from the cache, or was executed.
-const TOLD: u8 = 2;
+pub(super) const TOLD: u8 = 2;
 
 impl Pass {
     /// Tells that the vertex and all that stands on record below it came from the cache; of what has no inputs only that

@@ -112,7 +112,9 @@ fn refuse_circles(stages: &Stages<'_>) -> Result<()> {
             path.push((id, next + 1));
             match mark[dep] {
                 OPEN => {
-                    let lines = stages[start].deps.first().map_or(lines, |(_, first)| *first);
+                    // The instruction of the first stage that leads into the circle.
+                    let taken = path.first().and_then(|(id, next)| stages[*id].deps.get(next - 1));
+                    let lines = taken.map_or(lines, |(_, first)| *first);
                     return Err(LowerError::from(Fault::Circular(stages[start].label.clone())).at(lines));
                 }
                 NEW => {

@@ -37,6 +37,10 @@ fn failures() {
             "2: circular dependency detected on stage: a (each stage can use only stages that do not use it in turn)",
         ),
         (
+            "FROM scratch\nFROM scratch AS a\nCOPY --from=0 f /\nCOPY --from=a f /\n",
+            "4: circular dependency detected on stage: a (each stage can use only stages that do not use it in turn)",
+        ),
+        (
             "FROM scratch\nCOPY https://h.x/f /\n",
             "2: source can't be a URL for COPY [https://h.x/f] (ADD takes URLs and git repositories)",
         ),

@@ -86,13 +86,17 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Makes the sandbox one group for the scheduler: thousands of busy processes weigh as much as one per processor.
+    /// Makes the sandbox one group for the scheduler: thousands of busy processes weigh as much as one per processor
+    /// of this process's nice value.
     fn weigh(&mut self) -> Result<(), RunnerError> {
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
         let group = self.join("cpu")?;
+        // A step of nice makes a factor of 1.25 (sched(7)).
+        let nice = rustix::process::getpriority_process(None).unwrap_or(0);
+        let share = |one: u64| ((one * processors) as f64 * 0.8_f64.powi(nice)) as u64;
         let (file, weight) = match group.version {
-            Version::V1 => ("cpu.shares", (1024 * processors).min(262_144)),
-            Version::V2 => ("cpu.weight", (100 * processors).min(10_000)),
+            Version::V1 => ("cpu.shares", share(1024).clamp(2, 262_144)),
+            Version::V2 => ("cpu.weight", share(100).clamp(1, 10_000)),
         };
         write(&group.dir.join(file), &weight.to_string())
     }

@@ -79,6 +79,7 @@ impl Drop for Cradle {
 fn serve(keeper: &OwnedFd) -> ! {
     // Its control sockets and namespaces are not for us to hold.
     let kept = sys::fds::close_all_but(3, std::os::fd::AsRawFd::as_raw_fd(keeper) as u32);
+    let _name = rustix::thread::set_name(c"rbuild-cradle");
     // With the keeper die its sandboxes; none may be cloned after that.
     let bound = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     if kept.is_err() || bound.is_err() {

@@ -1,7 +1,7 @@
 //! Local contexts: a client's directory, walked and hashed in place.
 //!
-//! [`walk()`] reads a directory given as a descriptor, in parallel, leaves out what the [`PathFilter`] and the wanted
-//! paths leave out, hashes what the [`StatCache`] does not know, and stores the result as a content tree. The
+//! [`walk()`] reads a directory given as a descriptor, in parallel, leaves out what the ignore file and the
+//! wanted paths leave out, hashes what the [`StatCache`] does not know, and stores the result as a content tree. The
 //! [`Context`] it returns opens files for copying.
 //!
 //! Each component is opened by itself without following links, so nothing outside the directory is ever opened.
@@ -21,7 +21,6 @@ mod walk;
 mod worker;
 
 pub use error::ContextError;
-pub use filter::{Decision, Everything, PathFilter};
 pub use local::{Context, ThreadInit, WalkStats};
 pub use stat_cache::{DirKey, MemoryStatCache, StatCache, StatCacheError};
 pub use walk::{WalkRequest, walk};

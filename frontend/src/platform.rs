@@ -3,6 +3,9 @@
 //! Operating-system features (`windows(10.0.17763+win32k)`) are read and dropped: nothing here can use them.
 
 use solver::op::Platform;
+use solver::platform::{
+    is_component, is_known_architecture, is_known_os, normalize_architecture, normalize_os,
+};
 use thiserror::Error;
 
 /// Why a specifier is no platform.
@@ -44,7 +47,7 @@ pub fn parse(specifier: &str, host: &Platform) -> Result<Platform, PlatformError
         [_] if is_known_os(&os) => Ok(Platform { os, os_version, ..arch_of(host) }),
         [word] => {
             let (architecture, variant) = short_arch(word);
-            if !is_known_arch(&architecture) {
+            if !is_known_architecture(&architecture) {
                 return Err(PlatformError::Unknown(specifier.to_owned()));
             }
             Ok(Platform { os: host.os.clone(), architecture, variant, os_version })
@@ -54,7 +57,7 @@ pub fn parse(specifier: &str, host: &Platform) -> Result<Platform, PlatformError
             Ok(Platform { os, architecture, variant, os_version })
         }
         [_, arch, variant] => {
-            let (architecture, mut variant) = normalize_arch(arch, variant);
+            let (architecture, mut variant) = normalize_architecture(arch, variant);
             if architecture == "arm64" && variant.is_empty() {
                 variant = "v8".to_owned();
             }
@@ -66,7 +69,7 @@ pub fn parse(specifier: &str, host: &Platform) -> Result<Platform, PlatformError
 
 /// The canonical spelling: `x86_64` is `amd64`, `arm` is `arm/v7`, `arm64/v8` is `arm64`.
 pub fn normalize(platform: &Platform) -> Platform {
-    let (architecture, variant) = normalize_arch(&platform.architecture, &platform.variant);
+    let (architecture, variant) = normalize_architecture(&platform.architecture, &platform.variant);
     Platform {
         os: normalize_os(&platform.os),
         architecture,
@@ -97,13 +100,7 @@ pub fn format_all(platform: &Platform) -> String {
 
 /// The platform of the machine that this was compiled for.
 pub fn host() -> Platform {
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "x86" => "386",
-        "aarch64" => "arm64",
-        "powerpc64" => "ppc64le",
-        other => other,
-    };
+    let architecture = solver::platform::host_architecture();
     normalize(&Platform {
         os: std::env::consts::OS.to_owned(),
         architecture: architecture.to_owned(),
@@ -132,95 +129,12 @@ fn os_part(part: &str) -> Option<(String, String)> {
     (name_fits && options_fit).then(|| (normalize_os(name), version.to_owned()))
 }
 
-fn is_component(part: &str) -> bool {
-    !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
-}
-
 /// An architecture given without a variant; `arm` keeps none.
 fn short_arch(arch: &str) -> (String, String) {
-    match normalize_arch(arch, "") {
+    match normalize_architecture(arch, "") {
         (arch, variant) if arch == "arm" && variant == "v7" => (arch, String::new()),
         other => other,
     }
-}
-
-fn normalize_os(os: &str) -> String {
-    match os.to_lowercase().as_str() {
-        "" => std::env::consts::OS.to_owned(),
-        "macos" => "darwin".to_owned(),
-        other => other.to_owned(),
-    }
-}
-
-fn normalize_arch(arch: &str, variant: &str) -> (String, String) {
-    let (arch, variant) = (arch.to_lowercase(), variant.to_lowercase());
-    let (arch, variant) = match (arch.as_str(), variant.as_str()) {
-        ("i386", _) => ("386", ""),
-        ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
-        ("x86_64" | "x86-64" | "amd64", other) => ("amd64", other),
-        ("aarch64" | "arm64", "8" | "v8" | "v8.0") => ("arm64", ""),
-        ("aarch64" | "arm64", "9" | "9.0" | "v9.0") => ("arm64", "v9"),
-        ("aarch64" | "arm64", other) => ("arm64", other),
-        ("armhf", _) | ("arm", "" | "7") => ("arm", "v7"),
-        ("armel", _) | ("arm", "6") => ("arm", "v6"),
-        ("arm", "5") => ("arm", "v5"),
-        ("arm", "8") => ("arm", "v8"),
-        other => other,
-    };
-    (arch.to_owned(), variant.to_owned())
-}
-
-fn is_known_os(os: &str) -> bool {
-    const KNOWN: &[&str] = &[
-        "aix",
-        "android",
-        "darwin",
-        "dragonfly",
-        "freebsd",
-        "hurd",
-        "illumos",
-        "ios",
-        "js",
-        "linux",
-        "nacl",
-        "netbsd",
-        "openbsd",
-        "plan9",
-        "solaris",
-        "windows",
-        "zos",
-    ];
-    KNOWN.contains(&os)
-}
-
-fn is_known_arch(arch: &str) -> bool {
-    const KNOWN: &[&str] = &[
-        "386",
-        "amd64",
-        "amd64p32",
-        "arm",
-        "armbe",
-        "arm64",
-        "arm64be",
-        "ppc64",
-        "ppc64le",
-        "loong64",
-        "mips",
-        "mipsle",
-        "mips64",
-        "mips64le",
-        "mips64p32",
-        "mips64p32le",
-        "ppc",
-        "riscv",
-        "riscv64",
-        "s390",
-        "s390x",
-        "sparc",
-        "sparc64",
-        "wasm",
-    ];
-    KNOWN.contains(&arch)
 }
 
 #[cfg(test)]

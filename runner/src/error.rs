@@ -93,30 +93,6 @@ pub enum RunnerError {
         /// What is missing.
         reason: String,
     },
-    /// A user or group that the image does not list.
-    #[error("unable to find {kind} `{name}`: no matching entries in {file} file")]
-    UnknownUser {
-        /// `user` or `group`.
-        kind: String,
-        /// As it was given.
-        name: String,
-        /// `passwd` or `group`.
-        file: String,
-    },
-    /// A user or group number outside 0 to 2³²−2.
-    #[error("user or group id `{id}` is out of range")]
-    IdOutOfRange {
-        /// As it was given.
-        id: String,
-    },
-    /// A file of the image that is too large, no regular file, or unreadable.
-    #[error("cannot use `{}` of the image: {reason}", .path.display())]
-    ImageFile {
-        /// Path inside the image.
-        path: PathBuf,
-        /// Why not.
-        reason: String,
-    },
     /// Rootless mode needs something that this machine or user lacks.
     #[error("cannot run without root: {reason}")]
     Rootless {

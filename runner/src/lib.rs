@@ -20,7 +20,6 @@
 //! | `resolve`, `stubs` | sandbox, keeper | mount targets inside a hostile root; their removal |
 //! | `seccomp` | launcher | Docker's profile as BPF |
 //! | [`rootless`] | daemon | becoming root of a user namespace |
-//! | [`users`] | daemon | Docker's `USER` against the image's passwd and group |
 //!
 //! Life and death: a closed control socket (handle dropped, daemon dead) makes the keeper kill its sandbox; a closed
 //! launcher socket ends idle keepers and kills the sandboxes of busy ones; a dead keeper takes its sandbox along
@@ -61,7 +60,6 @@ mod socket;
 mod spec;
 mod stubs;
 mod sys;
-pub mod users;
 
 pub use cgroup::{Support as CgroupSupport, Version as CgroupVersion};
 pub use error::RunnerError;

@@ -97,7 +97,7 @@ pub const DEFAULT_HOSTNAME: &str = "buildkitsandbox";
 /// Size of `/dev/shm` where none is asked for: 64 MiB, in bytes.
 pub const DEFAULT_SHM_SIZE: u64 = 64 << 20;
 
-/// Resolved identity; [`crate::users::resolve`] makes one from a Docker `USER` string.
+/// Resolved identity.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// User id.

@@ -8,6 +8,8 @@ pub mod digest;
 pub mod graph;
 pub mod key;
 pub mod op;
+pub mod pattern;
+pub mod platform;
 pub mod record;
 mod redact;
 

@@ -5,10 +5,8 @@ use std::process::ExitCode;
 use proto::rbuild::PullImageRequest;
 
 use super::Context;
-use super::table::stdout;
-use super::transfer::follow;
+use super::transfer::print_digest;
 use crate::client::{ClientError, ClientSession, Services};
-use crate::progress::Mode;
 
 /// Pulls an image from its registry into the image store
 #[derive(Debug, clap::Args)]
@@ -34,10 +32,6 @@ impl Args {
             session: session.id().to_owned(),
         };
         let events = client.images().pull(request).await?.into_inner();
-        let mode = if self.quiet { Mode::Quiet } else { Mode::Auto };
-        if let Some(digest) = follow(events, mode).await? {
-            stdout(&format!("{digest}\n"))?;
-        }
-        Ok(ExitCode::SUCCESS)
+        print_digest(events, self.quiet).await
     }
 }

@@ -5,10 +5,8 @@ use std::process::ExitCode;
 use proto::rbuild::PushImageRequest;
 
 use super::Context;
-use super::table::stdout;
-use super::transfer::follow;
+use super::transfer::print_digest;
 use crate::client::{ClientError, ClientSession, Services};
-use crate::progress::Mode;
 
 /// Pushes an image of the image store to its registry
 #[derive(Debug, clap::Args)]
@@ -27,10 +25,6 @@ impl Args {
         let session = ClientSession::open(&client, Services::default())?;
         let request = PushImageRequest { reference: self.image.clone(), session: session.id().to_owned() };
         let events = client.images().push(request).await?.into_inner();
-        let mode = if self.quiet { Mode::Quiet } else { Mode::Auto };
-        if let Some(digest) = follow(events, mode).await? {
-            stdout(&format!("{digest}\n"))?;
-        }
-        Ok(ExitCode::SUCCESS)
+        print_digest(events, self.quiet).await
     }
 }

@@ -1,19 +1,30 @@
 //! Pulls and pushes: progress while they run, the digest at their end.
 
+use std::process::ExitCode;
+
 use proto::control::StatusResponse;
 use proto::rbuild::TransferEvent;
 use proto::rbuild::transfer_event::Event;
 use tonic::Streaming;
 
 use super::context::show;
+use super::table::stdout;
 use crate::client::ClientError;
 use crate::progress::Mode;
 
-/// Shows a transfer and returns its digest.
-pub(super) async fn follow(
-    mut events: Streaming<TransferEvent>,
-    mode: Mode,
-) -> Result<Option<String>, ClientError> {
+/// Shows a transfer, unless `quiet`, and prints its digest.
+pub(super) async fn print_digest(
+    events: Streaming<TransferEvent>,
+    quiet: bool,
+) -> Result<ExitCode, ClientError> {
+    let mode = if quiet { Mode::Quiet } else { Mode::Auto };
+    if let Some(digest) = follow(events, mode).await? {
+        stdout(&format!("{digest}\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn follow(mut events: Streaming<TransferEvent>, mode: Mode) -> Result<Option<String>, ClientError> {
     let (progress, shown) = show(mode)?;
     let mut digest = None;
     let done = loop {

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cache::context::{Context, WalkRequest, walk};
-use cache::pattern::PatternMatcher;
 use cache::store::StatCache;
 use cache::tree::Trees;
 use solver::op::attr;
+use solver::pattern::PatternMatcher;
 use solver::{ExecError, LocalRef, VertexContext};
 
 use super::blocking::blocking;
@@ -126,13 +126,13 @@ impl Locals {
         let synced = copy.is_some();
         let context = blocking(move || {
             let exclude = if synced { &[][..] } else { &request.exclude[..] };
-            let filter = PatternMatcher::new(exclude).map_err(ExecError::failed)?;
+            let ignored = PatternMatcher::new(exclude).map_err(ExecError::failed)?;
             let wanted = |list: Vec<String>| if synced { Vec::new() } else { list };
             let (include, follow) = (wanted(request.include.clone()), wanted(request.follow.clone()));
             let cancel = std::sync::atomic::AtomicBool::new(false);
             walk(&WalkRequest {
                 dir,
-                filter: &filter,
+                ignored: &ignored,
                 include_patterns: &include,
                 follow_paths: &follow,
                 stat_cache: &stats,

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
-use cache::context::{Context, Everything, MemoryStatCache, WalkRequest, walk};
+use cache::context::{Context, MemoryStatCache, WalkRequest, walk};
 use cache::fileop::{CopyProgress, FileInput, FileOpEnv, execute};
 use cache::layer::{Base, LayerBuilder, Meta, RunWindow};
 use cache::store::LayerAbout;
 use cache::tree::TreePath;
 use solver::op::{ActionInput, CopyAction, FileAction, FileActionKind, FileOp};
+use solver::pattern::PatternMatcher;
 use solver::{ExecError, Output, redacted};
 
 use super::chains::{Chains, from_store};
@@ -65,7 +66,7 @@ impl Maker {
         );
         let context = walk(&WalkRequest {
             dir: Arc::new(dir.map_err(|e| ExecError::failed(std::io::Error::from(e)))?),
-            filter: &Everything,
+            ignored: &PatternMatcher::default(),
             include_patterns: &[],
             follow_paths: &[],
             stat_cache: &MemoryStatCache::default(),

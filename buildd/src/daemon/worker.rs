@@ -12,7 +12,7 @@ mod ssh;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cache::fileop::selection::{Selection as Wanted, selection_digest};
+use cache::fileop::selection::selection_digest;
 use solver::{Digest, ExecError, Job, LayerId, Op, Output, OutputRecord, Selection, Worker};
 
 pub(super) use file::UNPACK_LIMITS;
@@ -65,7 +65,7 @@ impl Worker for LocalWorker {
             Some(context) => (context.trees.clone(), context.root),
             None => (self.chains.trees.clone(), content(output)?),
         };
-        let selections: Vec<Wanted> = selections.iter().map(wanted).collect();
+        let selections = selections.to_vec();
         blocking(move || selection_digest(&trees, &root, &selections).map_err(ExecError::failed)).await
     }
 
@@ -90,17 +90,6 @@ impl LocalWorker {
             }
             Op::Build(_) | Op::Source(_) => Err(ExecError::failed(NotExecutable)),
         }
-    }
-}
-
-fn wanted(s: &Selection) -> Wanted {
-    Wanted {
-        path: s.path.clone(),
-        follow: s.follow_symlink,
-        wildcard: s.wildcard,
-        include: s.include_patterns.clone(),
-        exclude: s.exclude_patterns.clone(),
-        required: s.required_paths.clone(),
     }
 }
 

@@ -17,7 +17,7 @@ pub enum TransferError {
     },
     /// An include, exclude or follow pattern is malformed.
     #[error("invalid pattern: {0}")]
-    Pattern(#[from] frontend::dockerignore::PatternError),
+    Pattern(#[from] solver::pattern::PatternError),
     /// The other end reported a failure.
     #[error("error from peer: {0}")]
     Peer(String),

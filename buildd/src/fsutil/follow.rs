@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
-use frontend::dockerignore::{IgnoreMatcher, clean};
+use solver::pattern::{PatternMatcher, clean};
 
 use super::TransferError;
 
@@ -64,7 +64,7 @@ impl Resolver<'_> {
         if !has_wildcard(name) {
             return self.target(path).map(|found| found.into_iter().collect());
         }
-        let matcher = IgnoreMatcher::new(&[name])?;
+        let matcher = PatternMatcher::new(&[name])?;
         let full = self.root.join(dir);
         let entries = match std::fs::read_dir(&full) {
             Ok(entries) => entries,
@@ -74,7 +74,7 @@ impl Resolver<'_> {
         let mut found = Vec::new();
         for entry in entries {
             let name = entry.map_err(|e| TransferError::io(&full, e))?.file_name();
-            if let Some(name) = name.to_str().filter(|name| matcher.is_ignored(name)) {
+            if let Some(name) = name.to_str().filter(|name| matcher.matches(name.as_bytes())) {
                 found.extend(self.target(&join(dir, name))?);
             }
         }

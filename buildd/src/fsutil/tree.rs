@@ -5,9 +5,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use frontend::dockerignore::{IgnoreMatcher, Parents, Verdict};
 use fs_err as fs;
 use proto::fsutil::Stat;
+use solver::pattern::{ParentMatches, PatternMatcher, Verdict};
 
 use super::TransferError;
 use super::follow::follow_links;
@@ -30,14 +30,14 @@ pub struct Selection {
 pub struct Tree {
     root: PathBuf,
     include: Option<Include>,
-    exclude: IgnoreMatcher,
+    exclude: PatternMatcher,
     /// uid and gid are sent as 0, as BuildKit's clients do for contexts.
     reset_owner: bool,
 }
 
 #[derive(Debug)]
 struct Include {
-    matcher: IgnoreMatcher,
+    matcher: PatternMatcher,
     /// Patterns without wildcards: a directory that is on the way to none of them need not be read.
     prefixes: Option<Vec<String>>,
 }
@@ -48,8 +48,8 @@ struct Dir {
     unsent: Option<Stat>,
     /// Everything below it is included.
     whole: bool,
-    include: Parents,
-    exclude: Parents,
+    include: ParentMatches,
+    exclude: ParentMatches,
 }
 
 /// What is to be done with an entry, and what a directory's entries need to know.
@@ -58,8 +58,8 @@ struct Judgement {
     selected: bool,
     enter: bool,
     whole: bool,
-    include: Parents,
-    exclude: Parents,
+    include: ParentMatches,
+    exclude: ParentMatches,
 }
 
 struct Walk<'a> {
@@ -88,7 +88,7 @@ impl Tree {
             true => None,
             false => Some(Include::new(&include)?),
         };
-        let exclude = IgnoreMatcher::new(&selection.exclude)?;
+        let exclude = PatternMatcher::new(&selection.exclude)?;
         Ok(Self { root: root.to_owned(), include, exclude, reset_owner: true })
     }
 
@@ -142,7 +142,7 @@ fn libc_flags() -> i32 {
 
 impl Include {
     fn new(patterns: &[String]) -> Result<Self, TransferError> {
-        let matcher = IgnoreMatcher::new(patterns)?;
+        let matcher = PatternMatcher::new(patterns)?;
         let plain = |text: &str| {
             let text = text.strip_suffix("/**").or_else(|| text.strip_suffix("/*")).unwrap_or(text);
             (!text.contains(['*', '[', ']', '?', '^', '\\'])).then(|| text.to_owned())
@@ -213,19 +213,20 @@ impl Walk<'_> {
     }
 
     fn judge(&self, path: &str, is_dir: bool) -> Judgement {
-        let top = Parents::default();
+        let top = ParentMatches::default();
         let parent = self.dirs.last();
         let mut found = Judgement { selected: true, enter: true, whole: true, ..Judgement::default() };
         if let Some(include) = self.tree.include.as_ref().filter(|_| parent.is_none_or(|dir| !dir.whole)) {
             // The matcher is made for ignoring: what it would ignore is what is included here.
             let (verdict, below) =
-                include.matcher.visit(path, is_dir, parent.map_or(&top, |dir| &dir.include));
+                include.matcher.judge(path.as_bytes(), is_dir, parent.map_or(&top, |dir| &dir.include));
             found.selected = verdict != Verdict::Include;
             found.whole = verdict == Verdict::Exclude;
             found.enter = found.selected || include.reaches_below(path);
             found.include = below;
         }
-        let (verdict, below) = self.tree.exclude.visit(path, is_dir, parent.map_or(&top, |dir| &dir.exclude));
+        let (verdict, below) =
+            self.tree.exclude.judge(path.as_bytes(), is_dir, parent.map_or(&top, |dir| &dir.exclude));
         found.exclude = below;
         match verdict {
             Verdict::Include => {}

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use crate::pattern::PatternError;
+use solver::pattern::PatternError;
+
 use crate::tree::{TreeError, TreePath};
 
 /// A context that cannot be read.

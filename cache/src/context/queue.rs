@@ -5,9 +5,9 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::error::ContextError;
+use super::filter::Inherited;
 use super::hash::Hashed;
 use super::listing::Listing;
-use crate::pattern::ParentMatches;
 use crate::tree::TreePath;
 
 /// A piece of work.
@@ -26,7 +26,7 @@ pub(super) struct DirTask {
     /// Its open parent and its name there; `None` for the context itself.
     pub(super) at: Option<(Arc<OwnedFd>, CString)>,
     pub(super) path: TreePath,
-    pub(super) parents: ParentMatches,
+    pub(super) above: Inherited,
     /// Whether it belongs to the context even when nothing in it does.
     pub(super) wanted: bool,
 }
@@ -80,7 +80,7 @@ impl Queue {
             listing: 0,
             at: None,
             path: TreePath::root(),
-            parents: ParentMatches::default(),
+            above: Inherited::default(),
             wanted: true,
         };
         let state = State { tasks: vec![Task::Dir(root)], busy: 0, listings: 1, failure: None };

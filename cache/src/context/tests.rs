@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
+use solver::pattern::PatternMatcher;
+
 use super::*;
-use crate::pattern::PatternMatcher;
 use crate::tree::{Kind, MemoryNodes, Node, Trees};
 
 static RUN: AtomicBool = AtomicBool::new(false);
@@ -43,14 +44,14 @@ impl Case {
 
     fn walk_with(
         &self,
-        filter: &dyn PathFilter,
+        ignored: &PatternMatcher,
         include: &[&str],
         follow: &[&str],
     ) -> Result<Context, ContextError> {
         let strings = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
         walk(&WalkRequest {
             dir: Arc::new(OwnedFd::from(File::open(self.path()).unwrap())),
-            filter,
+            ignored,
             include_patterns: &strings(include),
             follow_paths: &strings(follow),
             stat_cache: &self.cache,
@@ -62,7 +63,7 @@ impl Case {
     }
 
     fn walk(&self) -> Context {
-        self.walk_with(&Everything, &[], &[]).unwrap()
+        self.walk_with(&PatternMatcher::default(), &[], &[]).unwrap()
     }
 
     fn nodes(&self, context: &Context) -> BTreeMap<String, Node> {
@@ -156,10 +157,10 @@ fn followed_paths_bring_links_and_what_they_lead_to() {
         (&["to-dir/lea*"], &["real", "real/leaf", "to-dir"]),
         (&["../other"], &["other", "other/x"]),
     ] {
-        let context = case.walk_with(&Everything, &[], follow).unwrap();
+        let context = case.walk_with(&PatternMatcher::default(), &[], follow).unwrap();
         assert_eq!(case.names(&context), want, "{follow:?}");
     }
-    assert_eq!(case.walk_with(&Everything, &[], &["."]).unwrap().root, case.walk().root);
+    assert_eq!(case.walk_with(&PatternMatcher::default(), &[], &["."]).unwrap().root, case.walk().root);
 }
 
 #[test]
@@ -180,7 +181,7 @@ fn links_out_of_the_context_are_never_followed() {
     let case = Case::new(&["in"]);
     symlink(outside.path(), case.path().join("out")).unwrap();
     let follow = ["out/canary", "out"];
-    let context = case.walk_with(&Everything, &[], &follow).unwrap();
+    let context = case.walk_with(&PatternMatcher::default(), &[], &follow).unwrap();
     assert_eq!(case.names(&context), ["out"]);
     let through = crate::tree::TreePath::parse(b"out/canary").unwrap();
     assert!(context.open(&through).is_err());
@@ -206,7 +207,7 @@ fn the_stat_cache_saves_hashing_but_never_hides_a_change() {
     assert_eq!(after.stats.hashed, 1);
     // A walk that sees only part of a directory does not forget the rest.
     case.settle();
-    case.walk_with(&Everything, &[], &["b"]).unwrap();
+    case.walk_with(&PatternMatcher::default(), &[], &["b"]).unwrap();
     assert_eq!(case.walk().stats.hashed, 0);
 }
 
@@ -216,7 +217,7 @@ fn a_cancelled_walk_ends() {
     let cancel = AtomicBool::new(true);
     let result = walk(&WalkRequest {
         dir: Arc::new(OwnedFd::from(File::open(case.path()).unwrap())),
-        filter: &Everything,
+        ignored: &PatternMatcher::default(),
         include_patterns: &[],
         follow_paths: &[],
         stat_cache: &case.cache,

@@ -4,9 +4,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use solver::pattern::PatternMatcher;
+
 use super::assemble::assemble;
 use super::error::ContextError;
-use super::filter::{PathFilter, Rules};
+use super::filter::Rules;
 use super::follow::follow_paths;
 use super::local::{Context, ThreadInit};
 use super::queue::{Found, Queue};
@@ -22,8 +24,8 @@ const ALONE: usize = 4;
 pub struct WalkRequest<'a> {
     /// The directory, open for reading.
     pub dir: Arc<OwnedFd>,
-    /// The ignore rules.
-    pub filter: &'a dyn PathFilter,
+    /// The ignore file's rules; an empty list leaves nothing out.
+    pub ignored: &'a PatternMatcher,
     /// LLB's `local.includepattern`; with `follow_paths` also empty, everything is wanted.
     pub include_patterns: &'a [String],
     /// LLB's `local.followpaths`: what COPY sources name; links on the way are wanted too, and what they lead to.
@@ -111,7 +113,7 @@ impl WalkRequest<'_> {
         {
             include.extend(followed);
         }
-        Ok(Rules::new(self.filter, &include)?)
+        Ok(Rules::new(self.ignored, &include)?)
     }
 }
 

@@ -7,15 +7,15 @@ use std::sync::atomic::Ordering;
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
+use solver::pattern::Verdict;
 
 use super::error::ContextError;
-use super::filter::{Decision, Rules};
+use super::filter::{Inherited, Rules};
 use super::hash::FileHasher;
 use super::listing::{self, Item, ItemKind, Listing};
 use super::queue::{DirTask, FileResult, Found, HashTask, Queue, Task};
 use super::stat_cache::{FileState, Known};
 use super::walk::WalkRequest;
-use crate::pattern::ParentMatches;
 
 /// Files hashed as one piece of work, so that threads share the files of a large directory.
 const FILES_PER_TASK: usize = 64;
@@ -140,12 +140,12 @@ impl Reading<'_> {
             Some(stat) => FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory,
             None => kind == FileType::Directory,
         };
-        let (decision, matches) = if rules.keep_all() {
-            (Decision::Include, ParentMatches::default())
+        let (verdict, below) = if rules.keep_all() {
+            (Verdict::Include, Inherited::default())
         } else {
-            rules.decide(path().as_bytes(), is_dir, &self.task.parents)
+            rules.judge(path().as_bytes(), is_dir, &self.task.above)
         };
-        if decision == Decision::Exclude {
+        if verdict == Verdict::Exclude {
             return Ok(());
         }
         let stat = match stat {
@@ -156,13 +156,13 @@ impl Reading<'_> {
             },
         };
         if FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory {
-            let wanted = decision == Decision::Include;
+            let wanted = verdict == Verdict::Include;
             let listing = queue.next_listing();
             let at = Some((Arc::clone(self.dir), name.to_owned()));
             self.items.push(listing::new_item(name, &stat, ItemKind::Dir { listing, wanted }));
-            let task = DirTask { listing, at, path: path(), parents: matches, wanted };
+            let task = DirTask { listing, at, path: path(), above: below, wanted };
             self.work.push(Task::Dir(task));
-        } else if decision == Decision::Include {
+        } else if verdict == Verdict::Include {
             let mut item = listing::item(self.dir.as_fd(), name, &stat, &path)?;
             self.look_up(&mut item, name);
             self.items.push(item);

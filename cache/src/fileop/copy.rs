@@ -1,6 +1,7 @@
 //! The copy action: which sources, to which destination.
 
 use solver::op::CopyAction;
+use solver::pattern::PatternMatcher;
 
 use super::archive::unpack;
 use super::env::FileOpEnv;
@@ -12,7 +13,6 @@ use super::state::{Owner, Target, new_meta};
 use super::tree_copy::{ModeRule, Options, TreeCopy};
 use super::wildcard::resolve_wildcards;
 use crate::layer::Meta;
-use crate::pattern::PatternMatcher;
 use crate::tree::TreePath;
 
 /// Mode of directories made on the way, unless an octal mode is given.

@@ -2,9 +2,11 @@
 
 use std::io;
 
+use solver::pattern::PatternError;
+
 use crate::context::ContextError;
 use crate::layer::{LayerError, TarError};
-use crate::pattern::{BadPattern, PatternError};
+use crate::pattern::BadPattern;
 use crate::tree::{TreeError, TreePath};
 use crate::view::ViewError;
 

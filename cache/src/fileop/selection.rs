@@ -8,53 +8,17 @@
 //! directory that does not exist before a wildcard or a filter; 1, the source's name and a copy digest; or 2, the
 //! number of matches, and for each its path below the last directory without wildcard and its copy digest.
 
-use solver::Digest;
 use solver::digest::Hasher;
-use solver::op::CopyAction;
+use solver::pattern::{ParentMatches, PatternMatcher};
+use solver::{Digest, Selection};
 
 use super::env::FileInput;
 use super::error::ActionError;
 use super::resolve::LlbPath;
 use super::source::Source;
 use super::wildcard::resolve_wildcards;
-use crate::pattern::{ParentMatches, PatternMatcher, has_wildcards};
+use crate::pattern::has_wildcards;
 use crate::tree::{Node, NodeId, Select, TreePath, Trees};
-
-/// What one copy takes from its source.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Selection {
-    /// Path or pattern, as LLB has it.
-    pub path: String,
-    /// A link in the last component is followed.
-    pub follow: bool,
-    /// `path` may hold `*` and `?`.
-    pub wildcard: bool,
-    /// Only these, relative to the source.
-    pub include: Vec<String>,
-    /// Not these, relative to the source.
-    pub exclude: Vec<String>,
-    /// Paths that have to be among what is selected.
-    pub required: Vec<String>,
-}
-
-impl Selection {
-    /// What a copy action selects of its secondary input.
-    pub fn of_copy(action: &CopyAction) -> Self {
-        Self {
-            path: action.src.clone(),
-            follow: action.follow_symlink,
-            wildcard: action.allow_wildcard,
-            include: action.include_patterns.clone(),
-            exclude: action.exclude_patterns.clone(),
-            required: action.required_paths.clone(),
-        }
-    }
-
-    /// One path, links followed: `/etc/passwd` for a user name, the source of a read-only bind mount.
-    pub fn of_path(path: &str) -> Self {
-        Self { path: path.to_owned(), follow: true, ..Self::default() }
-    }
-}
 
 /// The digest of what `selections` take of the tree `root`.
 ///
@@ -101,17 +65,17 @@ impl<'a> One<'a> {
                 .map(Some)
                 .map_err(|source| ActionError::Pattern { list: name, source }),
         };
-        let include = matcher(&selection.include, "includepatterns")?;
-        let exclude = matcher(&selection.exclude, "excludepatterns")?;
+        let include = matcher(&selection.include_patterns, "includepatterns")?;
+        let exclude = matcher(&selection.exclude_patterns, "excludepatterns")?;
         Ok(Self { trees, root, selection, include, exclude })
     }
 
     fn add_to(&self, hasher: &mut Hasher) -> Result<(), ActionError> {
         let source = Source::Tree(self.trees, self.root);
         let path = LlbPath::new(&self.selection.path)?;
-        let mut required = Required::new(&self.selection.required)?;
+        let mut required = Required::new(&self.selection.required_paths)?;
         if self.selection.wildcard && has_wildcards(path.path.as_bytes()) {
-            match resolve_wildcards(&source, &path.path, self.selection.follow) {
+            match resolve_wildcards(&source, &path.path, self.selection.follow_symlink) {
                 Ok(matches) => self.add_matches(hasher, &source, &matches, &mut required)?,
                 Err(ActionError::NotFound { .. }) => drop(hasher.u64(0)),
                 Err(e) => return Err(e),
@@ -152,7 +116,7 @@ impl<'a> One<'a> {
         path: &TreePath,
         required: &mut Required,
     ) -> Result<Option<Digest>, ActionError> {
-        let real = source.resolve(path.as_bytes(), self.selection.follow)?;
+        let real = source.resolve(path.as_bytes(), self.selection.follow_symlink)?;
         if source.get(&real)?.is_none() {
             return Ok(None);
         }

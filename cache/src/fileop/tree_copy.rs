@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
+use solver::pattern::{ParentMatches, PatternMatcher};
+
 use super::env::FileOpEnv;
 use super::error::ActionError;
 use super::jobs::{self, CopyJob};
@@ -12,7 +14,6 @@ use super::mode::ModeChange;
 use super::source::Source;
 use super::state::{Owner, Target, now_ns};
 use crate::layer::{Meta, Special};
-use crate::pattern::{ParentMatches, PatternMatcher};
 use crate::tree::{Kind, Node, TreeEntry, TreePath};
 
 /// Files copied as one batch; bounds the memory that a large directory takes.

@@ -21,26 +21,9 @@ pub struct ImageMetadata {
     /// Who made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
-    /// The CPU architecture, as Go names it.
-    #[serde(default)]
-    pub architecture: String,
-    /// The operating system, as Go names it.
-    #[serde(default)]
-    pub os: String,
-    /// The version of the operating system (Windows).
-    #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
-    pub os_version: Option<String>,
-    /// Features that the operating system must have.
-    #[serde(
-        rename = "os.features",
-        default,
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "null_is_default"
-    )]
-    pub os_features: Vec<String>,
-    /// The variant of the architecture.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub variant: Option<String>,
+    /// What it is for.
+    #[serde(flatten)]
+    pub platform: Platform,
     /// How to run it.
     #[serde(default, deserialize_with = "null_is_default")]
     pub config: ImageConfig,
@@ -70,18 +53,6 @@ impl ImageMetadata {
     /// The JSON text, without blanks. Equal values give equal bytes.
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("an image config has string keys only")
-    }
-
-    /// The platform that the image says it is for.
-    pub fn platform(&self) -> Platform {
-        Platform {
-            architecture: self.architecture.clone(),
-            os: self.os.clone(),
-            os_version: self.os_version.clone(),
-            os_features: self.os_features.clone(),
-            variant: self.variant.clone(),
-            features: Vec::new(),
-        }
     }
 }
 
@@ -207,7 +178,8 @@ mod tests {
     #[test]
     fn docker_fields_and_unknown_ones_survive() {
         let text = concat!(
-            r#"{"created":"2024-01-01T00:00:00Z","architecture":"amd64","os":"linux","config":{"ExposedPorts":{"80/tcp":{}},"#,
+            r#"{"created":"2024-01-01T00:00:00Z","architecture":"arm","os":"linux","os.version":"1","#,
+            r#""os.features":["f"],"variant":"v7","config":{"ExposedPorts":{"80/tcp":{}},"#,
             r#""Env":["PATH=/bin"],"Cmd":["/bin/sh"],"Labels":{"a":"1","b":"2"},"StopSignal":"SIGQUIT","ArgsEscaped":true,"#,
             r#""Healthcheck":{"Test":["CMD-SHELL","true"],"Interval":5000000000,"Retries":3,"New":1},"OnBuild":["RUN x"],"#,
             r#""Shell":["/bin/bash","-c"],"Hostname":"h","NetworkDisabled":true},"rootfs":{"type":"layers","diff_ids":[]},"#,

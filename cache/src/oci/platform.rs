@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use solver::platform::{self, is_component, is_known_architecture, is_known_os, normalize_os};
 
 use super::Error;
 use super::lossless::null_is_default;
@@ -41,15 +42,11 @@ pub struct Platform {
 impl Platform {
     /// The platform this program runs on.
     pub fn host() -> Self {
-        let architecture = match std::env::consts::ARCH {
-            "x86" => "386",
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            "powerpc64" => "ppc64le",
-            "loongarch64" => "loong64",
-            other => other,
-        };
-        Self { architecture: architecture.to_owned(), os: "linux".to_owned(), ..Self::default() }
+        Self {
+            architecture: platform::host_architecture().to_owned(),
+            os: "linux".to_owned(),
+            ..Self::default()
+        }
     }
 
     /// The same platform in normal form: aliases resolved, default variants left out (`arm` keeps `v7`).
@@ -148,68 +145,10 @@ fn split_os(part: &str) -> Option<(String, Option<String>, Vec<String>)> {
     Some((normalize_os(name), version, features))
 }
 
-fn is_component(part: &str) -> bool {
-    !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
-}
-
-fn normalize_os(os: &str) -> String {
-    match os.to_ascii_lowercase().as_str() {
-        "" => "linux".to_owned(),
-        "macos" => "darwin".to_owned(),
-        other => other.to_owned(),
-    }
-}
-
+/// [`platform::normalize_architecture`], with no variant where it is empty.
 fn normalize_architecture(architecture: &str, variant: &str) -> (String, Option<String>) {
-    let architecture = architecture.to_ascii_lowercase();
-    let variant = variant.to_ascii_lowercase();
-    let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
-        ("i386", _) => ("386", ""),
-        ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
-        ("x86_64" | "x86-64" | "amd64", other) => ("amd64", other),
-        ("aarch64" | "arm64", "8" | "v8" | "v8.0") => ("arm64", ""),
-        ("aarch64" | "arm64", "9" | "9.0" | "v9.0") => ("arm64", "v9"),
-        ("aarch64" | "arm64", other) => ("arm64", other),
-        ("armhf", _) => ("arm", "v7"),
-        ("armel", _) => ("arm", "v6"),
-        ("arm", "" | "7") => ("arm", "v7"),
-        ("arm", "5") => ("arm", "v5"),
-        ("arm", "6") => ("arm", "v6"),
-        ("arm", "8") => ("arm", "v8"),
-        (architecture, variant) => (architecture, variant),
-    };
-    (architecture.to_owned(), (!variant.is_empty()).then(|| variant.to_owned()))
-}
-
-/// The systems that Go knows.
-fn is_known_os(os: &str) -> bool {
-    matches!(
-        os,
-        "aix"
-            | "android"
-            | "darwin"
-            | "dragonfly"
-            | "freebsd"
-            | "hurd"
-            | "illumos"
-            | "ios"
-            | "js"
-            | "linux"
-            | "nacl"
-            | "netbsd"
-            | "openbsd"
-            | "plan9"
-            | "solaris"
-            | "windows"
-            | "zos"
-    )
-}
-
-/// The architectures that Go knows.
-fn is_known_architecture(architecture: &str) -> bool {
-    const KNOWN: &str = " 386 amd64 amd64p32 arm armbe arm64 arm64be ppc64 ppc64le loong64 mips mipsle mips64 \
-         mips64le mips64p32 mips64p32le ppc riscv riscv64 s390 s390x sparc sparc64 wasm ";
-    KNOWN.split(' ').any(|known| !known.is_empty() && known == architecture)
+    let (architecture, variant) = platform::normalize_architecture(architecture, variant);
+    (architecture, (!variant.is_empty()).then_some(variant))
 }
 
 #[cfg(test)]

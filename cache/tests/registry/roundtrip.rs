@@ -46,7 +46,7 @@ async fn an_image_comes_back_as_it_was_pushed() {
     assert_eq!((head.digest, head.media_type.as_str()), (pushed, media_type::OCI_MANIFEST));
     let resolved = client.resolve(&target, &amd64(), &NoCache).await.unwrap();
     assert_eq!((resolved.digest, resolved.manifest_digest()), (pushed, pushed));
-    assert_eq!(resolved.config.architecture, "amd64");
+    assert_eq!(resolved.config.platform.architecture, "amd64");
     let (descriptor, diff_id) = resolved.layers().next().unwrap();
     assert_eq!(*diff_id, Digest::of(&layer));
     assert!(read(client.fetch_blob(&target, descriptor).unwrap()).await.unwrap() == layer);

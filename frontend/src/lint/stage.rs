@@ -1,7 +1,8 @@
 //! The rules about instructions of a stage, called where lowering passes them.
 
+use solver::pattern::{PatternMatcher, clean};
+
 use crate::ast::{Instruction, KeyValue, Place};
-use crate::dockerignore::IgnoreMatcher;
 use crate::lint::{Linter, Rule};
 use crate::quote::quote;
 use crate::span::Lines;
@@ -93,17 +94,17 @@ pub fn ignored_source(
     instruction: &Instruction,
     verb: &str,
     source: &str,
-    matcher: &IgnoreMatcher,
+    matcher: &PatternMatcher,
 ) {
     if matcher.is_empty() || matcher.has_exceptions() {
         return;
     }
-    let path = crate::dockerignore::clean(source);
+    let path = clean(source);
     let root = path == "." || path == "/";
     if root && !matcher.patterns().any(|(pattern, _)| matches!(pattern, "*" | "**" | "**/*")) {
         return;
     }
-    if matcher.is_ignored(&path) {
+    if matcher.matches(path.as_bytes()) {
         linter.report_at(
             instruction.place(),
             Rule::CopyIgnoredFile,

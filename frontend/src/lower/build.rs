@@ -2,9 +2,10 @@
 
 use solver::graph::{SourceInfo, SourceLocation, SourceRange};
 use solver::op::Platform;
+use solver::pattern::PatternMatcher;
 
 use crate::ast::{Directives, Document};
-use crate::dockerignore::{IgnoreMatcher, read_patterns};
+use crate::dockerignore::read_patterns;
 use crate::lint::{self, CheckOptions, Finding, Linter};
 use crate::lower::arena::{Arena, Output};
 use crate::lower::env::EnvList;
@@ -36,7 +37,7 @@ pub(super) struct Context<'a> {
     /// Seconds since 1970.
     pub(super) epoch: Option<i64>,
     pub(super) ignored: Vec<String>,
-    pub(super) ignore_matcher: Option<IgnoreMatcher>,
+    pub(super) ignore_matcher: Option<PatternMatcher>,
     pub(super) linter: Linter,
     pub(super) arena: Arena,
     /// The main context; what it is comes last, when the used paths are known.
@@ -128,7 +129,7 @@ impl<'a> Context<'a> {
         };
         let ignored =
             if options.context.spec.is_local() { read_patterns(resolved.dockerignore()) } else { Vec::new() };
-        let ignore_matcher = if ignored.is_empty() { None } else { Some(IgnoreMatcher::new(&ignored)?) };
+        let ignore_matcher = if ignored.is_empty() { None } else { Some(PatternMatcher::new(&ignored)?) };
         let mut arena = Arena::default();
         Ok(Self {
             document,

@@ -1,10 +1,10 @@
 //! Why a Dockerfile cannot be lowered (yet).
 
+use solver::pattern::PatternError;
 use thiserror::Error;
 
 use crate::ast::Document;
 use crate::diagnostic::{Diagnostic, Phase};
-use crate::dockerignore::PatternError;
 use crate::lint::{CheckOptionsError, Finding};
 use crate::lower::git_ref::GitRefError;
 use crate::lower::path::PathError;

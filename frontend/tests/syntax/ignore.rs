@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use frontend::dockerignore::{IgnoreMatcher, Parents, Verdict, read_patterns};
+use frontend::dockerignore::read_patterns;
 use proptest::prelude::*;
+use solver::pattern::{ParentMatches, PatternMatcher, Verdict};
 
 fn ignored(patterns: &str, path: &str) -> bool {
-    IgnoreMatcher::new(&read_patterns(patterns.as_bytes())).expect("the patterns are fine").is_ignored(path)
+    PatternMatcher::new(&read_patterns(patterns.as_bytes()))
+        .expect("the patterns are fine")
+        .matches(path.as_bytes())
 }
 
 #[test]
@@ -70,19 +73,20 @@ fn the_last_match_wins() {
 #[test]
 fn malformed_patterns() {
     for pattern in ["!", "a[", "a[]", "a[b-]", "a\\", "[z-a]"] {
-        assert!(IgnoreMatcher::new(&[pattern]).is_err(), "{pattern}");
+        assert!(PatternMatcher::new(&[pattern]).is_err(), "{pattern}");
     }
 }
 
 /// A walk's verdicts, one line per path.
 fn walk(patterns: &str, paths: &[&str]) -> String {
-    let matcher = IgnoreMatcher::new(&read_patterns(patterns.as_bytes())).expect("the patterns are fine");
-    let mut parents: BTreeMap<&str, Parents> = BTreeMap::new();
+    let matcher = PatternMatcher::new(&read_patterns(patterns.as_bytes())).expect("the patterns are fine");
+    let mut parents: BTreeMap<&str, ParentMatches> = BTreeMap::new();
     let mut lines = String::new();
     for path in paths {
         let (path, is_dir) = path.strip_suffix('/').map_or((*path, false), |path| (path, true));
-        let parent = path.rsplit_once('/').map_or_else(Parents::default, |(dir, _)| parents[dir].clone());
-        let (verdict, below) = matcher.visit(path, is_dir, &parent);
+        let parent =
+            path.rsplit_once('/').map_or_else(ParentMatches::default, |(dir, _)| parents[dir].clone());
+        let (verdict, below) = matcher.judge(path.as_bytes(), is_dir, &parent);
         if verdict != Verdict::Exclude {
             parents.insert(path, below);
         }
@@ -142,32 +146,32 @@ proptest! {
         let tail = pattern.trim_start_matches('*');
         prop_assume!(!pattern.starts_with("**") || tail.starts_with('/'));
         prop_assume!(!pattern.contains("***"));
-        let matcher = IgnoreMatcher::new(&[pattern.as_str()]).expect("the pattern is fine");
+        let matcher = PatternMatcher::new(&[pattern.as_str()]).expect("the pattern is fine");
         let chars = |text: &str| text.chars().collect::<Vec<char>>();
         let prefixes = path.match_indices('/').map(|(at, _)| &path[..at]).chain([path.as_str()]);
         let expected = prefixes.into_iter().any(|prefix| matches(&chars(&pattern), &chars(prefix)));
-        prop_assert_eq!(matcher.is_ignored(&path), expected);
+        prop_assert_eq!(matcher.matches(path.as_bytes()), expected);
     }
 
     #[test]
     fn a_walk_agrees_with_single_answers(patterns in proptest::collection::vec("!?[ab*]{1,3}(/[ab*]{1,3}){0,2}", 1..5), path in "[ab]{1,2}(/[ab]{1,2}){0,3}") {
-        let matcher = IgnoreMatcher::new(&patterns).expect("the patterns are fine");
-        let mut parents = Parents::default();
+        let matcher = PatternMatcher::new(&patterns).expect("the patterns are fine");
+        let mut parents = ParentMatches::default();
         let mut verdict = Verdict::Include;
         for (at, _) in path.match_indices('/') {
-            (verdict, parents) = matcher.visit(&path[..at], true, &parents);
+            (verdict, parents) = matcher.judge(&path.as_bytes()[..at], true, &parents);
             if verdict == Verdict::Exclude { break; }
         }
         if verdict != Verdict::Exclude {
-            verdict = matcher.visit(&path, false, &parents).0;
+            verdict = matcher.judge(path.as_bytes(), false, &parents).0;
         }
-        prop_assert_eq!(verdict == Verdict::Exclude, matcher.is_ignored(&path));
+        prop_assert_eq!(verdict == Verdict::Exclude, matcher.matches(path.as_bytes()));
     }
 
     #[test]
     fn no_pattern_panics(pattern in "\\PC{0,40}", path in "\\PC{0,40}") {
-        if let Ok(matcher) = IgnoreMatcher::new(&[pattern]) {
-            matcher.is_ignored(&path);
+        if let Ok(matcher) = PatternMatcher::new(&[pattern]) {
+            matcher.matches(path.as_bytes());
         }
     }
 }

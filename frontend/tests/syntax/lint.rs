@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use frontend::ast::Command;
-use frontend::dockerignore::IgnoreMatcher;
 use frontend::lint::{self, CheckOptions, Linter, Rule, check_syntax, findings_before};
 use frontend::parse::parse;
 use frontend::words::Lexer;
@@ -135,7 +134,7 @@ fn rules_of_stages() {
             }
             Command::Workdir(path) => lint::relative_workdir(&mut linter, instruction, path),
             Command::Copy(copy) => {
-                let matcher = IgnoreMatcher::new(&["d"]).expect("the pattern is fine");
+                let matcher = solver::pattern::PatternMatcher::new(&["d"]).expect("the pattern is fine");
                 lint::ignored_source(&mut linter, instruction, "Copy", &copy.files.paths[0], &matcher);
                 lint::ignored_source(&mut linter, instruction, "Copy", ".", &matcher);
             }

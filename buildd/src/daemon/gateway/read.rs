@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use cache::tree::Follow;
 use cache::view::{Located, MergedView, ViewError};
-use frontend::dockerignore::IgnoreMatcher;
 use proto::fsutil::Stat;
 use proto::gateway::{
     FileRange, ReadDirRequest, ReadDirResponse, ReadFileRequest, ReadFileResponse, StatFileRequest,
     StatFileResponse,
 };
 use solver::Need;
+use solver::pattern::PatternMatcher;
 use tonic::Code;
 
 use super::Bridge;
@@ -93,7 +93,7 @@ fn file(view: &MergedView, path: &str, range: Option<FileRange>) -> Result<Vec<u
 fn directory(view: &MergedView, path: &str, pattern: &str) -> Result<Vec<Stat>, Failure> {
     let wanted = match pattern {
         "" => None,
-        pattern => Some(IgnoreMatcher::new(&[pattern]).map_err(|e| Failure::invalid(&e))?),
+        pattern => Some(PatternMatcher::new(&[pattern]).map_err(|e| Failure::invalid(&e))?),
     };
     let dir = match view.resolve(path.as_bytes(), Follow::Last) {
         // The root of nothing is empty.
@@ -102,8 +102,7 @@ fn directory(view: &MergedView, path: &str, pattern: &str) -> Result<Vec<Stat>, 
     };
     let mut entries = Vec::new();
     for item in view.list(&dir.path).map_err(|e| Failure::invalid(&e))? {
-        let name = String::from_utf8_lossy(&item.name);
-        if wanted.as_ref().is_some_and(|wanted| !wanted.is_ignored(&name)) {
+        if wanted.as_ref().is_some_and(|wanted| !wanted.matches(&item.name)) {
             continue;
         }
         let failed = |e: ViewError| Failure::invalid(&e);

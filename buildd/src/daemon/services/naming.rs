@@ -29,7 +29,7 @@ pub(super) fn record(
         layers: layers.to_vec(),
         diff_ids: image.config.rootfs.diff_ids.clone(),
         blobs: Vec::new(),
-        platform: image.config.platform().to_string(),
+        platform: image.config.platform.to_string(),
         created_ms: created.map_or(0, millis),
         tagged_ms: millis(jiff::Timestamp::now()),
         size,

@@ -14,7 +14,7 @@ use cache::oci::{
     Descriptor, Document, ImageMetadata, Manifest, PlatformMatcher, Reference, ResolvedImage, media_type,
 };
 use cache::registry::{Client, Registries};
-use cache::store::{BlobRef, ImageRecord, LayerAbout, Lease, Origin};
+use cache::store::{ImageRecord, Lease};
 use solver::digest::Hasher;
 use solver::op::{Platform, SourceOp, attr};
 use solver::{Digest, ExecError, LayerId, Output, SourceAnswer, SourceIdentity, VertexContext};
@@ -70,21 +70,6 @@ pub(crate) struct ImageSource {
     /// A build sees one answer.
     found: Mutex<HashMap<Lookup, Arc<Found>>>,
     pulls: Turns<Digest>,
-}
-
-impl Found {
-    /// What is said of its layer `i`, counted from the bottom.
-    fn about(&self, i: usize) -> LayerAbout {
-        let d = &self.image.manifest.layers[i];
-        let blob = BlobRef { media_type: d.media_type.clone(), digest: d.digest, size: d.size };
-        LayerAbout {
-            diff_id: Some(self.image.config.rootfs.diff_ids[i]),
-            blobs: Vec::new(),
-            origin: Some(Origin { reference: self.reference.to_string(), blob }),
-            description: format!("pulled from {}", self.reference),
-            ..LayerAbout::default()
-        }
-    }
 }
 
 /// An image could not be looked up.
@@ -258,7 +243,8 @@ impl ImageSource {
     /// Notes where the layers can be had, for builds that never need their files.
     fn declare(&self, found: &Found, lease: &Lease) -> Result<(), ExecError> {
         for (i, id) in found.layers.iter().enumerate() {
-            self.chains.store.layers().declare(lease, id, found.about(i)).map_err(from_store)?;
+            let about = place::about(&found.image, i, Some(&found.reference));
+            self.chains.store.layers().declare(lease, id, about).map_err(from_store)?;
         }
         Ok(())
     }
@@ -273,7 +259,7 @@ impl ImageSource {
         let read = |digest: &Digest| blobs.read(digest, 16 << 20).map_err(from_store);
         let (manifest, config) = (read(&record.manifest)?, read(&record.config)?);
         let Ok(image) = from_documents(&record, manifest, config) else { return Ok(None) };
-        if !PlatformMatcher::new(&oci_platform(platform)).matches(&image.config.platform()) {
+        if !PlatformMatcher::new(&oci_platform(platform)).matches(&image.config.platform) {
             return Ok(None);
         }
         let layers = record.layers.into();

@@ -1,7 +1,9 @@
 //! The copy digest of a selection: which edits it sees.
 
+use solver::Selection;
+
 use super::super::FileInput;
-use super::super::selection::{Selection, input_selection_digest};
+use super::super::selection::input_selection_digest;
 use super::world::*;
 
 type Files<'a> = &'a [(&'a str, &'a str, u32)];
@@ -17,7 +19,7 @@ const FILES: Files<'static> = &[
 ];
 
 fn selection(path: &str) -> Selection {
-    Selection { wildcard: true, ..Selection::of_path(path) }
+    Selection { path: path.to_owned(), follow_symlink: true, wildcard: true, ..Selection::default() }
 }
 
 fn digest(world: &World, files: Files<'_>, selection: &Selection) -> Result<solver::Digest, String> {
@@ -32,8 +34,9 @@ fn with<'a>(change: (&'a str, &'a str, u32)) -> Vec<(&'a str, &'a str, u32)> {
 #[test]
 fn sees_what_changes_the_copy_and_nothing_else() {
     let Some(world) = world() else { return };
-    let excluding = |path: &str, list: &str| Selection { exclude: vec![list.into()], ..selection(path) };
-    let including = |list: &str| Selection { include: vec![list.into()], ..selection("/") };
+    let excluding =
+        |path: &str, list: &str| Selection { exclude_patterns: vec![list.into()], ..selection(path) };
+    let including = |list: &str| Selection { include_patterns: vec![list.into()], ..selection("/") };
     for (what, change, seen) in [
         (selection("a.txt"), ("a.txt", "A", 0o644), true),
         (selection("a.txt"), ("a.txt", "a", 0o755), true),
@@ -86,7 +89,7 @@ fn times_and_a_contexts_owners_do_not_count_a_chains_owners_do() {
 
     let chain = |lines: &str| {
         let input = FileInput::Chain(world.chain(lines).base);
-        input_selection_digest(&input, &[Selection::of_path("/d")]).unwrap()
+        input_selection_digest(&input, &[selection("/d")]).unwrap()
     };
     assert_ne!(chain("d 0755 0:0 d\nf 0644 0:0 d/f x"), chain("d 0755 0:0 d\nf 0644 1:0 d/f x"));
 }
@@ -102,10 +105,10 @@ fn what_is_missing_is_an_error_where_execution_would_give_one() {
     assert!(of(&selection("*.absent")).is_ok());
     assert!(of(&selection("nowhere/*.txt")).is_ok());
     let required = Selection {
-        include: vec!["tree/absent".into(), "tree/x".into()],
-        required: vec!["/tree/absent".into()],
+        include_patterns: vec!["tree/absent".into(), "tree/x".into()],
+        required_paths: vec!["/tree/absent".into()],
         ..selection("/")
     };
     assert_eq!(of(&required), Err("\"/tree/absent\": not found".into()));
-    assert!(of(&Selection { required: vec!["/tree/x".into()], ..required }).is_ok());
+    assert!(of(&Selection { required_paths: vec!["/tree/x".into()], ..required }).is_ok());
 }

@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use solver::op::{ActionInput, CopyAction, FileAction, FileActionKind, FileOp};
+use solver::pattern::PatternMatcher;
 
-use crate::context::{Context, Everything, MemoryStatCache, ThreadInit, WalkRequest, walk};
+use crate::context::{Context, MemoryStatCache, ThreadInit, WalkRequest, walk};
 use crate::fileop::{CopyProgress, FileInput, FileOpEnv, FileOpError, FileOutput, execute};
 use crate::layer::{Base, Change, LayerBuilder, Meta, RunWindow, UnpackLimits};
 use crate::tree::{Kind, MemoryNodes, Node, NodeId, TreePath, Trees};
@@ -123,7 +124,7 @@ impl World {
     pub(super) fn walk(&self, dir: &Path) -> Context {
         walk(&WalkRequest {
             dir: Arc::new(OwnedFd::from(File::open(dir).unwrap())),
-            filter: &Everything,
+            ignored: &PatternMatcher::default(),
             include_patterns: &[],
             follow_paths: &[],
             stat_cache: &MemoryStatCache::default(),

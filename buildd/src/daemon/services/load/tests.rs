@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use cache::oci::ImageMetadata;
+use cache::oci::{ImageMetadata, Platform};
 use cache::store::{Store, StoreOptions};
 use cache::tree::Trees;
 
@@ -24,8 +24,8 @@ fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 fn config(diff_ids: Vec<Digest>) -> Vec<u8> {
-    let mut config =
-        ImageMetadata { architecture: "amd64".into(), os: "linux".into(), ..ImageMetadata::default() };
+    let platform = Platform { architecture: "amd64".into(), os: "linux".into(), ..Platform::default() };
+    let mut config = ImageMetadata { platform, ..ImageMetadata::default() };
     config.rootfs.diff_ids = diff_ids;
     config.to_json()
 }

@@ -144,7 +144,9 @@ impl Placing<'_> {
                     self.check(i, &unpacked)?;
                     let mut layer = unpacked.layer;
                     layer.id = *id;
-                    layers.insert(self.lease, &layer, self.about(i), &dir).map_err(from_store)?;
+                    let about = about(self.image, i, self.origin);
+                    let about = LayerAbout { blobs: vec![blob(self.image, i)], ..about };
+                    layers.insert(self.lease, &layer, about, &dir).map_err(from_store)?;
                     layer.entries
                 }
             };
@@ -171,21 +173,25 @@ impl Placing<'_> {
         }
         Err(ExecError::failed(WrongDiffId { descriptor: descriptor.digest, want, got: unpacked.diff_id }))
     }
+}
 
-    fn about(&self, i: usize) -> LayerAbout {
-        let d = &self.image.manifest.layers[i];
-        let blob = BlobRef { media_type: d.media_type.clone(), digest: d.digest, size: d.size };
-        LayerAbout {
-            diff_id: Some(self.image.config.rootfs.diff_ids[i]),
-            blobs: vec![blob.clone()],
-            origin: self.origin.map(|reference| Origin { reference: reference.to_string(), blob }),
-            description: match self.origin {
-                Some(reference) => format!("pulled from {reference}"),
-                None => "loaded from an archive".to_owned(),
-            },
-            ..LayerAbout::default()
-        }
+/// What is said of an image's layer `i`, counted from the bottom; `origin` is where it can be had.
+pub(super) fn about(image: &ResolvedImage, i: usize, origin: Option<&Reference>) -> LayerAbout {
+    let origin = origin.map(|r| Origin { reference: r.to_string(), blob: blob(image, i) });
+    LayerAbout {
+        diff_id: Some(image.config.rootfs.diff_ids[i]),
+        description: match &origin {
+            Some(origin) => format!("pulled from {}", origin.reference),
+            None => "loaded from an archive".to_owned(),
+        },
+        origin,
+        ..LayerAbout::default()
     }
+}
+
+fn blob(image: &ResolvedImage, i: usize) -> BlobRef {
+    let d = &image.manifest.layers[i];
+    BlobRef { media_type: d.media_type.clone(), digest: d.digest, size: d.size }
 }
 
 /// Reads through to a writer.

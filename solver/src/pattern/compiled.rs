@@ -1,17 +1,13 @@
 //! One pattern, compiled to a small automaton.
 
-use thiserror::Error;
-
-use crate::quote::quote;
-
 /// A pattern that cannot be.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     /// `!` without a pattern.
     #[error("illegal exclusion pattern: \"!\"")]
     LoneMark,
     /// Unclosed brackets, an empty or backward range, or a backslash at the end.
-    #[error("syntax error in pattern {}", quote(.0))]
+    #[error("syntax error in pattern `{0}`")]
     Syntax(String),
 }
 
@@ -36,11 +32,11 @@ enum Token {
 
 /// A compiled pattern.
 #[derive(Debug, Clone)]
-pub(crate) struct Pattern {
+pub(super) struct Pattern {
     /// The cleaned pattern without `!`.
-    pub(crate) text: String,
+    pub(super) text: String,
     /// Whether it had `!`.
-    pub(crate) invert: bool,
+    pub(super) invert: bool,
     kind: Kind,
 }
 
@@ -58,7 +54,7 @@ enum Kind {
 
 impl Pattern {
     /// Compiles one pattern; a blank one is none.
-    pub(crate) fn new(text: &str) -> Result<Option<Self>, PatternError> {
+    pub(super) fn new(text: &str) -> Result<Option<Self>, PatternError> {
         let text = text.trim();
         if text.is_empty() {
             return Ok(None);
@@ -74,24 +70,26 @@ impl Pattern {
     }
 
     /// Whether the pattern matches the whole path.
-    pub(crate) fn matches(&self, path: &str) -> bool {
+    pub(super) fn matches(&self, path: &[u8]) -> bool {
         match &self.kind {
-            Kind::Exact => path == self.text,
-            Kind::Prefix(prefix) => path.starts_with(prefix.as_str()),
+            Kind::Exact => path == self.text.as_bytes(),
+            Kind::Prefix(prefix) => path.starts_with(prefix.as_bytes()),
             // `**/foo` matches `foo`, too.
-            Kind::Suffix(suffix) => path.ends_with(suffix.as_str()) || suffix.strip_prefix('/') == Some(path),
-            Kind::Tokens(tokens) => States::after(tokens, path).has(tokens.len()),
+            Kind::Suffix(suffix) => {
+                path.ends_with(suffix.as_bytes()) || suffix.as_bytes().strip_prefix(b"/") == Some(path)
+            }
+            Kind::Tokens(tokens) => States::after(tokens, chars_of(path)).has(tokens.len()),
         }
     }
 
     /// Whether the pattern can match anything below a directory; may say yes in vain.
-    pub(crate) fn may_match_below(&self, dir: &str) -> bool {
-        let below = |text: &str| text.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));
+    pub(super) fn may_match_below(&self, dir: &[u8]) -> bool {
+        let below = |text: &str| text.as_bytes().strip_prefix(dir).is_some_and(|rest| rest.starts_with(b"/"));
         match &self.kind {
             Kind::Exact => below(&self.text),
-            Kind::Prefix(prefix) => below(prefix) || dir.starts_with(prefix.as_str()) || prefix == dir,
+            Kind::Prefix(prefix) => below(prefix) || dir.starts_with(prefix.as_bytes()),
             Kind::Suffix(_) => true,
-            Kind::Tokens(tokens) => !States::after(tokens, &format!("{dir}/")).is_empty(),
+            Kind::Tokens(tokens) => !States::after(tokens, chars_of(dir).chain(['/'])).is_empty(),
         }
     }
 }
@@ -119,11 +117,11 @@ struct States<'a> {
 
 impl<'a> States<'a> {
     /// Runs over a text; ends early once nothing can match any more.
-    fn after(tokens: &'a [Token], text: &str) -> Self {
+    fn after(tokens: &'a [Token], text: impl Iterator<Item = char>) -> Self {
         let mut now = Self { tokens, bits: vec![0; tokens.len() / 64 + 1] };
         let mut next = Self { tokens, bits: now.bits.clone() };
         now.enter(0);
-        for ch in text.chars() {
+        for ch in text {
             next.bits.fill(0);
             now.step(ch, &mut next);
             std::mem::swap(&mut now.bits, &mut next.bits);
@@ -190,6 +188,13 @@ impl<'a> States<'a> {
             _ => {}
         }
     }
+}
+
+/// The characters of a path; each byte that belongs to none is U+FFFD.
+fn chars_of(path: &[u8]) -> impl Iterator<Item = char> {
+    path.utf8_chunks().flat_map(|chunk| {
+        chunk.valid().chars().chain(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER))
+    })
 }
 
 /// The tokens of a pattern; `None` if it is malformed.

@@ -19,7 +19,7 @@ pub(super) fn run(bytes: &[u8]) {
         }
     }
     if let Ok(config) = ImageMetadata::parse(bytes) {
-        let _ = config.platform().normalized();
+        let _ = config.platform.clone().normalized();
         let again = ImageMetadata::parse(&config.to_json()).expect("a config that was accepted");
         assert_eq!(format!("{again:?}"), format!("{config:?}"));
     }

@@ -1,6 +1,7 @@
 //! A path in the first line, patterns of COPY or of a session in the others.
 
-use cache::pattern::{ParentMatches, PatternMatcher, glob_match};
+use cache::pattern::glob_match;
+use solver::pattern::{ParentMatches, PatternMatcher};
 
 pub(super) fn run(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -13,7 +14,7 @@ pub(super) fn run(bytes: &[u8]) {
     }
     let Ok(matcher) = PatternMatcher::new(&patterns) else { return };
     let matched = matcher.matches(path.as_bytes());
-    if matcher.has_exclusions() {
+    if matcher.has_exceptions() {
         // Here moby's two ways differ, and so do ours: a walk forgets exceptions that nothing called for.
         return;
     }

@@ -7,10 +7,10 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use super::fixture::{Chain, Overlay, can_mount_overlay, names, path};
+use crate::layer::window::CLOCK_LAG_NS;
 use crate::layer::{
     Change, CommitRequest, CommittedLayer, OverlayMarks, Recorded, RunWindow, commit, copy_out,
 };
-use crate::layer::window::CLOCK_LAG_NS;
 use crate::tree::{FileDigest, Kind, TreePath, Trees};
 use crate::view::{MergedView, ViewError};
 

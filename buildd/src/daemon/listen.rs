@@ -27,9 +27,12 @@ use super::parts::Parts;
 use super::services::{ContainersService, DebugService, ImagesService, VersionService, take_up};
 use super::side;
 
-/// How often a silent connection is looked at, and how long it may take to answer: a client whose machine or network is
-/// gone says nothing, and its builds have to end.
+/// How often a TCP connection is looked at: a client whose machine or network is gone says nothing, and its builds have to
+/// end. A unix socket tells by itself.
 const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// How long the other end of a TCP connection may take to answer. Less, and a busy machine loses its builds.
+const KEEPALIVE_ANSWER: Duration = Duration::from_secs(30);
 
 /// How long running calls may take to be answered once the daemon leaves.
 const ANSWERS: Duration = Duration::from_secs(6);
@@ -109,7 +112,6 @@ pub(super) async fn serve(
     let mut tasks: Vec<JoinHandle<Result<(), tonic::transport::Error>>> = Vec::new();
     let mut sides = Vec::new();
     for address in addresses {
-        let router = router(parts, builds);
         let stopped = stop.clone().cancelled_owned();
         match address {
             Address::Unix(path) => {
@@ -123,6 +125,7 @@ pub(super) async fn serve(
                 let listener = bind_unix(path)?;
                 sockets.0.extend([path.clone(), crate::sidesocket::path(path)]);
                 let incoming = UnixListenerStream::new(listener);
+                let router = router(Server::builder(), parts, builds);
                 tasks.push(tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped)));
             }
             Address::Tcp(host) => {
@@ -131,6 +134,10 @@ pub(super) async fn serve(
                     .map_err(|source| ListenError::Bind { address: host.clone(), source })?;
                 let incoming =
                     TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE));
+                let server = Server::builder()
+                    .http2_keepalive_interval(Some(KEEPALIVE))
+                    .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER));
+                let router = router(server, parts, builds);
                 tasks.push(tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped)));
             }
         }
@@ -154,7 +161,7 @@ pub(super) async fn serve(
     Ok(())
 }
 
-fn router(parts: &Arc<Parts>, builds: &Arc<Builds>) -> tonic::transport::server::Router {
+fn router(mut server: Server, parts: &Arc<Parts>, builds: &Arc<Builds>) -> tonic::transport::server::Router {
     let control = ControlService { parts: parts.clone(), builds: builds.clone() };
     let control = ControlServer::new(control)
         .max_decoding_message_size(MAX_MESSAGE)
@@ -164,9 +171,7 @@ fn router(parts: &Arc<Parts>, builds: &Arc<Builds>) -> tonic::transport::server:
         .max_encoding_message_size(MAX_MESSAGE);
     let (_, health) = tonic_health::server::health_reporter();
     let (parts, builds) = (parts.clone(), builds.clone());
-    Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
+    server
         .add_service(control)
         .add_service(gateway)
         .add_service(health)

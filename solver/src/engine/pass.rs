@@ -19,6 +19,7 @@ use crate::graph::{Edge, Graph, Vertex, VertexId};
 use crate::key::{self, Use};
 use crate::op::Op;
 use crate::record::{Key, OutputRecord, Put, Record};
+use crate::redact::redacted;
 use crate::session::SessionGroup;
 use crate::traits::{Event, EventSink, ExecError, Output, Progress, SourceAnswer, VertexContext};
 
@@ -226,7 +227,7 @@ impl Pass {
         let output = OutputRecord { content, layer: fetched.chain.last().copied() };
         let created_ms =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
-        let name = self.graph.vertex(id).meta.custom_name().unwrap_or_default().to_owned();
+        let name = redacted(self.graph.vertex(id).meta.custom_name().unwrap_or_default()).into_owned();
         let record = Record { outputs: BTreeMap::from([(0, output)]), created_ms, took_ms: 0, name };
         let current = self.engine.records.lookup(&[key]).await.map_err(Stop::internal)?;
         let how = Put::Replace(current.into_iter().next().flatten());

@@ -14,6 +14,7 @@ use crate::graph::{Vertex, VertexId};
 use crate::key::Use;
 use crate::op::Op;
 use crate::record::{Key, Put, Record};
+use crate::redact::redacted;
 use crate::session::SessionGroup;
 use crate::traits::{Event, ExecError, Job, Output, Progress, VertexContext};
 
@@ -118,7 +119,7 @@ impl Task {
         let (vertex, inputs) = (self.vertex.clone(), self.inputs.clone());
         let job = Job { vertex, inputs, in_result: self.in_result, cx };
         let outputs = self.attempts(&job).await?;
-        let name = job.vertex.meta.custom_name().unwrap_or_default().to_owned();
+        let name = redacted(job.vertex.meta.custom_name().unwrap_or_default()).into_owned();
         let created_ms =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
         let took_ms = begun.elapsed().as_millis() as u64;

@@ -24,6 +24,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// What BuildKit gives a downloaded file that names no other mode.
 const DEFAULT_MODE: u32 = 0o600;
+/// How long an upload waits for its client's session.
+const ARRIVAL: Duration = Duration::from_secs(5);
 /// The host that stands for the build's own client.
 const SESSION_HOST: &str = "buildkit-session";
 
@@ -156,7 +158,8 @@ impl HttpSource {
     /// What the build's client uploads. It does so only once.
     async fn upload(&self, url: &reqwest::Url, cx: &VertexContext) -> Result<Body<'static>, ExecError> {
         for id in cx.sessions.ids() {
-            let Ok(session) = self.sessions.get(&id, Duration::ZERO).await else { continue };
+            // It may be the first thing that the build does, before its session has arrived.
+            let Ok(session) = self.sessions.get(&id, ARRIVAL).await else { continue };
             let Ok(pipe) = session.upload(SESSION_HOST, url.path()) else { continue };
             let url = url.to_string();
             let failed = move |source| ExecError::failed(HttpError::Upload { url: url.clone(), source });

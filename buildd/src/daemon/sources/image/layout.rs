@@ -165,7 +165,7 @@ impl ImageSource {
             return Ok(self.sessions.get(&layout.session, ARRIVAL).await?);
         }
         for id in cx.sessions.ids() {
-            if let Ok(session) = self.sessions.get(&id, Duration::ZERO).await {
+            if let Ok(session) = self.sessions.get(&id, ARRIVAL).await {
                 return Ok(session);
             }
         }

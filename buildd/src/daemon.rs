@@ -5,6 +5,7 @@
 //! [`journal`], which `Control.Status` reads.
 
 mod about;
+mod blame;
 mod builds;
 mod chains;
 mod config;

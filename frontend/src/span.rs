@@ -106,6 +106,13 @@ impl SourceFile {
         Span::new(start, self.line_starts.get(index + 1).copied().unwrap_or(self.text.len()))
     }
 
+    /// The byte offset of a line and column; columns past the end of the line mean its end.
+    pub fn offset(&self, place: LineColumn) -> usize {
+        let start = self.line_span(place.line).start;
+        let before = self.line(place.line).chars().take((place.column as usize).saturating_sub(1));
+        start + before.map(char::len_utf8).sum::<usize>()
+    }
+
     /// The line and column of a byte offset; offsets past the end mean the end.
     pub fn locate(&self, offset: usize) -> LineColumn {
         let offset = offset.min(self.text.len());

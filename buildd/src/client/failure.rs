@@ -2,14 +2,12 @@
 
 use std::fmt::Write as _;
 
-use proto::pb::Range;
+use frontend::excerpt::excerpt;
+use frontend::span::{LineColumn, Lines, SourceFile, Span};
+use proto::pb::{Position, Range};
 
 use super::ClientError;
 use crate::errdetails::{self, ErrorDetails};
-
-/// Lines around the ones that failed: this many in all, fewer at the ends of the file.
-const PADDING_ONE_LINE: usize = 4;
-const PADDING_SEVERAL: usize = 2;
 
 /// The text for stderr, ended by a newline.
 pub fn render(err: &ClientError) -> String {
@@ -24,53 +22,40 @@ pub fn render(err: &ClientError) -> String {
     text
 }
 
+/// The most important place comes last, next to the message.
 fn excerpts(text: &mut String, details: &ErrorDetails) {
-    for source in &details.sources {
+    for source in details.sources.iter().rev() {
         if let Some(info) = &source.info {
-            excerpt(text, &info.filename, &String::from_utf8_lossy(&info.data), &source.ranges);
+            let file = SourceFile::new(&info.filename, &info.data);
+            let (words, lines): (Vec<&Range>, Vec<&Range>) =
+                source.ranges.iter().partition(|r| has_columns(r));
+            let lines: Vec<Lines> = lines.into_iter().map(lines_of).collect();
+            let spans: Vec<Span> = words.into_iter().map(|r| span(&file, r)).collect();
+            text.push_str(&excerpt(&file, &lines, &spans).unwrap_or_default());
         }
     }
 }
 
-fn excerpt(text: &mut String, filename: &str, data: &str, ranges: &[Range]) {
-    let lines: Vec<&str> = data.split('\n').collect();
-    let spans: Vec<(usize, usize)> = ranges.iter().map(span).collect();
-    let Some(first) = spans.iter().map(|s| s.0).min() else { return };
-    let last = spans.iter().map(|s| s.1).max().unwrap_or(first).min(lines.len());
-    if first < 1 || first > lines.len() {
-        return;
-    }
-    let (start, end) = padded(first, last.max(first), lines.len());
-    let _ = writeln!(text, "{filename}:{first}\n--------------------");
-    for number in start..=end {
-        let mark = if spans.iter().any(|&(a, b)| (a..=b).contains(&number)) { ">>>" } else { "   " };
-        let _ = writeln!(text, " {number:3} | {mark} {}", lines[number - 1].trim_end_matches('\r'));
-    }
-    text.push_str("--------------------\n");
+/// Whether a range means words within its lines; BuildKit's own have no columns.
+fn has_columns(range: &Range) -> bool {
+    [range.start, range.end].iter().flatten().any(|p| p.character > 0)
 }
 
-fn span(range: &Range) -> (usize, usize) {
-    let line = |p: Option<proto::pb::Position>| usize::try_from(p.unwrap_or_default().line).unwrap_or(0);
-    let start = line(range.start);
-    (start, line(range.end).max(start))
+fn number(n: i32) -> u32 {
+    u32::try_from(n).unwrap_or(0)
 }
 
-/// Widens a range by turns at both ends, as BuildKit does: each turn counts once more than the lines it adds.
-fn padded(mut start: usize, mut end: usize, count: usize) -> (usize, usize) {
-    let padding = if start == end { PADDING_ONE_LINE } else { PADDING_SEVERAL };
-    let mut added = 0;
-    while added < padding {
-        if start > 1 {
-            start -= 1;
-            added += 1;
-        }
-        if end != count {
-            end += 1;
-            added += 1;
-        }
-        added += 1;
-    }
-    (start, end)
+fn lines_of(range: &Range) -> Lines {
+    let line = |p: Option<Position>| number(p.unwrap_or_default().line);
+    Lines::new(line(range.start), line(range.end))
+}
+
+fn span(file: &SourceFile, range: &Range) -> Span {
+    let offset = |p: Option<Position>| {
+        let Position { line, character } = p.unwrap_or_default();
+        file.offset(LineColumn { line: number(line), column: number(character) + 1 })
+    };
+    Span::new(offset(range.start), offset(range.end))
 }
 
 #[cfg(test)]
@@ -78,7 +63,16 @@ mod tests {
     use super::*;
 
     fn rendered(data: &str, from: i32, to: i32) -> String {
-        let position = |line| Some(proto::pb::Position { line, character: 0 });
+        with_words(data, from, to, &[])
+    }
+
+    /// `words` are line, first column and the column after the last, from 0.
+    fn with_words(data: &str, from: i32, to: i32, words: &[(i32, i32, i32)]) -> String {
+        let position = |line| Some(Position { line, character: 0 });
+        let at = |line, character| Some(Position { line, character });
+        let whole = Range { start: position(from), end: position(to) };
+        let words =
+            words.iter().map(|&(line, start, end)| Range { start: at(line, start), end: at(line, end) });
         let details = ErrorDetails {
             vertex: None,
             sources: vec![proto::errdefs::Source {
@@ -87,7 +81,7 @@ mod tests {
                     data: data.to_owned().into(),
                     ..Default::default()
                 }),
-                ranges: vec![Range { start: position(from), end: position(to) }],
+                ranges: std::iter::once(whole).chain(words).collect(),
             }],
         };
         let status = errdetails::status(
@@ -124,6 +118,24 @@ mod tests {
         --------------------
         ERROR: failed to solve: process "/bin/sh -c false" did not complete successfully: exit code: 1
         "#);
+    }
+
+    #[test]
+    fn words_have_carets() {
+        insta::assert_snapshot!(with_words("FROM x\nRUN ä \\\n\tb c\n", 2, 3, &[(2, 4, 5), (3, 3, 9)]), @r#"
+        Dockerfile:2
+        --------------------
+           1 |     FROM x
+           2 | >>> RUN ä \
+             |         ^
+           3 | >>> 	b c
+             |     	  ^
+           4 |     
+        --------------------
+        ERROR: failed to solve: process "/bin/sh -c false" did not complete successfully: exit code: 1
+        "#);
+        let outside = [(0, 3, 9), (9, 0, 4), (2, 90, 95), (-3, 2, 1), (1, i32::MAX, i32::MAX)];
+        assert_eq!(with_words("FROM x\nRUN y\n", 2, 2, &outside), rendered("FROM x\nRUN y\n", 2, 2));
     }
 
     #[test]

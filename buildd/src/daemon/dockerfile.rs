@@ -4,7 +4,7 @@ mod answers;
 mod check;
 mod policy;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use frontend::ast::Document;
@@ -116,7 +116,7 @@ impl<'a> Dockerfile<'a> {
                 Ok(lowered) => return Ok(lowered),
                 Err(LowerError::Needs(needs)) => self.answer(&mut answers, needs, document, bytes).await?,
                 Err(LowerError::Failed(failure)) => {
-                    return Err(Failure::of_diagnostics(&document.source, bytes, &[failure.diagnostic()]));
+                    return Err(Failure::of_diagnostics(&document.source, bytes, &failure.diagnostics()));
                 }
             }
         }
@@ -188,12 +188,12 @@ impl<'a> Dockerfile<'a> {
 
     /// Tells the client of lint findings.
     fn warn(&self, document: &Document, bytes: &[u8], lowered: &[Lowered]) {
-        let mut told = Vec::new();
+        let mut told = HashSet::new();
+        let data = bytes::Bytes::copy_from_slice(bytes);
         for finding in lowered.iter().flat_map(|l| &l.warnings) {
-            if told.contains(finding) {
+            if !told.insert((finding.rule, &finding.message, finding.lines)) {
                 continue;
             }
-            told.push(finding.clone());
             let range = |line: u32| {
                 let at = Some(proto::pb::Position { line: line as i32, character: 0 });
                 proto::pb::Range { start: at, end: at }
@@ -207,7 +207,7 @@ impl<'a> Dockerfile<'a> {
                 url: finding.rule.url().to_owned(),
                 info: Some(proto::pb::SourceInfo {
                     filename: document.source.name().to_owned(),
-                    data: bytes.to_vec().into(),
+                    data: data.clone(),
                     definition: None,
                     language: "Dockerfile".to_owned(),
                 }),

@@ -83,6 +83,11 @@ impl Linter {
         &self.findings
     }
 
+    /// Takes back all but the first `count` findings.
+    pub(crate) fn truncate(&mut self, count: usize) {
+        self.findings.truncate(count);
+    }
+
     /// The findings, sorted by line, rule and message.
     pub fn into_findings(mut self) -> Vec<Finding> {
         self.findings.sort_by(|a, b| {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::ast::{Command, Instruction};
 use crate::lower::build::Context;
 use crate::lower::env::EnvList;
-use crate::lower::error::{At, Result};
+use crate::lower::error::{At, Failures, Result};
 use crate::lower::outline::{ArgInfo, Capture};
 use crate::platform;
 use crate::reference::Reference;
@@ -17,10 +17,13 @@ pub(super) fn set_globals(context: &mut Context<'_>) -> Result<()> {
     let instructions: Vec<&Instruction> = context.document.global_args().collect();
     check_default_bases(context, predefined.clone(), &instructions);
     let (mut args, mut outline) = (predefined, Capture::default());
+    let mut failures = Failures::default();
     for &instruction in &instructions {
-        define(&mut args, &mut outline, instruction, &context.lexer, &context.options.build_args)
-            .at(instruction.lines)?;
+        let defined =
+            define(&mut args, &mut outline, instruction, &context.lexer, &context.options.build_args);
+        failures.note(defined.at(instruction.lines), &context.linter)?;
     }
+    failures.end(&mut context.linter)?;
     context.global_args = args;
     context.outline = outline;
     Ok(())

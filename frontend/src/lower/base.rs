@@ -1,6 +1,7 @@
 //! Base images: which are needed, what they are, and the triggers that they bring.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use solver::graph::VertexMeta;
 use solver::op::{Op, Platform, SourceOp, attr};
@@ -12,7 +13,7 @@ use crate::lint;
 use crate::lower::arena::{Inputs, NewOp, Output};
 use crate::lower::build::Context;
 use crate::lower::env::EnvList;
-use crate::lower::error::{Fault, LowerError, Result};
+use crate::lower::error::{Failures, Fault, LowerError, Result};
 use crate::lower::from::SCRATCH;
 use crate::lower::name::next_step;
 use crate::lower::resolved::{ImageRequest, Need, ResolvedImage};
@@ -47,7 +48,7 @@ pub(super) fn resolve<'a>(
 }
 
 fn resolve_bases(context: &mut Context<'_>, stages: &mut Stages<'_>, reachable: &[bool]) -> Result<()> {
-    let (mut needs, mut failure) = (Vec::new(), None);
+    let (mut needs, mut failures) = (Vec::new(), Failures::default());
     for id in stages.ids() {
         let stage = &stages[id];
         if stage.base.is_some() || stage.dispatched || stage.resolved {
@@ -57,31 +58,31 @@ fn resolve_bases(context: &mut Context<'_>, stages: &mut Stages<'_>, reachable: 
         match resolve_base(context, stages, id, needed) {
             Ok(()) => {}
             Err(LowerError::Needs(more)) => needs.extend(more),
-            // The others are looked at all the same: BuildKit resolves all of them at once.
             Err(error) => {
                 let error = match stages[id].lines {
                     Some(lines) => error.at(lines),
                     None => error,
                 };
-                failure.get_or_insert(error);
+                failures.note(Err(error), &context.linter)?;
             }
         }
     }
-    match failure {
-        Some(error) => Err(error),
-        None if needs.is_empty() => Ok(()),
-        None => Err(LowerError::Needs(without_repeats(needs))),
-    }
+    // BuildKit resolves all of them at once, so findings about all of them stay.
+    failures.end_with_all()?;
+    if needs.is_empty() { Ok(()) } else { Err(LowerError::Needs(without_repeats(needs))) }
 }
 
 fn without_repeats(needs: Vec<Need>) -> Vec<Need> {
+    let mut images = HashSet::new();
     let mut unique: Vec<Need> = Vec::new();
     for need in needs {
-        let known = unique.iter().any(|other| match (&need, other) {
-            (Need::Image(a), Need::Image(b)) => a.key() == b.key(),
-            (a, b) => a == b,
-        });
-        if !known {
+        let is_new = match &need {
+            Need::Image(ImageRequest { reference, platform, oci_store, .. }) => {
+                images.insert((reference.clone(), platform.clone(), oci_store.clone()))
+            }
+            other => !unique.contains(other),
+        };
+        if is_new {
             unique.push(need);
         }
     }

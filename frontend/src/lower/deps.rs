@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::ast::{Command, CopyCommand, Instruction, RunCommand};
 use crate::lower::build::Context;
-use crate::lower::error::{At, Fault, LowerError, Result};
+use crate::lower::error::{At, Failures, Fault, LowerError, Result};
 use crate::lower::from::SCRATCH;
 use crate::lower::stage::{Stage, StageId, Stages, Step};
 use crate::parse::csv;
@@ -12,14 +12,17 @@ use crate::span::Lines;
 use crate::words::Lexer;
 
 /// Finds what `--from` and the mounts of RUN name, and refuses circles.
-pub(super) fn connect<'a>(context: &Context<'a>, stages: &mut Stages<'a>) -> Result<()> {
+pub(super) fn connect<'a>(context: &mut Context<'a>, stages: &mut Stages<'a>) -> Result<()> {
+    let mut failures = Failures::default();
     for id in stages.ids() {
         let Some(ast) = stages[id].ast else { continue };
         for instruction in context.document.commands(ast) {
-            let step = step(Cow::Borrowed(instruction), stages, &context.lexer)?;
-            add_step(stages, id, step);
+            let step = step(Cow::Borrowed(instruction), stages, &context.lexer);
+            let added = step.map(|step| add_step(stages, id, step));
+            failures.note(added, &context.linter)?;
         }
     }
+    failures.end(&mut context.linter)?;
     refuse_circles(stages)?;
     if stages.len() == 1 {
         stages[0].label.clear();

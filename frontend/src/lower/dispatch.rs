@@ -8,7 +8,7 @@ use crate::lower::arena::Output;
 use crate::lower::build::Context;
 use crate::lower::copy::CopyPlan;
 use crate::lower::env::split;
-use crate::lower::error::{At, Fault, LowerError, Result};
+use crate::lower::error::{At, Failures, Fault, LowerError, Result};
 use crate::lower::stage::{Stage, StageId, Stages, Step, UsedPaths};
 use crate::lower::{configure, copy, expose, healthcheck, run};
 use crate::words::{Env as _, Expansion};
@@ -38,24 +38,31 @@ pub(super) fn stages<'a>(
     let wanted: Vec<StageId> = wanted.collect();
     let mut heirs = vec![0_usize; stages.len()];
     wanted.iter().filter_map(|&id| stages[id].base).for_each(|base| heirs[base] += 1);
+    let mut failures = Failures::default();
     for id in wanted {
         if let Some(base) = stages[id].base {
             heirs[base] -= 1;
             stages.inherit(id, heirs[base] == 0 && base != target);
         }
-        stage(context, stages, id)?;
+        stage(context, stages, id, &mut failures)?;
     }
-    Ok(())
+    failures.end(&mut context.linter)
 }
 
-fn stage<'a>(context: &mut Context<'a>, stages: &mut Stages<'a>, id: StageId) -> Result<()> {
+fn stage<'a>(
+    context: &mut Context<'a>,
+    stages: &mut Stages<'a>,
+    id: StageId,
+    failures: &mut Failures,
+) -> Result<()> {
     stages[id].dispatched = true;
     let mut current = std::mem::take(&mut stages[id]);
     let steps = std::mem::take(&mut current.steps);
-    begin(context, &mut current).map_err(|error| match current.lines {
+    let begun = begin(context, &mut current).map_err(|error| match current.lines {
         Some(lines) => error.at(lines),
         None => error,
-    })?;
+    });
+    failures.note(begun, &context.linter)?;
     for step in &steps {
         let source = |&source: &StageId| Source {
             output: stages[source].state.output,
@@ -64,7 +71,8 @@ fn stage<'a>(context: &mut Context<'a>, stages: &mut Stages<'a>, id: StageId) ->
         };
         let sources: Vec<Source> = step.sources.iter().map(source).collect();
         current.in_onbuild = step.onbuild;
-        instruction(context, &mut current, step, &sources).at(step.instruction.lines)?;
+        let done = instruction(context, &mut current, step, &sources).at(step.instruction.lines);
+        failures.note(done, &context.linter)?;
     }
     note_scans(context, &mut current);
     current.steps = steps;

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::ast::Document;
 use crate::diagnostic::{Diagnostic, Phase};
-use crate::lint::{CheckOptionsError, Finding};
+use crate::lint::{CheckOptionsError, Finding, Linter};
 use crate::lower::git_ref::GitRefError;
 use crate::lower::path::PathError;
 use crate::lower::ports::PortError;
@@ -43,22 +43,37 @@ pub struct Failure {
     pub spans: Vec<Span>,
     /// What lint had found until then.
     pub findings: Vec<Finding>,
+    /// What else is wrong, in the order in which it was found; BuildKit stops at the first.
+    pub others: Vec<Self>,
 }
 
 impl Failure {
     pub(crate) fn new(fault: Fault) -> Self {
-        Self { fault, lines: None, word: String::new(), spans: Vec::new(), findings: Vec::new() }
+        Self {
+            fault,
+            lines: None,
+            word: String::new(),
+            spans: Vec::new(),
+            findings: Vec::new(),
+            others: Vec::new(),
+        }
     }
 
-    /// Finds the word in the instruction that the lines name.
+    /// Finds the words in the instructions that the lines name.
     pub(crate) fn locate(&mut self, document: &Document) {
+        self.others.iter_mut().for_each(|other| other.locate(document));
         let Some(lines) = self.lines.filter(|_| !self.word.is_empty()) else { return };
         let instruction = document.instructions.iter().find(|instruction| instruction.lines == lines);
         let found = instruction.filter(|instruction| instruction.original.contains(&self.word));
         self.spans.extend(found.map(|instruction| instruction.find(&self.word)));
     }
 
-    /// The error as the frontend's diagnostics are.
+    /// All errors, the one that BuildKit reports first.
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        std::iter::once(self).chain(&self.others).map(Self::diagnostic).collect()
+    }
+
+    /// The first error as the frontend's diagnostics are.
     pub fn diagnostic(&self) -> Diagnostic {
         let diagnostic = match &self.fault {
             Fault::Trigger(diagnostic) => (**diagnostic).clone(),
@@ -81,9 +96,7 @@ impl LowerError {
         }
         self
     }
-}
 
-impl LowerError {
     /// Says which word is meant, unless that was said.
     pub(crate) fn named(mut self, word: &str) -> Self {
         if let Self::Failed(failure) = &mut self
@@ -104,6 +117,73 @@ impl<E: Into<Fault>> From<E> for LowerError {
     fn from(error: E) -> Self {
         Self::Failed(Box::new(Failure::new(error.into())))
     }
+}
+
+/// More errors than this are not looked for: a file that is something else has one in each line.
+const MAX_FAILURES: usize = 100;
+
+/// The errors of one pass over the file, which goes on after the first.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    list: Vec<Failure>,
+    /// How many findings there were at the first.
+    findings: usize,
+}
+
+impl Failures {
+    /// Notes an error.
+    ///
+    /// # Errors
+    /// When the pass cannot go on: too many errors, or something has to be looked up first.
+    pub(crate) fn note(&mut self, result: Result<()>, linter: &Linter) -> Result<()> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(LowerError::Failed(failure)) if self.list.len() + 1 < MAX_FAILURES => {
+                if self.list.is_empty() {
+                    self.findings = linter.findings().len();
+                }
+                self.list.push(*failure);
+                Ok(())
+            }
+            Err(error) => match std::mem::take(&mut self.list) {
+                list if list.is_empty() => Err(error),
+                mut list => {
+                    // What is missing need not be looked up for a file that is wrong anyway.
+                    if let LowerError::Failed(failure) = error {
+                        list.push(*failure);
+                    }
+                    Err(joined(list))
+                }
+            },
+        }
+    }
+
+    /// Ends the pass.
+    ///
+    /// # Errors
+    /// The first error with the others; the findings are then those of BuildKit, which stops there.
+    pub(crate) fn end(self, linter: &mut Linter) -> Result<()> {
+        if !self.list.is_empty() {
+            linter.truncate(self.findings);
+        }
+        self.end_with_all()
+    }
+
+    /// Ends a pass whose errors BuildKit finds side by side: all findings stay.
+    ///
+    /// # Errors
+    /// The first error with the others.
+    pub(crate) fn end_with_all(self) -> Result<()> {
+        if self.list.is_empty() { Ok(()) } else { Err(joined(self.list)) }
+    }
+}
+
+/// The first of some failures, with the others.
+fn joined(mut list: Vec<Failure>) -> LowerError {
+    let others = list.split_off(1);
+    let mut first = list.swap_remove(0);
+    first.others = others;
+    LowerError::Failed(Box::new(first))
 }
 
 /// The result of a part of lowering.

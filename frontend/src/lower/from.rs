@@ -7,7 +7,7 @@ use solver::op::Platform;
 use crate::ast::{self, Command, Instruction, Place};
 use crate::lint;
 use crate::lower::build::Context;
-use crate::lower::error::{At, Fault, LowerError, Result};
+use crate::lower::error::{At, Failures, Fault, LowerError, Result};
 use crate::lower::named;
 use crate::lower::stage::{Stage, StageId, Stages};
 use crate::platform;
@@ -20,9 +20,12 @@ pub(super) const SCRATCH: &str = "scratch";
 /// All stages of the file, none of them evaluated.
 pub(super) fn stages<'a>(context: &mut Context<'a>) -> Result<Stages<'a>> {
     let mut stages = Stages::default();
+    let mut failures = Failures::default();
     for ast in &context.document.stages {
-        add(context, &mut stages, ast)?;
+        let added = add(context, &mut stages, ast);
+        failures.note(added, &context.linter)?;
     }
+    failures.end(&mut context.linter)?;
     Ok(stages)
 }
 

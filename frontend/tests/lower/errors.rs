@@ -1,6 +1,7 @@
 //! What cannot be lowered, and how it is said.
 
 use frontend::lower::{LowerError, ResolvedImage};
+use frontend::span::Lines;
 
 use crate::world::{World, lowered_in, options, parse};
 
@@ -63,6 +64,47 @@ fn failures() {
     for (text, expected) in cases {
         assert_eq!(failure(text, &[]), *expected, "{text}");
     }
+}
+
+/// The messages of all errors, with their lines.
+fn failures_of(text: &str) -> Vec<String> {
+    let Err(LowerError::Failed(failure)) = lowered_in(&World::new(), text, &options(&[])) else {
+        panic!("this was lowered: {text}")
+    };
+    let line = |lines: Option<Lines>| lines.map_or(0, |lines| lines.start);
+    failure.diagnostics().iter().map(|d| format!("{}: {}", line(d.lines), d.message)).collect()
+}
+
+#[test]
+fn all_errors_of_a_pass() {
+    let steps = "FROM base AS a\nEXPOSE x\nENV A=${B:?none}\nRUN true\nFROM scratch AS b\nSTOPSIGNAL NOPE\n\
+                 FROM a\nCOPY --from=b --chmod=9 x y\nUSER ${C:?no}\n";
+    assert_eq!(
+        failures_of(steps),
+        [
+            "2: invalid containerPort: x",
+            "3: failed to process \"${B:?none}\": B: none",
+            "6: invalid signal: NOPE",
+            "8: invalid chmod parameter: '9'. it should be octal string and between 0 and 07777",
+            "9: failed to process \"${C:?no}\": C: no",
+        ]
+    );
+    let args = "ARG A=${B:?b}\nARG C=${D:?d}\nFROM $NONE\n";
+    assert_eq!(failures_of(args).len(), 2, "the FROM lines are looked at when the ARGs are right");
+    assert_eq!(failures_of("FROM $A\nFROM scratch\nFROM $B\n").len(), 2);
+    assert_eq!(failures_of("FROM scratch\nCOPY --from=8 a b\nCOPY --from=$X a b\n").len(), 2);
+    assert_eq!(failures_of("FROM UPPER\nFROM Case\n").len(), 2);
+    assert_eq!(failures_of(&format!("FROM scratch\n{}", "EXPOSE x\n".repeat(1000))).len(), 100);
+}
+
+#[test]
+fn findings_end_with_the_first_error() {
+    let text = "FROM base\nMAINTAINER me\nENV A 1\nEXPOSE x\nENV B 2\n";
+    let Err(LowerError::Failed(failure)) = lowered_in(&World::new(), text, &options(&[])) else {
+        panic!("x is no port")
+    };
+    let lines: Vec<u32> = failure.findings.iter().map(|finding| finding.lines.start).collect();
+    assert_eq!(lines, [2, 3]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use frontend::diagnostic::{Diagnostic, Phase, report};
 use frontend::excerpt::excerpt;
-use frontend::span::{Lines, SourceFile, Span};
+use frontend::span::{LineColumn, Lines, SourceFile, Span};
 
 const TEXT: &str = "one\ntwo\n\tthree four\r\nfive\nsix\nseven\n";
 
@@ -126,5 +126,10 @@ fn places() {
         (place.line, place.column)
     };
     assert_eq!([at(0), at(2), at(3), at(4), at(99)], [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3)]);
+    for offset in [0, 2, 3, 4, 5] {
+        assert_eq!(source.offset(source.locate(offset)), offset);
+    }
+    assert_eq!(source.offset(LineColumn { line: 1, column: 9 }), 2);
+    assert_eq!(source.offset(LineColumn { line: 9, column: 9 }), 5);
     assert_eq!((source.line_count(), source.line(1), source.line(2), source.line(3)), (2, "ä", "bc", ""));
 }

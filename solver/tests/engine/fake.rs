@@ -194,7 +194,7 @@ impl FakeWorker {
         let b = self.behaviour.lock().unwrap().get(name).cloned();
         match b {
             None => tokio::time::sleep(Duration::from_millis(1)).await,
-            Some(Behaviour::Fail) => return Err(ExecError::Exit { code: 3 }),
+            Some(Behaviour::Fail) => return Err(ExecError::Exit { code: 3, stderr: "".into() }),
             Some(Behaviour::Panic) => panic!("as told"),
             Some(Behaviour::ChangedOnce) => {
                 self.behaviour.lock().unwrap().remove(name);

@@ -131,7 +131,7 @@ async fn failures_are_not_kept() {
     for n in 1..3 {
         let err = w.build(&g).await.0.unwrap_err();
         assert_eq!(err.vertex, Some(VertexId(1)));
-        assert!(matches!(err.error, ExecError::Exit { code: 3 }));
+        assert!(matches!(err.error, ExecError::Exit { code: 3, .. }));
         assert_eq!(w.worker.runs().len(), n);
     }
 }

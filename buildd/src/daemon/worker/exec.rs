@@ -28,14 +28,14 @@ impl LocalWorker {
         let mut mounts = self.mounts(op, job, staging.path()).await?;
         let spec = self.spec(op, job, &mut mounts).await?;
         let started = SystemTime::now();
-        let exit = self.run(&spec, job).await?;
+        let (exit, stderr) = self.run(&spec, job).await?;
         let limits = spec.limits;
         drop(spec);
         let ended = SystemTime::now();
         for warning in &exit.warnings {
             job.cx.progress.log(Stream::Stderr, format!("{warning}\n").as_bytes());
         }
-        check(op, &exit, limits, job)?;
+        check(op, &exit, &stderr, limits, job)?;
         let name = job.vertex.meta.custom_name().unwrap_or_default().to_owned();
         let (chains, written) = (self.chains.clone(), std::mem::take(&mut mounts.written));
         let window = RunWindow::new(started, ended);
@@ -44,7 +44,8 @@ impl LocalWorker {
         records
     }
 
-    async fn run(&self, spec: &SandboxSpec, job: &Job) -> Result<Exit, ExecError> {
+    /// Runs a command, and returns with its exit the end of what it wrote to standard error.
+    async fn run(&self, spec: &SandboxSpec, job: &Job) -> Result<(Exit, Vec<u8>), ExecError> {
         let (out, out_end) = output_pipe().map_err(ExecError::failed)?;
         let (err, err_end) = output_pipe().map_err(ExecError::failed)?;
         let stdio = || {
@@ -52,7 +53,7 @@ impl LocalWorker {
         };
         let handle = self.sandboxes.spawn(spec, stdio).map_err(ExecError::failed)?;
         drop((out_end, err_end));
-        let (exit, (), ()) = tokio::join!(
+        let (exit, _, stderr) = tokio::join!(
             sandboxes::wait(handle, &job.cx.cancel),
             forward(out, Stream::Stdout, &job.cx.progress),
             forward(err, Stream::Stderr, &job.cx.progress),
@@ -60,7 +61,7 @@ impl LocalWorker {
         if job.cx.cancel.is_cancelled() {
             return Err(ExecError::Canceled);
         }
-        exit.map_err(ExecError::failed)
+        Ok((exit.map_err(ExecError::failed)?, stderr))
     }
 
     async fn spec(&self, op: &ExecOp, job: &Job, mounts: &mut Mounts) -> Result<SandboxSpec, ExecError> {
@@ -149,7 +150,7 @@ fn host(h: &HostIp) -> Result<(String, IpAddr), ExecError> {
     Ok((h.host.clone(), ip))
 }
 
-fn check(op: &ExecOp, exit: &Exit, limits: Limits, job: &Job) -> Result<(), ExecError> {
+fn check(op: &ExecOp, exit: &Exit, stderr: &[u8], limits: Limits, job: &Job) -> Result<(), ExecError> {
     let code = exit.status.code();
     let good = if op.meta.valid_exit_codes.is_empty() {
         code == 0
@@ -166,16 +167,23 @@ fn check(op: &ExecOp, exit: &Exit, limits: Limits, job: &Job) -> Result<(), Exec
     if let (true, Some(n)) = (exit.forks_refused, limits.pids) {
         say(format!("the step's limit of {n} processes was reached\n"));
     }
-    Err(ExecError::Exit { code })
+    Err(ExecError::Exit { code, stderr: String::from_utf8_lossy(stderr).into() })
 }
 
-/// Hands output on as it comes, until the sandbox and all its processes have closed the pipe.
-async fn forward(mut from: Receiver, stream: Stream, to: &Progress) {
-    let mut buf = vec![0; 16 << 10];
+/// How many bytes at the end of the output may say why a command failed.
+const TAIL: usize = 4 << 10;
+
+/// Hands output on as it comes, until the sandbox and all its processes have closed the pipe; returns the end of it.
+async fn forward(mut from: Receiver, stream: Stream, to: &Progress) -> Vec<u8> {
+    let (mut buf, mut tail) = (vec![0; 16 << 10], Vec::new());
     loop {
         match from.read(&mut buf).await {
-            Ok(0) | Err(_) => return,
-            Ok(n) => to.log(stream, &buf[..n]),
+            Ok(0) | Err(_) => return tail,
+            Ok(n) => {
+                to.log(stream, &buf[..n]);
+                tail.extend_from_slice(&buf[n.saturating_sub(TAIL)..n]);
+                tail.drain(..tail.len().saturating_sub(TAIL));
+            }
         }
     }
 }

@@ -111,8 +111,7 @@ impl Arena {
 
     /// Makes room for an operation that is only known later; [`Self::fill`] has to follow.
     pub(crate) fn reserve(&mut self) -> Output {
-        let op = Op::Merge(solver::op::MergeOp { inputs: Vec::new() });
-        self.nodes.push(Node { op, inputs: Vec::new(), platform: None });
+        self.nodes.push(Node { op: nothing(), inputs: Vec::new(), platform: None });
         self.instance(self.nodes.len() - 1, Vec::new(), VertexMeta::default())
     }
 
@@ -149,69 +148,89 @@ impl Arena {
 
     /// The graph of what `head` needs.
     pub(crate) fn graph(&self, head: Option<Output>, source: Option<SourceInfo>) -> Graph {
-        let mut walk = Walk {
-            emitted: vec![None; self.nodes.len()],
-            visited: vec![false; self.instances.len()],
-            builder: GraphBuilder::new(),
-            arena: self,
-        };
-        if let Some(source) = source {
-            walk.builder.add_source(source);
-            for source in &self.sources {
-                walk.builder.add_source(source.clone());
+        let mut emitter = Emitter::new(self, source);
+        for instance in self.order(head) {
+            let Instance { node, meta, .. } = &self.instances[instance];
+            let Node { op, inputs, platform } = &self.nodes[*node];
+            emitter.emit(*node, inputs, || (op.clone(), platform.clone()), meta.clone());
+        }
+        let head = head.map(|output| emitter.edge(self.instances[output.instance].node, output.index));
+        emitter.builder.finish(head)
+    }
+
+    /// As [`Self::graph`], the last one: nothing is copied.
+    pub(crate) fn into_graph(mut self, head: Option<Output>, source: Option<SourceInfo>) -> Graph {
+        let mut emitter = Emitter::new(&self, source);
+        for instance in self.order(head) {
+            let Instance { node, meta, .. } = &mut self.instances[instance];
+            let Node { op, inputs, platform } = &mut self.nodes[*node];
+            let take = || (std::mem::replace(op, nothing()), platform.take());
+            emitter.emit(*node, inputs, take, std::mem::take(meta));
+        }
+        let head = head.map(|output| emitter.edge(self.instances[output.instance].node, output.index));
+        emitter.builder.finish(head)
+    }
+
+    /// The instances that `head` needs, inputs before users; on a stack of its own, as builds may be deeper than the
+    /// thread's.
+    fn order(&self, head: Option<Output>) -> Vec<usize> {
+        let (mut order, mut visited) = (Vec::new(), vec![false; self.instances.len()]);
+        let mut stack: Vec<(usize, usize)> = head.iter().map(|output| (output.instance, 0)).collect();
+        while let Some((instance, done)) = stack.pop() {
+            if done == 0 && std::mem::replace(&mut visited[instance], true) {
+                continue;
+            }
+            match self.instances[instance].visits.get(done) {
+                Some(&next) => stack.extend([(instance, done + 1), (next, 0)]),
+                None => order.push(instance),
             }
         }
-        let head = head.map(|output| {
-            walk.from(output.instance);
-            let vertex = walk.emitted[self.instances[output.instance].node];
-            Edge { vertex: vertex.expect("the walk ends with its start"), output: output.index }
-        });
-        walk.builder.finish(head)
+        order
     }
 }
 
-/// Depth first, inputs before users, on a stack of its own: builds may be deeper than the thread's.
-struct Walk<'a> {
-    arena: &'a Arena,
+/// An operation in the place of one that is not there yet, or no more.
+fn nothing() -> Op {
+    Op::Merge(solver::op::MergeOp { inputs: Vec::new() })
+}
+
+/// Turns nodes into vertices.
+struct Emitter {
     emitted: Vec<Option<VertexId>>,
-    visited: Vec<bool>,
     builder: GraphBuilder,
 }
 
-impl Walk<'_> {
-    fn from(&mut self, start: usize) {
-        let mut stack = vec![(start, 0)];
-        while let Some((instance, done)) = stack.pop() {
-            if done == 0 && self.visited[instance] {
-                continue;
-            }
-            self.visited[instance] = true;
-            match self.arena.instances[instance].visits.get(done) {
-                Some(&next) => stack.extend([(instance, done + 1), (next, 0)]),
-                None => self.emit(instance),
+impl Emitter {
+    fn new(arena: &Arena, source: Option<SourceInfo>) -> Self {
+        let mut builder = GraphBuilder::new();
+        if let Some(source) = source {
+            builder.add_source(source);
+            for source in &arena.sources {
+                builder.add_source(source.clone());
             }
         }
+        Self { emitted: vec![None; arena.nodes.len()], builder }
     }
 
-    fn emit(&mut self, instance: usize) {
-        let Instance { node, meta, .. } = &self.arena.instances[instance];
-        if let Some(id) = self.emitted[*node] {
-            merge(self.builder.meta_mut(id), meta);
+    fn edge(&self, node: usize, output: u32) -> Edge {
+        Edge { vertex: self.emitted[node].expect("what is used was emitted before"), output }
+    }
+
+    fn emit(
+        &mut self,
+        node: usize,
+        inputs: &[(usize, u32)],
+        op: impl FnOnce() -> (Op, Option<Platform>),
+        meta: VertexMeta,
+    ) {
+        if let Some(id) = self.emitted[node] {
+            merge(self.builder.meta_mut(id), &meta);
             return;
         }
-        let Node { op, inputs, platform } = &self.arena.nodes[*node];
-        let edge = |&(node, output): &(usize, u32)| Edge {
-            vertex: self.emitted[node].expect("inputs are visited before their users"),
-            output,
-        };
-        let vertex = Vertex {
-            op: op.clone(),
-            inputs: inputs.iter().map(edge).collect(),
-            platform: platform.clone(),
-            constraints: Vec::new(),
-            meta: meta.clone(),
-        };
-        self.emitted[*node] = Some(self.builder.add(vertex).expect("inputs are emitted before their users"));
+        let inputs = inputs.iter().map(|&(node, output)| self.edge(node, output)).collect();
+        let (op, platform) = op();
+        let vertex = Vertex { op, inputs, platform, constraints: Vec::new(), meta };
+        self.emitted[node] = Some(self.builder.add(vertex).expect("inputs are emitted before their users"));
     }
 }
 
@@ -239,7 +258,7 @@ fn fingerprint(node: &Node) -> u64 {
     node.platform.hash(&mut hasher);
     match &node.op {
         Op::Source(source) => source.identifier.hash(&mut hasher),
-        Op::Exec(exec) => exec.meta.args.hash(&mut hasher),
+        Op::Exec(exec) => (&exec.meta.args, &exec.meta.env).hash(&mut hasher),
         Op::File(file) => {
             for action in &file.actions {
                 match &action.kind {
@@ -283,6 +302,7 @@ mod tests {
         let top = arena.add(NewOp { op, inputs, platform: None, meta: VertexMeta::default() });
         source(&mut arena, "x://3", "not needed");
         let graph = arena.graph(Some(top), None);
+        assert_eq!(arena.into_graph(Some(top), None), graph);
         let names: Vec<_> = graph.vertices().iter().map(|vertex| vertex.meta.custom_name()).collect();
         assert_eq!(names, [Some("second"), Some("other"), None]);
         assert_eq!(graph.head, Some(Edge { vertex: VertexId(2), output: 0 }));

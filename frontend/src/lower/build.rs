@@ -221,7 +221,7 @@ impl<'a> Context<'a> {
                 .into_iter()
                 .map(|(name, output)| (name, self.arena.graph(output, Some(source.clone()))))
                 .collect(),
-            graph: self.arena.graph(stage.state.output, Some(source)),
+            graph: self.arena.into_graph(stage.state.output, Some(source)),
             image: stage.image.clone(),
             base_image: stage.base_image.clone(),
             outline: crate::lower::outline::of(stages, target),
@@ -243,12 +243,17 @@ impl<'a> Context<'a> {
         vec![SourceLocation { source: 0, ranges: vec![range] }]
     }
 
-    /// Numbers the next step of a stage and names it.
-    pub(super) fn step_name(&self, stage: &mut Stage<'_>, text: &str, platform: Option<&Platform>) -> String {
-        let platform = self.shown_platform(platform);
-        // Only the names of cross builds read the variables.
-        let env = platform.map(|_| stage.state.env.clone()).unwrap_or_default();
-        next_step(stage, text, platform, &env)
+    /// Numbers the next step of a stage and names it; `platform` is what the step is done for.
+    pub(super) fn step_name<'s>(
+        &self,
+        stage: &mut Stage<'s>,
+        text: &str,
+        platform: for<'r> fn(&'r Stage<'s>) -> Option<&'r Platform>,
+    ) -> String {
+        // Only the names of builds for several platforms show them, and only those of cross builds read the variables.
+        let platform = self.shown_platform(platform(stage)).cloned();
+        let env = platform.as_ref().map(|_| stage.state.env.clone()).unwrap_or_default();
+        next_step(stage, text, platform.as_ref(), &env)
     }
 
     /// The platform to show in the names of steps, if any.

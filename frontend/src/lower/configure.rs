@@ -175,7 +175,7 @@ fn make_workdir(context: &mut Context<'_>, stage: &mut Stage<'_>, instruction: &
         kind: FileActionKind::MkDir(action),
     };
     let text = step_text(&context.lexer, instruction.code(), &stage.state.env);
-    let name = context.step_name(stage, &text, stage.platform.clone().as_ref());
+    let name = context.step_name(stage, &text, |stage| stage.platform.as_ref());
     let meta = VertexMeta {
         description: described(&name, None),
         locations: Context::location(instruction.lines),

@@ -108,7 +108,7 @@ pub(super) fn copy(
     let mut copies = Copies { template, chown: words.chown.clone(), list: Vec::new() };
     check_checksum(plan, &words)?;
     let text = step_text(&context.lexer, instruction.code(), &stage.state.env);
-    let name = context.step_name(stage, &text, stage.platform.clone().as_ref());
+    let name = context.step_name(stage, &text, |stage| stage.platform.as_ref());
     add_sources(context, stage, instruction, plan, source, &words, &mut copies, &name)?;
     for (file, data) in &words.files {
         let file = path::without_drive(file, stage.os(), false)?;
@@ -345,7 +345,7 @@ fn link(
     let copy_meta = VertexMeta { progress_group: weak, ..meta.clone() };
     let files = add_file_op(&mut context.arena, None, copies, copy_meta);
     stage.step = stage.step.saturating_sub(1);
-    let link_name = context.step_name(stage, &format!("LINK {text}"), stage.platform.clone().as_ref());
+    let link_name = context.step_name(stage, &format!("LINK {text}"), |stage| stage.platform.as_ref());
     let Some(base) = stage.state.output else {
         stage.state.output = Some(files);
         return;

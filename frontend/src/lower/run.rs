@@ -196,8 +196,7 @@ fn summarize(content: &str) -> String {
 fn step_name(context: &Context<'_>, stage: &mut Stage<'_>, code: &str, masked: Vec<String>) -> String {
     let lexer = Lexer { raw_quotes: true, skip_unset: true, ..context.lexer };
     let text = step_text(&lexer, code, &Masked { env: &stage.state.env, masked });
-    let platform = stage.state.platform.clone();
-    context.step_name(stage, &text, platform.as_ref())
+    context.step_name(stage, &text, |stage| stage.state.platform.as_ref())
 }
 
 /// The environment with secrets shown as stars.

@@ -56,6 +56,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) base: Option<StageId>,
     /// The stages whose files are used, and the lines that last say so.
     pub(crate) deps: Vec<(StageId, Lines)>,
+    /// Where each of them stands in that list.
+    pub(crate) dep_places: HashMap<StageId, usize>,
     pub(crate) steps: Vec<Step<'a>>,
     pub(crate) named_context: Option<NamedContext>,
     pub(crate) platform: Option<Platform>,
@@ -126,7 +128,8 @@ impl Stage<'_> {
 
     /// Notes that a stage's files are used.
     pub(crate) fn depend_on(&mut self, dep: StageId, lines: Lines) {
-        match self.deps.iter_mut().find(|(known, _)| *known == dep) {
+        let place = *self.dep_places.entry(dep).or_insert(self.deps.len());
+        match self.deps.get_mut(place) {
             Some(entry) => entry.1 = lines,
             None => self.deps.push((dep, lines)),
         }

@@ -17,3 +17,29 @@ fn ten_thousand_stages_and_instructions() {
     }
     assert_eq!(lowered(&wide, &[]).graph.vertices().len(), 10_001);
 }
+
+/// Equal commands that differ in their environment only are told apart without comparing each with each; so are the
+/// stages that one stage copies from.
+#[test]
+fn stages_side_by_side() {
+    let mut text = String::new();
+    for stage in 0..3_000 {
+        text += &format!("FROM base AS s{stage}\nENV X={stage}\nRUN make\n");
+    }
+    text += "FROM base\n";
+    for stage in 0..3_000 {
+        text += &format!("COPY --from=s{stage} /o /o{stage}\n");
+    }
+    assert_eq!(lowered(&text, &[]).graph.vertices().len(), 6_001);
+}
+
+#[test]
+fn ten_megabytes() {
+    let comments = format!("FROM base\n{}RUN true\n", "# one of many = comments\n".repeat(420_000));
+    assert!(comments.len() > 10 << 20);
+    assert_eq!(lowered(&comments, &[]).graph.vertices().len(), 2);
+    let line = format!("FROM base\nRUN {}true\n", "a word && \\\n".repeat(100_000));
+    assert_eq!(lowered(&line, &[]).graph.vertices().len(), 2);
+    let script = format!("FROM base\nRUN <<E\n{}E\n", "echo $LINE\n".repeat(500_000));
+    assert_eq!(lowered(&script, &[]).graph.vertices().len(), 2);
+}

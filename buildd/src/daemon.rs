@@ -5,7 +5,6 @@
 //! [`journal`], which `Control.Status` reads.
 
 mod about;
-mod blame;
 mod builds;
 mod chains;
 mod config;

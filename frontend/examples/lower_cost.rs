@@ -103,7 +103,7 @@ fn main() {
     });
     let platform = Platform { os: "linux".into(), architecture: "amd64".into(), ..Platform::default() };
     let options = BuildOptions::new(platform);
-    println!("{:24} {:>8} {:>9} {:>9} {:>9}", "", "n", "KiB", "parse", "lower");
+    eprintln!("{:24} {:>8} {:>9} {:>9} {:>9}", "", "n", "KiB", "parse", "lower");
     for (name, shape) in SHAPES {
         for n in [10_000, 20_000] {
             let file = shape(n);
@@ -112,13 +112,13 @@ fn main() {
             if let (Some(error), _) | (None, Some(error)) =
                 (errors.first().map(ToString::to_string), lowered.err().map(|e| e.to_string()))
             {
-                println!("{name}: {error}");
+                eprintln!("{name}: {error}");
                 continue;
             }
             let parsing = best(|| drop(parse("Dockerfile", file.as_bytes())));
             let lowering = best(|| drop(lower(&document, &options, None, &world)));
             let ms = |d: Duration| d.as_secs_f64() * 1e3;
-            println!("{name:24} {n:8} {:9} {:9.1} {:9.1}", file.len() >> 10, ms(parsing), ms(lowering));
+            eprintln!("{name:24} {n:8} {:9} {:9.1} {:9.1}", file.len() >> 10, ms(parsing), ms(lowering));
         }
     }
 }

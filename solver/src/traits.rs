@@ -211,7 +211,7 @@ pub enum ExecError {
     Exit {
         /// Exit status, or 128 and the signal's number.
         code: i32,
-        /// The end of what it wrote to standard error, for who explains the failure; a few KiB at most.
+        /// The end of what it wrote to standard error, for who explains the failure; 16 KiB at most.
         stderr: Arc<str>,
     },
     /// Nobody wants the result any more.

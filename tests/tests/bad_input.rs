@@ -49,6 +49,42 @@ fn what_is_wrong_is_said() {
     assert!(scene.daemon.alive() && scene.daemon.pid() == pid);
 }
 
+#[test]
+fn a_dockerfiles_errors_come_at_once_with_hints() {
+    if !ready() {
+        return;
+    }
+    let mut scene = Scene::new();
+    let failed = |scene: &mut Scene, dockerfile: &str| {
+        let stderr = scene.dockerfile(dockerfile, &[]).fails().stderr;
+        let places: Vec<String> = stderr
+            .lines()
+            .filter(|line| line.contains(">>>") || line.contains('^'))
+            .map(str::to_owned)
+            .collect();
+        let (_, said) = stderr.split_once("ERROR: ").expect("an error");
+        (places.join("\n"), said.to_owned())
+    };
+    let (places, said) = failed(&mut scene, "FROM base\nCOPPY a b\nRUN --mout=x true\n");
+    assert_eq!(
+        places,
+        "   3 | >>> RUN --mout=x true\n     |         ^^^^^^\n   2 | >>> COPPY a b\n     |     ^^^^^"
+    );
+    assert_eq!(
+        said,
+        "failed to solve: unknown instruction: COPPY (did you mean COPY?)\n\
+         also: unknown flag: --mout (did you mean mount?) (line 3)\n"
+    );
+    let (places, said) = failed(&mut scene, "FROM base\nRUN true && \\\n  mkae all && \\\n  true\n");
+    assert!(places.contains("   3 | >>>   mkae all && \\\n     |       ^^^^^^^^^^^^^\n"), "{places}");
+    assert!(said.ends_with("exit code: 127\nhint: line 3: mkae: not found\n"), "{said}");
+    scene.write(".dockerignore", "*.key\n");
+    scene.write("own.key", "");
+    let (_, said) = failed(&mut scene, "FROM base\nCOPY own.key /\n");
+    let hint = "hint: `.dockerignore` keeps `own.key` out of the context, by its pattern `*.key`\n";
+    assert!(said.ends_with(&format!("\"/own.key\": not found\n{hint}")), "{said}");
+}
+
 /// The largest memory that a process had so far, in MiB; `None` when it has ended.
 fn peak(pid: i32) -> Option<u64> {
     let status = fs_err::read_to_string(format!("/proc/{pid}/status")).ok()?;

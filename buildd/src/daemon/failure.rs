@@ -1,16 +1,20 @@
 //! A build that failed, as the client is told: BuildKit's message, and where in which file.
 
+mod blame;
+mod ignored;
+mod place;
+
 use cache::fileop::ActionError;
 use frontend::diagnostic::Diagnostic;
-use frontend::span::{SourceFile, Span};
+use frontend::span::SourceFile;
 use prost::Message as _;
-use solver::graph::{SourceInfo, SourceLocation, SourceRange};
-use solver::op::{ExecOp, attr};
-use solver::pattern::PatternMatcher;
+use solver::graph::SourceInfo;
+use solver::op::ExecOp;
 use solver::{ExecError, Graph, Op, SolveError, VertexId, redacted};
 use tonic::{Code, Status};
 
-use super::blame::{Blamed, failed_line};
+use self::blame::{Blamed, blamed};
+use self::ignored::ignored;
 use crate::errdetails::{self, ErrorDetails};
 
 /// A failed build.
@@ -64,7 +68,7 @@ impl Failure {
         let Some(id) = error.vertex else { return Self::new(code, text(&error.error)) };
         let details = ErrorDetails {
             vertex: Some(crate::llb::vertex_digests(graph)[id.index()].to_string()),
-            sources: sources(graph, id, blamed(graph, id, &error.error).as_ref()),
+            sources: place::of_vertex(graph, id, blamed(graph, id, &error.error).as_ref()),
         };
         Self { message: shown(&of_vertex(graph, id, &error.error)), code, details }
     }
@@ -76,26 +80,15 @@ impl Failure {
             language: "Dockerfile".to_owned(),
             data: bytes.to_vec(),
         };
-        let source = |d: &Diagnostic| {
-            let lines = d
-                .lines
-                .map(|l| (l.start, l.end))
-                .filter(|(s, _)| *s > 0)
-                .or_else(|| d.line(file).map(|l| (l, l)))?;
-            let whole = SourceRange { start_line: lines.0, end_line: lines.1, ..SourceRange::default() };
-            let words = d.spans.iter().map(|span| words(file, *span));
-            Some(place(&info, &std::iter::once(whole).chain(words).collect::<Vec<_>>()))
-        };
         let mut message = diagnostics.first().map_or_else(String::new, |d| d.message.clone());
-        for hint in diagnostics.iter().flat_map(|d| &d.hints) {
-            message.push_str("\nhint: ");
-            message.push_str(hint);
-        }
+        let hints = |d: &Diagnostic| d.hints.iter().map(|hint| format!("\nhint: {hint}")).collect::<String>();
+        message.extend(diagnostics.first().map(hints));
         for other in diagnostics.iter().skip(1).take(OTHERS) {
             let line = other.line(file).map_or_else(String::new, |l| format!(" (line {l})"));
-            message.push_str(&format!("\nalso: {}{line}", other.message));
+            message.push_str(&format!("\nalso: {}{line}{}", other.message, hints(other)));
         }
-        let sources = diagnostics.iter().take(EXCERPTS).filter_map(source).collect();
+        let shown_in_place = diagnostics.iter().take(EXCERPTS);
+        let sources = shown_in_place.filter_map(|d| place::of_diagnostic(&info, file, d)).collect();
         Self {
             message: shown(&message),
             code: Code::Unknown,
@@ -126,12 +119,6 @@ const OTHERS: usize = 20;
 
 /// How many errors of a Dockerfile are shown in their place.
 const EXCERPTS: usize = 4;
-
-/// A larger file is sent only as far as excerpts show it: details of an error travel in HTTP trailers.
-const LARGE: usize = 64 << 10;
-
-/// Lines around those of an error that excerpts may show.
-const AROUND: u32 = 8;
 
 /// An error and its causes, each said once. An error that says its innermost cause itself says enough.
 pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
@@ -186,96 +173,6 @@ fn of_vertex(graph: &Graph, id: VertexId, error: &ExecError) -> String {
 /// What is said of a command that failed, in BuildKit's words.
 pub(super) fn process_text(op: &ExecOp, error: &str) -> String {
     format!("process {:?} did not complete successfully: {error}", op.meta.args.join(" "))
-}
-
-/// The line of a RUN of several lines that its shell complained of.
-fn blamed(graph: &Graph, id: VertexId, error: &ExecError) -> Option<Blamed> {
-    let (Op::Exec(exec), ExecError::Exit { stderr, .. }) = (&graph.vertex(id).op, error) else { return None };
-    let location = graph.vertex(id).meta.locations.first()?;
-    let range = location.ranges.first().filter(|r| r.start_line < r.end_line)?;
-    let text = String::from_utf8_lossy(&graph.sources.get(location.source as usize)?.data);
-    failed_line(&exec.meta.args, stderr, &text, range.start_line..=range.end_line)
-}
-
-/// Says whether an ignore file keeps `path` out of the context that a copy takes it from.
-fn ignored(graph: &Graph, id: VertexId, path: &str) -> Option<String> {
-    let lists = graph.vertex(id).inputs.iter().filter_map(|e| match &graph.vertex(e.vertex).op {
-        Op::Source(source) => source.attrs.get(attr::EXCLUDE_PATTERNS),
-        _ => None,
-    });
-    let path = path.trim_start_matches('/');
-    let ignores =
-        |patterns: &[String]| PatternMatcher::new(patterns).is_ok_and(|m| m.matches(path.as_bytes()));
-    lists.filter_map(|json| serde_json::from_str::<Vec<String>>(json).ok()).find_map(|patterns| {
-        if !ignores(&patterns) {
-            return None;
-        }
-        let pattern = patterns.iter().rfind(|p| ignores(std::slice::from_ref(p)))?;
-        Some(format!("`.dockerignore` keeps `{path}` out of the context, by its pattern `{pattern}`"))
-    })
-}
-
-fn sources(graph: &Graph, id: VertexId, blamed: Option<&Blamed>) -> Vec<proto::errdefs::Source> {
-    let source = |l: &SourceLocation| {
-        let info = graph.sources.get(l.source as usize)?;
-        let mut ranges = l.ranges.clone();
-        if let Some(blamed) = blamed {
-            let file = SourceFile::new(&info.filename, &info.data);
-            let line = file.line_span(blamed.line);
-            let text = file.line(blamed.line);
-            let start = line.start + text.len() - text.trim_start().len();
-            ranges.push(words(&file, Span::new(start, line.start + text.trim_end().len())));
-        }
-        Some(place(info, &ranges))
-    };
-    graph.vertex(id).meta.locations.iter().filter_map(source).collect()
-}
-
-/// The range of a span, with its columns.
-fn words(file: &SourceFile, span: Span) -> SourceRange {
-    let (start, end) = (file.locate(span.start), file.locate(span.end));
-    SourceRange {
-        start_line: start.line,
-        start_character: start.column - 1,
-        end_line: end.line,
-        end_character: end.column - 1,
-    }
-}
-
-/// A file's bytes; of a large one, only the lines near the ranges, the others empty.
-fn near(data: &[u8], ranges: &[SourceRange]) -> Vec<u8> {
-    if data.len() <= LARGE {
-        return data.to_vec();
-    }
-    let is_near = |line: u32| {
-        ranges.iter().any(|r| {
-            (r.start_line.saturating_sub(AROUND)..=r.end_line.saturating_add(AROUND)).contains(&line)
-        })
-    };
-    let lines = (1..).zip(data.split(|b| *b == b'\n'));
-    let lines: Vec<&[u8]> = lines.map(|(number, line)| if is_near(number) { line } else { &[] }).collect();
-    lines.join(&b'\n')
-}
-
-fn place(info: &SourceInfo, ranges: &[SourceRange]) -> proto::errdefs::Source {
-    let position = |line: u32, character: u32| {
-        Some(proto::pb::Position { line: line as i32, character: character as i32 })
-    };
-    proto::errdefs::Source {
-        info: Some(proto::pb::SourceInfo {
-            filename: info.filename.clone(),
-            data: near(&info.data, ranges).into(),
-            definition: None,
-            language: info.language.clone(),
-        }),
-        ranges: ranges
-            .iter()
-            .map(|r| proto::pb::Range {
-                start: position(r.start_line, r.start_character),
-                end: position(r.end_line, r.end_character),
-            })
-            .collect(),
-    }
 }
 
 #[cfg(test)]

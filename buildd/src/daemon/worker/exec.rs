@@ -171,7 +171,7 @@ fn check(op: &ExecOp, exit: &Exit, stderr: &[u8], limits: Limits, job: &Job) -> 
 }
 
 /// How many bytes at the end of the output may say why a command failed.
-const TAIL: usize = 4 << 10;
+const TAIL: usize = 16 << 10;
 
 /// Hands output on as it comes, until the sandbox and all its processes have closed the pipe; returns the end of it.
 async fn forward(mut from: Receiver, stream: Stream, to: &Progress) -> Vec<u8> {

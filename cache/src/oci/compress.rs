@@ -6,14 +6,14 @@
 
 mod block;
 mod density;
+mod drain;
 mod pool;
 
-use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::mpsc::Receiver;
 
 use block::BlockCodec;
-use pool::{Pool, Ticket};
+use drain::Drain;
+use pool::Pool;
 
 use super::media_type;
 
@@ -69,49 +69,37 @@ impl Compression {
 
 /// Compresses what is written to it into `W`.
 ///
-/// Memory is bounded by about four blocks per thread. [`Self::finish`] must be called: what is dropped
-/// without it is cut short.
+/// With threads, reading, compressing and writing go on side by side, and memory is bounded by about four blocks per
+/// thread. [`Self::finish`] must be called: what is dropped without it is cut short.
 #[derive(Debug)]
-pub struct Compressor<W: Write> {
-    inner: W,
-    stage: Stage,
+pub struct Compressor<W: Write + Send + 'static> {
+    block: Vec<u8>,
+    wrote: bool,
+    stage: Stage<W>,
 }
 
 #[derive(Debug)]
-enum Stage {
-    Plain,
-    Inline {
-        codec: BlockCodec,
-        block: Vec<u8>,
-        output: Vec<u8>,
-        wrote: bool,
-    },
-    Parallel {
-        pool: Pool,
-        block: Vec<u8>,
-        pending: VecDeque<Receiver<io::Result<Ticket>>>,
-        spare: Vec<Ticket>,
-        wrote: bool,
-    },
+enum Stage<W> {
+    Plain(W),
+    Inline { inner: W, codec: BlockCodec, output: Vec<u8> },
+    Parallel { pool: Pool, drain: Drain<W> },
 }
 
-impl<W: Write> Compressor<W> {
+impl<W: Write + Send + 'static> Compressor<W> {
     /// Compresses with up to `threads` threads; with 0 or 1 on the caller's own.
     ///
     /// # Errors
     /// A level out of range, or threads that cannot be started.
     pub fn new(inner: W, compression: Compression, threads: usize) -> io::Result<Self> {
-        if compression == Compression::Uncompressed {
-            return Ok(Self { inner, stage: Stage::Plain });
-        }
-        let block = Vec::with_capacity(BLOCK_SIZE);
-        let stage = if threads < 2 {
-            Stage::Inline { codec: BlockCodec::new(compression)?, block, output: Vec::new(), wrote: false }
+        let stage = if compression == Compression::Uncompressed {
+            Stage::Plain(inner)
+        } else if threads < 2 {
+            Stage::Inline { inner, codec: BlockCodec::new(compression)?, output: Vec::new() }
         } else {
             let pool = Pool::new(compression, threads)?;
-            Stage::Parallel { pool, block, pending: VecDeque::new(), spare: Vec::new(), wrote: false }
+            Stage::Parallel { drain: Drain::new(inner, pool.threads() * 2)?, pool }
         };
-        Ok(Self { inner, stage })
+        Ok(Self { block: Vec::new(), wrote: false, stage })
     }
 
     /// Writes what is left and returns the writer below.
@@ -119,69 +107,57 @@ impl<W: Write> Compressor<W> {
     /// # Errors
     /// Whatever writing to it gave.
     pub fn finish(mut self) -> io::Result<W> {
-        let (block, wrote) = match &self.stage {
-            Stage::Plain => return Ok(self.inner),
-            Stage::Inline { block, wrote, .. } | Stage::Parallel { block, wrote, .. } => (block, *wrote),
-        };
         // An empty input still needs one member, or it would not be gzip at all.
-        if !block.is_empty() || !wrote {
+        if !matches!(self.stage, Stage::Plain(_)) && (!self.block.is_empty() || !self.wrote) {
             self.end_block()?;
         }
-        while self.collect_one()? {}
-        Ok(self.inner)
+        match self.stage {
+            Stage::Plain(inner) | Stage::Inline { inner, .. } => Ok(inner),
+            Stage::Parallel { mut drain, .. } => drain.finish(),
+        }
     }
 
     /// Hands over the block that is full, or last.
     fn end_block(&mut self) -> io::Result<()> {
+        self.wrote = true;
         match &mut self.stage {
-            Stage::Plain => Ok(()),
-            Stage::Inline { codec, block, output, wrote } => {
-                codec.compress(block, output)?;
-                block.clear();
-                *wrote = true;
-                self.inner.write_all(output)
+            Stage::Plain(_) => Ok(()),
+            Stage::Inline { inner, codec, output } => {
+                codec.compress(&self.block, output)?;
+                self.block.clear();
+                inner.write_all(output)
             }
-            Stage::Parallel { pool, block, pending, spare, wrote } => {
-                let mut ticket = spare.pop().unwrap_or_default();
-                std::mem::swap(&mut ticket.input, block);
-                block.clear();
-                block.reserve_exact(BLOCK_SIZE);
-                pending.push_back(pool.submit(ticket));
-                *wrote = true;
-                let full = pending.len() >= pool.threads() * 2;
-                if full { self.collect_one().map(drop) } else { Ok(()) }
+            Stage::Parallel { pool, drain } => {
+                let mut ticket = drain.spare().unwrap_or_default();
+                std::mem::swap(&mut ticket.input, &mut self.block);
+                self.block.clear();
+                drain.push(pool.submit(ticket))
             }
         }
     }
-
-    /// Writes the oldest block that is being compressed; false when there is none.
-    fn collect_one(&mut self) -> io::Result<bool> {
-        let Stage::Parallel { pending, spare, .. } = &mut self.stage else { return Ok(false) };
-        let Some(receiver) = pending.pop_front() else { return Ok(false) };
-        let ticket = receiver.recv().map_err(|_| io::Error::other("a compression thread died"))??;
-        self.inner.write_all(&ticket.output)?;
-        spare.push(ticket);
-        Ok(true)
-    }
 }
 
-impl<W: Write> Write for Compressor<W> {
+impl<W: Write + Send + 'static> Write for Compressor<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let block = match &mut self.stage {
-            Stage::Plain => return self.inner.write(bytes),
-            Stage::Inline { block, .. } | Stage::Parallel { block, .. } => block,
-        };
-        let taken = bytes.len().min(BLOCK_SIZE - block.len());
-        block.extend_from_slice(&bytes[..taken]);
-        if block.len() == BLOCK_SIZE {
+        if let Stage::Plain(inner) = &mut self.stage {
+            return inner.write(bytes);
+        }
+        self.block.reserve_exact(BLOCK_SIZE - self.block.len());
+        let taken = bytes.len().min(BLOCK_SIZE - self.block.len());
+        self.block.extend_from_slice(&bytes[..taken]);
+        if self.block.len() == BLOCK_SIZE {
             self.end_block()?;
         }
         Ok(taken)
     }
 
-    /// Flushes the writer below; a block that is not full stays, or the output would depend on flushes.
+    /// Flushes the writer below, unless a thread writes to it; a block that is not full stays, or the output would
+    /// depend on flushes.
     fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+        match &mut self.stage {
+            Stage::Plain(inner) | Stage::Inline { inner, .. } => inner.flush(),
+            Stage::Parallel { .. } => Ok(()),
+        }
     }
 }
 
@@ -265,9 +241,12 @@ mod tests {
             }
         }
         for threads in [1, 2] {
-            let mut compressor = Compressor::new(Full, Compression::default(), threads).unwrap();
-            let written = compressor.write_all(&sample(16 * BLOCK_SIZE));
-            assert_eq!(written.unwrap_err().kind(), io::ErrorKind::StorageFull);
+            for blocks in [1, 16] {
+                let mut compressor = Compressor::new(Full, Compression::default(), threads).unwrap();
+                let written = compressor.write_all(&sample(blocks * BLOCK_SIZE));
+                let ended = written.and_then(|()| compressor.finish().map(drop));
+                assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::StorageFull, "{blocks} on {threads}");
+            }
         }
     }
 }

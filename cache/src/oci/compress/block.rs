@@ -6,7 +6,7 @@ use std::io;
 use libdeflater::CompressionLvl;
 
 use super::Compression;
-use super::density;
+use super::density::{self, Density};
 
 /// A compressor of whole blocks, reused from one to the next.
 pub(super) enum BlockCodec {
@@ -33,6 +33,7 @@ impl BlockCodec {
                 Ok(Self::Gzip(Box::new(GzipCodec {
                     deflate: libdeflater::Compressor::new(level),
                     store: libdeflater::Compressor::new(CompressionLvl::fastest()),
+                    zeros: (0, Vec::new()),
                 })))
             }
             Compression::Zstd { level } => {
@@ -65,17 +66,27 @@ pub(super) struct GzipCodec {
     deflate: libdeflater::Compressor,
     /// Level 0: stored blocks.
     store: libdeflater::Compressor,
+    /// How long the last run of zeros was, and what became of it.
+    zeros: (usize, Vec<u8>),
 }
 
 impl GzipCodec {
     fn compress(&mut self, block: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
         output.clear();
-        for (run, dense) in density::runs(block) {
-            let compressor = if dense { &mut self.store } else { &mut self.deflate };
+        for (run, density) in density::runs(block) {
+            let zeros = density == Density::Zeros;
+            if zeros && self.zeros.0 == run.len() {
+                output.extend_from_slice(&self.zeros.1);
+                continue;
+            }
+            let compressor = if density == Density::Dense { &mut self.store } else { &mut self.deflate };
             let start = output.len();
             output.resize(start + compressor.gzip_compress_bound(run.len()), 0);
             let length = compressor.gzip_compress(run, &mut output[start..]).map_err(io::Error::other)?;
             output.truncate(start + length);
+            if zeros {
+                self.zeros = (run.len(), output[start..].to_vec());
+            }
         }
         Ok(())
     }

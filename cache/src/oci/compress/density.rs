@@ -18,23 +18,49 @@ const SLOTS: usize = SEGMENT / GROUP * STEP * 2;
 /// Bytes that must be equal for a repetition.
 const WORD: usize = 8;
 
-/// Cuts a block into runs, each with whether it is dense. An empty block is one run.
-pub(super) fn runs(block: &[u8]) -> Vec<(&[u8], bool)> {
+/// What a run of bytes is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Density {
+    /// Nothing but zeros, which disk images and sparse files are full of.
+    Zeros,
+    /// What deflate is for.
+    Plain,
+    /// What deflate cannot make smaller.
+    Dense,
+}
+
+/// Cuts a block into runs of one density. An empty block is one run.
+pub(super) fn runs(block: &[u8]) -> Vec<(&[u8], Density)> {
     let mut runs = Vec::new();
     let mut start = 0;
     let mut end = 0;
-    let mut dense = false;
+    let mut density = Density::Plain;
     for segment in block.chunks(SEGMENT) {
-        let this = is_dense(segment);
-        if this != dense && end > start {
-            runs.push((&block[start..end], dense));
+        let this = density_of(segment);
+        if this != density && end > start {
+            runs.push((&block[start..end], density));
             start = end;
         }
-        dense = this;
+        density = this;
         end += segment.len();
     }
-    runs.push((&block[start..], dense));
+    runs.push((&block[start..], density));
     runs
+}
+
+fn density_of(segment: &[u8]) -> Density {
+    if is_zeros(segment) {
+        Density::Zeros
+    } else if is_dense(segment) {
+        Density::Dense
+    } else {
+        Density::Plain
+    }
+}
+
+/// Whether the first byte is zero and all others are as the one before.
+fn is_zeros(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&0) && bytes[1..] == bytes[..bytes.len() - 1]
 }
 
 /// Whether a segment has all byte values about equally often, and no repetitions.
@@ -110,7 +136,7 @@ mod tests {
         let random = noise(SEGMENT, 1);
         let cases: Vec<(&str, Vec<u8>, bool)> = vec![
             ("noise", random.clone(), true),
-            ("zeros", vec![0; SEGMENT], false),
+            ("ones", vec![1; SEGMENT], false),
             ("a ramp, all values equally often", (0..SEGMENT).map(|i| i as u8).collect(), false),
             ("noise that comes again after 20 KiB", noise(20 << 10, 2).repeat(4)[..SEGMENT].to_vec(), false),
             (
@@ -124,7 +150,8 @@ mod tests {
             ("text", "the quick brown fox ".repeat(SEGMENT / 20).into_bytes(), false),
         ];
         for (name, segment, expected) in cases {
-            assert_eq!(is_dense(&segment), expected, "{name}");
+            let expected = if expected { Density::Dense } else { Density::Plain };
+            assert_eq!(density_of(&segment), expected, "{name}");
         }
         let packed = zstd::bulk::compress(&random.iter().map(|b| b & 31).collect::<Vec<_>>(), 3).unwrap();
         assert!(is_dense(&packed), "compressed bytes");
@@ -132,18 +159,21 @@ mod tests {
 
     #[test]
     fn runs_cover_the_block() {
-        let (dense, plain) = (noise(SEGMENT, 3), vec![b'x'; SEGMENT]);
-        type Runs = Vec<(usize, bool)>;
+        use Density::{Dense, Plain, Zeros};
+        let (dense, plain, zeros) = (noise(SEGMENT, 3), vec![b'x'; SEGMENT], vec![0; SEGMENT]);
+        let almost = [&zeros[1..], b"x"].concat();
+        type Runs = Vec<(usize, Density)>;
         let cases: Vec<(Vec<&[u8]>, Runs)> = vec![
-            (vec![], vec![(0, false)]),
-            (vec![&plain, &plain], vec![(2 * SEGMENT, false)]),
-            (vec![&dense, &dense, &plain], vec![(2 * SEGMENT, true), (SEGMENT, false)]),
-            (vec![&plain, &dense, &plain[..7]], vec![(SEGMENT, false), (SEGMENT, true), (7, false)]),
+            (vec![], vec![(0, Plain)]),
+            (vec![&plain, &plain], vec![(2 * SEGMENT, Plain)]),
+            (vec![&dense, &dense, &plain], vec![(2 * SEGMENT, Dense), (SEGMENT, Plain)]),
+            (vec![&plain, &dense, &plain[..7]], vec![(SEGMENT, Plain), (SEGMENT, Dense), (7, Plain)]),
+            (vec![&almost, &zeros, &zeros[..1]], vec![(SEGMENT, Plain), (SEGMENT + 1, Zeros)]),
         ];
         for (parts, expected) in cases {
             let block = parts.concat();
             let runs = runs(&block);
-            assert_eq!(runs.iter().map(|(run, dense)| (run.len(), *dense)).collect::<Vec<_>>(), expected);
+            assert_eq!(runs.iter().map(|(run, density)| (run.len(), *density)).collect::<Vec<_>>(), expected);
             assert!(runs.iter().map(|(run, _)| *run).collect::<Vec<_>>().concat() == block);
         }
     }

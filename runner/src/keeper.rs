@@ -18,7 +18,7 @@ use crate::child::Bundle;
 use crate::error::{Doing, RunnerError};
 use crate::exit::{Exit, Usage};
 use crate::job::{Event, Job, JobFds};
-use crate::network::{self, Namespaces};
+use crate::network::Namespaces;
 use crate::overlay;
 use crate::socket;
 use crate::spec::{RootFs, SandboxSpec, SecurityMode};
@@ -106,7 +106,7 @@ impl Keeper {
         self.nursery = None;
         if let Ok(Job { network: Some(plan), .. }) = job {
             // Nobody is there to be told; the next daemon tries again.
-            let _tried = network::tear_down(&plan.id);
+            let _tried = plan.tear_down();
         }
         exit_now(0)
     }

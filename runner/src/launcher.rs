@@ -137,7 +137,7 @@ impl Launcher {
             NetworkMode::Isolated => Some(self.network()?),
             NetworkMode::None | NetworkMode::Host => None,
         };
-        let (plan, share) = network.map(|Network { plan, share }| (plan, share)).unzip();
+        let (plan, share) = network.map_or((None, None), |Network { plan, share }| (Some(plan), share));
         let job = Job { spec: spec.clone(), network: plan, cgroup_parent: self.config.cgroup_parent() };
         let memory = socket::to_memory(&job).doing(|| "write the request")?;
         let or_null =

@@ -33,8 +33,8 @@
 //!
 //! # What a host needs
 //!
-//! Linux 5.12 (mount_setattr); 6.13 or newer mounts overlays fastest ([`overlay::Way`]). `nft` and root for the isolated network, which turns
-//! IPv4 forwarding on and leaves it on. `newuidmap`, `newgidmap` and 65,536 subordinate ids for [`rootless`].
+//! Linux 5.12 (mount_setattr); 6.13 or newer mounts overlays fastest ([`overlay::Way`]). For the isolated network `nft` and root, which turns
+//! IPv4 forwarding on and leaves it on, or without root `pasta` and leave to open /dev/net/tun. `newuidmap`, `newgidmap` and 65,536 subordinate ids for [`rootless`].
 //!
 //! # Where it differs from Docker
 //!

@@ -16,6 +16,8 @@ struct Ordinary {
     home: PathBuf,
     uid: u32,
     gid: u32,
+    /// A node that stands for /dev/net/tun, which is closed to users on some machines.
+    tun: Option<PathBuf>,
 }
 
 impl Ordinary {
@@ -23,7 +25,7 @@ impl Ordinary {
         let name = format!("rbuild-test-{}", std::process::id());
         run(Command::new("useradd").args(["--create-home", "--shell", "/bin/sh", &name]));
         let user = User::from_name(&name).unwrap().expect("useradd made it");
-        let made = Self { name, home: user.dir, uid: user.uid.as_raw(), gid: user.gid.as_raw() };
+        let made = Self { name, home: user.dir, uid: user.uid.as_raw(), gid: user.gid.as_raw(), tun: None };
         for (file, flag) in [("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids")] {
             let has = fs_err::read_to_string(file).is_ok_and(|t| t.contains(&format!("{}:", made.name)));
             if !has {
@@ -35,10 +37,21 @@ impl Ordinary {
     }
 
     fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new(program);
+        let mut command = match &self.tun {
+            None => {
+                let mut command = Command::new(program);
+                command.uid(self.uid).gid(self.gid);
+                command
+            }
+            Some(tun) => {
+                let script = "mount --bind \"$0\" /dev/net/tun && exec setpriv --reuid \"$1\" --regid \"$2\" --clear-groups \"${@:3}\"";
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "bash", "-c", script]).arg(tun);
+                command.args([self.uid.to_string(), self.gid.to_string()]).arg(program);
+                command
+            }
+        };
         command
-            .uid(self.uid)
-            .gid(self.gid)
             .current_dir(&self.home)
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -169,6 +182,43 @@ fn networks(user: &Ordinary) {
     let refused = user.build(host, &[]).fails();
     assert!(refused.stderr.contains("network.host is not allowed"), "{}", refused.stderr);
     user.build(host, &["--allow", "network.host"]).ok();
+}
+
+#[test]
+fn an_ordinary_user_has_an_isolated_network_through_pasta() {
+    if !ready() || !users_can() {
+        return;
+    }
+    let mut user = Ordinary::new();
+    let tun = user.home.join("tun");
+    let node = Command::new("mknod").args(["-m", "666"]).arg(&tun).args(["c", "10", "200"]).output().unwrap();
+    if Command::new("pasta").arg("--version").output().is_err() || !node.status.success() {
+        eprintln!("SKIPPED: needs pasta (package passt) and leave to make a device");
+        return;
+    }
+    user.tun = Some(tun);
+    base::busybox(&user.home.join("context/rootfs"));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let dockerfile = format!(
+        "FROM scratch\nCOPY rootfs/ /\n\
+         RUN ls /sys/class/net && ip route && wget -q -O /dev/null http://deb.debian.org/debian/dists/stable/Release && echo got it\n\
+         RUN ! nc -w 2 127.0.0.1 {port} </dev/null && echo no way to the host\n\
+         RUN --network=none ls /sys/class/net\n"
+    );
+    let built = user.build(&dockerfile, &["-t", "net"]).ok();
+    for line in [" eth0\n", " default via ", " got it\n", " no way to the host\n"] {
+        assert!(built.stderr.contains(line), "{line}: {}", built.stderr);
+    }
+    let ran = user.rbuild(&["run", "--rm", "net", "ip", "route"]).ok();
+    assert!(ran.stdout.contains("default via "), "{}", ran.stdout);
+    let pid = user.daemon().expect("it still serves");
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    let begun = Instant::now();
+    while !user.processes().is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "left behind: {:?}", user.processes());
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// What the user cannot read, the daemon does not read either.

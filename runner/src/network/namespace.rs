@@ -5,10 +5,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::CloneFlags;
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::process::WaitOptions;
+use rustix::process::{Pid, WaitOptions};
 
-use super::NetworkPlan;
 use super::netlink::{Netlink, Pair};
+use super::pasta::Pasta;
+use super::{LinkPlan, NetworkPlan};
 use crate::error::{Doing, RunnerError};
 use crate::socket;
 use crate::spec::NetworkMode;
@@ -16,13 +17,37 @@ use crate::sys::process::{Fork, clone3, exit_now};
 
 /// Loopback is the first link of every namespace.
 const LOOPBACK: u32 = 1;
-const INNER_NAME: &str = "eth0";
+/// The link of an isolated network, inside.
+pub(super) const INNER_NAME: &str = "eth0";
 
 /// Made when first needed.
 #[derive(Debug, Default)]
 pub(crate) struct Namespaces {
     loopback_only: Option<OwnedFd>,
-    isolated: Option<OwnedFd>,
+    isolated: Option<Isolated>,
+}
+
+#[derive(Debug)]
+struct Isolated {
+    namespace: OwnedFd,
+    /// Where that connects it.
+    _pasta: Option<Pasta>,
+}
+
+impl Isolated {
+    fn new(plan: &NetworkPlan) -> Result<Self, RunnerError> {
+        match plan {
+            NetworkPlan::Links(plan) => {
+                let namespace = make(|host, inner| connect(plan, host, inner))?;
+                Ok(Self { namespace, _pasta: None })
+            }
+            NetworkPlan::Pasta => {
+                let namespace = make(|_, _| Ok(()))?;
+                let pasta = Pasta::connect(&namespace)?;
+                Ok(Self { namespace, _pasta: Some(pasta) })
+            }
+        }
+    }
 }
 
 impl Namespaces {
@@ -32,24 +57,23 @@ impl Namespaces {
         mode: NetworkMode,
         plan: Option<&NetworkPlan>,
     ) -> Result<Option<&OwnedFd>, RunnerError> {
-        let slot = match mode {
-            NetworkMode::Host => return Ok(None),
+        Ok(match mode {
+            NetworkMode::Host => None,
             NetworkMode::None => {
                 if self.loopback_only.is_none() {
                     self.loopback_only = Some(make(|_, _| Ok(()))?);
                 }
-                &self.loopback_only
+                self.loopback_only.as_ref()
             }
             NetworkMode::Isolated => {
                 if self.isolated.is_none() {
                     let plan =
                         plan.ok_or_else(|| RunnerError::invalid("an isolated network without a plan"))?;
-                    self.isolated = Some(make(|host, inner| connect(plan, host, inner))?);
+                    self.isolated = Some(Isolated::new(plan)?);
                 }
-                &self.isolated
+                self.isolated.as_ref().map(|isolated| &isolated.namespace)
             }
-        };
-        Ok(slot.as_ref())
+        })
     }
 
     /// After a sandbox: keeps its namespace only if nothing of it can be left there.
@@ -57,13 +81,18 @@ impl Namespaces {
     /// Without CAP_NET_ADMIN a sandbox cannot change links, addresses, routes or filters; its sockets died with it,
     /// except connections in their last phase, which would still hold a port.
     pub(crate) fn settle(&mut self, mode: NetworkMode, trusted: bool) {
-        let slot = match mode {
+        let namespace = match mode {
             NetworkMode::Host => return,
-            NetworkMode::None => &mut self.loopback_only,
-            NetworkMode::Isolated => &mut self.isolated,
+            NetworkMode::None => self.loopback_only.as_ref(),
+            NetworkMode::Isolated => self.isolated.as_ref().map(|isolated| &isolated.namespace),
         };
-        if trusted || slot.as_ref().is_some_and(|namespace| !is_quiet(namespace)) {
-            *slot = None;
+        if !trusted && namespace.is_none_or(is_quiet) {
+            return;
+        }
+        match mode {
+            NetworkMode::Host => {}
+            NetworkMode::None => self.loopback_only = None,
+            NetworkMode::Isolated => self.isolated = None,
         }
     }
 }
@@ -122,7 +151,7 @@ fn open_current() -> Result<OwnedFd, RunnerError> {
 
 /// Links a namespace to the host: a point-to-point pair with routes for exactly the two addresses.
 fn connect(
-    plan: &NetworkPlan,
+    plan: &LinkPlan,
     host: &Netlink,
     (namespace, inner): (&OwnedFd, &Netlink),
 ) -> Result<(), RunnerError> {
@@ -144,7 +173,7 @@ fn connect(
 
 /// The first free name is the first free address: making a link of a given name is atomic.
 fn claim(
-    plan: &NetworkPlan,
+    plan: &LinkPlan,
     host: &Netlink,
     namespace: &OwnedFd,
     start: u32,
@@ -167,15 +196,44 @@ fn claim(
 /// Whether no TCP connection is left in the namespace, not even in TIME_WAIT. Unknown is no.
 fn is_quiet(namespace: &OwnedFd) -> bool {
     if crate::overlay::in_user_namespace() {
-        // Looking would mean to enter it, with no way back.
-        return false;
+        return visit(namespace, is_quiet_here).is_ok_and(Visitor::succeeded);
     }
     let Ok(host) = open_current() else { return false };
     if nix::sched::setns(namespace, CloneFlags::CLONE_NEWNET).is_err() {
         return false;
     }
+    let quiet = is_quiet_here();
+    nix::sched::setns(&host, CloneFlags::CLONE_NEWNET).is_ok() && quiet
+}
+
+fn is_quiet_here() -> bool {
     let text = fs_err::read_to_string("/proc/thread-self/net/sockstat").unwrap_or_default();
-    let returned = nix::sched::setns(&host, CloneFlags::CLONE_NEWNET).is_ok();
-    let quiet = text.lines().any(|line| line.starts_with("TCP: inuse 0 ") && line.contains(" tw 0 "));
-    returned && quiet
+    text.lines().any(|line| line.starts_with("TCP: inuse 0 ") && line.contains(" tw 0 "))
+}
+
+/// A short-lived process inside a namespace, for keepers that could enter it, but not return to the host's.
+#[derive(Debug)]
+pub(super) struct Visitor {
+    pid: Pid,
+    /// Readable once it has ended.
+    pub(super) pidfd: OwnedFd,
+}
+
+impl Visitor {
+    /// Waits for it; whether its work said yes.
+    pub(super) fn succeeded(self) -> bool {
+        let status = rustix::process::waitpid(Some(self.pid), WaitOptions::empty());
+        matches!(status, Ok(Some((_, status))) if status.exit_status() == Some(0))
+    }
+}
+
+/// Runs `work` in a process inside of `namespace`.
+pub(super) fn visit(namespace: &OwnedFd, work: impl FnOnce() -> bool) -> Result<Visitor, RunnerError> {
+    match clone3(0).doing(|| "fork into the network namespace")? {
+        Fork::Child => {
+            let entered = nix::sched::setns(namespace, CloneFlags::CLONE_NEWNET).is_ok();
+            exit_now(i32::from(!(entered && work())))
+        }
+        Fork::Parent { pid, pidfd } => Ok(Visitor { pid, pidfd }),
+    }
 }

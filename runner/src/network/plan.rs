@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
-use super::NetworkPlan;
+use super::{LinkPlan, NetworkPlan, pasta};
 use crate::error::{Doing, RunnerError};
 
 /// Addresses per daemon: 4,096, of which each keeper takes one.
@@ -21,17 +21,18 @@ const NETWORKS: u32 = 1 << (PREFIX_LENGTH - 9);
 const MARKERS: &str = "/run";
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
-/// A daemon's network and a share in its firewall table, which stays as long as anybody has one.
+/// A daemon's network and, where it has one, a share in its firewall table, which stays as long as anybody has one.
 #[derive(Debug)]
 pub(crate) struct Network {
     pub plan: NetworkPlan,
     /// The marker, locked. Copies of the descriptor, in whichever process, share the lock.
-    pub share: OwnedFd,
+    pub share: Option<OwnedFd>,
 }
 
 impl Network {
     pub(crate) fn try_clone(&self) -> std::io::Result<Self> {
-        Ok(Self { plan: self.plan.clone(), share: self.share.try_clone()? })
+        let share = self.share.as_ref().map(OwnedFd::try_clone).transpose()?;
+        Ok(Self { plan: self.plan.clone(), share })
     }
 }
 
@@ -39,16 +40,16 @@ impl Network {
 #[derive(Serialize, Deserialize)]
 struct Marked {
     table: String,
-    plan: NetworkPlan,
+    plan: LinkPlan,
 }
 
 /// Takes a share in the network of this id. The first one chooses addresses and sets up forwarding and NAT.
 ///
 /// Monitors of an earlier daemon's containers may have shares: their links and this daemon's are then under the same table.
 pub(crate) fn set_up(id: &str) -> Result<Network, RunnerError> {
-    let refused = |reason: String| RunnerError::NetworkRefused { reason };
     if crate::overlay::in_user_namespace() {
-        return Err(refused("it needs root on this host".to_owned()));
+        pasta::check()?;
+        return Ok(Network { plan: NetworkPlan::Pasta, share: None });
     }
     let path = marker(id);
     let open = || {
@@ -65,7 +66,7 @@ pub(crate) fn set_up(id: &str) -> Result<Network, RunnerError> {
         if is_current(&file, &path)
             && let Some(Marked { plan, .. }) = read(&file)
         {
-            return Ok(Network { plan, share: file });
+            return Ok(Network { plan: NetworkPlan::Links(plan), share: Some(file) });
         }
     }
 }
@@ -91,7 +92,7 @@ fn make_table(id: &str, file: &OwnedFd, path: &Path) -> Result<(), RunnerError> 
     let routes: Vec<Route> = routes.lines().skip(1).filter_map(Route::parse).collect();
     let network =
         free_network(id, &routes).ok_or_else(|| refused("no free range of addresses".to_owned()))?;
-    let plan = NetworkPlan {
+    let plan = LinkPlan {
         id: id.to_owned(),
         gateway: Ipv4Addr::from(network + 1),
         prefix_length: PREFIX_LENGTH,

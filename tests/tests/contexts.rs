@@ -296,6 +296,56 @@ fn git_repositories() {
     }
 }
 
+/// A repository whose tree holds a `.git` of its own, with objects that are a link to this machine's files.
+#[test]
+fn git_trees_that_pose_as_repositories() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let base = scene.path("git");
+    let (host, repository) = (scene.path("host"), base.join("repo.git"));
+    tests::base::context(&host, &[("canary", "of this machine\n")]);
+    tests::base::context(&repository, &[("Dockerfile", "FROM base\nCOPY . /c\nRUN ls -R -A /c > /f\n")]);
+    git(&repository, &["init", "-q"]);
+    git(&repository, &["add", "."]);
+    git(&repository, &["commit", "-q", "-m", "honest"]);
+    // git writes such trees only when it is told to take them literally.
+    let object = |kind: &str, bytes: &[u8]| {
+        let mut command = Command::new("git");
+        command.args(["hash-object", "-w", "--literally", "--stdin", "-t", kind]).current_dir(&repository);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), bytes).unwrap();
+        let out = child.wait_with_output().unwrap();
+        assert!(out.status.success());
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    };
+    let entry = |mode: &str, name: &str, id: &str| {
+        let id: Vec<u8> =
+            (0..id.len() / 2).map(|i| u8::from_str_radix(&id[2 * i..2 * i + 2], 16).unwrap()).collect();
+        [format!("{mode} {name}\0").as_bytes(), &id].concat()
+    };
+    let link = object("blob", host.to_str().unwrap().as_bytes());
+    let inner = object("tree", &entry("120000", "objects", &link));
+    let dockerfile = git(&repository, &["rev-parse", "HEAD:Dockerfile"]);
+    let outer = [entry("40000", ".git", &inner), entry("100644", "Dockerfile", &dockerfile)].concat();
+    let tree = object("tree", &outer);
+    let commit = git(&repository, &["commit-tree", "-m", "hostile", &tree]);
+    git(&repository, &["branch", "hostile", &commit]);
+    let server = GitDaemon::start(&base);
+    for keep in ["false", "true"] {
+        let url = |branch: &str| {
+            format!("git://127.0.0.1:{}/repo.git?branch={branch}&keep-git-dir={keep}", server.port)
+        };
+        scene.run(&build(&[&url("main")])).ok();
+        let out = scene.run(&build(&[&url("hostile")])).fails();
+        assert!(out.stderr.contains("invalid path"), "{}", out.stderr);
+        assert!(!out.stderr.contains("canary"), "{}", out.stderr);
+    }
+    assert_eq!(fs_err::read_to_string(host.join("canary")).unwrap(), "of this machine\n");
+    assert_eq!(fs_err::read_dir(&host).unwrap().count(), 1, "nothing was written there");
+}
+
 #[test]
 fn named_contexts() {
     if !ready() {

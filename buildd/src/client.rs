@@ -14,7 +14,7 @@ mod session;
 
 pub use address::Address;
 pub use autostart::{connect_or_start, own_address, own_socket};
-pub use build::{BuildOutcome, BuildRequest, LocalDir, build};
+pub use build::{BuildOutcome, BuildRequest, LocalDir, ask, build};
 pub use connection::Client;
 pub use error::ClientError;
 pub use failure::render;

@@ -71,6 +71,18 @@ pub fn status(code: Code, message: impl Into<String>, details: &ErrorDetails) ->
     Status::with_details(code, message, full.encode_to_vec().into())
 }
 
+/// A status as a message, with all details that it came with.
+pub fn full(status: &Status) -> proto::rpc::Status {
+    match proto::rpc::Status::decode(status.details()) {
+        Ok(full) if full.code != 0 => full,
+        _ => proto::rpc::Status {
+            code: status.code() as i32,
+            message: status.message().to_owned(),
+            details: Vec::new(),
+        },
+    }
+}
+
 /// The typed details of a status; what is unknown or malformed is left out.
 pub fn details(status: &Status) -> ErrorDetails {
     let mut found = ErrorDetails::default();

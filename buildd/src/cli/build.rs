@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use super::Context;
 use super::context::show;
 use super::table::stdout;
-use crate::client::{BuildRequest, ClientError, Output, Services, build};
+use crate::client::{BuildRequest, ClientError, Output, Services, ask, build};
 use crate::progress::Mode;
 
 /// Builds an image from a Dockerfile
@@ -123,13 +123,15 @@ impl Args {
         let request = self.request(sources, attrs, outputs)?;
         let client = context.connect().await?;
         let (progress, shown) = show(if quiet { Mode::Quiet } else { self.progress })?;
+        if let Some(call) = call {
+            let answered = ask(&client, request, progress).await;
+            let _ = shown.await;
+            return call.print(&answered?);
+        }
         let built = build(&client, request, progress).await;
         // Errors come after all progress.
         let _ = shown.await;
         let outcome = built?;
-        if let Some(call) = call {
-            return call.print(&outcome.response);
-        }
         let id = metadata::image_id(&outcome.response);
         if let Some(path) = &self.iidfile {
             fs_err::write(path, id.unwrap_or_default()).map_err(|e| ClientError::io(path, e))?;

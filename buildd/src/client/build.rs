@@ -7,12 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proto::control::{Exporter, SolveRequest, StatusRequest, StatusResponse};
+use proto::gateway;
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::mpsc;
+use tonic::{Request, Status};
 
 use super::output::{Target, Targets};
 use super::session::random_id;
 use super::{Client, ClientError, ClientSession, Output, Services};
+use crate::errdetails;
 use crate::sidesocket::{Offer, SideSocket};
 
 /// How long progress may be silent after the build's end before it is given up (BuildKit's figure).
@@ -62,40 +65,109 @@ pub async fn build(
     request: BuildRequest,
     progress: mpsc::Sender<StatusResponse>,
 ) -> Result<BuildOutcome, ClientError> {
-    let mut targets = Targets::default();
-    for output in &request.outputs {
-        targets.0.push(Target::open(&output.destination)?);
-    }
-    let mut services = request.services;
-    services.dirs.extend(request.dirs.iter().map(|dir| (dir.name.clone(), dir.path.clone())));
-    let session = ClientSession::with_targets(client, services, targets.0.clone())?;
-    if let Some(socket) = client.address().socket() {
-        pass_descriptors(SideSocket::connect(socket), session.id(), &request.dirs, &targets.0);
-    }
-    let reference = random_id()?;
-    let exporters: Vec<Exporter> = request
-        .outputs
-        .into_iter()
-        .map(|output| Exporter { r#type: output.kind, attrs: output.attrs })
-        .collect();
-    let first = exporters.first().cloned().unwrap_or_default();
-    let solve = SolveRequest {
-        r#ref: reference.clone(),
-        session: session.id().to_owned(),
-        frontend: request.frontend,
-        frontend_attrs: request.attrs,
-        // Daemons that know several exporters ignore these two.
-        exporter_deprecated: first.r#type,
-        exporter_attrs_deprecated: first.attrs,
-        exporters,
-        entitlements: request.entitlements,
-        ..SolveRequest::default()
-    };
+    let begun = Begun::new(client, request)?;
+    let solve = SolveRequest { frontend: begun.frontend, frontend_attrs: begun.attrs, ..begun.solve };
+    let reference = solve.r#ref.clone();
     let response = watched_solve(client, solve, progress).await?;
-    for target in targets.0.iter().flatten() {
+    for target in begun.targets.0.iter().flatten() {
         target.commit()?;
     }
     Ok(BuildOutcome { reference, response })
+}
+
+/// Asks the frontend a question (BuildKit's subrequests): its settings name it. Returns what it answers, such as `result.txt`.
+///
+/// This client takes the part of the build's frontend and asks over LLBBridge, as the answer is for whoever asks there.
+///
+/// # Errors
+/// The frontend failed, or the daemon went away.
+pub async fn ask(
+    client: &Client,
+    request: BuildRequest,
+    progress: mpsc::Sender<StatusResponse>,
+) -> Result<BTreeMap<String, String>, ClientError> {
+    let begun = Begun::new(client, request)?;
+    let reference = begun.solve.r#ref.clone();
+    let question = gateway::SolveRequest {
+        frontend: begun.frontend,
+        frontend_opt: begun.attrs,
+        allow_result_return: true,
+        allow_result_array_ref: true,
+        ..gateway::SolveRequest::default()
+    };
+    let answered = async { Ok(answer(client, &reference, question).await) };
+    let (_, answer) = tokio::try_join!(watched_solve(client, begun.solve, progress), answered)?;
+    answer.map_err(|status| ClientError::Build(Box::new(status)))
+}
+
+/// Asks, and ends the build with the answer; the build fails with what the frontend fails with.
+async fn answer(
+    client: &Client,
+    build: &str,
+    question: gateway::SolveRequest,
+) -> Result<BTreeMap<String, String>, Status> {
+    let mut bridge = client.bridge();
+    let answered = bridge.solve(of_build(build, question)?).await;
+    let answered = answered.map(|response| response.into_inner().result.unwrap_or_default());
+    let end = match &answered {
+        Ok(result) => gateway::ReturnRequest { result: Some(result.clone()), error: None },
+        Err(status) => gateway::ReturnRequest { result: None, error: Some(errdetails::full(status)) },
+    };
+    bridge.r#return(of_build(build, end)?).await?;
+    let text = |bytes: bytes::Bytes| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(answered?.metadata.into_iter().map(|(key, value)| (key, text(value))).collect())
+}
+
+/// A call that belongs to a build.
+fn of_build<T>(build: &str, message: T) -> Result<Request<T>, Status> {
+    let mut request = Request::new(message);
+    let name = build.parse().map_err(|_| Status::internal("a build's name is not ASCII"))?;
+    request.metadata_mut().insert("buildkit-controlapi-buildid", name);
+    Ok(request)
+}
+
+/// A build that the daemon may ask about.
+struct Begun {
+    /// Answers the daemon until it is dropped.
+    _session: ClientSession,
+    targets: Targets,
+    frontend: String,
+    attrs: BTreeMap<String, String>,
+    /// Without a frontend.
+    solve: SolveRequest,
+}
+
+impl Begun {
+    fn new(client: &Client, request: BuildRequest) -> Result<Self, ClientError> {
+        let mut targets = Targets::default();
+        for output in &request.outputs {
+            targets.0.push(Target::open(&output.destination)?);
+        }
+        let mut services = request.services;
+        services.dirs.extend(request.dirs.iter().map(|dir| (dir.name.clone(), dir.path.clone())));
+        let session = ClientSession::with_targets(client, services, targets.0.clone())?;
+        if let Some(socket) = client.address().socket() {
+            pass_descriptors(SideSocket::connect(socket), session.id(), &request.dirs, &targets.0);
+        }
+        let exporters: Vec<Exporter> = request
+            .outputs
+            .into_iter()
+            .map(|output| Exporter { r#type: output.kind, attrs: output.attrs })
+            .collect();
+        let first = exporters.first().cloned().unwrap_or_default();
+        let solve = SolveRequest {
+            r#ref: random_id()?,
+            session: session.id().to_owned(),
+            // Daemons that know several exporters ignore these two.
+            exporter_deprecated: first.r#type,
+            exporter_attrs_deprecated: first.attrs,
+            exporters,
+            entitlements: request.entitlements,
+            ..SolveRequest::default()
+        };
+        let (frontend, attrs) = (request.frontend, request.attrs);
+        Ok(Self { _session: session, targets, frontend, attrs, solve })
+    }
 }
 
 /// Solves while passing progress on.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use proto::control::control_client::ControlClient;
+use proto::gateway::llb_bridge_client::LlbBridgeClient;
 use proto::rbuild::containers_client::ContainersClient;
 use proto::rbuild::debug_client::DebugClient;
 use proto::rbuild::images_client::ImagesClient;
@@ -63,6 +64,11 @@ impl Client {
     /// BuildKit's main service.
     pub fn control(&self) -> ControlClient<Channel> {
         ControlClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    /// What frontends build with.
+    pub fn bridge(&self) -> LlbBridgeClient<Channel> {
+        LlbBridgeClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
     }
 
     /// The image store of rbuild's daemon.

@@ -54,11 +54,21 @@ impl Call {
         let text = response.get(key).ok_or_else(|| {
             ClientError::Usage(format!("the daemon's frontend does not answer `{}`", self.request))
         })?;
+        let found = response.get("result.statuscode").is_some_and(|code| code != "0");
+        let text = match build_error(response) {
+            // BuildKit's own frontend tells an error in its JSON only.
+            Some(error) if found && text.is_empty() => error,
+            _ => text.clone(),
+        };
         let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
         stdout(&format!("{text}{newline}"))?;
-        let found = response.get("result.statuscode").is_some_and(|code| code != "0");
         Ok(if found { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
+}
+
+fn build_error(response: &BTreeMap<String, String>) -> Option<String> {
+    let answer: serde_json::Value = serde_json::from_str(response.get("result.json")?).ok()?;
+    Some(format!("ERROR: {}", answer.get("buildError")?.get("message")?.as_str()?))
 }
 
 #[cfg(test)]
@@ -67,6 +77,14 @@ mod tests {
 
     fn call(text: &str) -> Result<Option<Call>, ClientError> {
         Args { call: Some(text.to_owned()), ..Args::default() }.call()
+    }
+
+    #[test]
+    fn errors_that_only_the_json_tells() {
+        let response = |json: &str| BTreeMap::from([("result.json".to_owned(), json.to_owned())]);
+        let error = build_error(&response(r#"{"buildError":{"message":"unknown instruction: foo"}}"#));
+        assert_eq!(error.as_deref(), Some("ERROR: unknown instruction: foo"));
+        assert_eq!(build_error(&response(r#"{"warnings":[]}"#)), None);
     }
 
     #[test]

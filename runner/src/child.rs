@@ -3,12 +3,14 @@
 mod devices;
 mod filesystems;
 mod identity;
+mod join;
 mod masks;
 mod mounts;
 mod program;
 mod terminal;
 
 pub(crate) use identity::DEFAULT_CAPABILITIES;
+pub(crate) use join::{Joining, join};
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,7 +25,7 @@ use crate::job::{Birth, Job};
 use crate::names;
 use crate::seccomp;
 use crate::socket;
-use crate::spec::{NetworkMode, RootFs, SandboxSpec, SecurityMode};
+use crate::spec::{NetworkMode, RootFs, SandboxSpec, SecurityMode, User};
 use crate::stubs::Stub;
 use crate::sys;
 
@@ -56,29 +58,50 @@ fn become_command(bundle: &Bundle<'_>) -> Result<Infallible, RunnerError> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .doing(|| "bind the sandbox to its keeper")?;
     let Job { spec, .. } = socket::from_memory(bundle.job).doing(|| "read the request")?;
-    let insecure = spec.security == SecurityMode::Insecure;
     rustix::process::umask(Mode::empty());
     rustix::process::setsid().doing(|| "start a session")?;
     identity::set_badness(spec.oom_score_adj.unwrap_or(bundle.badness))?;
     enter_namespaces(&spec, bundle.network)?;
     let (stubs, warning) = build_tree(&spec, bundle)?;
     tell(bundle.birth, &Birth::Built { stubs, warning }, &[])?;
-    connect_stdio(&spec, bundle)?;
-    identity::set_rlimits(&spec.rlimits)?;
-    rustix::process::umask(Mode::from_raw_mode(0o022));
-    // Nothing but the three standard descriptors reaches the command, whatever this process still holds.
-    sys::fds::cloexec_from(3).doing(|| "mark descriptors close-on-exec")?;
-    let cwd = open_cwd(&spec.cwd);
-    if !insecure {
-        // Before capabilities go: without no_new_privs a filter needs CAP_SYS_ADMIN.
-        sys::seccomp::install(seccomp::default_program()).doing(|| "install the seccomp filter")?;
+    match spec.tty {
+        Some(_) => terminal::take_over(&terminal::first()?, spec.user.uid)?,
+        None => connect_stdio([bundle.stdin, bundle.stdout, bundle.stderr], &spec.user)?,
     }
-    identity::assume(&spec.user, insecure)?;
-    enter_cwd(&spec.cwd, cwd)?;
-    // The change of user cleared it.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .doing(|| "bind the sandbox to its keeper")?;
-    program::execute(&spec.args, &spec.env)
+    let SandboxSpec { args, env, cwd, user, .. } = &spec;
+    Role { args, env, cwd, user, sandbox: &spec }.assume()
+}
+
+/// What the process becomes in the end.
+struct Role<'a> {
+    args: &'a [String],
+    env: &'a [String],
+    cwd: &'a Path,
+    user: &'a User,
+    /// The sandbox that it is in.
+    sandbox: &'a SandboxSpec,
+}
+
+impl Role<'_> {
+    /// Gives up what the command must not have and becomes it.
+    fn assume(&self) -> Result<Infallible, RunnerError> {
+        let insecure = self.sandbox.security == SecurityMode::Insecure;
+        identity::set_rlimits(&self.sandbox.rlimits)?;
+        rustix::process::umask(Mode::from_raw_mode(0o022));
+        // Nothing but the three standard descriptors reaches the command, whatever this process still holds.
+        sys::fds::cloexec_from(3).doing(|| "mark descriptors close-on-exec")?;
+        let cwd = open_cwd(self.cwd);
+        if !insecure {
+            // Before capabilities go: without no_new_privs a filter needs CAP_SYS_ADMIN.
+            sys::seccomp::install(seccomp::default_program()).doing(|| "install the seccomp filter")?;
+        }
+        identity::assume(self.user, insecure)?;
+        enter_cwd(self.cwd, cwd)?;
+        // The change of user cleared it.
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+            .doing(|| "bind the sandbox to its keeper")?;
+        program::execute(self.args, self.env)
+    }
 }
 
 fn tell(birth: BorrowedFd<'_>, message: &Birth, fds: &[BorrowedFd<'_>]) -> Result<(), RunnerError> {
@@ -155,16 +178,14 @@ fn change_root(root: BorrowedFd<'_>) -> Result<(), RunnerError> {
     rustix::process::chdir("/").doing(|| "enter `/`")
 }
 
-fn connect_stdio(spec: &SandboxSpec, bundle: &Bundle<'_>) -> Result<(), RunnerError> {
-    if spec.tty.is_some() {
-        return terminal::take_over(spec.user.uid);
+fn connect_stdio(fds: [BorrowedFd<'_>; 3], user: &User) -> Result<(), RunnerError> {
+    for fd in fds {
+        identity::give_to(fd, user);
     }
-    for fd in [bundle.stdin, bundle.stdout, bundle.stderr] {
-        identity::give_to(fd, &spec.user);
-    }
-    nix::unistd::dup2_stdin(bundle.stdin).doing(|| "connect stdin")?;
-    nix::unistd::dup2_stdout(bundle.stdout).doing(|| "connect stdout")?;
-    nix::unistd::dup2_stderr(bundle.stderr).doing(|| "connect stderr")
+    let [stdin, stdout, stderr] = fds;
+    nix::unistd::dup2_stdin(stdin).doing(|| "connect stdin")?;
+    nix::unistd::dup2_stdout(stdout).doing(|| "connect stdout")?;
+    nix::unistd::dup2_stderr(stderr).doing(|| "connect stderr")
 }
 
 /// Opens the working directory. Magic links are refused: `/proc/self/fd/N` would lead to what this process still holds.

@@ -4,10 +4,14 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::error::{Doing, RunnerError};
 use crate::exit::Exit;
 use crate::job::{Event, Order};
+use crate::launcher::Stdio;
 use crate::socket::{self, Received};
+use crate::spec::ProcessSpec;
 
 /// A sandbox that was started. Dropping it kills everything in the sandbox.
 ///
@@ -92,6 +96,25 @@ impl SandboxHandle {
     /// Sends a signal to the sandbox's first process. Like every pid 1 it ignores what it does not handle.
     pub fn signal(&self, number: i32) {
         self.order(Order::Signal(number));
+    }
+
+    /// Starts one more process in the sandbox, whose command has to run already ([`Self::started`]). It ends with its command, when
+    /// the handle returned is dropped, or with the sandbox.
+    ///
+    /// Returns at once: what goes wrong from here on is told by [`Self::wait`] of the handle returned.
+    ///
+    /// # Errors
+    /// When the sandbox has ended, or there are too many open files.
+    pub fn join(&self, process: &ProcessSpec, stdio: &Stdio) -> Result<Self, RunnerError> {
+        let (handle, control) = Self::pair()?;
+        let memory = socket::to_memory(process).doing(|| "write the request")?;
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .doing(|| "open `/dev/null`")?;
+        let [stdin, stdout, stderr] = stdio.or(null.as_fd());
+        let bytes = serde_json::to_vec(&Order::Join).map_err(|e| RunnerError::invalid(e.to_string()))?;
+        let fds = [memory.as_fd(), control.as_fd(), stdin, stdout, stderr];
+        socket::send(self.control.as_fd(), &bytes, &fds).map_err(|_| RunnerError::KeeperGone)?;
+        Ok(handle)
     }
 
     fn order(&self, order: Order) {

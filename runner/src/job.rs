@@ -56,6 +56,9 @@ pub(crate) enum Event {
 /// The holder of the handle → keeper, over the control socket. A closed socket means kill, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Order {
+    /// Starts one more process in the sandbox. With it go the descriptors of [`JobFds`], whose first is a
+    /// [`crate::spec::ProcessSpec`].
+    Join,
     /// To the first process only.
     Signal(i32),
     /// Everything in the sandbox.

@@ -5,6 +5,7 @@
 //! and daemon, and ends after it.
 
 mod cradle;
+mod process;
 mod watch;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,7 +18,7 @@ use crate::cgroup::{Cgroups, Hits};
 use crate::child::Bundle;
 use crate::error::{Doing, RunnerError};
 use crate::exit::{Exit, Usage};
-use crate::job::{Event, Job, JobFds};
+use crate::job::{Job, JobFds};
 use crate::network::Namespaces;
 use crate::overlay;
 use crate::socket;
@@ -26,7 +27,8 @@ use crate::stubs;
 use crate::sys::process::exit_now;
 
 use cradle::Cradle;
-use watch::{Ended, Watch};
+use process::{Process, Told};
+use watch::{Entrance, Watch, tell_end};
 
 /// What a keeper tells the launcher when it is free again.
 pub(crate) const IDLE: &[u8] = b"idle";
@@ -118,10 +120,7 @@ impl Keeper {
             Err(error) => Err(RunnerError::Protocol { peer: "daemon".to_owned(), detail: error.to_string() }),
         };
         let JobFds { control, .. } = fds;
-        if let Ok(bytes) = serde_json::to_vec(&Event::Done(result)) {
-            // A daemon that has gone does not want to know.
-            let _gone = socket::send(control.as_fd(), &bytes, &[]);
-        }
+        tell_end(control.as_fd(), result);
         drop(control);
         if let Ok(job) = job {
             self.namespaces.settle(job.spec.network, job.spec.security == SecurityMode::Insecure);
@@ -150,19 +149,21 @@ impl Keeper {
             network: network.map(AsFd::as_fd),
             badness: self.badness,
         };
+        // Before there is a process to watch.
+        let control = fds.control.try_clone().doing(|| "duplicate a socket")?;
         let (pid, pidfd) = clone_into(&mut self.nursery, job, &bundle)?;
         drop(birth_child);
+        let Some(Nursery { cradle, .. }) = &self.nursery else { return Err(RunnerError::KeeperGone) };
         let mut watch = Watch {
-            control: fds.control.as_fd(),
+            processes: vec![Process::new(control, birth, pid, pidfd)],
             launcher,
-            birth: Some(birth),
-            terminal: None,
-            pid,
-            pidfd,
-            ended: Ended::default(),
+            orphaned: false,
+            entrance: Entrance { cradle, job: fds.spec.as_fd(), badness: self.badness },
         };
         let status = watch.until_end()?;
-        let Ended { stubs, failure, orphaned, warnings } = watch.ended;
+        let orphaned = watch.orphaned;
+        let Told { stubs, failure, warnings } =
+            watch.processes.pop().map(|first| first.told).unwrap_or_default();
         let Hits { oom_kills, refused_forks } = self.nursery.as_mut().map(Nursery::hits).unwrap_or_default();
         if oom_kills > 0 {
             // The kernel may take its time to free what the dead held: the next sandbox gets a new group.

@@ -61,6 +61,11 @@ impl Stdio {
         let copy = |fd: &Option<OwnedFd>| fd.as_ref().map(OwnedFd::try_clone).transpose();
         Ok(Self { stdin: copy(&self.stdin)?, stdout: copy(&self.stdout)?, stderr: copy(&self.stderr)? })
     }
+
+    /// All three, `null` in place of those that are none.
+    pub(crate) fn or<'a>(&'a self, null: BorrowedFd<'a>) -> [BorrowedFd<'a>; 3] {
+        [&self.stdin, &self.stdout, &self.stderr].map(|fd| fd.as_ref().map_or(null, AsFd::as_fd))
+    }
 }
 
 /// What a sandbox is given that outlives its launcher: see [`Launcher::spawn_monitored`].
@@ -140,13 +145,9 @@ impl Launcher {
         let (plan, share) = network.map_or((None, None), |Network { plan, share }| (Some(plan), share));
         let job = Job { spec: spec.clone(), network: plan, cgroup_parent: self.config.cgroup_parent() };
         let memory = socket::to_memory(&job).doing(|| "write the request")?;
-        let or_null =
-            |fd: &Option<OwnedFd>| fd.as_ref().map_or(self.null.as_fd(), AsFd::as_fd).try_clone_to_owned();
-        let [stdin, stdout, stderr] = [&stdio.stdin, &stdio.stdout, &stdio.stderr]
-            .map(|fd| or_null(fd).doing(|| "duplicate a standard descriptor"));
-        let (stdin, stdout, stderr) = (stdin?, stdout?, stderr?);
+        let [stdin, stdout, stderr] = stdio.or(self.null.as_fd());
         let (control, held) = fds.split_first().ok_or_else(|| RunnerError::invalid("no control socket"))?;
-        let mut all = vec![memory.as_fd(), *control, stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        let mut all = vec![memory.as_fd(), *control, stdin, stdout, stderr];
         all.extend(held);
         all.extend(share.as_ref().map(AsFd::as_fd));
         self.send(kind, &all)

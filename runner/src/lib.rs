@@ -14,7 +14,7 @@
 //! | `launcher::serve` | launcher | gives each request to a free keeper, makes keepers; knows nothing of sandboxes |
 //! | `keeper` | keeper, monitor | mounts the root, sets limits, watches, removes mount stubs, reports |
 //! | `keeper::cradle` | cradle | is in the limited cgroups and clones the sandboxes, children of its keeper |
-//! | `child` | sandbox | builds the file tree, drops privileges, becomes the command |
+//! | `child` | sandbox | builds the file tree (or enters one that is built), drops privileges, becomes the command |
 //! | `cgroup`, `network` | keeper | limits and network namespaces, kept from one sandbox to the next |
 //! | [`overlay`] | any | detached overlay mounts |
 //! | `resolve`, `stubs` | sandbox, keeper | mount targets inside a hostile root; their removal |
@@ -68,6 +68,6 @@ pub use handle::SandboxHandle;
 pub use launcher::{Launcher, LauncherConfig, Monitored, Stdio, launcher_main};
 pub use spec::{
     DEFAULT_HOSTNAME, DEFAULT_PATH, DEFAULT_SHM_SIZE, Device, Dns, Limits, Mount, MountSource, NetworkMode,
-    Rlimit, RootFs, SandboxSpec, SecurityMode, TerminalSize, User,
+    ProcessSpec, Rlimit, RootFs, SandboxSpec, SecurityMode, TerminalSize, User,
 };
 pub use sys::memory::share_heaps;

@@ -79,6 +79,22 @@ impl SandboxSpec {
     }
 }
 
+/// One more process for a sandbox that runs ([`crate::SandboxHandle::join`]). Privileges, resource limits and what it sees are
+/// the sandbox's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessSpec {
+    /// As [`SandboxSpec::args`].
+    pub args: Vec<String>,
+    /// As [`SandboxSpec::env`].
+    pub env: Vec<String>,
+    /// As [`SandboxSpec::cwd`].
+    pub cwd: PathBuf,
+    /// As [`SandboxSpec::user`].
+    pub user: User,
+    /// As [`SandboxSpec::tty`].
+    pub tty: Option<TerminalSize>,
+}
+
 /// The size of a terminal in characters; zeros where it is not known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TerminalSize {

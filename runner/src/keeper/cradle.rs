@@ -2,14 +2,16 @@
 //!
 //! The keeper itself stays outside. What the kernel does to a group that is out of memory (kill, fail page faults and
 //! system calls) can hit the cradle, which has nothing to tell, but never the process that reports how a command ended.
-//! The sandboxes are the keeper's own children (CLONE_PARENT), so it can wait for them.
+//! The sandboxes are the keeper's own children (CLONE_PARENT), so it can wait for them. So are the processes that join one
+//! later, which get the same limits for the same reason.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::sched::CloneFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::child::{self, Bundle};
+use crate::child::{self, Bundle, Joining};
 use crate::error::{Doing, RunnerError};
 use crate::socket::{self, Received};
 use crate::sys;
@@ -22,12 +24,13 @@ pub(super) struct Cradle {
     socket: OwnedFd,
 }
 
-/// What goes with the descriptors of a [`Bundle`], which travel in the order of its fields.
+/// What goes with the descriptors of a request.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Label {
-    root: bool,
-    network: bool,
-    badness: i32,
+enum Label {
+    /// Those of a [`Bundle`], in the order of its fields.
+    Sandbox { root: bool, network: bool, badness: i32 },
+    /// Those of a [`Joining`], in the order of its fields.
+    Joining { badness: i32 },
 }
 
 impl Cradle {
@@ -47,11 +50,21 @@ impl Cradle {
     /// Has a sandbox cloned; gives its pid and a descriptor of it, or none when the process is dead.
     pub(super) fn clone_sandbox(&self, bundle: &Bundle<'_>) -> Result<Option<(Pid, OwnedFd)>, RunnerError> {
         let Bundle { job, stdin, stdout, stderr, birth, root, network, badness } = *bundle;
-        let label = Label { root: root.is_some(), network: network.is_some(), badness };
-        let bytes = serde_json::to_vec(&label).map_err(|e| RunnerError::invalid(e.to_string()))?;
+        let label = Label::Sandbox { root: root.is_some(), network: network.is_some(), badness };
         let fds: Vec<BorrowedFd<'_>> =
             [job, stdin, stdout, stderr, birth].into_iter().chain(root).chain(network).collect();
-        if socket::send(self.socket.as_fd(), &bytes, &fds).is_err() {
+        self.ask(label, &fds)
+    }
+
+    /// As [`Self::clone_sandbox`], a process of a sandbox that runs.
+    pub(super) fn clone_into(&self, joining: &Joining<'_>) -> Result<Option<(Pid, OwnedFd)>, RunnerError> {
+        let Joining { job, process, stdin, stdout, stderr, birth, first, badness } = *joining;
+        self.ask(Label::Joining { badness }, &[job, process, stdin, stdout, stderr, birth, first])
+    }
+
+    fn ask(&self, label: Label, fds: &[BorrowedFd<'_>]) -> Result<Option<(Pid, OwnedFd)>, RunnerError> {
+        let bytes = serde_json::to_vec(&label).map_err(|e| RunnerError::invalid(e.to_string()))?;
+        if socket::send(self.socket.as_fd(), &bytes, fds).is_err() {
             return Ok(None);
         }
         let Ok(Some(answer)) = socket::receive(self.socket.as_fd()) else { return Ok(None) };
@@ -105,21 +118,56 @@ fn clone_one(message: Received) -> Result<(Pid, OwnedFd), RunnerError> {
     let label: Label = serde_json::from_slice(&message.bytes).map_err(|e| malformed(e.to_string()))?;
     let mut fds = message.fds.into_iter();
     let mut next = || fds.next().ok_or_else(|| malformed("a descriptor is missing".to_owned()));
-    let (job, stdin, stdout, stderr, birth) = (next()?, next()?, next()?, next()?, next()?);
-    let root = if label.root { Some(next()?) } else { None };
-    let network = if label.network { Some(next()?) } else { None };
-    let flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    match clone3(flags | libc::CLONE_PARENT).doing(|| "clone the sandbox")? {
-        Fork::Child => child::run(&Bundle {
-            job: job.as_fd(),
-            stdin: stdin.as_fd(),
-            stdout: stdout.as_fd(),
-            stderr: stderr.as_fd(),
-            birth: birth.as_fd(),
-            root: root.as_ref().map(AsFd::as_fd),
-            network: network.as_ref().map(AsFd::as_fd),
-            badness: label.badness,
-        }),
-        Fork::Parent { pid, pidfd } => Ok((pid, pidfd)),
+    match label {
+        Label::Sandbox { root, network, badness } => {
+            let (job, stdin, stdout, stderr, birth) = (next()?, next()?, next()?, next()?, next()?);
+            let root = if root { Some(next()?) } else { None };
+            let network = if network { Some(next()?) } else { None };
+            let flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+            match clone3(flags | libc::CLONE_PARENT).doing(|| "clone the sandbox")? {
+                Fork::Child => child::run(&Bundle {
+                    job: job.as_fd(),
+                    stdin: stdin.as_fd(),
+                    stdout: stdout.as_fd(),
+                    stderr: stderr.as_fd(),
+                    birth: birth.as_fd(),
+                    root: root.as_ref().map(AsFd::as_fd),
+                    network: network.as_ref().map(AsFd::as_fd),
+                    badness,
+                }),
+                Fork::Parent { pid, pidfd } => Ok((pid, pidfd)),
+            }
+        }
+        Label::Joining { badness } => {
+            let (job, process, stdin, stdout, stderr) = (next()?, next()?, next()?, next()?, next()?);
+            let (birth, first) = (next()?, next()?);
+            clone_joining(&Joining {
+                job: job.as_fd(),
+                process: process.as_fd(),
+                stdin: stdin.as_fd(),
+                stdout: stdout.as_fd(),
+                stderr: stderr.as_fd(),
+                birth: birth.as_fd(),
+                first: first.as_fd(),
+                badness,
+            })
+        }
     }
+}
+
+/// Clones a process into the pid namespace of a sandbox; the other namespaces it enters itself.
+fn clone_joining(joining: &Joining<'_>) -> Result<(Pid, OwnedFd), RunnerError> {
+    let own = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())
+        .doing(|| "open the helper's pidfd")?;
+    nix::sched::setns(joining.first, CloneFlags::CLONE_NEWPID).doing(|| "enter the sandbox")?;
+    let cloned = match clone3(libc::CLONE_PARENT) {
+        Ok(Fork::Child) => child::join(joining),
+        Ok(Fork::Parent { pid, pidfd }) => Ok((pid, pidfd)),
+        Err(error) => Err(error),
+    };
+    if nix::sched::setns(&own, CloneFlags::CLONE_NEWPID).is_err() {
+        // The next sandbox would be cloned into this one.
+        exit_now(1);
+    }
+    cloned.doing(|| "clone a process into the sandbox")
 }

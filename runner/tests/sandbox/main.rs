@@ -4,6 +4,7 @@
 
 mod basics;
 mod isolation;
+mod join;
 mod lifecycle;
 mod monitor;
 mod mounts;

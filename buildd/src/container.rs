@@ -4,5 +4,6 @@ mod outcome;
 mod relay;
 mod streams;
 
-pub(crate) use relay::{Ends, Responses, relay, response};
-pub(crate) use streams::{Streams, output_pipe};
+pub(crate) use outcome::report;
+pub(crate) use relay::{Ends, Responses, UNREAD, feed, forward, relay, response};
+pub(crate) use streams::{Source, Streams, output_pipe, resize};

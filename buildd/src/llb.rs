@@ -18,4 +18,5 @@ mod tests;
 pub use definition::{from_definition, to_definition};
 pub use digests::vertex_digests;
 pub use error::{Invalid, LlbError};
+pub use exec::decode_exec as exec_op;
 pub use name::{progress_group, vertex_name};

@@ -12,6 +12,7 @@ mod daemon;
 mod disk;
 mod leaks;
 pub mod llb;
+pub mod processes;
 mod ready;
 mod registry;
 mod scene;

@@ -6,7 +6,7 @@ use runner::{Exit, RunnerError};
 ///
 /// # Errors
 /// The container failed, rather than its program.
-pub(super) fn report(outcome: Result<Exit, RunnerError>) -> Result<(i32, Vec<String>), RunnerError> {
+pub(crate) fn report(outcome: Result<Exit, RunnerError>) -> Result<(i32, Vec<String>), RunnerError> {
     match outcome {
         Ok(exit) => Ok((exit.status.code(), exit.warnings)),
         Err(e) => match failed_start(&e) {

@@ -24,7 +24,7 @@ use crate::blocking::blocking;
 /// Bytes of output in one message.
 const CHUNK: usize = 32 << 10;
 /// Messages of stdin that wait for the container to read them. While there is room, signals overtake none of them.
-const UNREAD: usize = 64;
+pub(crate) const UNREAD: usize = 64;
 /// The largest signal number.
 const MAX_SIGNAL: i32 = 64;
 
@@ -67,7 +67,14 @@ where
         let _ = responses.send(Ok(response(Response::Started(id)))).await;
     }
     let (input, unread) = mpsc::channel(UNREAD);
-    let outputs = streams.outputs.into_iter().map(|(source, from)| forward(from, source, &responses));
+    let outputs = streams.outputs.into_iter().map(|(source, from)| {
+        forward(from, &responses, move |data| {
+            response(match source {
+                Source::Stdout => Response::Stdout(data),
+                Source::Stderr => Response::Stderr(data),
+            })
+        })
+    });
     let running = async {
         let outputs = futures_util::future::join_all(outputs);
         tokio::join!(wait(&handle, &responses, &cancel), outputs).0
@@ -112,7 +119,7 @@ async fn steer(
             Some(Asked::Stdin(data)) => drop(input.send(data).await),
             Some(Asked::Resize(size)) => {
                 if let Some(terminal) = terminal {
-                    resize(terminal, &size);
+                    resize(terminal, size.rows, size.columns);
                 }
             }
             Some(Asked::Signal(number)) if (1..=MAX_SIGNAL).contains(&number) => handle.signal(number),
@@ -126,7 +133,7 @@ async fn steer(
 }
 
 /// Writes stdin as fast as the container reads it; empty data ends it. What nobody reads is dropped.
-async fn feed(mut unread: Receiver<Bytes>, mut stdin: Option<pipe::Sender>) {
+pub(crate) async fn feed(mut unread: Receiver<Bytes>, mut stdin: Option<pipe::Sender>) {
     while let Some(data) = unread.recv().await {
         let open = match &mut stdin {
             Some(pipe) => !data.is_empty() && pipe.write_all(&data).await.is_ok(),
@@ -138,21 +145,17 @@ async fn feed(mut unread: Receiver<Bytes>, mut stdin: Option<pipe::Sender>) {
     }
 }
 
-/// Sends output until all processes of the container have closed it.
-async fn forward(mut from: pipe::Receiver, source: Source, to: &Responses) {
+/// Hands output on until all processes of the container have closed it, or nobody wants it any more.
+pub(crate) async fn forward<T>(
+    mut from: pipe::Receiver,
+    to: &Sender<Result<T, Status>>,
+    message: impl Fn(Bytes) -> T,
+) {
     let mut buf = vec![0; CHUNK];
     loop {
         // A terminal that nobody has open any more gives an error.
         let n = from.read(&mut buf).await.unwrap_or(0);
-        if n == 0 {
-            return;
-        }
-        let data = Bytes::copy_from_slice(&buf[..n]);
-        let message = match source {
-            Source::Stdout => Response::Stdout(data),
-            Source::Stderr => Response::Stderr(data),
-        };
-        if to.send(Ok(response(message))).await.is_err() {
+        if n == 0 || to.send(Ok(message(Bytes::copy_from_slice(&buf[..n])))).await.is_err() {
             return;
         }
     }

@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use proto::rbuild::TerminalSize;
 use runner::Stdio;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::termios::Winsize;
@@ -11,8 +10,10 @@ use tokio::net::unix::pipe::{Receiver, Sender};
 
 /// Which stream output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
+pub(crate) enum Source {
+    /// Also what a terminal shows.
     Stdout,
+    /// Apart from the other only where there is no terminal.
     Stderr,
 }
 
@@ -20,10 +21,11 @@ pub(super) enum Source {
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     /// `None` where the container has no stdin.
-    pub(super) stdin: Option<Sender>,
-    pub(super) outputs: Vec<(Source, Receiver)>,
+    pub stdin: Option<Sender>,
+    /// What is to be read.
+    pub outputs: Vec<(Source, Receiver)>,
     /// To be resized.
-    pub(super) terminal: Option<OwnedFd>,
+    pub terminal: Option<OwnedFd>,
 }
 
 impl Streams {
@@ -56,7 +58,10 @@ impl Streams {
     }
 
     /// Those of a sandbox with a terminal, by its master.
-    pub(super) fn of_terminal(master: OwnedFd) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub(crate) fn of_terminal(master: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&master, true)?;
         Ok(Self {
             // Terminals are polled as pipes are.
@@ -68,9 +73,9 @@ impl Streams {
 }
 
 /// Tells a terminal its size; one that is gone needs none.
-pub(super) fn resize(terminal: &OwnedFd, size: &TerminalSize) {
+pub(crate) fn resize(terminal: &OwnedFd, rows: u32, columns: u32) {
     let short = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
-    let size = Winsize { ws_row: short(size.rows), ws_col: short(size.columns), ws_xpixel: 0, ws_ypixel: 0 };
+    let size = Winsize { ws_row: short(rows), ws_col: short(columns), ws_xpixel: 0, ws_ypixel: 0 };
     let _ = rustix::termios::tcsetwinsize(terminal, size);
 }
 

@@ -6,7 +6,10 @@
 
 mod bridge;
 mod caps;
+mod container;
+mod look;
 mod open;
+mod process;
 mod read;
 mod resolve;
 mod result;
@@ -23,6 +26,7 @@ use proto::gateway::{
     ReturnResponse, SolveRequest, SolveResponse, StatFileRequest, StatFileResponse, WarnRequest,
     WarnResponse,
 };
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::about;
@@ -131,35 +135,40 @@ impl LlbBridge for GatewayService {
         Ok(Response::new(ReturnResponse {}))
     }
 
-    async fn new_container(&self, _: Request<NewContainerRequest>) -> Reply<NewContainerResponse> {
-        Err(containers())
+    async fn new_container(&self, request: Request<NewContainerRequest>) -> Reply<NewContainerResponse> {
+        let (bridge, request) = self.bridge(request).await?;
+        bridge.new_container(request).await.map_err(|e| e.status())?;
+        Ok(Response::new(NewContainerResponse {}))
     }
 
     async fn release_container(
         &self,
-        _: Request<ReleaseContainerRequest>,
+        request: Request<ReleaseContainerRequest>,
     ) -> Reply<ReleaseContainerResponse> {
-        Err(containers())
+        let (bridge, request) = self.bridge(request).await?;
+        bridge.containers.release(&request.container_id).await.map_err(|e| e.status())?;
+        Ok(Response::new(ReleaseContainerResponse {}))
     }
 
-    async fn exec_process(&self, _: Request<Streaming<ExecMessage>>) -> Reply<Self::ExecProcessStream> {
-        Err(containers())
+    async fn exec_process(&self, request: Request<Streaming<ExecMessage>>) -> Reply<Self::ExecProcessStream> {
+        let (bridge, messages) = self.bridge(request).await?;
+        let (answers, stream) = tokio::sync::mpsc::channel(process::BACKLOG);
+        tokio::spawn(process::serve(bridge, messages, answers));
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
-    async fn read_file_container(&self, _: Request<ReadFileRequest>) -> Reply<ReadFileResponse> {
-        Err(containers())
+    async fn read_file_container(&self, request: Request<ReadFileRequest>) -> Reply<ReadFileResponse> {
+        let (bridge, request) = self.bridge(request).await?;
+        bridge.read_file_container(request).await.map(Response::new).map_err(|e| e.status())
     }
 
-    async fn read_dir_container(&self, _: Request<ReadDirRequest>) -> Reply<ReadDirResponse> {
-        Err(containers())
+    async fn read_dir_container(&self, request: Request<ReadDirRequest>) -> Reply<ReadDirResponse> {
+        let (bridge, request) = self.bridge(request).await?;
+        bridge.read_dir_container(request).await.map(Response::new).map_err(|e| e.status())
     }
 
-    async fn stat_file_container(&self, _: Request<StatFileRequest>) -> Reply<StatFileResponse> {
-        Err(containers())
+    async fn stat_file_container(&self, request: Request<StatFileRequest>) -> Reply<StatFileResponse> {
+        let (bridge, request) = self.bridge(request).await?;
+        bridge.stat_file_container(request).await.map(Response::new).map_err(|e| e.status())
     }
-}
-
-/// The capability `gateway.exec` is not announced; a client that asks nevertheless is told why.
-fn containers() -> Status {
-    Status::unimplemented("this daemon runs no containers for frontends")
 }

@@ -23,6 +23,7 @@ use super::sandboxes::Sandboxes;
 use super::side::Passed;
 use super::sources::Sources;
 use super::sources::image::ImageSource;
+use super::worker::LocalWorker;
 use crate::daemon::blocking::blocking;
 use crate::session::SessionManager;
 
@@ -59,6 +60,8 @@ pub(super) struct Parts {
     pub diff_ids: Arc<DiffIds>,
     /// Runs commands.
     pub sandboxes: Arc<Sandboxes>,
+    /// Executes steps.
+    pub worker: Arc<LocalWorker>,
     /// What builds may ask for, if their clients allow it.
     pub entitlements: Vec<String>,
     /// Clients that are their own frontends.

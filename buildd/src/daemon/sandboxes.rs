@@ -90,8 +90,10 @@ pub(super) enum SpawnError {
 ///
 /// # Errors
 /// When the sandbox could not be set up, or its keeper died.
-pub(super) async fn wait(handle: SandboxHandle, cancel: &CancellationToken) -> Result<Exit, RunnerError> {
-    let handle = Arc::new(handle);
+pub(super) async fn wait(
+    handle: Arc<SandboxHandle>,
+    cancel: &CancellationToken,
+) -> Result<Exit, RunnerError> {
     let waiting = handle.clone();
     let ended = blocking(move || waiting.wait());
     tokio::pin!(ended);

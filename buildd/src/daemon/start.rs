@@ -219,7 +219,8 @@ fn put_together(
         dns: dns(&config),
         limits: StepLimits::new(config.worker.oci.step),
     });
-    let engine = Engine::new(Arc::new(store.records()), sources.clone(), worker, parallelism(&config));
+    let engine =
+        Engine::new(Arc::new(store.records()), sources.clone(), worker.clone(), parallelism(&config));
     let exporter = Exporter {
         chains: chains.clone(),
         images: images.clone(),
@@ -245,6 +246,7 @@ fn put_together(
         mounting,
         diff_ids,
         sandboxes,
+        worker,
         gateways: Gateways::default(),
         checkpointing: Arc::default(),
     })

@@ -17,6 +17,7 @@ use solver::{Digest, ExecError, Job, LayerId, Op, Output, OutputRecord, Selectio
 
 pub(super) use file::UNPACK_LIMITS;
 pub(super) use limits::StepLimits;
+pub(super) use mounts::{Mounts, Shown};
 
 use super::blocking::blocking;
 use super::chains::{Chains, content, from_store};

@@ -12,7 +12,11 @@ use super::Invalid;
 use super::decode::{bounded, optional_input, output_index, text};
 use super::encode::number;
 
-pub(super) fn decode_exec(exec: &pb::ExecOp, inputs: usize) -> Result<ExecOp, Invalid> {
+/// Checks an exec op and reads it.
+///
+/// # Errors
+/// What is missing, malformed or unknown.
+pub fn decode_exec(exec: &pb::ExecOp, inputs: usize) -> Result<ExecOp, Invalid> {
     let meta = decode_meta(exec.meta.as_ref().ok_or(Invalid::Missing("meta"))?)?;
     bounded("mounts", exec.mounts.len())?;
     let mut outputs = HashSet::new();

@@ -11,6 +11,7 @@ use solver::{Graph, Need, Output};
 use tokio::sync::{OnceCell, watch};
 use tonic::Code;
 
+use super::container::Containers;
 use super::result::{self, Returned};
 use crate::daemon::definition;
 use crate::daemon::export::{Built, Results};
@@ -29,6 +30,7 @@ pub(in crate::daemon) struct Bridge {
     /// Graphs that the client gave to `Control.Solve`.
     pub(super) inputs: BTreeMap<String, Definition>,
     references: Mutex<HashMap<String, Arc<Reference>>>,
+    pub(super) containers: Containers,
     /// What the client returned.
     returned: watch::Sender<Option<Result<Returned, Failure>>>,
 }
@@ -65,6 +67,7 @@ impl Bridge {
             run: run.clone(),
             inputs,
             references: Mutex::default(),
+            containers: Containers::default(),
             returned: watch::channel(None).0,
         }
     }

@@ -22,6 +22,11 @@ const FRONTEND: &[&str] = &[
     "gateway.solve.evaluate",
     "gateway.evaluate",
     "gateway.warnings",
+    "gateway.exec",
+    "gateway.exec.extrahosts",
+    "gateway.exec.secretenv",
+    "gateway.exec.signals",
+    "gateway.exec.filesystem",
 ];
 
 /// Operations and their settings. (`soruce` is how BuildKit spells it.)

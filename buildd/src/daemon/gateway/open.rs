@@ -26,7 +26,7 @@ pub(in crate::daemon) struct Gateways {
 /// Closes a bridge when dropped.
 struct Closing<'a> {
     gateways: &'a Gateways,
-    build: &'a str,
+    bridge: &'a Bridge,
 }
 
 impl Gateways {
@@ -52,7 +52,9 @@ impl Gateways {
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        self.gateways.lock().remove(self.build);
+        self.gateways.lock().remove(&self.bridge.run.reference);
+        // Where the build was cancelled; otherwise none is left.
+        self.bridge.containers.kill_all();
     }
 }
 
@@ -68,6 +70,8 @@ pub(in crate::daemon) async fn returned(
     let bridge = Arc::new(Bridge::new(parts, run, request.frontend_inputs.clone()));
     parts.gateways.lock().insert(run.reference.clone(), bridge.clone());
     parts.gateways.opened.notify_waiters();
-    let _closing = Closing { gateways: &parts.gateways, build: &run.reference };
-    bridge.result().await
+    let _closing = Closing { gateways: &parts.gateways, bridge: &bridge };
+    let result = bridge.result().await;
+    bridge.containers.release_all().await;
+    result
 }

@@ -64,8 +64,17 @@ fn find(view: &MergedView, path: &str) -> Result<Located, Failure> {
 
 fn file(view: &MergedView, path: &str, range: Option<FileRange>) -> Result<Vec<u8>, Failure> {
     let found = find(view, path)?;
-    let failed = |e| Failure::new(Code::Unknown, format!("read {path}: {e}"));
     let mut file = view.open_file(&found).map_err(|e| Failure::invalid(&e))?;
+    contents(&mut file, path, range)
+}
+
+/// A file's bytes, or a range of them.
+pub(super) fn contents(
+    file: &mut (impl Read + Seek),
+    path: &str,
+    range: Option<FileRange>,
+) -> Result<Vec<u8>, Failure> {
+    let failed = |e| Failure::new(Code::Unknown, format!("read {path}: {e}"));
     let length = match range {
         Some(FileRange { offset, length }) => {
             let positive = |n: i64| u64::try_from(n).ok();
@@ -91,10 +100,7 @@ fn file(view: &MergedView, path: &str, range: Option<FileRange>) -> Result<Vec<u
 
 /// The entries of a directory whose names match the pattern, if there is one.
 fn directory(view: &MergedView, path: &str, pattern: &str) -> Result<Vec<Stat>, Failure> {
-    let wanted = match pattern {
-        "" => None,
-        pattern => Some(PatternMatcher::new(&[pattern]).map_err(|e| Failure::invalid(&e))?),
-    };
+    let wanted = wanted(pattern)?;
     let dir = match view.resolve(path.as_bytes(), Follow::Last) {
         // The root of nothing is empty.
         Ok(None) if path.split('/').all(|part| matches!(part, "" | ".")) => return Ok(Vec::new()),
@@ -111,6 +117,14 @@ fn directory(view: &MergedView, path: &str, pattern: &str) -> Result<Vec<Stat>, 
         entries.push(stat(view, &found, &item.name).map_err(failed)?);
     }
     Ok(entries)
+}
+
+/// Which names are wanted; `None`: all.
+pub(super) fn wanted(pattern: &str) -> Result<Option<PatternMatcher>, Failure> {
+    match pattern {
+        "" => Ok(None),
+        pattern => PatternMatcher::new(&[pattern]).map(Some).map_err(|e| Failure::invalid(&e)),
+    }
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use cache::layer::{Base, RunWindow};
 use cache::store::Lease;
-use runner::{Exit, Limits, NetworkMode, Rlimit, SandboxSpec, SecurityMode, Stdio, User};
+use runner::{Exit, Limits, NetworkMode, ProcessSpec, Rlimit, SandboxSpec, SecurityMode, Stdio, User};
 use solver::op::{ExecMeta, ExecOp, HostIp, NetMode, SecurityMode as LlbSecurity};
 use solver::{ExecError, Job, OutputRecord, Progress, Stream};
 use tokio::io::AsyncReadExt;
@@ -26,7 +27,7 @@ impl LocalWorker {
         let lease = self.leases.of(&job.cx.build);
         let staging = self.chains.store.layers().staging().map_err(from_store)?;
         let mut mounts = self.mounts(op, job, staging.path()).await?;
-        let spec = self.spec(op, job, &mut mounts).await?;
+        let spec = self.spec(op, job, &mounts).await?;
         let started = SystemTime::now();
         let (exit, stderr) = self.run(&spec, job).await?;
         let limits = spec.limits;
@@ -54,7 +55,7 @@ impl LocalWorker {
         let handle = self.sandboxes.spawn(spec, stdio).map_err(ExecError::failed)?;
         drop((out_end, err_end));
         let (exit, _, stderr) = tokio::join!(
-            sandboxes::wait(handle, &job.cx.cancel),
+            sandboxes::wait(Arc::new(handle), &job.cx.cancel),
             forward(out, Stream::Stdout, &job.cx.progress),
             forward(err, Stream::Stderr, &job.cx.progress),
         );
@@ -64,21 +65,43 @@ impl LocalWorker {
         Ok((exit.map_err(ExecError::failed)?, stderr))
     }
 
-    async fn spec(&self, op: &ExecOp, job: &Job, mounts: &mut Mounts) -> Result<SandboxSpec, ExecError> {
-        let root = mounts.root.take().ok_or_else(|| ExecError::failed(NoRoot))?;
-        let base: Base = mounts.root_base.take().ok_or_else(|| ExecError::failed(NoRoot))?;
+    /// The command of an op, to be run over its mounts.
+    ///
+    /// # Errors
+    /// An unknown user, a secret that nobody has.
+    pub(in crate::daemon) async fn process(
+        &self,
+        op: &ExecOp,
+        job: &Job,
+        mounts: &Mounts,
+    ) -> Result<ProcessSpec, ExecError> {
+        let base: Base = mounts.root_base.clone().ok_or_else(|| ExecError::failed(NoRoot))?;
         let who = op.meta.user.clone();
         let (user, home) = blocking(move || resolve_user(&base, &who)).await?;
-        let mut spec = SandboxSpec::new(root, op.meta.args.clone());
+        let env = self.environment(op, &home, job).await?;
+        let cwd = PathBuf::from(if op.meta.cwd.is_empty() { "/" } else { &op.meta.cwd });
+        Ok(ProcessSpec { args: op.meta.args.clone(), env, cwd, user, tty: None })
+    }
+
+    /// A sandbox with the command of an op as its first process.
+    ///
+    /// # Errors
+    /// As [`Self::process`]; an address of a host that is none.
+    pub(in crate::daemon) async fn spec(
+        &self,
+        op: &ExecOp,
+        job: &Job,
+        mounts: &Mounts,
+    ) -> Result<SandboxSpec, ExecError> {
+        let root = mounts.root.clone().ok_or_else(|| ExecError::failed(NoRoot))?;
+        let ProcessSpec { args, env, cwd, user, tty } = self.process(op, job, mounts).await?;
+        let mut spec = SandboxSpec { env, cwd, user, tty, ..SandboxSpec::new(root, args) };
         self.mounting.apply(&mut spec);
         spec.read_only_root = mounts.root_read_only;
-        spec.env = self.environment(op, &home, job).await?;
-        spec.cwd = PathBuf::from(if op.meta.cwd.is_empty() { "/" } else { &op.meta.cwd });
-        spec.user = user;
         if !op.meta.hostname.is_empty() {
             spec.hostname.clone_from(&op.meta.hostname);
         }
-        spec.mounts = std::mem::take(&mut mounts.list);
+        spec.mounts = mounts.list.clone();
         spec.network = match op.network {
             NetMode::Unset => NetworkMode::Isolated,
             NetMode::Host => NetworkMode::Host,

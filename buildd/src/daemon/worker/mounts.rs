@@ -19,7 +19,7 @@ use crate::daemon::mounting::{Copied, Mounting};
 
 /// What a sandbox sees, and what has to live as long as it runs.
 #[derive(Debug, Default)]
-pub(super) struct Mounts {
+pub(in crate::daemon) struct Mounts {
     pub(super) root: Option<RootFs>,
     pub(super) root_base: Option<Base>,
     pub(super) root_read_only: bool,
@@ -40,8 +40,64 @@ pub(super) struct Written {
     pub(super) copied: Option<Copied>,
 }
 
+impl Mounts {
+    /// Makes a working directory, if there is none; where nothing can be written, what the sandbox says is enough. Blocking.
+    ///
+    /// # Errors
+    /// When a directory on the way cannot be made.
+    pub(in crate::daemon) fn make_working_dir(&self, cwd: &str) -> std::io::Result<()> {
+        let Some(base) = &self.root_base else { return Ok(()) };
+        match &self.root {
+            Some(RootFs::Directory(dir)) => working_dir(dir, base, cwd),
+            Some(RootFs::Overlay(Overlay { upper: Some(upper), .. })) => working_dir(&upper.dir, base, cwd),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the mount at `dest` shows now, as layers or as a directory; `None` for a mount of another kind.
+    pub(in crate::daemon) fn shown(&self, dest: &str) -> Option<Shown> {
+        if dest == "/" {
+            return self.root.as_ref().map(|root| match root {
+                RootFs::Directory(dir) => Shown::Directory(dir.clone()),
+                RootFs::Overlay(overlay) => Shown::layers(overlay),
+            });
+        }
+        let mount = self.list.iter().rev().find(|mount| mount.target == Path::new(dest))?;
+        match &mount.source {
+            MountSource::Directory { path, .. } => Some(Shown::Directory(path.clone())),
+            MountSource::Layers { overlay, .. } => Some(Shown::layers(overlay)),
+            MountSource::File { .. } | MountSource::Tmpfs { .. } | MountSource::Secret { .. } => None,
+        }
+    }
+}
+
+/// What a mount shows, for looking at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) enum Shown {
+    /// A directory.
+    Directory(PathBuf),
+    /// Layers, what was written on top of them.
+    Layers(Overlay),
+}
+
+impl Shown {
+    fn layers(overlay: &Overlay) -> Self {
+        let written = overlay.upper.iter().map(|upper| upper.dir.clone());
+        Self::Layers(Overlay { lower: overlay.lower.iter().cloned().chain(written).collect(), upper: None })
+    }
+}
+
 impl LocalWorker {
-    pub(super) async fn mounts(&self, op: &ExecOp, job: &Job, dir: &Path) -> Result<Mounts, ExecError> {
+    /// Gets everything that an op's mounts show, with scratch space in `dir`.
+    ///
+    /// # Errors
+    /// A secret or agent that nobody has; a layer that is not here; cancellation while another holds a cache.
+    pub(in crate::daemon) async fn mounts(
+        &self,
+        op: &ExecOp,
+        job: &Job,
+        dir: &Path,
+    ) -> Result<Mounts, ExecError> {
         let mut all = Mounts::default();
         // Outside in, so that a mount lies on the one that it is nested in.
         let mut order: Vec<(usize, &Mount)> = op.mounts.iter().enumerate().collect();

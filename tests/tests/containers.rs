@@ -1,0 +1,341 @@
+//! Containers that a client makes of results, as BuildKit's clients do.
+
+use proto::control::SolveRequest;
+use proto::gateway::{
+    InitMessage, NewContainerRequest, ReadDirRequest, ReadFileRequest, ReleaseContainerRequest,
+    StatFileRequest,
+};
+use proto::pb;
+use tests::llb::Llb;
+use tests::processes::{Processes, shell};
+use tests::{Api, Gateway, Scene, ready};
+use tonic::{Code, Status};
+
+/// A client with a build of its own, and what it calls.
+struct Client<'a> {
+    api: &'a Api,
+    gateway: Gateway<'a>,
+}
+
+impl<'a> Client<'a> {
+    fn new(api: &'a Api, build: &str) -> Self {
+        Self { api, gateway: api.gateway(build) }
+    }
+
+    /// The base image, as a reference.
+    fn base(&self) -> String {
+        let mut llb = Llb::new();
+        let base = llb.image("docker.io/library/base:latest");
+        self.gateway.definition(llb.definition(&base)).unwrap()
+    }
+
+    /// Makes a container over the base image.
+    fn container(&self, id: &str, change: impl FnOnce(&mut NewContainerRequest)) -> Result<(), Status> {
+        let root = pb::Mount { dest: "/".into(), result_id: self.base(), ..pb::Mount::default() };
+        let mut request = NewContainerRequest {
+            container_id: id.to_owned(),
+            mounts: vec![root],
+            network: pb::NetMode::None.into(),
+            ..NewContainerRequest::default()
+        };
+        change(&mut request);
+        let (mut bridge, request) = (self.api.bridge(), self.gateway.request(request));
+        self.api.runtime.block_on(async move { bridge.new_container(request).await }).map(drop)
+    }
+
+    fn release(&self, id: &str) -> Result<(), Status> {
+        let request = ReleaseContainerRequest { container_id: id.to_owned() };
+        let (mut bridge, request) = (self.api.bridge(), self.gateway.request(request));
+        self.api.runtime.block_on(async move { bridge.release_container(request).await }).map(drop)
+    }
+
+    fn processes(&self) -> Processes<'a> {
+        Processes::open(self.api, &self.gateway)
+    }
+
+    fn read(&self, id: &str, mount_index: i32, path: &str) -> Result<String, Status> {
+        let request = ReadFileRequest {
+            r#ref: id.to_owned(),
+            file_path: path.to_owned(),
+            mount_index,
+            ..ReadFileRequest::default()
+        };
+        let (mut bridge, request) = (self.api.bridge(), self.gateway.request(request));
+        let answer = self.api.runtime.block_on(async move { bridge.read_file_container(request).await })?;
+        Ok(String::from_utf8_lossy(&answer.into_inner().data).into_owned())
+    }
+
+    fn list(&self, id: &str, mount_index: i32, path: &str) -> Result<Vec<String>, Status> {
+        let request = ReadDirRequest {
+            r#ref: id.to_owned(),
+            dir_path: path.to_owned(),
+            mount_index,
+            ..ReadDirRequest::default()
+        };
+        let (mut bridge, request) = (self.api.bridge(), self.gateway.request(request));
+        let answer = self.api.runtime.block_on(async move { bridge.read_dir_container(request).await })?;
+        Ok(answer.into_inner().entries.into_iter().map(|stat| stat.path).collect())
+    }
+
+    fn stat(&self, id: &str, path: &str) -> Result<proto::fsutil::Stat, Status> {
+        let request = StatFileRequest { r#ref: id.to_owned(), path: path.to_owned(), mount_index: 0 };
+        let (mut bridge, request) = (self.api.bridge(), self.gateway.request(request));
+        let answer = self.api.runtime.block_on(async move { bridge.stat_file_container(request).await })?;
+        Ok(answer.into_inner().stat.unwrap())
+    }
+}
+
+#[test]
+fn several_processes_share_a_container() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let api = Api::connect(&scene.daemon);
+    let client = Client::new(&api, "several");
+    client.container("c", |_| {}).unwrap();
+    let mut processes = client.processes();
+    processes.start(
+        "first",
+        shell("c", "trap 'exit 9' TERM; echo mine > /f; echo up; while :; do sleep 0.05; done"),
+    );
+    processes.until("first", |heard| heard.stdout == "up\n").unwrap();
+    let second =
+        processes.run("second", shell("c", "cat /f; echo $$ >&2; echo theirs > /g; exit 3")).unwrap();
+    assert_eq!(
+        (second.code(), second.error().as_str(), second.stdout.as_str()),
+        (3, "exit code: 3", "mine\n")
+    );
+    assert_ne!(second.stderr, "1\n");
+    assert_eq!(second.ended.len(), 2);
+    // Two at once, each with its own ends.
+    for name in ["a", "b"] {
+        let init = InitMessage { fds: vec![0, 1], ..shell("c", "read x; echo got $x; cat /g") };
+        processes.start(name, init);
+    }
+    processes.write("b", "B\n");
+    processes.write("a", "A\n");
+    for (name, text) in [("a", "got A\ntheirs\n"), ("b", "got B\ntheirs\n")] {
+        let heard = processes.until(name, |heard| heard.done).unwrap();
+        assert_eq!((heard.code(), heard.stdout.as_str()), (0, text));
+    }
+    processes.signal("first", "TERM");
+    assert_eq!(processes.until("first", |heard| heard.done).unwrap().code(), 9);
+    let late = processes.run("late", shell("c", "true")).unwrap();
+    assert_eq!((late.code(), late.error().as_str()), (255, "container c has stopped"));
+    client.release("c").unwrap();
+    // Another build, another container of that name.
+    client.container("c", |_| {}).unwrap();
+    assert_eq!(processes.run("fresh", shell("c", "test ! -e /f")).unwrap().code(), 0);
+    drop(processes);
+    client.gateway.end();
+}
+
+#[test]
+fn terminals() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let api = Api::connect(&scene.daemon);
+    let client = Client::new(&api, "terminals");
+    client.container("c", |_| {}).unwrap();
+    let mut processes = client.processes();
+    // The first process and one that joins it.
+    for name in ["first", "second"] {
+        let script =
+            "stty -echo; echo ready; read x; stty size; echo $TERM; tty; [ $$ = 1 ] && read y; exit 4";
+        let init = InitMessage { tty: true, fds: vec![0, 1], ..shell("c", script) };
+        processes.start(name, init);
+        processes.until(name, |heard| heard.stdout.ends_with("ready\r\n")).unwrap();
+        processes.resize(name, 41, 97);
+        processes.write(name, "go\n");
+        let heard = processes.until(name, |heard| heard.stdout.contains("/dev/")).unwrap();
+        assert!(heard.stdout.contains("\r\n41 97\r\nxterm\r\n/dev/"), "{heard:?}");
+    }
+    assert_eq!(processes.until("second", |heard| heard.done).unwrap().code(), 4);
+    processes.write("first", "end\n");
+    assert_eq!(processes.until("first", |heard| heard.done).unwrap().code(), 4);
+    drop(processes);
+    client.gateway.end();
+}
+
+#[test]
+fn what_a_container_is_made_of() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let api = Api::connect(&scene.daemon);
+    let client = Client::new(&api, "made");
+    let mut llb = Llb::new();
+    let files = llb.file(None, "/inner", "from a result\n");
+    let files = client.gateway.definition(llb.definition(&files)).unwrap();
+    client
+        .container("c", |request| {
+            let bind = pb::Mount { dest: "/bind".into(), result_id: files.clone(), ..pb::Mount::default() };
+            let read_only = pb::Mount { dest: "/ro".into(), readonly: true, ..bind.clone() };
+            let scratch = pb::Mount { dest: "/scratch".into(), ..pb::Mount::default() };
+            let tmpfs = pb::Mount {
+                dest: "/tmpfs".into(),
+                mount_type: pb::MountType::Tmpfs.into(),
+                ..pb::Mount::default()
+            };
+            request.mounts.extend([bind, read_only, scratch, tmpfs]);
+            request.hostname = "inner".into();
+            request.extra_hosts = vec![pb::HostIp { host: "host.example".into(), ip: "192.0.2.7".into() }];
+        })
+        .unwrap();
+    let mut processes = client.processes();
+    let mut init = shell(
+        "c",
+        "hostname; grep -h host.example /etc/hosts; cat /bind/inner; pwd; id -u; echo $A; touch /ro/x 2>/dev/null || echo ro; \
+         echo new > /scratch/f; echo more >> /bind/inner; ln -s /etc/passwd /abs; ln -s bind/inner /rel; mkfifo /pipe; rm -r /tmp; \
+         echo done; exec sleep 1000",
+    );
+    let meta = init.meta.as_mut().unwrap();
+    (meta.cwd, meta.user, meta.env) = ("/made/here".into(), "0".into(), vec!["A=b".into()]);
+    processes.start("p", init);
+    let seen = processes.until("p", |heard| heard.stdout.ends_with("done\n")).unwrap();
+    assert_eq!(
+        seen.stdout.split_whitespace().collect::<Vec<_>>(),
+        ["inner", "192.0.2.7", "host.example", "from", "a", "result", "/made/here", "0", "b", "ro", "done"]
+    );
+    // The mounts as they are now, by their place in the request.
+    assert_eq!(client.read("c", 1, "/inner").unwrap(), "from a result\nmore\n");
+    assert_eq!(client.read("c", 2, "/inner").unwrap(), "from a result\n");
+    assert_eq!(client.read("c", 3, "/f").unwrap(), "new\n");
+    let names = client.list("c", 0, "/").unwrap();
+    assert!(names.contains(&"made".to_owned()) && !names.contains(&"tmp".to_owned()), "{names:?}");
+    assert!(names.is_sorted());
+    let link = client.stat("c", "/abs").unwrap();
+    assert_eq!((link.linkname.as_str(), link.path.as_str()), ("/etc/passwd", "abs"));
+    assert_eq!(client.stat("c", "/made/here").unwrap().path, "here");
+    // A link out of the mount's files, a pipe, a mount of no files: nothing is read, nothing waits.
+    for (index, path) in [
+        (0, "/abs"),
+        (0, "/pipe"),
+        (0, "relative"),
+        (0, "/none"),
+        (0, "/../../etc/passwd"),
+        (4, "/x"),
+        (5, "/"),
+        (-1, "/"),
+    ] {
+        let err = client.read("c", index, path).unwrap_err();
+        assert!(![Code::Ok, Code::Internal].contains(&err.code()), "{index} {path}: {err}");
+    }
+    client.release("c").unwrap();
+    let killed = processes.until("p", |heard| heard.done).unwrap();
+    assert_eq!(killed.code(), 255);
+    scene.check_sandboxes();
+    drop(processes);
+    client.gateway.end();
+}
+
+#[test]
+fn privileges_are_asked_for() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::with("insecure-entitlements = [\"network.host\", \"security.insecure\"]\n");
+    let api = Api::connect(&scene.daemon);
+    let client = Client::new(&api, "sandboxed");
+    let refused = client.container("host", |request| request.network = pb::NetMode::Host.into()).unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.message().contains("network.host is not allowed")),
+        (Code::PermissionDenied, true)
+    );
+    assert_eq!(
+        client.container("odd", |request| request.network = 7).unwrap_err().code(),
+        Code::InvalidArgument
+    );
+    client.container("c", |_| {}).unwrap();
+    let mut processes = client.processes();
+    let look = "grep -E '^(CapEff|Seccomp:)' /proc/self/status; sleep 0";
+    for (turn, security) in [1, 2, -1].into_iter().enumerate() {
+        let heard =
+            processes.run(&format!("insecure{turn}"), InitMessage { security, ..shell("c", look) }).unwrap();
+        assert_eq!((heard.code(), heard.stdout.as_str()), (255, ""), "{heard:?}");
+        let named = if security == 1 { "security.insecure is not allowed" } else { "security mode" };
+        assert!(heard.error().contains(named), "{heard:?}");
+    }
+    processes.start("first", shell("c", "echo up; exec sleep 1000"));
+    processes.until("first", |heard| heard.stdout == "up\n").unwrap();
+    let heard = processes.run("joined", InitMessage { security: 1, ..shell("c", look) }).unwrap();
+    assert_eq!(heard.code(), 255);
+    let heard = processes.run("plain", shell("c", look)).unwrap();
+    assert_eq!(heard.stdout, "CapEff:\t00000000a80425fb\nSeccomp:\t2\n");
+    drop(processes);
+    client.gateway.end();
+
+    let entitled = SolveRequest {
+        r#ref: "entitled".into(),
+        entitlements: vec!["network.host".into(), "security.insecure".into()],
+        ..SolveRequest::default()
+    };
+    let client = Client { api: &api, gateway: api.gateway_for(entitled) };
+    client.container("host", |request| request.network = pb::NetMode::Host.into()).unwrap();
+    let mut processes = client.processes();
+    let script = "readlink /proc/self/ns/net; grep Seccomp: /proc/self/status";
+    let heard = processes.run("p", InitMessage { security: 1, ..shell("host", script) }).unwrap();
+    let own = fs_err::read_link("/proc/self/ns/net").unwrap();
+    assert_eq!(heard.stdout, format!("{}\nSeccomp:\t0\n", own.display()));
+    drop(processes);
+    client.gateway.end();
+}
+
+#[test]
+fn mistakes_and_clients_that_leave() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let api = Api::connect(&scene.daemon);
+    let client = Client::new(&api, "mistakes");
+    client.container("c", |_| {}).unwrap();
+    assert_eq!(client.container("c", |_| {}).unwrap_err().code(), Code::AlreadyExists);
+    let no_root = client.container("d", |request| request.mounts[0].dest = "/elsewhere".into());
+    assert_eq!(no_root.unwrap_err().code(), Code::InvalidArgument);
+    let foreign = client.container("e", |request| request.mounts[0].result_id = "nonsense".into());
+    assert_eq!(foreign.unwrap_err().code(), Code::NotFound);
+    assert_eq!(client.release("nope").unwrap_err().code(), Code::NotFound);
+    assert_eq!(client.read("nope", 0, "/x").unwrap_err().code(), Code::NotFound);
+
+    let says = |process: &str, init: InitMessage| {
+        let mut processes = client.processes();
+        processes.run(process, init).unwrap_err().code()
+    };
+    assert_eq!(says("p", shell("nope", "true")), Code::NotFound);
+    assert_eq!(says("", shell("c", "true")), Code::InvalidArgument);
+    let mut processes = client.processes();
+    processes.signal("unknown", "TERM");
+    assert_eq!(processes.until("unknown", |heard| heard.done).unwrap_err().code(), Code::NotFound);
+    // What cannot be started is the end of that process only.
+    let mut processes = client.processes();
+    let mut missing = shell("c", "");
+    missing.meta.as_mut().unwrap().args = vec!["/no/such/program".into()];
+    let heard = processes.run("missing", missing).unwrap();
+    assert_eq!((heard.code(), heard.started), (127, true));
+    client.release("c").unwrap();
+    client.container("c", |_| {}).unwrap();
+    let nothing = InitMessage { meta: None, ..shell("c", "") };
+    assert_eq!(processes.run("nothing", nothing).unwrap().code(), 255);
+    let joined = processes.run("next", shell("c", "echo alive")).unwrap();
+    assert_eq!((joined.code(), joined.stdout.as_str()), (0, "alive\n"));
+    client.release("c").unwrap();
+    client.container("c", |_| {}).unwrap();
+    processes.start("p", shell("c", "echo up; exec sleep 1000"));
+    processes.until("p", |heard| heard.stdout == "up\n").unwrap();
+    processes.signal("p", "NOSUCH");
+    assert_eq!(processes.until("p", |heard| heard.done).unwrap_err().code(), Code::InvalidArgument);
+    drop(processes);
+    // The stream ended, and so did the process: the leak check at the end would find it.
+    client.container("left", |_| {}).unwrap();
+    let mut processes = client.processes();
+    processes.start("q", shell("left", "echo up; exec sleep 1000"));
+    processes.until("q", |heard| heard.stdout == "up\n").unwrap();
+    // The client vanishes without a word.
+    drop(processes);
+    drop(client);
+}

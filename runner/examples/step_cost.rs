@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use runner::overlay::{Overlay, Upper};
+use runner::overlay::{Overlay, Upper, Way};
 use runner::{Launcher, LauncherConfig, NetworkMode, RootFs, RunnerError, SandboxSpec, Stdio};
 
 fn main() -> ExitCode {
@@ -31,6 +31,9 @@ fn measure() -> Result<(), Box<dyn std::error::Error>> {
     let count: u32 = args.get(3).map_or(Ok(200), |n| n.parse())?;
     let launcher = Launcher::start(LauncherConfig { id: "cost".to_owned(), program: None })?;
     let scratch = std::env::temp_dir().join(format!("step-cost-{}", std::process::id()));
+    let probe = scratch.join("probe");
+    std::fs::create_dir_all(&probe)?;
+    let overlays = runner::overlay::probe(&probe, &Way::ALL)?;
     let mut times = Vec::new();
     for n in 0..count {
         let (dir, work) = (scratch.join(format!("u{n}")), scratch.join(format!("w{n}")));
@@ -41,7 +44,7 @@ fn measure() -> Result<(), Box<dyn std::error::Error>> {
             Some(script) => vec!["/bin/sh".to_owned(), "-c".to_owned(), script.clone()],
             None => vec!["/bin/true".to_owned()],
         };
-        let mut spec = SandboxSpec { network, ..SandboxSpec::new(root, command) };
+        let mut spec = SandboxSpec { network, overlays, ..SandboxSpec::new(root, command) };
         spec.limits.pids = std::env::var("PIDS").ok().and_then(|n| n.parse().ok());
         let start = Instant::now();
         step(&launcher, &spec)?;

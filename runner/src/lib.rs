@@ -61,7 +61,7 @@ mod spec;
 mod stubs;
 mod sys;
 
-pub use cgroup::{Support as CgroupSupport, Version as CgroupVersion};
+pub use cgroup::{Support as CgroupSupport, Version as CgroupVersion, make_room};
 pub use error::RunnerError;
 pub use exit::{Exit, ExitStatus, Usage};
 pub use handle::SandboxHandle;

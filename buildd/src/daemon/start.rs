@@ -106,6 +106,10 @@ pub fn run(args: &DaemonArgs, config: Config) -> Result<(), DaemonError> {
     let root = args.root.as_ref().or(config.root.as_ref()).unwrap_or(&args.defaults.root).clone();
     // First of all: the launcher removes what an earlier one of the same root has left behind.
     let lock = take_lock(&root, if args.background { PREDECESSOR } else { Duration::ZERO })?;
+    // Only limits are lost where there is none; the daemon warns of that.
+    if let Err(error) = runner::make_room() {
+        tracing::warn!("cannot leave the cgroup for steps: {error}");
+    }
     let launching = LauncherConfig { id: launcher_id(&root), program: None };
     let launcher = Launcher::start(launching.clone())?;
     let sandboxes = Arc::new(Sandboxes::new(launching, launcher));

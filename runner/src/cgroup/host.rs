@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, AtFlags, CWD};
+
+use super::unified;
 use crate::error::{Doing, RunnerError};
 
 /// One line of `/proc/self/cgroup`.
@@ -95,51 +98,44 @@ impl Support {
     /// Looks at this host, as this process sees it. A limit on what is missing is refused, so ask before setting defaults.
     #[must_use]
     pub fn detect() -> Self {
+        let usable = |controller: &Controller| permits(&controller.base, Access::WRITE_OK);
         let version = |name| find(name).ok().flatten().filter(usable).map(|controller| controller.version);
         Self { memory: version("memory"), cpu: version("cpu"), pids: version("pids") }
     }
 }
 
-/// Whether cgroups can be made there by this process.
-fn usable(controller: &Controller) -> bool {
-    use rustix::fs::{Access, AtFlags, CWD};
-    rustix::fs::accessat(CWD, &controller.base, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
+/// Whether this process may use a file so.
+pub(super) fn permits(path: &Path, access: Access) -> bool {
+    rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS).is_ok()
 }
 
 /// Finds a controller by name.
 pub(crate) fn find(name: &str) -> Result<Option<Controller>, RunnerError> {
-    let mounts = fs_err::read_to_string("/proc/self/mountinfo").doing(|| "read `/proc/self/mountinfo`")?;
+    let mounts = mounts()?;
     let own = hierarchies()?;
-    let mut unified = None;
-    for mount in mounts.lines().filter_map(CgroupMount::parse) {
-        if !mount.unified && mount.options.contains(&name) {
-            let hierarchy = own.iter().find(|h| h.controllers.iter().any(|c| c == name));
-            let base = hierarchy.map_or_else(|| mount.point.to_owned(), |h| mount.below(&h.path));
-            return Ok(Some(Controller { version: Version::V1, base }));
-        }
-        if mount.unified {
-            let hierarchy = own.iter().find(|h| h.is_unified());
-            unified = Some((mount.point.to_owned(), hierarchy.map(|h| mount.below(&h.path))));
-        }
+    if let Some(mount) = mounts.lines().filter_map(CgroupMount::parse).find(|mount| mount.has(name)) {
+        let hierarchy = own.iter().find(|h| h.controllers.iter().any(|c| c == name));
+        let base = hierarchy.map_or_else(|| mount.point.to_owned(), |h| mount.below(&h.path));
+        return Ok(Some(Controller { version: Version::V1, base }));
     }
-    Ok(unified.and_then(|(top, own)| unified_base(&top, own.as_deref(), name)))
+    let found = unified_mount(&mounts, &own).and_then(|(top, own)| unified::base(top, &own, name));
+    Ok(found.map(|base| Controller { version: Version::V2, base }))
 }
 
-/// Below the top where that is ours to use, else below our own cgroup.
-fn unified_base(top: &Path, own: Option<&Path>, name: &str) -> Option<Controller> {
-    let offers = |dir: &Path| {
-        let has = |file: &str| {
-            fs_err::read_to_string(dir.join(file))
-                .is_ok_and(|text| text.split_whitespace().any(|word| word == name))
-        };
-        has("cgroup.subtree_control")
-            || (has("cgroup.controllers")
-                && fs_err::write(dir.join("cgroup.subtree_control"), format!("+{name}")).is_ok())
-    };
-    let mut candidates = vec![top];
-    candidates.extend(own);
-    let base = candidates.into_iter().find(|dir| offers(dir))?;
-    Some(Controller { version: Version::V2, base: base.to_owned() })
+/// This process's own group in the unified hierarchy.
+pub(super) fn own_unified() -> Result<Option<PathBuf>, RunnerError> {
+    Ok(unified_mount(&mounts()?, &hierarchies()?).map(|(_, own)| own))
+}
+
+fn mounts() -> Result<String, RunnerError> {
+    fs_err::read_to_string("/proc/self/mountinfo").doing(|| "read `/proc/self/mountinfo`")
+}
+
+/// Where the unified hierarchy shows, and our own group there. The last mount is the one that shows.
+fn unified_mount<'a>(mounts: &'a str, own: &[Hierarchy]) -> Option<(&'a Path, PathBuf)> {
+    let mount = mounts.lines().rev().filter_map(CgroupMount::parse).find(|mount| mount.unified)?;
+    let hierarchy = own.iter().find(|h| h.is_unified());
+    Some((mount.point, hierarchy.map_or_else(|| mount.point.to_owned(), |h| mount.below(&h.path))))
 }
 
 /// A line of mountinfo that shows cgroups.
@@ -162,6 +158,11 @@ impl<'a> CgroupMount<'a> {
         };
         let options = right.get(2)?.split(',').collect();
         Some(Self { root: Path::new(*left.get(3)?), point: Path::new(*left.get(4)?), unified, options })
+    }
+
+    /// Whether it shows this controller's version 1 hierarchy.
+    fn has(&self, controller: &str) -> bool {
+        !self.unified && self.options.contains(&controller)
     }
 
     /// Where a cgroup of this hierarchy appears; the mount's top when it lies outside of what is mounted.

@@ -172,7 +172,7 @@ fn leaf_name(pid: i32) -> String {
     format!("k{pid}")
 }
 
-fn make_dir(path: &Path) -> Result<(), RunnerError> {
+pub(super) fn make_dir(path: &Path) -> Result<(), RunnerError> {
     match fs_err::create_dir(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             Err(error).doing(|| format!("create cgroup `{}`", path.display()))
@@ -181,7 +181,7 @@ fn make_dir(path: &Path) -> Result<(), RunnerError> {
     }
 }
 
-fn write(path: &Path, value: &str) -> Result<(), RunnerError> {
+pub(super) fn write(path: &Path, value: &str) -> Result<(), RunnerError> {
     fs_err::write(path, value).doing(|| format!("write `{value}` to `{}`", path.display()))
 }
 

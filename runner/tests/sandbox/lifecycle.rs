@@ -122,7 +122,7 @@ fn the_daemons_end_is_the_end_of_all() {
     let (handle, _reader, _) = start(&bench, &spec);
     let launcher = launcher_pid(&bench);
     // What a daemon's death does to its sockets.
-    let Bench { launcher: ours, dir: _dir } = bench;
+    let Bench { launcher: ours, dir: _dir, .. } = bench;
     drop(ours);
     assert_eq!(handle.wait(), Err(RunnerError::LauncherGone));
     eventually("the tree is gone", || processes(&marker) == 0);
@@ -281,7 +281,7 @@ fn many_at_once_and_nothing_is_left() {
     let launcher = launcher_pid(&bench);
     let keepers = children(launcher);
     assert!(!keepers.is_empty() && keepers.len() <= 16);
-    let Bench { launcher: ours, dir } = bench;
+    let Bench { launcher: ours, dir, .. } = bench;
     drop(ours);
     for pid in keepers.into_iter().chain([launcher]) {
         eventually("the process is gone", || !Path::new(&format!("/proc/{pid}/cmdline")).exists());

@@ -73,7 +73,7 @@ fn it_goes_on_without_launcher_and_cleans_up() {
     let mut container = Container::start(&bench.launcher, &spec);
     assert_eq!(container.line(), "up\n");
     assert!(container.handle.started());
-    let Bench { launcher: ours, dir: _dir } = bench;
+    let Bench { launcher: ours, dir: _dir, .. } = bench;
     drop(ours);
     container.stdin.write_all(b"word\n").unwrap();
     assert_eq!(container.line(), "got word\n");
@@ -153,11 +153,11 @@ fn the_network_lives_as_long_as_somebody_uses_it() {
     let mut first = Container::start(&bench.launcher, &spec);
     let reached = first.line();
     assert!(reached.starts_with("reached 10."), "{reached}");
-    let Bench { launcher: ours, dir } = bench;
+    let Bench { launcher: ours, dir, way } = bench;
     drop(ours);
     assert_eq!(tables(), 1, "a monitor still uses it");
 
-    let bench = Bench { launcher: launcher(&id), dir };
+    let bench = Bench { launcher: launcher(&id), dir, way };
     let mut spec = bench.spec(reach);
     spec.network = NetworkMode::Isolated;
     let mut second = Container::start(&bench.launcher, &spec);
@@ -167,7 +167,7 @@ fn the_network_lives_as_long_as_somebody_uses_it() {
     first.handle.wait().unwrap();
     eventually("the first link is gone", || links(&id) == 1);
     assert_eq!(tables(), 1, "the second uses it");
-    let Bench { launcher: ours, dir: _dir } = bench;
+    let Bench { launcher: ours, dir: _dir, .. } = bench;
     drop(ours);
     assert_eq!(tables(), 1);
     drop(second.stdin);

@@ -79,7 +79,7 @@ fn nothing_of_the_network_stays() {
         std::fs::read_dir("/sys/class/net").unwrap().flatten().map(|e| e.file_name().into_string().unwrap())
     };
     assert!(links().any(|name| name.starts_with(&format!("rb{id}-"))));
-    let Bench { launcher, dir } = bench;
+    let Bench { launcher, dir, .. } = bench;
     drop::<Launcher>(launcher);
     // The kernel removes a namespace's links in the background.
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);

@@ -5,13 +5,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use runner::overlay::{Overlay, Upper};
+use runner::overlay::{Overlay, Upper, Way};
 use runner::{Exit, Launcher, LauncherConfig, NetworkMode, RootFs, RunnerError, SandboxSpec, Stdio};
 
 /// What a test works with; its files go away with it.
 pub(crate) struct Bench {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) launcher: Launcher,
+    /// The best that this kernel has.
+    pub(crate) way: Way,
 }
 
 /// What a command did.
@@ -62,7 +64,10 @@ impl Bench {
         }
         let dir = tempfile::tempdir().unwrap();
         busybox_root(&dir.path().join("base"));
-        Some(Self { dir, launcher: launcher(id) })
+        let probe = dir.path().join("probe");
+        fs::create_dir(&probe).unwrap();
+        let way = runner::overlay::probe(&probe, &Way::ALL).unwrap();
+        Some(Self { dir, launcher: launcher(id), way })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -90,7 +95,7 @@ impl Bench {
 
     pub(crate) fn spec_over(&self, root: RootFs, script: &str) -> SandboxSpec {
         let args = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-        SandboxSpec { network: NetworkMode::None, ..SandboxSpec::new(root, args) }
+        SandboxSpec { network: NetworkMode::None, overlays: self.way, ..SandboxSpec::new(root, args) }
     }
 
     pub(crate) fn run(&self, script: &str) -> Ran {

@@ -225,6 +225,10 @@ fn check(spec: &SandboxSpec) -> Result<(), RunnerError> {
     if spec.args.is_empty() {
         return Err(RunnerError::invalid("no program to run"));
     }
+    // The system calls take it for "as it is".
+    if [spec.user.uid, spec.user.gid].contains(&u32::MAX) || spec.user.groups.contains(&u32::MAX) {
+        return Err(RunnerError::invalid(format!("{} is no user or group", u32::MAX)));
+    }
     if !spec.cwd.is_absolute() {
         return Err(RunnerError::invalid(format!(
             "working directory `{}` is not absolute",

@@ -1,8 +1,9 @@
 //! The daemon's side of the launcher process.
 
+mod sealed;
 mod serve;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio as ProcessStdio};
@@ -17,9 +18,8 @@ use crate::job::Job;
 use crate::network::{self, Network};
 use crate::socket;
 use crate::spec::{NetworkMode, SandboxSpec};
-use crate::sys::process::{Fork, clone3};
 
-/// `argv[0]` of a launcher that was not forked but executed.
+/// `argv[0]` of a launcher.
 const PROCESS_NAME: &str = "rbuild-launcher";
 
 /// All that a launcher sees of the daemon's environment: where programs and scratch directories are.
@@ -90,8 +90,7 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    /// Starts the process. Called before there are threads it is a fork, which shares the daemon's memory;
-    /// afterwards it executes this program (or [`LauncherConfig::program`]) again.
+    /// Starts the process, from this program or [`LauncherConfig::program`].
     pub fn start(config: LauncherConfig) -> Result<Self, RunnerError> {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         if config.id.is_empty() || config.id.len() > 8 || !config.id.chars().all(allowed) {
@@ -106,7 +105,7 @@ impl Launcher {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .doing(|| "open `/dev/null`")?;
         let (ours, theirs) = socket::pair().doing(|| "create a socket pair")?;
-        let pidfd = if is_single_threaded() { fork(&config, theirs)? } else { execute(&config, theirs)? };
+        let pidfd = execute(&config, theirs)?;
         Ok(Self { config, socket: Some(ours), pidfd, null, network: Mutex::default() })
     }
 
@@ -200,28 +199,17 @@ impl Drop for Launcher {
     }
 }
 
-fn is_single_threaded() -> bool {
-    fs_err::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
-}
-
-fn fork(config: &LauncherConfig, theirs: OwnedFd) -> Result<OwnedFd, RunnerError> {
-    match clone3(0).doing(|| "fork the launcher")? {
-        Fork::Child => serve::forked(config, theirs),
-        Fork::Parent { pidfd, .. } => Ok(pidfd),
-    }
-}
-
 fn execute(config: &LauncherConfig, theirs: OwnedFd) -> Result<OwnedFd, RunnerError> {
-    let program = config.program.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
+    let program = sealed::program(config.program.as_deref())?;
     let text = serde_json::to_string(config).map_err(|e| RunnerError::invalid(e.to_string()))?;
-    let child = Command::new(&program)
+    let child = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
         .arg0(PROCESS_NAME)
         .arg(text)
         .env_clear()
         .envs(KEPT_VARIABLES.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .stdin(ProcessStdio::from(theirs))
         .spawn()
-        .doing(|| format!("start `{}` as launcher", program.display()))?;
+        .doing(|| "start the launcher")?;
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
         .doing(|| "open the launcher's pidfd")

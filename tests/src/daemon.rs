@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sha2::{Digest as _, Sha256};
 
 /// A running daemon; told to leave when dropped.
 #[derive(Debug)]
@@ -180,6 +181,11 @@ impl Daemon {
     /// Where its state is.
     pub fn root(&self) -> PathBuf {
         self.dir.join("root")
+    }
+
+    /// What its processes, cgroups and links are told by.
+    pub fn id(&self) -> String {
+        hex::encode(Sha256::digest(self.root().as_os_str().as_encoded_bytes()))[..8].to_owned()
     }
 
     /// What it logged.

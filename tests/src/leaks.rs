@@ -5,9 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
-
-use crate::{Daemon, program};
+use crate::Daemon;
 
 /// Mounts below a daemon's directory, its network links and firewall tables, its cgroups and its processes.
 ///
@@ -22,8 +20,7 @@ impl Leaks {
     /// Watches what a daemon makes.
     pub fn watch(daemon: &Daemon) -> Self {
         let root = daemon.root();
-        let id = hex::encode(Sha256::digest(root.as_os_str().as_encoded_bytes()))[..8].to_owned();
-        Self { id, dir: root.parent().expect("the root has a parent").display().to_string() }
+        Self { id: daemon.id(), dir: root.parent().expect("the root has a parent").display().to_string() }
     }
 
     /// Checks that no sandbox is left of a daemon that still runs.
@@ -86,7 +83,8 @@ impl Leaks {
     /// Processes of steps: those in one of the daemon's cgroups that are not its own helpers.
     fn sandboxes(&self) -> BTreeSet<String> {
         self.find(|proc| {
-            self.is_inside(proc) && !fs_err::read_link(proc.join("exe")).is_ok_and(|e| e == program())
+            let name = fs_err::read_to_string(proc.join("comm")).unwrap_or_default();
+            self.is_inside(proc) && !name.starts_with("rbuild-")
         })
     }
 

@@ -89,8 +89,7 @@ fn processes(name: &str, daemon: &Daemon) -> Vec<i32> {
         let proc = PathBuf::from(format!("/proc/{pid}"));
         let command = fs_err::read(proc.join("cmdline")).unwrap_or_default();
         let called = fs_err::read_to_string(proc.join("comm")).unwrap_or_default();
-        called.trim_end() == name
-            && String::from_utf8_lossy(&command).contains(&daemon.dir().display().to_string())
+        called.trim_end() == name && String::from_utf8_lossy(&command).contains(&daemon.id())
     };
     let entries = fs_err::read_dir("/proc").unwrap().flatten();
     entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(ours).collect()

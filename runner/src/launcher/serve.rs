@@ -27,22 +27,17 @@ const RESTING: usize = 1;
 /// How long that while is, seconds.
 const PATIENCE_SECONDS: i64 = 10;
 
-/// Goes on as the launcher in a fork of the daemon.
-pub(super) fn forked(config: &LauncherConfig, daemon: OwnedFd) -> ! {
-    // The daemon's locks, sockets and files are not for us to hold; 0 to 2 stay for panics to be seen.
-    let kept = sys::fds::close_all_but(3, daemon.as_raw_fd() as u32);
-    if kept.is_err() {
-        exit_now(1);
-    }
-    serve(config, daemon)
-}
-
 /// Goes on as the launcher after an exec: the socket is stdin.
 pub(super) fn executed(config: Option<String>) -> ! {
     let config = config.and_then(|text| serde_json::from_str(&text).ok());
     let (Some(config), Ok(daemon)) = (config, std::io::stdin().as_fd().try_clone_to_owned()) else {
         exit_now(1)
     };
+    // Keepers would hold the daemon's socket as theirs, and the daemon's caller may have left us more than it knows.
+    let null = std::fs::File::open("/dev/null").map(|null| nix::unistd::dup2_stdin(&null));
+    if !matches!(null, Ok(Ok(()))) || sys::fds::close_all_but(3, daemon.as_raw_fd() as u32).is_err() {
+        exit_now(1);
+    }
     serve(&config, daemon)
 }
 

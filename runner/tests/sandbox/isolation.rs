@@ -171,3 +171,58 @@ fn network_none_has_loopback_only() {
     assert!(text.contains("127.0.0.1/8") && text.ends_with("up\n0\n"), "{text}");
     assert!(!text.contains("eth0"), "{text}");
 }
+
+/// A command that is the launcher's own program, whose interpreter is the image's: it must not change the host's file.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn the_hosts_program_cannot_be_changed_from_within() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    const INTERPRETER: &str = r#"
+        static long call(long n, long a, long b, long c) {
+            long r;
+            __asm__ volatile("syscall" : "=a"(r) : "a"(n), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+            return r;
+        }
+        void _start(void) {
+            const char *self = "/proc/self/exe";
+            long changed = call(90, (long)self, 0777, 0);
+            long given = call(92, (long)self, 1, 1);
+            long opened = call(2, (long)self, 1, 0);
+            call(231, changed == -30 && given == -30 && opened < 0 ? 30 : 1, 0, 0);
+        }
+    "#;
+    let Some(bench) = Bench::new() else { return };
+    let lib = bench.path("base/lib64");
+    std::fs::create_dir_all(&lib).unwrap();
+    let source = bench.path("interpreter.c");
+    std::fs::write(&source, INTERPRETER).unwrap();
+    let compiled = std::process::Command::new("cc")
+        .args(["-O1", "-static", "-nostdlib", "-fno-stack-protector", "-o"])
+        .arg(lib.join("ld-linux-x86-64.so.2"))
+        .arg(&source)
+        .status();
+    if !compiled.is_ok_and(|status| status.success()) {
+        return crate::support::skip("probe cc: no C compiler");
+    }
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_runner-launcher"));
+    let before = std::fs::metadata(program).unwrap();
+    let spec = SandboxSpec { args: vec!["/proc/self/exe".to_owned()], ..bench.spec("") };
+    let ran = bench.run_spec(&spec);
+    let after = std::fs::metadata(program).unwrap();
+    assert_eq!((after.mode(), after.uid()), (before.mode(), before.uid()));
+    assert_eq!(ran.code(), 30, "read-only: {}", String::from_utf8_lossy(&ran.output));
+}
+
+#[test]
+fn ids_that_mean_none_are_refused() {
+    let Some(bench) = Bench::new() else { return };
+    for user in [
+        User { uid: u32::MAX, gid: 0, groups: vec![] },
+        User { uid: 1, gid: u32::MAX, groups: vec![] },
+        User { uid: 1, gid: 1, groups: vec![u32::MAX] },
+    ] {
+        let spec = SandboxSpec { user, ..bench.spec("id") };
+        assert!(bench.run_spec(&spec).outcome.is_err(), "{:?}", spec.user);
+    }
+}

@@ -10,7 +10,7 @@
 mod pass;
 mod plan;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
@@ -78,9 +78,18 @@ struct Answers {
     /// How often a content has turned out to be another one.
     epoch: u64,
     /// By definition key.
-    pins: HashMap<Key, Arc<Record>>,
-    /// Definition keys whose vertices now have another content than the records of what stands on them go by.
-    renewed: HashSet<Key>,
+    pins: HashMap<Key, Pin>,
+    /// Definition keys of vertices that turned out to have another content, with the epoch that began then: older answers for
+    /// what stands on them, and records by definition, go by the former content.
+    renewed: HashMap<Key, u64>,
+}
+
+/// An answer that a build holds to.
+#[derive(Debug, Clone)]
+pub(crate) struct Pin {
+    pub(crate) record: Arc<Record>,
+    /// Of the pass that found it.
+    pub(crate) epoch: u64,
 }
 
 /// A graph could not be evaluated.
@@ -160,15 +169,30 @@ impl Build {
 }
 
 impl BuildState {
-    pub(crate) fn pinned(&self, key: &Key) -> Option<Arc<Record>> {
+    pub(crate) fn pinned(&self, key: &Key) -> Option<Pin> {
         self.lock().pins.get(key).cloned()
     }
 
-    /// Holds to an answer that a pass begun in `epoch` found; one from before a content changed may be out of date.
-    pub(crate) fn pin(&self, epoch: u64, key: Key, record: Arc<Record>) {
+    /// Holds to an answer that a pass begun in `epoch` found, unless there is one already, and gives the one held to.
+    ///
+    /// An answer from before a content changed may be out of date: it is not held to.
+    pub(crate) fn pin(&self, epoch: u64, key: Key, record: &Arc<Record>) -> Arc<Record> {
+        let mut answers = self.lock();
+        if answers.epoch != epoch {
+            return record.clone();
+        }
+        let pin = answers.pins.entry(key).or_insert_with(|| Pin { record: record.clone(), epoch });
+        if pin.epoch != epoch {
+            *pin = Pin { record: record.clone(), epoch };
+        }
+        pin.record.clone()
+    }
+
+    /// Holds to `record` in place of an answer that proved unusable.
+    pub(crate) fn pin_again(&self, epoch: u64, key: Key, record: &Arc<Record>) {
         let mut answers = self.lock();
         if answers.epoch == epoch {
-            answers.pins.insert(key, record);
+            answers.pins.insert(key, Pin { record: record.clone(), epoch });
         }
     }
 
@@ -176,22 +200,55 @@ impl BuildState {
         self.lock().epoch
     }
 
-    /// Takes note that `changed` has another content than on record, and lets go of the answers for what stands on it.
-    pub(crate) fn renew(&self, changed: Key, above: impl IntoIterator<Item = Key>) {
+    /// Takes note that `changed` has another content than on record: answers for what stands on it are out of date.
+    pub(crate) fn renew(&self, changed: Key) {
         let mut answers = self.lock();
         answers.epoch += 1;
-        answers.renewed.insert(changed);
-        for key in above {
-            answers.pins.remove(&key);
-        }
+        let epoch = answers.epoch;
+        answers.renewed.insert(changed, epoch);
     }
 
-    /// Whether what stands on the vertex with this definition has to be looked up by content.
-    pub(crate) fn is_renewed(&self, key: &Key) -> bool {
-        self.lock().renewed.contains(key)
+    /// The epoch from which on answers for what stands on the vertex with this definition count; 0 is from the first.
+    pub(crate) fn renewed(&self, key: &Key) -> u64 {
+        self.lock().renewed.get(key).copied().unwrap_or(0)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Answers> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::digest::Digest;
+
+    fn record(name: &str) -> Arc<Record> {
+        Arc::new(Record { outputs: BTreeMap::new(), created_ms: 0, took_ms: 0, name: name.to_owned() })
+    }
+
+    #[test]
+    fn a_build_holds_to_its_first_answer() {
+        let state = BuildState {
+            id: "b".into(),
+            session: String::new(),
+            begun: 0,
+            cancel: CancellationToken::new(),
+            answers: Mutex::default(),
+        };
+        let (key, below) = (Key(Digest::of(b"k")), Key(Digest::of(b"below")));
+        let name = || state.pinned(&key).map(|pin| pin.record.name.clone());
+        assert_eq!(state.pin(0, key, &record("first")).name, "first");
+        assert_eq!(state.pin(0, key, &record("second")).name, "first");
+        state.pin_again(0, key, &record("made again"));
+        assert_eq!(name().as_deref(), Some("made again"));
+        state.renew(below);
+        assert_eq!((state.epoch(), state.renewed(&below), state.renewed(&key)), (1, 1, 0));
+        assert_eq!(state.pin(0, key, &record("late")).name, "late", "good for the pass that found it");
+        assert_eq!(name().as_deref(), Some("made again"), "and for no other");
+        assert_eq!(state.pin(1, key, &record("new")).name, "new");
+        assert_eq!(name().as_deref(), Some("new"));
     }
 }

@@ -164,6 +164,11 @@ impl Flight {
 }
 
 impl Seat {
+    /// Whether somebody else began the flight.
+    pub(crate) fn joined(&self) -> bool {
+        self.id > 0
+    }
+
     /// Waits for the flight's outcome.
     pub(crate) async fn outcome(&self) -> Outcome {
         let mut rx = self.flight.outcome.subscribe();

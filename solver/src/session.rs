@@ -25,11 +25,14 @@ impl SessionGroup {
         }
     }
 
-    pub(crate) fn leave(&self, session: &str) {
+    /// Whether it was there; a session that joined twice stays once.
+    pub(crate) fn leave(&self, session: &str) -> bool {
         let mut ids = self.lock();
-        if let Some(i) = ids.iter().position(|s| s == session) {
+        let found = ids.iter().position(|s| s == session);
+        if let Some(i) = found {
             ids.remove(i);
         }
+        found.is_some()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<String>> {

@@ -87,8 +87,9 @@ pub trait Worker: Send + Sync {
     /// The copy digest of what is selected from an output whose content is known.
     async fn selection_digest(&self, output: &Output, selections: &[Selection]) -> Result<Digest, ExecError>;
 
-    /// Whether a layer made here is on this machine (or can be brought in without executing).
-    async fn available(&self, layer: LayerId) -> bool;
+    /// Whether a layer made here is on this machine (or can be brought in without executing). If it is, it stays until
+    /// the build is over.
+    async fn available(&self, layer: LayerId, build: &str) -> bool;
 }
 
 /// A vertex to execute.

@@ -6,7 +6,7 @@ mod sync;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cache::context::{Context, WalkRequest, walk};
@@ -18,6 +18,7 @@ use solver::{ExecError, LocalRef, VertexContext};
 
 use super::blocking::blocking;
 use super::side::Passed;
+use super::worker::SetOnDrop;
 use crate::session::SessionManager;
 
 /// The directories that builds copy from.
@@ -124,12 +125,13 @@ impl Locals {
         let (dir, thread_init, copy) = self.open(&request, cx).await?;
         let (trees, stats) = (self.trees.clone(), self.stats.clone());
         let synced = copy.is_some();
-        let context = blocking(move || {
+        let stop = Arc::new(AtomicBool::new(false));
+        let _stop_on_drop = SetOnDrop(stop.clone());
+        let walked = blocking(move || {
             let exclude = if synced { &[][..] } else { &request.exclude[..] };
             let ignored = PatternMatcher::new(exclude).map_err(ExecError::failed)?;
             let wanted = |list: Vec<String>| if synced { Vec::new() } else { list };
             let (include, follow) = (wanted(request.include.clone()), wanted(request.follow.clone()));
-            let cancel = std::sync::atomic::AtomicBool::new(false);
             walk(&WalkRequest {
                 dir,
                 ignored: &ignored,
@@ -139,11 +141,14 @@ impl Locals {
                 trees,
                 threads: cache::cores(),
                 thread_init,
-                cancel: &cancel,
+                cancel: &stop,
             })
             .map_err(ExecError::failed)
-        })
-        .await?;
+        });
+        let context = tokio::select! {
+            context = walked => context?,
+            () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
+        };
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let walked = Walked { build: cx.build.clone(), context: context.clone(), copy };
         self.lock().insert(id, walked);

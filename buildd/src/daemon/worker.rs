@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use cache::fileop::selection::selection_digest;
 use solver::{Digest, ExecError, Job, LayerId, Op, Output, OutputRecord, Selection, Worker};
 
-pub(super) use file::UNPACK_LIMITS;
+pub(super) use file::{SetOnDrop, UNPACK_LIMITS};
 pub(super) use limits::StepLimits;
 pub(super) use mounts::{Mounts, Shown};
 
@@ -54,6 +54,13 @@ pub(super) struct LocalWorker {
 #[async_trait]
 impl Worker for LocalWorker {
     async fn execute(&self, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
+        // Whoever began it may have left, and its lease with it.
+        let lease = self.leases.of(&job.cx.build);
+        for layer in job.inputs.iter().flat_map(|input| input.chain.iter()) {
+            if !self.chains.store.layers().hold_present(&lease, layer).map_err(from_store)? {
+                return Err(ExecError::Changed { path: layer.to_string() });
+            }
+        }
         let made = self.run_op(job).await?;
         if job.in_result {
             self.diff_ids.made(&job.cx.build, made.iter().filter_map(|(_, record)| record.layer));
@@ -70,8 +77,8 @@ impl Worker for LocalWorker {
         blocking(move || selection_digest(&trees, &root, &selections).map_err(ExecError::failed)).await
     }
 
-    async fn available(&self, layer: LayerId) -> bool {
-        self.chains.store.layers().get(&layer).map_err(from_store).is_ok_and(|l| l.is_some_and(|l| l.present))
+    async fn available(&self, layer: LayerId, build: &str) -> bool {
+        self.chains.store.layers().hold_present(&self.leases.of(build), &layer).unwrap_or(false)
     }
 }
 

@@ -119,6 +119,8 @@ impl Images {
 }
 
 fn hold(state: &mut LeaseState, lease: &Lease, image: &ImageRecord) {
-    image.layers.iter().for_each(|id| lease.hold_layer(state, id));
+    for id in &image.layers {
+        lease.hold_layer(state, id);
+    }
     image.own_blobs().iter().for_each(|digest| lease.hold_blob(state, digest));
 }

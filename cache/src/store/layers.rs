@@ -151,6 +151,18 @@ impl Layers {
         Ok(Some(info))
     }
 
+    /// Holds a layer whose files are here; whether they are. The first time for a lease counts as a use.
+    pub fn hold_present(&self, lease: &Lease, id: &LayerId) -> Result<bool, StoreError> {
+        let mut state = self.shared.leases.lock();
+        let info = self.shared.tables.layers.get(id)?.filter(|info| info.present);
+        let Some(mut info) = info else { return Ok(false) };
+        if lease.hold_layer(&mut state, id) {
+            info.used.again(self.shared.now_ms());
+            self.shared.tables.layers.put(id, &info)?;
+        }
+        Ok(true)
+    }
+
     /// What is known of a layer.
     pub fn get(&self, id: &LayerId) -> Result<Option<LayerInfo>, StoreError> {
         self.shared.tables.layers.get(id)

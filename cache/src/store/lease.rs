@@ -113,10 +113,13 @@ struct LeaseInner {
 
 impl Lease {
     /// Adds a layer. `state` is locked and the layer was seen, or is being written, under it.
-    pub(super) fn hold_layer(&self, state: &mut LeaseState, id: &LayerId) {
-        if self.held().layers.insert(*id) {
+    /// Whether it was not held by this lease before.
+    pub(super) fn hold_layer(&self, state: &mut LeaseState, id: &LayerId) -> bool {
+        let new = self.held().layers.insert(*id);
+        if new {
             *state.layers.entry(*id).or_default() += 1;
         }
+        new
     }
 
     /// Adds a blob, as [`Self::hold_layer`].

@@ -189,15 +189,12 @@ impl Pass {
         let here = self.is_here(answer).await || self.was_fetched(id, answer).await?;
         // Every level of need comes here, and after the first one all lies here.
         let quiet = here && self.node(id).told.load(Ordering::Relaxed) == tell::TOLD;
-        if !quiet {
-            self.tell(id, Event::Started(SystemTime::now()));
-        }
+        let shown = (!quiet).then(|| self.begin(id));
         let fetched = self.engine.source.fetch(op, vertex.platform.as_ref(), answer, &self.context(id)).await;
-        let at = SystemTime::now();
-        match &fetched {
-            Ok(_) if quiet => {}
-            Ok(_) if here => self.tell(id, Event::Cached(at)),
-            fetched => self.tell(id, Event::Completed(at, fetched.as_ref().err().map(ToString::to_string))),
+        match shown {
+            Some(shown) if here && fetched.is_ok() => shown.cached(),
+            Some(shown) => shown.end(fetched.as_ref().err()),
+            None => {}
         }
         self.mark_told(id);
         let fetched = fetched.map_err(|e| Stop::from_exec(id, e))?;
@@ -239,7 +236,7 @@ impl Pass {
     async fn is_here(&self, answer: &SourceAnswer) -> bool {
         let Some(Output { chain, content: Some(_), local: None }) = &answer.output else { return false };
         for layer in chain.iter() {
-            if !self.engine.worker.available(*layer).await {
+            if !self.engine.worker.available(*layer, &self.build.id).await {
                 return false;
             }
         }
@@ -251,10 +248,15 @@ impl Pass {
             self.tell_cached(id);
             return self.outputs(id, record, Need::Known).await;
         }
-        let key = self.content_key(id).await?;
-        let record = match self.by_content(id, key).await? {
+        let record = match self.pinned_meanwhile(id) {
             Some(record) => record,
-            None => self.execute(id, key, None).await?,
+            None => {
+                let key = self.content_key(id).await?;
+                match self.by_content(id, key).await? {
+                    Some(record) => record,
+                    None => self.execute(id, key, None).await?,
+                }
+            }
         };
         let record = self.node(id).record.get_or_init(|| record);
         self.tell_cached(id);
@@ -270,7 +272,7 @@ impl Pass {
         let Some(record) = found.into_iter().next().flatten().map(Arc::new) else { return Ok(None) };
         if let Some(&definition) = self.node(id).definition.get() {
             self.engine.records.alias(definition, key).await.map_err(Stop::internal)?;
-            self.build.pin(self.epoch, definition, record.clone());
+            return Ok(Some(self.build.pin(self.epoch, definition, &record)));
         }
         Ok(Some(record))
     }
@@ -283,9 +285,11 @@ impl Pass {
         let chains = try_join_all(below.iter().map(|e| self.chain(*e, need))).await?;
         let before = try_join_all(below.iter().map(|e| self.output(*e, Need::Known))).await?;
         let moved = chains.iter().zip(&before).any(|(now, before)| !Arc::ptr_eq(now, &before.chain));
-        // At another level the vertex may have been made again already.
-        let pinned = self.node(id).definition.get().and_then(|key| self.build.pinned(key));
-        let mut record = pinned.unwrap_or_else(|| found.clone());
+        // At another level, or for another graph, the vertex may have been made again already.
+        let mut record = self.pinned_meanwhile(id).unwrap_or_else(|| found.clone());
+        if contents(&record).ne(contents(found)) {
+            return Err(self.renew(id));
+        }
         for _ in 0..MAX_REMAKES {
             if self.has_layers(&record).await {
                 let unchanged = Arc::ptr_eq(&record, found) && !moved;
@@ -302,23 +306,23 @@ impl Pass {
 
     async fn has_layers(&self, record: &Record) -> bool {
         for layer in record.outputs.values().filter_map(|o| o.layer) {
-            if !self.engine.worker.available(layer).await {
+            if !self.engine.worker.available(layer, &self.build.id).await {
                 return false;
             }
         }
         true
     }
 
+    /// What another pass of this build, over the same contents, has come to hold to since this one was planned.
+    fn pinned_meanwhile(&self, id: VertexId) -> Option<Arc<Record>> {
+        let pin = self.build.pinned(self.node(id).definition.get()?)?;
+        (pin.epoch == self.epoch).then_some(pin.record)
+    }
+
     /// Ends the pass because a vertex made again has another content: what stands on it is evaluated anew.
     fn renew(&self, changed: VertexId) -> Stop {
-        let mut above = vec![false; self.nodes.len()];
-        for id in self.graph.ids() {
-            let on = |e: &Edge| e.vertex == changed || above[e.vertex.index()];
-            above[id.index()] = self.graph.vertex(id).inputs.iter().any(on);
-        }
-        let keys = self.nodes.iter().zip(above).filter(|(_, above)| *above);
         if let Some(&key) = self.node(changed).definition.get() {
-            self.build.renew(key, keys.filter_map(|(node, _)| node.definition.get().copied()));
+            self.build.renew(key);
         }
         Stop::Again
     }

@@ -1,7 +1,6 @@
 //! The first part of a pass: sources pinned, definition keys computed and looked up.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use futures_util::future::try_join_all;
 
@@ -11,7 +10,7 @@ use crate::graph::{Edge, VertexId};
 use crate::key::{self, Use};
 use crate::op::{Op, SourceOp};
 use crate::record::Key;
-use crate::traits::{Event, ExecError, SourceIdentity};
+use crate::traits::{ExecError, SourceIdentity};
 
 impl Pass {
     /// Fills in the definition key of every vertex that `wanted` needs, and the record behind it.
@@ -32,10 +31,9 @@ impl Pass {
 
     async fn identify(&self, id: VertexId, op: &SourceOp) -> Result<(), Stop> {
         let vertex = self.graph.vertex(id);
-        self.tell(id, Event::Started(SystemTime::now()));
+        let shown = self.begin(id);
         let answer = self.engine.source.identify(op, vertex.platform.as_ref(), &self.context(id)).await;
-        let failed = answer.as_ref().err().map(ToString::to_string);
-        self.tell(id, Event::Completed(SystemTime::now(), failed));
+        shown.end(answer.as_ref().err());
         let answer = answer.map_err(|e| Stop::from_exec(id, e))?;
         let _ = self.node(id).answer.set(answer);
         Ok(())
@@ -75,18 +73,24 @@ impl Pass {
     async fn look_up(&self, needed: &[VertexId]) -> Result<(), Stop> {
         let mut asked = Vec::new();
         let mut forced = vec![false; self.graph.vertices().len()];
+        // By vertex: the epoch from which on what is below it has the content that it has now.
+        let mut settled = vec![0; self.graph.vertices().len()];
         for &id in needed {
             let node = self.node(id);
             let vertex = self.graph.vertex(id);
+            let below = vertex.inputs.iter().map(|e| settled[e.vertex.index()].max(self.renewed(e.vertex)));
+            let since = below.max().unwrap_or(0);
+            settled[id.index()] = since;
             // What follows a forced execution is not known by its definition: that would skip the execution.
             forced[id.index()] = vertex.meta.ignore_cache
-                || vertex.inputs.iter().any(|e| forced[e.vertex.index()] || self.is_renewed(e.vertex));
+                || since > 0
+                || vertex.inputs.iter().any(|e| forced[e.vertex.index()]);
             let Some(&key) = node.definition.get() else { continue };
             if matches!(vertex.op, Op::Source(_)) {
                 continue;
             }
-            if let Some(record) = self.build.pinned(&key) {
-                let _ = node.record.set(record);
+            if let Some(pin) = self.build.pinned(&key).filter(|pin| pin.epoch >= since) {
+                let _ = node.record.set(pin.record);
             } else if !forced[id.index()] {
                 asked.push((id, key));
             }
@@ -95,16 +99,15 @@ impl Pass {
         let found = self.engine.records.lookup(&keys).await.map_err(Stop::internal)?;
         for ((id, key), record) in asked.into_iter().zip(found) {
             if let Some(record) = record {
-                let record = Arc::new(record);
-                self.build.pin(self.epoch, key, record.clone());
+                let record = self.build.pin(self.epoch, key, &Arc::new(record));
                 let _ = self.node(id).record.set(record);
             }
         }
         Ok(())
     }
 
-    fn is_renewed(&self, id: VertexId) -> bool {
-        self.node(id).definition.get().is_some_and(|key| self.build.is_renewed(key))
+    fn renewed(&self, id: VertexId) -> u64 {
+        self.node(id).definition.get().map_or(0, |key| self.build.renewed(key))
     }
 }
 

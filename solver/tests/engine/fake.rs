@@ -112,6 +112,8 @@ pub(crate) struct FakeWorker {
     pub(crate) in_result: Mutex<Vec<String>>,
     pub(crate) cancelled: Mutex<Vec<String>>,
     pub(crate) layers: Mutex<HashSet<LayerId>>,
+    /// What builds rely on.
+    pub(crate) held: Mutex<HashSet<(String, LayerId)>>,
     pub(crate) behaviour: Mutex<BTreeMap<String, Behaviour>>,
     pub(crate) running: AtomicUsize,
     pub(crate) most: AtomicUsize,
@@ -136,6 +138,7 @@ impl Default for FakeWorker {
             in_result: Mutex::default(),
             cancelled: Mutex::default(),
             layers: Mutex::default(),
+            held: Mutex::default(),
             behaviour: Mutex::default(),
             running: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
@@ -184,8 +187,12 @@ impl Worker for FakeWorker {
         Ok(h.finish())
     }
 
-    async fn available(&self, layer: LayerId) -> bool {
-        self.layers.lock().unwrap().contains(&layer)
+    async fn available(&self, layer: LayerId, build: &str) -> bool {
+        let here = self.layers.lock().unwrap().contains(&layer);
+        if here {
+            self.held.lock().unwrap().insert((build.to_owned(), layer));
+        }
+        here
     }
 }
 

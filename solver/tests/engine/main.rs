@@ -256,8 +256,89 @@ async fn a_lost_layer_is_made_again_where_it_is_needed() {
     assert_eq!(w.worker.runs(), ["a", "a", "b"], "`b` stands on record by content");
     assert_ne!(again.chain[1], gone);
     for layer in &again.chain[1..] {
-        assert!(w.worker.available(*layer).await);
+        assert!(w.worker.available(*layer, "t").await);
     }
+}
+
+#[tokio::test]
+async fn what_a_build_takes_from_the_cache_stays_for_it() {
+    let w = World::new(4);
+    let g = chain(&["a", "b"]);
+    w.build(&g).await.0.unwrap();
+    w.worker.held.lock().unwrap().clear();
+    let out = w.build(&g).await.0.unwrap();
+    assert_eq!(w.worker.runs().len(), 2);
+    for layer in &out.chain[1..] {
+        assert!(w.worker.held.lock().unwrap().contains(&("b".to_owned(), *layer)), "{layer}");
+    }
+}
+
+#[tokio::test]
+async fn graphs_of_a_build_agree_on_what_is_made_again() {
+    let w = World::new(4);
+    let graphs = [chain(&["random", "b"]), chain(&["random", "c"])];
+    let mut before = Vec::new();
+    for g in &graphs {
+        before.push(w.build(g).await.0.unwrap());
+    }
+    assert_eq!(before[0].chain[1], before[1].chain[1]);
+    w.worker.layers.lock().unwrap().remove(&before[0].chain[1]);
+    let build = w.engine.begin("b", "s", CancellationToken::new());
+    let solve = |g: &Arc<Graph>| {
+        let (build, g, told) = (build.clone(), g.clone(), Arc::<Told>::default());
+        async move { build.solve(g.clone(), &[g.head.unwrap()], Need::Available, told).await.unwrap().remove(0) }
+    };
+    let (x, y) = tokio::join!(solve(&graphs[0]), solve(&graphs[1]));
+    assert_eq!(x.chain[1], y.chain[1]);
+    for (now, then) in [&x, &y].into_iter().zip(&before) {
+        assert_ne!(now.chain[2], then.chain[2], "it stood on other content");
+    }
+    let runs = w.worker.runs();
+    assert_eq!(runs.iter().filter(|r| *r == "random").count(), 2, "{runs:?}");
+}
+
+#[tokio::test]
+async fn a_build_forces_an_execution_once_for_all_its_graphs() {
+    let w = World::new(4);
+    let graph = |step: &str| {
+        let mut g = G::default();
+        let base = g.source("img://base");
+        let random = g.run_uncached("random", &[base]);
+        let v = g.run(step, &[random]);
+        g.head(v)
+    };
+    let build = w.engine.begin("b", "s", CancellationToken::new());
+    let mut outs = Vec::new();
+    for g in [graph("x"), graph("y")] {
+        let told = Arc::<Told>::default();
+        outs.push(build.solve(g.clone(), &[g.head.unwrap()], Need::Available, told).await.unwrap().remove(0));
+    }
+    assert_eq!(w.worker.runs(), ["random", "x", "y"]);
+    assert_eq!(outs[0].chain[1], outs[1].chain[1]);
+}
+
+#[tokio::test]
+async fn who_joins_an_execution_finds_it_by_definition_the_next_time() {
+    let w = World::new(4);
+    w.behave("a", Behaviour::WaitForGate);
+    let g = chain(&["a"]);
+    let later = async {
+        w.until_ran(1).await;
+        // Another manifest, but the same files.
+        w.source.images.lock().unwrap().insert("base".into(), "m2");
+        let open = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            w.worker.gate.add_permits(1);
+        };
+        tokio::join!(w.build(&g), open).0
+    };
+    let ((x, _), (y, _)) = tokio::join!(w.build(&g), later);
+    x.unwrap();
+    y.unwrap();
+    assert_eq!(w.worker.runs(), ["a"]);
+    let lookups = w.records.lookups.load(Ordering::SeqCst);
+    w.build(&g).await.0.unwrap();
+    assert_eq!(w.records.lookups.load(Ordering::SeqCst) - lookups, 1, "one batch");
 }
 
 #[tokio::test]
@@ -378,7 +459,7 @@ async fn many_lost_layers_are_made_again_in_one_go() {
     let out = w.build(&g).await.0.unwrap();
     assert_eq!(w.worker.runs().len(), 200);
     for layer in &out.chain[1..] {
-        assert!(w.worker.available(*layer).await);
+        assert!(w.worker.available(*layer, "t").await);
     }
     // The plan's, and each execution's look for a record that came meanwhile.
     assert_eq!(w.records.lookups.load(Ordering::SeqCst) - lookups, 101);

@@ -16,9 +16,11 @@ use solver::op::{SourceOp, attr};
 use solver::{ExecError, Output, SourceAnswer, SourceIdentity, VertexContext, redacted};
 
 use run::Git;
+use tokio::sync::OnceCell;
 
 use crate::daemon::blocking::blocking;
 use crate::daemon::snapshot::Maker;
+use crate::daemon::turns::Turns;
 
 /// Checks out commits.
 #[derive(Debug)]
@@ -26,6 +28,7 @@ pub(crate) struct GitSource {
     maker: Maker,
     /// By build and identifier: a branch that moves during a build does not move within it.
     pinned: Mutex<HashMap<(String, String), Arc<Pinned>>>,
+    turns: Turns<(String, String)>,
 }
 
 /// What a source asks for.
@@ -46,6 +49,8 @@ struct Pinned {
     commit: String,
     /// The full name of the branch or tag, `HEAD`, or empty for a commit given as such.
     full_ref: String,
+    /// What it gave: another checkout would have other times.
+    fetched: OnceCell<Output>,
 }
 
 /// A git source failed.
@@ -94,7 +99,7 @@ impl Request {
 
 impl GitSource {
     pub(super) fn new(maker: Maker) -> Self {
-        Self { maker, pinned: Mutex::default() }
+        Self { maker, pinned: Mutex::default(), turns: Turns::default() }
     }
 
     pub(super) async fn identify(
@@ -114,8 +119,12 @@ impl GitSource {
 
     pub(super) async fn fetch(&self, op: &SourceOp, cx: &VertexContext) -> Result<Output, ExecError> {
         let pinned = self.pin(op, cx).await?;
+        pinned.fetched.get_or_try_init(|| self.check_out(&pinned, cx)).await.cloned()
+    }
+
+    async fn check_out(&self, pinned: &Pinned, cx: &VertexContext) -> Result<Output, ExecError> {
         let work = tempfile::tempdir_in(self.maker.chains.store.tmp()).map_err(ExecError::failed)?;
-        let checkout = checkout(&pinned, work.path(), cx);
+        let checkout = checkout(pinned, work.path(), cx);
         tokio::select! {
             r = checkout => r?,
             () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
@@ -143,18 +152,21 @@ impl GitSource {
 
     async fn pin(&self, op: &SourceOp, cx: &VertexContext) -> Result<Arc<Pinned>, ExecError> {
         let key = (cx.build.clone(), format!("{op:?}"));
+        // Several graphs of a build may ask at once, and the branch may have moved the second time.
+        let _turn = self.turns.turn(key.clone()).await;
         if let Some(known) = self.lock().get(&key) {
             return Ok(known.clone());
         }
         let request = Request::new(op).map_err(ExecError::failed)?;
-        let pinned = Arc::new(look_up(request, cx).await?);
+        let (request, commit, full_ref) = look_up(request, cx).await?;
+        let pinned = Arc::new(Pinned { request, commit, full_ref, fetched: OnceCell::new() });
         self.lock().insert(key, pinned.clone());
         Ok(pinned)
     }
 }
 
 /// Finds the commit behind a branch, a tag or HEAD.
-async fn look_up(request: Request, cx: &VertexContext) -> Result<Pinned, ExecError> {
+async fn look_up(request: Request, cx: &VertexContext) -> Result<(Request, String, String), ExecError> {
     let (commit, full_ref) = match is_commit(&request.reference) {
         true => (request.reference.clone(), String::new()),
         false => {
@@ -168,7 +180,7 @@ async fn look_up(request: Request, cx: &VertexContext) -> Result<Pinned, ExecErr
         Some(want) if !commit.starts_with(want.as_str()) => {
             Err(ExecError::failed(GitError::Checksum { want: want.clone(), got: commit }))
         }
-        _ => Ok(Pinned { request, commit, full_ref }),
+        _ => Ok((request, commit, full_ref)),
     }
 }
 
@@ -192,7 +204,7 @@ fn select_ref(listing: &str, wanted: &str) -> Option<(String, String)> {
 }
 
 async fn checkout(pinned: &Pinned, work: &Path, cx: &VertexContext) -> Result<(), ExecError> {
-    let Pinned { request, commit, full_ref } = pinned;
+    let Pinned { request, commit, full_ref, .. } = pinned;
     let tree = work.join("tree");
     fs_err::create_dir(&tree).map_err(ExecError::failed)?;
     let git = Git::new(Some(&tree), cx);
@@ -201,7 +213,9 @@ async fn checkout(pinned: &Pinned, work: &Path, cx: &VertexContext) -> Result<()
     // Servers may refuse to give a bare commit; then all branches and tags are fetched and it is looked for there.
     let direct = if full_ref.is_empty() { commit } else { full_ref };
     let by_name = git.run(&["fetch", "--quiet", "--depth=1", "--no-tags", "origin", "--", direct]).await;
-    if by_name.is_err() {
+    // The name may have moved on since it was looked up.
+    let there = format!("{commit}^{{commit}}");
+    if by_name.is_err() || git.run(&["cat-file", "-e", &there]).await.is_err() {
         git.run(&[
             "fetch",
             "--quiet",

@@ -17,6 +17,7 @@ use tokio_util::io::ReaderStream;
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
 use crate::daemon::snapshot::Maker;
+use crate::daemon::turns::Turns;
 use crate::session::SessionManager;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,6 +38,7 @@ pub(crate) struct HttpSource {
     maker: Maker,
     /// By build and vertex identity: a build downloads a file once.
     done: Mutex<HashMap<(String, Digest), Download>>,
+    turns: Turns<(String, Digest)>,
 }
 
 /// A file that was downloaded, and how it is to lie in the image.
@@ -74,7 +76,13 @@ enum HttpError {
 
 impl HttpSource {
     pub(super) fn new(maker: Maker, sessions: Arc<SessionManager>) -> Self {
-        Self { client: std::sync::OnceLock::new(), sessions, maker, done: Mutex::default() }
+        Self {
+            client: std::sync::OnceLock::new(),
+            sessions,
+            maker,
+            done: Mutex::default(),
+            turns: Turns::default(),
+        }
     }
 
     pub(super) async fn identify(
@@ -119,6 +127,8 @@ impl HttpSource {
             h.str(k).str(v);
         }
         let key = (cx.build.clone(), h.finish());
+        // Several graphs of a build may ask at once, and the body may be another one the second time.
+        let _turn = self.turns.turn(key.clone()).await;
         if let Some(known) = self.lock().get(&key) {
             return Ok(known.clone());
         }

@@ -19,7 +19,7 @@ pub(in crate::daemon) const UNPACK_LIMITS: UnpackLimits =
     UnpackLimits { bytes: 1 << 40, entries: 20_000_000 };
 
 /// Tells blocking work that nobody waits for it any more.
-pub(super) struct SetOnDrop(pub(super) Arc<AtomicBool>);
+pub(in crate::daemon) struct SetOnDrop(pub(in crate::daemon) Arc<AtomicBool>);
 
 impl Drop for SetOnDrop {
     fn drop(&mut self) {
@@ -31,8 +31,8 @@ impl LocalWorker {
     pub(super) async fn file(&self, op: &FileOp, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
         let mut inputs = Vec::with_capacity(job.inputs.len());
         for input in &job.inputs {
-            inputs.push(match input.local.and_then(|l| self.locals.get(l)) {
-                Some(context) => FileInput::Context(context),
+            inputs.push(match input.local {
+                Some(local) => FileInput::Context(self.locals.get(local).ok_or_else(gone)?),
                 None => FileInput::Chain(self.chains.base(input)?),
             });
         }
@@ -41,7 +41,7 @@ impl LocalWorker {
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = SetOnDrop(stop.clone());
         let name = job.vertex.meta.custom_name().unwrap_or_default().to_owned();
-        blocking(move || {
+        let work = blocking(move || {
             let staging = store.layers().staging().map_err(from_store)?;
             let env = FileOpEnv {
                 dir: staging.path(),
@@ -57,9 +57,25 @@ impl LocalWorker {
                 .into_iter()
                 .map(|(i, made)| Ok((i as u32, output::keep(&store, &lease, &made.layer, &made.dir, &name)?)))
                 .collect()
-        })
-        .await
+        });
+        until_cancelled(job, work).await
     }
+}
+
+/// Lets go of work that nobody waits for any more; a flag tells it so.
+pub(super) async fn until_cancelled<T>(
+    job: &Job,
+    work: impl Future<Output = Result<T, ExecError>>,
+) -> Result<T, ExecError> {
+    tokio::select! {
+        done = work => done,
+        () = job.cx.cancel.cancelled() => Err(ExecError::Canceled),
+    }
+}
+
+/// The build that walked the directory has ended; who joined it walks its own.
+fn gone() -> ExecError {
+    ExecError::Changed { path: "the build context".to_owned() }
 }
 
 fn failed(e: FileOpError) -> ExecError {

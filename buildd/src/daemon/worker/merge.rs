@@ -8,7 +8,7 @@ use cache::tree::{NodeId, Trees};
 use solver::op::{DiffOp, MergeOp};
 use solver::{ExecError, Job, LayerId, OutputRecord};
 
-use super::file::SetOnDrop;
+use super::file::{SetOnDrop, until_cancelled};
 use super::{LocalWorker, output};
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::{Chains, content, from_store};
@@ -46,7 +46,7 @@ impl LocalWorker {
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = SetOnDrop(stop.clone());
         let name = job.vertex.meta.custom_name().unwrap_or_default().to_owned();
-        blocking(move || {
+        let work = blocking(move || {
             let staging = store.layers().staging().map_err(from_store)?;
             let dir = staging.path().join("fs");
             let made = difference(lower, &upper, &dir, &stop).map_err(ExecError::failed)?;
@@ -55,8 +55,8 @@ impl LocalWorker {
             // On nothing, as nothing lies below a difference.
             let content = upper.trees.apply(Trees::empty(), &layer.entries).map_err(ExecError::failed)?;
             Ok(vec![(0, OutputRecord { content: *content.digest(), ..record })])
-        })
-        .await
+        });
+        until_cancelled(job, work).await
     }
 
     async fn stacked(

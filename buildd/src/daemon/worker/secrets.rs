@@ -31,7 +31,7 @@ impl LocalWorker {
             match found {
                 Ok(Some(data)) => return Ok(Some(data.to_vec())),
                 Ok(None) => {}
-                Err(SessionError::Lost(session) | SessionError::Unknown(session)) => {
+                Err(SessionError::Lost(_) | SessionError::Unknown(_)) => {
                     lost = Some(ExecError::SessionLost { session })
                 }
                 Err(e) => return Err(ExecError::failed(e)),

@@ -10,7 +10,7 @@ use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
 use super::LocalWorker;
-use crate::session::Session;
+use crate::session::{Session, SessionError};
 
 /// The agent that no id names.
 const DEFAULT_ID: &str = "default";
@@ -71,7 +71,11 @@ impl LocalWorker {
     ) -> Result<Option<AgentSocket>, ExecError> {
         for id in job.cx.sessions.ids() {
             let Ok(session) = self.sessions.get(&id, Duration::ZERO).await else { continue };
-            if session.has_ssh(&mount.id).await.map_err(ExecError::failed)? {
+            let has = session.has_ssh(&mount.id).await.map_err(|error| match error {
+                SessionError::Lost(_) => ExecError::SessionLost { session: id.clone() },
+                other => ExecError::failed(other),
+            })?;
+            if has {
                 let path = dir.join(format!("agent.{serial}"));
                 return AgentSocket::open(session, mount, path).map(Some).map_err(ExecError::failed);
             }

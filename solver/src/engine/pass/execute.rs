@@ -9,7 +9,7 @@ use futures_util::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::{Pass, Stop};
-use crate::engine::{Inner, Need};
+use crate::engine::{BuildState, Inner, Need, Pin};
 use crate::graph::{Vertex, VertexId};
 use crate::key::Use;
 use crate::op::Op;
@@ -21,7 +21,8 @@ use crate::traits::{Event, ExecError, Job, Output, Progress, VertexContext};
 /// What a flight needs, apart from the pass that began it.
 struct Task {
     engine: Arc<Inner>,
-    build: String,
+    build: Arc<BuildState>,
+    epoch: u64,
     vertex: Vertex,
     inputs: Vec<Output>,
     in_result: bool,
@@ -45,11 +46,12 @@ impl Pass {
         let definition = self.node(id).definition.get().copied();
         let forced = vertex.meta.ignore_cache;
         self.mark_told(id);
-        self.tell(id, Event::Started(SystemTime::now()));
+        let shown = self.begin(id);
         let outcome = loop {
             let task = Task {
                 engine: self.engine.clone(),
-                build: self.build.id.clone(),
+                build: self.build.clone(),
+                epoch: self.epoch,
                 vertex: vertex.clone(),
                 inputs: inputs.clone(),
                 in_result: self.in_result[id.index()],
@@ -64,10 +66,12 @@ impl Pass {
                 outcome => break outcome,
             }
         };
-        self.tell(id, Event::Completed(SystemTime::now(), outcome.as_ref().err().map(ToString::to_string)));
+        shown.end(outcome.as_ref().err());
         let record = outcome.map_err(|e| Stop::from_exec(id, e))?;
-        if let Some(definition) = definition {
-            self.build.pin(self.epoch, definition, record.clone());
+        match definition {
+            Some(key) if stale.is_some() => self.build.pin_again(self.epoch, key, &record),
+            Some(key) => return Ok(self.build.pin(self.epoch, key, &record)),
+            None => {}
         }
         Ok(record)
     }
@@ -75,6 +79,7 @@ impl Pass {
     /// Waits for an execution equal to `task`, which begins where none is under way.
     async fn fly(&self, id: VertexId, task: Task) -> Result<Arc<Record>, ExecError> {
         let (events, forced_since) = (self.events.clone(), task.forced.then_some(self.build.begun));
+        let (key, definition) = (task.key, task.definition);
         let listener = Arc::new(move |u| events.event(id, Event::Update(u)));
         let seat = self.engine.flights.board(
             task.key,
@@ -83,7 +88,12 @@ impl Pass {
             listener,
             |sessions, progress, cancel| async move { task.run(sessions, progress, cancel).await }.boxed(),
         );
-        seat.outcome().await
+        let record = seat.outcome().await?;
+        if let (true, Some(definition)) = (seat.joined(), definition) {
+            // Who began it may have come to the same contents in another way.
+            self.engine.records.alias(definition, key).await.map_err(ExecError::failed)?;
+        }
+        Ok(record)
     }
 
     /// Input `i`, present, but for a directory that a file op copies from: that is read in place.
@@ -115,7 +125,7 @@ impl Task {
             return Ok(record);
         }
         let begun = Instant::now();
-        let cx = VertexContext { build: self.build.clone(), sessions, progress, cancel };
+        let cx = VertexContext { build: self.build.id.clone(), sessions, progress, cancel };
         let (vertex, inputs) = (self.vertex.clone(), self.inputs.clone());
         let job = Job { vertex, inputs, in_result: self.in_result, cx };
         let outputs = self.attempts(&job).await?;
@@ -130,18 +140,24 @@ impl Task {
             None => Put::IfAbsent,
         };
         let put = self.engine.records.put(self.key, self.definition.as_slice(), record, put);
-        Ok(Arc::new(put.await.map_err(ExecError::failed)?))
+        let record = Arc::new(put.await.map_err(ExecError::failed)?);
+        if let (true, None, Some(key)) = (self.forced, &self.stale, self.definition) {
+            // While nobody else of this build can begin another execution, which no record would keep from it.
+            return Ok(self.build.pin(self.epoch, key, &record));
+        }
+        Ok(record)
     }
 
     /// Executes under whichever session lives: when the one that gave a secret dies, the step starts again under another.
     async fn attempts(&self, job: &Job) -> Result<Vec<(u32, crate::record::OutputRecord)>, ExecError> {
         loop {
             match self.engine.worker.execute(job).await {
-                Err(ExecError::SessionLost { session })
-                    if job.cx.sessions.ids().iter().any(|s| *s != session) =>
-                {
+                Err(ExecError::SessionLost { session }) => {
+                    let left = job.cx.sessions.leave(&session);
+                    if !left || job.cx.sessions.ids().is_empty() {
+                        return Err(ExecError::SessionLost { session });
+                    }
                     tracing::debug!(%session, "session lost; the step starts again under another");
-                    job.cx.sessions.leave(&session);
                 }
                 other => return other,
             }
@@ -151,7 +167,9 @@ impl Task {
     /// A record that an earlier flight left between this one's look-up and its start.
     async fn meanwhile(&self) -> Result<Option<Arc<Record>>, ExecError> {
         if self.forced {
-            return Ok(None);
+            let pin = self.definition.and_then(|key| self.build.pinned(&key));
+            let usable = |pin: &Pin| self.stale.is_none() && pin.epoch == self.epoch;
+            return Ok(pin.filter(usable).map(|pin| pin.record));
         }
         let found = self.current().await?.filter(|r| self.stale.as_deref() != Some(r));
         if let (Some(_), Some(definition)) = (&found, self.definition) {

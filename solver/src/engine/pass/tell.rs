@@ -4,13 +4,14 @@
 //! vertex never shows as cached for the reason alone that what stands on it is. It does when its own result is loaded:
 //! where it is wanted, an input of what is executed, or has its content looked at.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use super::Pass;
 use crate::graph::VertexId;
 use crate::op::Op;
-use crate::traits::{Event, SourceIdentity};
+use crate::traits::{Event, EventSink, ExecError, SourceIdentity};
 
 /// Nothing was told of a vertex yet.
 const UNTOLD: u8 = 0;
@@ -19,7 +20,45 @@ const LOOKED_UP: u8 = 1;
 /// That it came from the cache, or was executed.
 pub(super) const TOLD: u8 = 2;
 
+/// A vertex that was told to have started; told to be over at the latest when this is dropped.
+pub(in crate::engine) struct Shown {
+    events: Arc<dyn EventSink>,
+    id: VertexId,
+    ended: bool,
+}
+
+impl Shown {
+    /// Tells that it is over.
+    pub(in crate::engine) fn end(mut self, error: Option<&ExecError>) {
+        self.tell(Event::Completed(SystemTime::now(), error.map(ToString::to_string)));
+    }
+
+    /// Tells that it came from the cache.
+    pub(super) fn cached(mut self) {
+        self.tell(Event::Cached(SystemTime::now()));
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.ended = true;
+        self.events.event(self.id, event);
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.tell(Event::Completed(SystemTime::now(), Some(ExecError::Canceled.to_string())));
+        }
+    }
+}
+
 impl Pass {
+    /// Tells that the vertex started.
+    pub(in crate::engine) fn begin(&self, id: VertexId) -> Shown {
+        self.tell(id, Event::Started(SystemTime::now()));
+        Shown { events: self.events.clone(), id, ended: false }
+    }
+
     /// Tells that the vertex and all that stands on record below it came from the cache; of what has no inputs only that
     /// it was looked up.
     pub(super) fn tell_cached(&self, id: VertexId) {

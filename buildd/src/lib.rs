@@ -9,6 +9,7 @@ pub mod errdetails;
 pub mod fsutil;
 pub mod llb;
 pub mod pipe;
+mod private_dir;
 pub mod progress;
 pub mod session;
 pub mod sidesocket;

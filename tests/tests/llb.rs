@@ -349,6 +349,21 @@ fn malformed_calls_are_refused_and_nothing_else_is_hurt() {
     let privileged = bad(|e| e.security = 1);
     assert_eq!(gateway.definition(privileged).unwrap_err().code(), Code::PermissionDenied);
 
+    // Nor within a definition that stands for another.
+    let nested = |definition: pb::Definition| {
+        let mut llb = Llb::new();
+        let build = pb::BuildOp { builder: -1, def: Some(definition), ..pb::BuildOp::default() };
+        let build = llb.op(&[], pb::op::Op::Build(build));
+        llb.definition(&build)
+    };
+    let privileged = nested(nested(bad(|e| e.security = 1)));
+    assert_eq!(gateway.definition(privileged.clone()).unwrap_err().code(), Code::PermissionDenied);
+    let direct =
+        SolveRequest { r#ref: "nested".into(), definition: Some(privileged), ..SolveRequest::default() };
+    assert_eq!(api.solve(direct).unwrap_err().code(), Code::PermissionDenied);
+    let host = nested(bad(|e| e.network = pb::NetMode::Host as i32));
+    assert_eq!(gateway.definition(host).unwrap_err().code(), Code::PermissionDenied);
+
     // Calls that name nothing that exists.
     let mut bridge = api.bridge();
     let no_build = api.runtime.block_on(async { bridge.ping(gateway::PingRequest {}).await });

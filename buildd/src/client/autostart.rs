@@ -1,7 +1,7 @@
 //! A daemon of the user's own, started when it is first needed.
 
 use std::fs::File;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use tonic::Code;
 
 use super::{Address, Client, ClientError};
+use crate::private_dir::private_dir;
 use crate::version::Version;
 
 /// How long a daemon may take from its start until it serves: RocksDB may have a log to replay.
@@ -54,13 +55,13 @@ fn run_dir() -> PathBuf {
 /// The daemon cannot be started, or is of a version that cannot be used and stays.
 pub async fn connect_or_start() -> Result<Client, ClientError> {
     let address = own_address();
+    let dir = run_dir();
+    private_dir(&dir).map_err(|e| ClientError::io(&dir, e))?;
     if let Ok(client) = Client::connect(&address).await
         && version(&client).await?.is_some_and(|theirs| theirs == Version::own())
     {
         return Ok(client);
     }
-    let dir = run_dir();
-    private_dir(&dir)?;
     let _lock = lock(&dir.join("start.lock")).await?;
     // Another client may have been faster.
     if let Ok(client) = Client::connect(&address).await
@@ -131,21 +132,6 @@ fn last_event(log: &str) -> &str {
         Some((_, event)) => event,
         None => log.lines().last().unwrap_or_default(),
     }
-}
-
-/// Makes a directory that only its owner can use; one that somebody else owns is refused.
-fn private_dir(dir: &Path) -> Result<(), ClientError> {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|e| ClientError::io(dir, e))?;
-    let meta = fs::symlink_metadata(dir).map_err(|e| ClientError::io(dir, e))?;
-    if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() {
-        return Err(ClientError::Usage(format!("`{}` belongs to somebody else", dir.display())));
-    }
-    Ok(())
 }
 
 /// Holds other clients off while a daemon starts.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use proto::control::{Exporter, SolveRequest, StatusRequest, StatusResponse};
 use proto::gateway;
 use rustix::fs::{Mode, OFlags};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tonic::{Request, Status};
 
@@ -194,7 +195,7 @@ async fn watched_solve(
     let mut control = client.control();
     let solved = tokio::select! {
         solved = control.solve(request) => solved,
-        _ = tokio::signal::ctrl_c() => return Err(ClientError::Interrupted),
+        () = interrupted() => return Err(ClientError::Interrupted),
     };
     // The rest of the progress first; its own errors are no reason to fail a build that went well.
     loop {
@@ -206,6 +207,22 @@ async fn watched_solve(
     }
     watcher.abort();
     Ok(solved.map_err(|status| ClientError::Build(Box::new(status)))?.into_inner().exporter_response)
+}
+
+/// Until somebody ends this program, who finds no half-written output then.
+async fn interrupted() {
+    let of = |kind| async move {
+        match signal(kind) {
+            Ok(mut signal) => signal.recv().await.unwrap_or(()),
+            // It ends the program at once.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = of(SignalKind::interrupt()) => {}
+        () = of(SignalKind::terminate()) => {}
+        () = of(SignalKind::hangup()) => {}
+    }
 }
 
 /// Hands directories and output files to a daemon on this host. What is not passed travels over the session.

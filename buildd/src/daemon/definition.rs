@@ -86,6 +86,7 @@ async fn nested(
         return Err(invalid("only LLB builder is currently allowed"));
     }
     if let Some(graph) = &op.definition {
+        check_policy(graph, run)?;
         return expand(parts, run, graph.as_ref().clone(), depth + 1).await;
     }
     let input = op.inputs.get(DEFINITION).and_then(|&i| vertex.inputs.get(i));

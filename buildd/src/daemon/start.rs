@@ -1,7 +1,6 @@
 //! Starting and leaving.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +30,7 @@ use super::side::Passed;
 use super::sources::Sources;
 use super::sources::image::ImageSource;
 use super::worker::{LocalWorker, StepLimits};
+use crate::private_dir::private_dir;
 use crate::session::SessionManager;
 
 /// How a daemon is started.
@@ -188,8 +188,7 @@ fn addresses(args: &DaemonArgs, config: &Config) -> Result<Vec<Address>, ListenE
     }
     let socket = args.defaults.socket.clone();
     let dir = socket.parent().unwrap_or(Path::new("/"));
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|source| ListenError::Bind { address: socket.display().to_string(), source })?;
+    private_dir(dir).map_err(|source| ListenError::Bind { address: socket.display().to_string(), source })?;
     Ok(vec![Address::Unix(socket)])
 }
 

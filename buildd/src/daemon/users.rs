@@ -110,12 +110,7 @@ fn parse_passwd(data: &[u8]) -> Vec<Passwd> {
     let one = |line: String| {
         let f: Vec<&str> = line.split(':').collect();
         let home = f.get(5).copied().unwrap_or_default().to_owned();
-        Some(Passwd {
-            name: f[0].to_owned(),
-            uid: f.get(2)?.parse().ok()?,
-            gid: f.get(3)?.parse().ok()?,
-            home,
-        })
+        Some(Passwd { name: f[0].to_owned(), uid: id(f.get(2)?).ok()??, gid: id(f.get(3)?).ok()??, home })
     };
     lines(data).filter_map(one).collect()
 }
@@ -125,7 +120,7 @@ fn parse_group(data: &[u8]) -> Vec<Group> {
         let f: Vec<&str> = line.split(':').collect();
         let members =
             f.get(3).map(|m| m.split(',').map(|s| s.trim().to_owned()).collect()).unwrap_or_default();
-        Some(Group { name: f[0].to_owned(), gid: f.get(2)?.parse().ok()?, members })
+        Some(Group { name: f[0].to_owned(), gid: id(f.get(2)?).ok()??, members })
     };
     lines(data).filter_map(one).collect()
 }
@@ -155,6 +150,12 @@ mod tests {
         assert_eq!(of("5150:6:7"), "5150:6 [6] /");
         assert_eq!(of("nobody"), "unable to find user nobody: no matching entries in passwd file");
         assert_eq!(of("user:nope"), "unable to find group nope: no matching entries in group file");
+        // Ids out of range in the image's files are nobody's.
+        let passwd = b"app:x:4294967295:1000::/:/\napp2:x:1000:4294967295::/:/\n";
+        for name in ["app", "app2"] {
+            assert!(resolve_in(passwd, GROUP, name).is_err(), "{name}");
+        }
+        assert!(resolve_in(PASSWD, b"big:x:4294967295:\n", "1:big").is_err());
         assert_eq!(of("4294967296"), "uids and gids must be in range 0-2147483647, not `4294967296`");
     }
 }

@@ -17,6 +17,8 @@ pub struct Daemon {
     dir: PathBuf,
     config: String,
     environment: BTreeMap<&'static str, String>,
+    /// Where else it listens.
+    tcp: Option<std::net::SocketAddr>,
 }
 
 /// What a command gave.
@@ -126,7 +128,7 @@ impl Daemon {
         if suite().is_some_and(|name| name.starts_with("copied-")) {
             environment.insert(MOUNTING, "copy".to_owned());
         }
-        Self { child: None, dir: dir.to_owned(), config: config.to_owned(), environment }
+        Self { child: None, dir: dir.to_owned(), config: config.to_owned(), environment, tcp: None }
     }
 
     /// What the next start takes for the id of this boot of the machine.
@@ -137,6 +139,13 @@ impl Daemon {
     /// How the next start mounts layers: `descriptors`, `names`, `classic`, or `copy`.
     pub fn set_mounting(&mut self, way: &str) {
         self.environment.insert(MOUNTING, way.to_owned());
+    }
+
+    /// Lets it listen on a port of loopback as well, from its next start; gives the address.
+    pub fn listen_tcp(&mut self) -> String {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+        let at = *self.tcp.insert(free.expect("a free port"));
+        format!("tcp://{at}")
     }
 
     /// Starts the daemon again over the same root, after [`Self::kill`] or [`Self::stop`].
@@ -151,6 +160,7 @@ impl Daemon {
             .arg(self.root())
             .arg("--addr")
             .arg(self.addr())
+            .args(self.tcp.map(|at| format!("--addr=tcp://{at}")))
             .arg("--config")
             .arg(config)
             .envs(&self.environment)

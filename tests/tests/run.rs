@@ -160,6 +160,31 @@ fn a_killed_monitor_takes_its_container_along() {
     scene.run(&["run", "base", "true"]).ok();
 }
 
+/// Whoever reaches a port gets no files of the machine, and its network only where builds may have it.
+#[test]
+fn clients_from_afar_get_nothing_of_the_machine() {
+    if !ready() {
+        return;
+    }
+    let mut scene = Scene::new();
+    let far = scene.daemon.listen_tcp();
+    scene.daemon.stop();
+    scene.daemon.again();
+    let run = |args: &[&str]| {
+        let all = [&["--addr", &far, "run", "--rm"], args, &["base", "ls", "/h"]].concat();
+        output(Command::new(program()).args(all).stdin(Stdio::null()))
+    };
+    let host = scene.path("host");
+    fs_err::create_dir(&host).unwrap();
+    let refused = run(&["-v", &format!("{}:/h", host.display())]);
+    assert_eq!(refused.code, 125, "{}", refused.stderr);
+    assert!(refused.stderr.contains("are for clients on it"), "{}", refused.stderr);
+    let refused = run(&["--network", "host"]);
+    assert_eq!(refused.code, 125, "{}", refused.stderr);
+    assert!(refused.stderr.contains("network.host is not allowed"), "{}", refused.stderr);
+    run(&["-v", "named:/h"]).ok();
+}
+
 #[test]
 fn a_container_ends_with_its_client() {
     if !ready() {

@@ -23,7 +23,7 @@ use super::plan::{Plan, Planned};
 use super::run::Run;
 use super::sources::image::host_platform;
 use answers::Answers;
-pub(super) use policy::check as check_policy;
+pub(super) use policy::{NETWORK_HOST, check as check_policy};
 
 /// A Dockerfile larger than this is not read.
 const DOCKERFILE_LIMIT: u64 = 16 << 20;

@@ -8,7 +8,7 @@ use crate::daemon::failure::Failure;
 use crate::daemon::run::Run;
 
 /// The entitlement for the host's network.
-pub(super) const NETWORK_HOST: &str = "network.host";
+pub(crate) const NETWORK_HOST: &str = "network.host";
 /// The entitlement for privileged steps.
 pub(super) const SECURITY_INSECURE: &str = "security.insecure";
 

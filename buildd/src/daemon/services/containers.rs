@@ -26,6 +26,7 @@ use proto::rbuild::containers_server::Containers;
 use proto::rbuild::run_request::Request as Asked;
 use proto::rbuild::{RunRequest, RunResponse};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::daemon::builds::Builds;
@@ -58,11 +59,12 @@ impl Containers for ContainersService {
         &self,
         request: Request<Streaming<RunRequest>>,
     ) -> Result<Response<Self::RunStream>, Status> {
+        let far = request.extensions().get::<UdsConnectInfo>().is_none();
         let mut requests = request.into_inner();
         let Some(RunRequest { request: Some(Asked::Start(start)) }) = requests.message().await? else {
             return Err(Status::invalid_argument("the first request has to be `start`"));
         };
-        let container = start::Container::begin(&self.parts, &self.builds, start)?;
+        let container = start::Container::begin(&self.parts, &self.builds, start, far)?;
         let (tx, rx) = tokio::sync::mpsc::channel(BACKLOG);
         tokio::spawn(async move {
             if let Err(status) = container.run(requests, tx.clone()).await {

@@ -7,6 +7,8 @@ use cache::oci::ImageConfig;
 use proto::rbuild::RunStart;
 use runner::NetworkMode;
 
+use crate::daemon::dockerfile::NETWORK_HOST;
+
 /// A request that cannot be met.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PlanError {
@@ -36,6 +38,12 @@ pub(super) enum PlanError {
         /// As it was given.
         name: String,
     },
+    /// `-v PATH:…` from a client that is not on this machine.
+    #[error("volume `{}`: paths of the daemon's machine are for clients on it", .0.display())]
+    FarVolume(PathBuf),
+    /// `--network host` from such a client, where the daemon grants that to nobody.
+    #[error("network.host is not allowed by the daemon: add it to `insecure-entitlements` in buildd.toml")]
+    FarNetwork,
     /// `-e` with a malformed variable.
     #[error("invalid environment variable `{0}`")]
     Env(String),
@@ -51,6 +59,24 @@ pub(super) struct Plan {
     pub(super) user: String,
     pub(super) volumes: Vec<Volume>,
     pub(super) network: NetworkMode,
+}
+
+impl Plan {
+    /// Checks what a client that does not connect through a socket of this machine may have: no files of the machine, and its
+    /// network only where the daemon grants it to builds, too.
+    pub(super) fn check_from_afar(&self, granted: &[String]) -> Result<(), PlanError> {
+        let path = self.volumes.iter().find_map(|volume| match &volume.source {
+            VolumeSource::Path(path) => Some(path),
+            VolumeSource::Named(_) | VolumeSource::Anonymous => None,
+        });
+        match path {
+            Some(path) => Err(PlanError::FarVolume(path.clone())),
+            None if self.network == NetworkMode::Host && !granted.iter().any(|name| name == NETWORK_HOST) => {
+                Err(PlanError::FarNetwork)
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Something of the host shown in a container.

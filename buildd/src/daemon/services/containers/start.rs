@@ -37,11 +37,18 @@ pub(super) struct Container {
     id: String,
     name: String,
     start: RunStart,
+    /// The client is not on this machine, as far as we know.
+    far: bool,
 }
 
 impl Container {
     /// Checks the name and takes it for as long as the container lives.
-    pub(super) fn begin(parts: &Arc<Parts>, builds: &Arc<Builds>, start: RunStart) -> Result<Self, Status> {
+    pub(super) fn begin(
+        parts: &Arc<Parts>,
+        builds: &Arc<Builds>,
+        start: RunStart,
+        far: bool,
+    ) -> Result<Self, Status> {
         let id = new_id();
         let name = match start.name.as_str() {
             "" => id.clone(),
@@ -49,7 +56,7 @@ impl Container {
         };
         let work = Work::begin(parts, builds, &super::reference(&name), &start.session);
         let taken = || Status::already_exists(format!("a container named `{name}` is running"));
-        Ok(Self { work: work.ok_or_else(taken)?, id, name, start })
+        Ok(Self { work: work.ok_or_else(taken)?, id, name, start, far })
     }
 
     /// Runs it; the last response tells how it ended, if the client does not learn that from the monitor.
@@ -129,10 +136,15 @@ impl Container {
     /// Decides what to run and makes its files.
     async fn prepare(&self, record: ImageRecord) -> Result<(Files, SandboxSpec), Status> {
         let (parts, id, start) = (self.work.parts.clone(), self.id.clone(), self.start.clone());
+        let far = self.far;
         blocking(move || {
             let image: ImageMetadata = image_json::config(&parts.store, &record)?;
             let plan = plan(&image.config, &start, &id[..HOST_NAME]);
             let plan = plan.map_err(|e| Status::invalid_argument(e.to_string()))?;
+            if far {
+                plan.check_from_afar(&parts.entitlements)
+                    .map_err(|e| Status::permission_denied(e.to_string()))?;
+            }
             let files = Files::create(&parts.store, &id, &record.layers).map_err(|e| status_of(&e))?;
             let mut spec = spec(&parts, &record, plan, &files).map_err(|e| status_of(&e))?;
             id[..HOST_NAME].clone_into(&mut spec.hostname);

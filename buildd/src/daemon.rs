@@ -23,6 +23,7 @@ mod leases;
 mod listen;
 mod locals;
 mod mounting;
+mod nearby;
 mod parts;
 mod plan;
 mod progress;

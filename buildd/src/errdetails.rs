@@ -9,7 +9,8 @@ use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 
-const PREFIX: &str = "github.com/moby/buildkit/errdefs.";
+const VERTEX: &str = "github.com/moby/buildkit/errdefs.Vertex+json";
+const SOURCE: &str = "github.com/moby/buildkit/errdefs.Source+json";
 
 /// What is known of a failure beyond its message.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -18,7 +19,12 @@ pub struct ErrorDetails {
     pub vertex: Option<String>,
     /// Places in source files, the most important first.
     pub sources: Vec<proto::errdefs::Source>,
+    /// What is wrong at each of the places, where that is more than one thing; part of the message, too.
+    pub messages: Vec<String>,
 }
+
+/// The type of [`ErrorDetails::messages`], which is our own: other clients show the message as it is.
+const MESSAGES: &str = "rbuild.Messages+json";
 
 #[derive(Serialize, Deserialize)]
 struct VertexJson {
@@ -61,9 +67,12 @@ pub fn status(code: Code, message: impl Into<String>, details: &ErrorDetails) ->
     let message = message.into();
     let mut any = Vec::new();
     if let Some(digest) = &details.vertex {
-        any.push(encode("Vertex", &VertexJson { digest: digest.clone() }));
+        any.push(encode(VERTEX, &VertexJson { digest: digest.clone() }));
     }
-    any.extend(details.sources.iter().map(|source| encode("Source", &source_json(source))));
+    any.extend(details.sources.iter().map(|source| encode(SOURCE, &source_json(source))));
+    if !details.messages.is_empty() {
+        any.push(encode(MESSAGES, &details.messages));
+    }
     if any.is_empty() {
         return Status::new(code, message);
     }
@@ -88,23 +97,23 @@ pub fn details(status: &Status) -> ErrorDetails {
     let mut found = ErrorDetails::default();
     let Ok(full) = proto::rpc::Status::decode(status.details()) else { return found };
     for any in full.details {
-        let kind = any.type_url.strip_prefix(PREFIX).and_then(|kind| kind.strip_suffix("+json"));
-        match kind {
-            Some("Vertex") => {
+        match any.type_url.as_str() {
+            VERTEX => {
                 found.vertex = serde_json::from_slice::<VertexJson>(&any.value).ok().map(|v| v.digest);
             }
-            Some("Source") => {
+            SOURCE => {
                 found.sources.extend(serde_json::from_slice(&any.value).ok().and_then(source_message));
             }
+            MESSAGES => found.messages = serde_json::from_slice(&any.value).unwrap_or_default(),
             _ => {}
         }
     }
     found
 }
 
-fn encode<T: Serialize>(kind: &str, value: &T) -> prost_types::Any {
+fn encode<T: Serialize>(type_url: &str, value: &T) -> prost_types::Any {
     let value = serde_json::to_vec(value).expect("strings and numbers always serialize");
-    prost_types::Any { type_url: format!("{PREFIX}{kind}+json"), value }
+    prost_types::Any { type_url: type_url.to_owned(), value }
 }
 
 fn source_json(source: &proto::errdefs::Source) -> SourceJson {
@@ -161,6 +170,7 @@ mod tests {
                 }),
                 ranges: vec![proto::pb::Range { start: position(1), end: position(2) }],
             }],
+            messages: vec!["exit code: 1".into()],
         };
         let status = status(Code::Unknown, "exit code: 1", &sent);
         assert_eq!(status.message(), "exit code: 1");

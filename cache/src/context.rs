@@ -15,6 +15,7 @@ mod follow;
 mod hash;
 mod listing;
 mod local;
+mod names;
 mod queue;
 mod stat_cache;
 mod walk;
@@ -22,6 +23,7 @@ mod worker;
 
 pub use error::ContextError;
 pub use local::{Context, ThreadInit, WalkStats};
+pub use names::names;
 pub use stat_cache::{DirKey, MemoryStatCache, StatCache, StatCacheError};
 pub use walk::{WalkRequest, walk};
 

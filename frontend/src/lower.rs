@@ -34,6 +34,7 @@ mod run;
 mod signal;
 mod stage;
 mod state;
+mod survey;
 mod url;
 
 pub use build::{Checked, check, lower};
@@ -43,6 +44,7 @@ pub use git_ref::{GitRefError, GitSource};
 pub use path::PathError;
 pub use ports::PortError;
 pub use resolved::{ImageRequest, LocalRequest, Need, Resolved, ResolvedImage, TimeRequest};
+pub use survey::survey;
 
 use solver::graph::Graph;
 

@@ -36,7 +36,7 @@ pub fn did_you_mean(suggestion: Option<&str>) -> String {
 }
 
 /// The Levenshtein distance, if it is at most `bound`.
-fn distance(a: &str, b: &str, bound: usize) -> Option<usize> {
+pub fn distance(a: &str, b: &str, bound: usize) -> Option<usize> {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     if a.len().abs_diff(b.len()) > bound {
         return None;

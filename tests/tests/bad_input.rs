@@ -68,12 +68,26 @@ fn a_dockerfiles_errors_come_at_once_with_hints() {
     let (places, said) = failed(&mut scene, "FROM base\nCOPPY a b\nRUN --mout=x true\n");
     assert_eq!(
         places,
-        "   3 | >>> RUN --mout=x true\n     |         ^^^^^^\n   2 | >>> COPPY a b\n     |     ^^^^^"
+        "   2 | >>> COPPY a b\n     |     ^^^^^\n   3 | >>> RUN --mout=x true\n     |         ^^^^^^"
     );
+    assert_eq!(said, "failed to solve: unknown instruction: COPPY (did you mean COPY?)\n");
+    let all = scene
+        .dockerfile(
+            "FROM base AS builder\nRUN --mount=type=cach,target=/x true\nFROM base\n\
+             COPY --from=bulder /a /b\nCOPY --form=builder /a /b\n",
+            &[],
+        )
+        .fails()
+        .stderr;
+    let said: Vec<&str> = all.lines().filter(|line| line.to_lowercase().starts_with("error: ")).collect();
     assert_eq!(
         said,
-        "failed to solve: unknown instruction: COPPY (did you mean COPY?)\n\
-         also: unknown flag: --mout (did you mean mount?) (line 3)\n"
+        [
+            "error: unsupported mount type \"cach\" (did you mean cache?) (line 2)",
+            "error: bulder is no stage, so it is taken for an image (did you mean builder?) (line 4)",
+            "error: unknown flag: --form (did you mean from?) (line 5)",
+            "ERROR: failed to solve: unknown flag: --form (did you mean from?)",
+        ]
     );
     let (places, said) = failed(&mut scene, "FROM base\nRUN true && \\\n  mkae all && \\\n  true\n");
     assert!(places.contains("   3 | >>>   mkae all && \\\n     |       ^^^^^^^^^^^^^\n"), "{places}");
@@ -83,6 +97,21 @@ fn a_dockerfiles_errors_come_at_once_with_hints() {
     let (_, said) = failed(&mut scene, "FROM base\nCOPY own.key /\n");
     let hint = "hint: `.dockerignore` keeps `own.key` out of the context, by its pattern `*.key`\n";
     assert!(said.ends_with(&format!("\"/own.key\": not found\n{hint}")), "{said}");
+    scene.write("src/main.c", "").write("other.key", "");
+    let (places, said) = failed(&mut scene, "FROM base\nCOPY .dockerignore src/mian.c /\n");
+    assert!(places.ends_with("\n     |                        ^^^^^^^^^^"), "{places}");
+    assert!(said.ends_with(": not found\nhint: did you mean `src/main.c`?\n"), "{said}");
+    let (_, said) = failed(&mut scene, "FROM base\nCOPY other.kye /\n");
+    let hidden = "`other.key` (which `.dockerignore` keeps out, by its pattern `*.key`)";
+    assert!(said.ends_with(&format!("\nhint: did you mean {hidden}?\n")), "{said}");
+    let stage =
+        "FROM base AS a\nRUN mkdir /out && touch /out/server\nFROM base\nCOPY --from=a /out/sever /\n";
+    let (_, said) = failed(&mut scene, stage);
+    assert!(said.ends_with("\nhint: did you mean `/out/server`?\n"), "{said}");
+    let (_, said) = failed(&mut scene, "FROM base\nRUN --mount=source=srcs,target=/s ls /s\n");
+    assert!(said.ends_with("\nhint: did you mean `src`?\n"), "{said}");
+    let (_, said) = failed(&mut scene, "FROM base\nCOPY nothing/like/it /\n");
+    assert!(said.ends_with("\"/nothing/like/it\": not found\n"), "{said}");
 }
 
 /// The largest memory that a process had so far, in MiB; `None` when it has ended.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use frontend::excerpt::excerpt;
 use frontend::span::{LineColumn, Lines, SourceFile, Span};
+use proto::errdefs::Source;
 use proto::pb::{Position, Range};
 
 use super::ClientError;
@@ -13,7 +14,7 @@ use crate::errdetails::{self, ErrorDetails};
 pub fn render(err: &ClientError) -> String {
     let mut text = String::new();
     if let ClientError::Build(status) | ClientError::Daemon(status) = err {
-        excerpts(&mut text, &errdetails::details(status));
+        return render_details(&err.to_string(), &errdetails::details(status));
     }
     let _ = writeln!(text, "ERROR: {err}");
     if let ClientError::Connect { .. } = err {
@@ -22,18 +23,33 @@ pub fn render(err: &ClientError) -> String {
     text
 }
 
-/// The most important place comes last, next to the message.
-fn excerpts(text: &mut String, details: &ErrorDetails) {
-    for source in details.sources.iter().rev() {
-        if let Some(info) = &source.info {
-            let file = SourceFile::new(&info.filename, &info.data);
-            let (words, lines): (Vec<&Range>, Vec<&Range>) =
-                source.ranges.iter().partition(|r| has_columns(r));
-            let lines: Vec<Lines> = lines.into_iter().map(lines_of).collect();
-            let spans: Vec<Span> = words.into_iter().map(|r| span(&file, r)).collect();
-            text.push_str(&excerpt(&file, &lines, &spans).unwrap_or_default());
+/// The places, then the message; several errors in the order of their lines, each under its own message.
+fn render_details(message: &str, details: &ErrorDetails) -> String {
+    let (mut text, mut message) = (String::new(), message.to_owned());
+    if details.messages.len() == details.sources.len() {
+        let mut errors: Vec<(&Source, &String)> = details.sources.iter().zip(&details.messages).collect();
+        errors.sort_by_key(|(source, _)| source.ranges.iter().map(|r| lines_of(r).start).min());
+        for (source, says) in errors {
+            let _ = writeln!(text, "error: {says}");
+            text.push_str(&shown(source));
+            // It was said: the end of the message is for those that were not.
+            message = message.replacen(&format!("\nalso: {says}"), "", 1);
         }
+    } else {
+        text.extend(details.sources.iter().map(shown));
     }
+    let _ = writeln!(text, "ERROR: {message}");
+    text
+}
+
+/// The excerpt of a place.
+fn shown(source: &Source) -> String {
+    let Some(info) = &source.info else { return String::new() };
+    let file = SourceFile::new(&info.filename, &info.data);
+    let (words, lines): (Vec<&Range>, Vec<&Range>) = source.ranges.iter().partition(|r| has_columns(r));
+    let lines: Vec<Lines> = lines.into_iter().map(lines_of).collect();
+    let spans: Vec<Span> = words.into_iter().map(|r| span(&file, r)).collect();
+    excerpt(&file, &lines, &spans).unwrap_or_default()
 }
 
 /// Whether a range means words within its lines; BuildKit's own have no columns.
@@ -75,6 +91,7 @@ mod tests {
             words.iter().map(|&(line, start, end)| Range { start: at(line, start), end: at(line, end) });
         let details = ErrorDetails {
             vertex: None,
+            messages: Vec::new(),
             sources: vec![proto::errdefs::Source {
                 info: Some(proto::pb::SourceInfo {
                     filename: "Dockerfile".into(),
@@ -136,6 +153,52 @@ mod tests {
         "#);
         let outside = [(0, 3, 9), (9, 0, 4), (2, 90, 95), (-3, 2, 1), (1, i32::MAX, i32::MAX)];
         assert_eq!(with_words("FROM x\nRUN y\n", 2, 2, &outside), rendered("FROM x\nRUN y\n", 2, 2));
+    }
+
+    #[test]
+    fn several_errors_stand_by_themselves() {
+        let at = |line, character| Some(Position { line, character });
+        let source = |line, from, to| Source {
+            info: Some(proto::pb::SourceInfo {
+                filename: "Dockerfile".into(),
+                data: "FROM x\nRUN --mout=a b\nCOPPY a b\n".into(),
+                ..Default::default()
+            }),
+            ranges: vec![
+                Range { start: at(line, 0), end: at(line, 0) },
+                Range { start: at(line, from), end: at(line, to) },
+            ],
+        };
+        let details = ErrorDetails {
+            vertex: None,
+            sources: vec![source(3, 0, 5), source(2, 4, 10)],
+            messages: vec!["unknown COPPY (line 3)".into(), "no --mout (line 2)\nhint: mount".into()],
+        };
+        let message =
+            "failed to solve: unknown COPPY\nalso: no --mout (line 2)\nhint: mount\nalso: more (line 9)";
+        insta::assert_snapshot!(render_details(message, &details), @r#"
+        error: no --mout (line 2)
+        hint: mount
+        Dockerfile:2
+        --------------------
+           1 |     FROM x
+           2 | >>> RUN --mout=a b
+             |         ^^^^^^
+           3 |     COPPY a b
+           4 |     
+        --------------------
+        error: unknown COPPY (line 3)
+        Dockerfile:3
+        --------------------
+           1 |     FROM x
+           2 |     RUN --mout=a b
+           3 | >>> COPPY a b
+             |     ^^^^^
+           4 |     
+        --------------------
+        ERROR: failed to solve: unknown COPPY
+        also: more (line 9)
+        "#);
     }
 
     #[test]

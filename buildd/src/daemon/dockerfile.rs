@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use frontend::ast::Document;
+use frontend::diagnostic::Diagnostic;
 use frontend::lower::{LowerError, Lowered, lower};
 use frontend::options::{BuildOptions, ContextSpec};
 use frontend::parse::parse;
@@ -22,7 +23,7 @@ use super::parts::Parts;
 use super::plan::{Plan, Planned};
 use super::run::Run;
 use super::sources::image::host_platform;
-use answers::Answers;
+use answers::{Answers, NoAnswer};
 pub(super) use policy::{NETWORK_HOST, check as check_policy};
 
 /// A Dockerfile larger than this is not read.
@@ -73,7 +74,9 @@ impl<'a> Dockerfile<'a> {
             return self.subrequest(request, &document, &bytes, &diagnostics, ignore_beside).await;
         }
         if !diagnostics.is_empty() {
-            return Err(Failure::of_diagnostics(&document.source, &bytes, &diagnostics));
+            let platform = self.options.platforms.first();
+            let all = self.survey(&document, diagnostics, platform, &Answers::new(Vec::new(), &self.inputs));
+            return Err(Failure::of_diagnostics(&document.source, &bytes, &all));
         }
         let ignore = self.load_ignore(ignore_beside).await?;
         let mut platforms: Vec<Option<&Platform>> = self.options.platforms.iter().map(Some).collect();
@@ -112,14 +115,31 @@ impl<'a> Dockerfile<'a> {
     ) -> Result<Lowered, Failure> {
         let mut answers = Answers::new(ignore.to_vec(), &self.inputs);
         loop {
-            match lower(document, &self.options, platform, &answers) {
+            let errors = match lower(document, &self.options, platform, &answers) {
                 Ok(lowered) => return Ok(lowered),
-                Err(LowerError::Needs(needs)) => self.answer(&mut answers, needs, document, bytes).await?,
-                Err(LowerError::Failed(failure)) => {
-                    return Err(Failure::of_diagnostics(&document.source, bytes, &failure.diagnostics()));
-                }
+                Err(LowerError::Needs(needs)) => match self.answer(&mut answers, needs).await {
+                    Ok(()) => Vec::new(),
+                    Err(NoAnswer::Failed(failure)) => return Err(failure),
+                    Err(NoAnswer::Wrong(error)) => vec![*error],
+                },
+                Err(LowerError::Failed(failure)) => failure.diagnostics(),
+            };
+            if !errors.is_empty() {
+                let all = self.survey(document, errors, platform, &answers);
+                return Err(Failure::of_diagnostics(&document.source, bytes, &all));
             }
         }
+    }
+
+    /// All errors of the file, where a build would tell some.
+    fn survey(
+        &self,
+        document: &Document,
+        errors: Vec<Diagnostic>,
+        platform: Option<&Platform>,
+        answers: &Answers<'_>,
+    ) -> Vec<Diagnostic> {
+        frontend::lower::survey(document, errors, &self.options, platform, answers)
     }
 
     /// Finds out whether an HTTP context is an archive; if not, it is the Dockerfile.

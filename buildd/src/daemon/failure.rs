@@ -1,10 +1,9 @@
 //! A build that failed, as the client is told: BuildKit's message, and where in which file.
 
 mod blame;
-mod ignored;
+mod missing;
 mod place;
 
-use cache::fileop::ActionError;
 use frontend::diagnostic::Diagnostic;
 use frontend::span::SourceFile;
 use prost::Message as _;
@@ -14,7 +13,7 @@ use solver::{ExecError, Graph, Op, SolveError, VertexId, redacted};
 use tonic::{Code, Status};
 
 use self::blame::{Blamed, blamed};
-use self::ignored::ignored;
+pub(super) use self::missing::Missing;
 use crate::errdetails::{self, ErrorDetails};
 
 /// A failed build.
@@ -68,9 +67,19 @@ impl Failure {
         let Some(id) = error.vertex else { return Self::new(code, text(&error.error)) };
         let details = ErrorDetails {
             vertex: Some(crate::llb::vertex_digests(graph)[id.index()].to_string()),
-            sources: place::of_vertex(graph, id, blamed(graph, id, &error.error).as_ref()),
+            sources: place::of_vertex(graph, id, |file, lines| match Missing::of(graph, error) {
+                Some(missing) => missing.word(file, lines),
+                None => place::of_line(file, blamed(graph, id, &error.error)?.line),
+            }),
+            messages: Vec::new(),
         };
         Self { message: shown(&of_vertex(graph, id, &error.error)), code, details }
+    }
+
+    /// With something else to say.
+    pub(super) fn hint(mut self, hint: &str) -> Self {
+        self.message.push_str(&shown(&format!("\nhint: {hint}")));
+        self
     }
 
     /// Errors of a Dockerfile.
@@ -80,20 +89,25 @@ impl Failure {
             language: "Dockerfile".to_owned(),
             data: bytes.to_vec(),
         };
-        let mut message = diagnostics.first().map_or_else(String::new, |d| d.message.clone());
-        let hints = |d: &Diagnostic| d.hints.iter().map(|hint| format!("\nhint: {hint}")).collect::<String>();
-        message.extend(diagnostics.first().map(hints));
+        let says = |d: &Diagnostic, line: &str| {
+            let hints: String = d.hints.iter().map(|hint| format!("\nhint: {hint}")).collect();
+            shown(&format!("{}{line}{hints}", d.message))
+        };
+        let with_line = |d: &Diagnostic| match d.line(file) {
+            Some(line) => says(d, &format!(" (line {line})")),
+            None => says(d, ""),
+        };
+        let mut message = diagnostics.first().map_or_else(String::new, |d| says(d, ""));
         for other in diagnostics.iter().skip(1).take(OTHERS) {
-            let line = other.line(file).map_or_else(String::new, |l| format!(" (line {l})"));
-            message.push_str(&format!("\nalso: {}{line}{}", other.message, hints(other)));
+            message.push_str(&format!("\nalso: {}", with_line(other)));
         }
-        let shown_in_place = diagnostics.iter().take(EXCERPTS);
-        let sources = shown_in_place.filter_map(|d| place::of_diagnostic(&info, file, d)).collect();
-        Self {
-            message: shown(&message),
-            code: Code::Unknown,
-            details: ErrorDetails { vertex: None, sources },
+        let in_place = diagnostics.iter().take(EXCERPTS);
+        let (sources, mut messages): (Vec<_>, Vec<_>) =
+            in_place.filter_map(|d| Some((place::of_diagnostic(&info, file, d)?, with_line(d)))).unzip();
+        if messages.len() < 2 {
+            messages.clear();
         }
+        Self { message, code: Code::Unknown, details: ErrorDetails { vertex: None, sources, messages } }
     }
 
     /// The gRPC status.
@@ -118,7 +132,7 @@ fn code(error: &ExecError) -> Code {
 const OTHERS: usize = 20;
 
 /// How many errors of a Dockerfile are shown in their place.
-const EXCERPTS: usize = 4;
+const EXCERPTS: usize = 10;
 
 /// An error and its causes, each said once. An error that says its innermost cause itself says enough.
 pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
@@ -158,13 +172,6 @@ fn of_vertex(graph: &Graph, id: VertexId, error: &ExecError) -> String {
                 Some(Blamed { line, message: said }) => format!("{message}\nhint: line {line}: {said}"),
                 None => message,
             }
-        }
-        (Op::File(_), ExecError::Failed(inner)) => {
-            let missing = match inner.downcast_ref::<ActionError>() {
-                Some(ActionError::SourceNotFound { path }) => ignored(graph, id, path),
-                _ => None,
-            };
-            text(error) + &missing.map_or_else(String::new, |hint| format!("\nhint: {hint}"))
         }
         _ => text(error),
     }

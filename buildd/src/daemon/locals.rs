@@ -4,14 +4,14 @@ mod identity;
 mod sync;
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cache::context::{Context, WalkRequest, walk};
+use cache::context::{Context, ThreadInit, WalkRequest, names, walk};
 use cache::store::StatCache;
-use cache::tree::Trees;
+use cache::tree::{TreePath, Trees};
 use solver::op::attr;
 use solver::pattern::PatternMatcher;
 use solver::{ExecError, LocalRef, VertexContext};
@@ -155,15 +155,29 @@ impl Locals {
         Ok((LocalRef(id), context))
     }
 
-    async fn open(&self, request: &LocalRequest, cx: &VertexContext) -> Result<Opened, ExecError> {
-        let ids = match &request.session {
-            Some(id) if !id.is_empty() => vec![id.clone()],
-            _ => cx.sessions.ids(),
-        };
-        for id in &ids {
-            if let Some(passed) = self.passed.directory(id, &request.name) {
-                return Ok((passed.fd, identity::of_peer(passed.peer), None));
+    /// The paths in a directory, ignored ones too, at most `limit`; those that nobody can tell are left out.
+    pub(super) async fn names(
+        &self,
+        request: &LocalRequest,
+        cx: &VertexContext,
+        limit: usize,
+    ) -> Vec<TreePath> {
+        let ids = sessions_of(request, cx);
+        if let Some((dir, init)) = self.passed(&ids, &request.name) {
+            return blocking(move || names(dir.as_fd(), init.as_ref(), limit)).await;
+        }
+        for id in ids {
+            if let Ok(names) = sync::names(&self.sessions, &id, &request.name, limit).await {
+                return names;
             }
+        }
+        Vec::new()
+    }
+
+    async fn open(&self, request: &LocalRequest, cx: &VertexContext) -> Result<Opened, ExecError> {
+        let ids = sessions_of(request, cx);
+        if let Some((dir, init)) = self.passed(&ids, &request.name) {
+            return Ok((dir, init, None));
         }
         let mut last = None;
         for id in ids {
@@ -178,13 +192,27 @@ impl Locals {
         Err(last.unwrap_or_else(|| ExecError::failed(NoSession { name: request.name.clone() })))
     }
 
+    /// A directory that came as a descriptor, and its owner's identity.
+    fn passed(&self, ids: &[String], name: &str) -> Option<(Arc<OwnedFd>, Option<ThreadInit>)> {
+        let passed = ids.iter().find_map(|id| self.passed.directory(id, name))?;
+        Some((passed.fd, identity::of_peer(passed.peer)))
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Walked>> {
         self.walked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A directory, how to take on its owner's identity, and the copy that it is, if it was synchronised.
-type Opened = (Arc<OwnedFd>, Option<cache::context::ThreadInit>, Option<tempfile::TempDir>);
+type Opened = (Arc<OwnedFd>, Option<ThreadInit>, Option<tempfile::TempDir>);
+
+/// The sessions that may have the directory.
+fn sessions_of(request: &LocalRequest, cx: &VertexContext) -> Vec<String> {
+    match &request.session {
+        Some(id) if !id.is_empty() => vec![id.clone()],
+        _ => cx.sessions.ids(),
+    }
+}
 
 /// Nobody can provide the directory.
 #[derive(Debug, thiserror::Error)]

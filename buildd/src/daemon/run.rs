@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use solver::{Build, Edge, Graph, Need, Output, Progress, SessionGroup, VertexContext};
+use solver::{Build, Edge, Graph, Need, Output, Progress, SessionGroup, SolveError, VertexContext};
 use tokio_util::sync::CancellationToken;
 
 use super::chains::Chains;
-use super::failure::Failure;
+use super::failure::{Failure, Missing};
 use super::journal::Journal;
+use super::nearby::Nearby;
 use super::progress::Teller;
 
 /// A running build.
@@ -29,6 +30,7 @@ pub(super) struct Run {
     pub cancel: CancellationToken,
     /// The solver's end of it.
     pub build: Build,
+    nearby: Nearby,
     graphs: AtomicU64,
     /// The vertex that loaded the Dockerfile, which warnings refer to.
     first: std::sync::OnceLock<String>,
@@ -43,6 +45,7 @@ impl Run {
         journal: Arc<Journal>,
         cancel: CancellationToken,
         build: Build,
+        nearby: Nearby,
     ) -> Self {
         Self {
             reference: reference.to_owned(),
@@ -52,6 +55,7 @@ impl Run {
             journal,
             cancel,
             build,
+            nearby,
             graphs: AtomicU64::new(0),
             first: std::sync::OnceLock::new(),
         }
@@ -68,8 +72,21 @@ impl Run {
         }
         let events = self.teller.graph(graph, serial);
         let outputs = self.build.solve(graph.clone(), &[head], need, events).await;
-        let mut outputs = outputs.map_err(|e| Failure::of_graph(graph, &e))?;
+        let mut outputs = match outputs {
+            Ok(outputs) => outputs,
+            Err(error) => return Err(self.explained(graph, &error).await),
+        };
         outputs.pop().ok_or_else(|| Failure::new(tonic::Code::Internal, "the solver gave no output"))
+    }
+
+    /// A failure, with what is near where something is missing.
+    async fn explained(&self, graph: &Arc<Graph>, error: &SolveError) -> Failure {
+        let failure = Failure::of_graph(graph, error);
+        let Some(missing) = Missing::of(graph, error) else { return failure };
+        match self.nearby.hint(self, graph, missing).await {
+            Some(hint) => failure.hint(&hint),
+            None => failure,
+        }
     }
 
     /// Evaluates a graph's head; no head is scratch.

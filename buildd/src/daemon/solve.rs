@@ -15,6 +15,7 @@ use super::export::{Built, ExportKind, ExportRequest, Results};
 use super::failure::Failure;
 use super::frontends::{self, Outcome};
 use super::gateway;
+use super::nearby::Nearby;
 use super::parts::Parts;
 use super::run::Run;
 use super::sources::image::host_platform;
@@ -49,6 +50,7 @@ pub(super) async fn solve(
         listed.journal.clone(),
         listed.cancel.clone(),
         engine,
+        Nearby { locals: parts.locals.clone(), trees: parts.chains.trees.clone() },
     ));
     let _passed = parts.passed.claim(&request.session);
     let _over = watch_session(parts, &run);

@@ -126,16 +126,9 @@ struct Stub {
 
 impl Stub {
     fn new() -> Self {
-        let config = json!({
-            "architecture": "amd64",
-            "os": "linux",
-            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", "1".repeat(64))]},
-            "config": {"Env": [format!("PATH={}", crate::config::DEFAULT_PATH)]},
-        });
-        let config = config.to_string().into_bytes();
         let platform =
             Platform { os: "linux".to_owned(), architecture: "amd64".to_owned(), ..Platform::default() };
-        Self { platform, image: ResolvedImage { config, ..ResolvedImage::default() } }
+        Self { platform, image: ResolvedImage::plain() }
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn set_globals(context: &mut Context<'_>) -> Result<()> {
     for &instruction in &instructions {
         let defined =
             define(&mut args, &mut outline, instruction, &context.lexer, &context.options.build_args);
-        failures.note(defined.at(instruction.lines), &context.linter)?;
+        failures.note(defined.at(instruction.lines), &mut context.linter)?;
     }
     failures.end(&mut context.linter)?;
     context.global_args = args;

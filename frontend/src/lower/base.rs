@@ -63,7 +63,7 @@ fn resolve_bases(context: &mut Context<'_>, stages: &mut Stages<'_>, reachable: 
                     Some(lines) => error.at(lines),
                     None => error,
                 };
-                failures.note(Err(error), &context.linter)?;
+                failures.note(Err(error), &mut context.linter)?;
             }
         }
     }

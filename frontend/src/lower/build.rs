@@ -9,7 +9,7 @@ use crate::dockerignore::read_patterns;
 use crate::lint::{self, CheckOptions, Finding, Linter};
 use crate::lower::arena::{Arena, Output};
 use crate::lower::env::EnvList;
-use crate::lower::error::{Failure, Fault, Result};
+use crate::lower::error::{Failure, Failures, Fault, Result};
 use crate::lower::name::next_step;
 use crate::lower::named::PendingLocal;
 use crate::lower::outline::Capture;
@@ -164,9 +164,12 @@ impl<'a> Context<'a> {
         epoch::resolve(self)?;
         let mut stages = from::stages(self)?;
         let target = from::target(self, &stages)?;
-        deps::connect(self, &mut stages)?;
-        let reachable = base::resolve(self, &mut stages, target)?;
-        dispatch::stages(self, &mut stages, &reachable, target)?;
+        let mut failures = Failures::default();
+        deps::connect(self, &mut stages, &mut failures)?;
+        let resolved = base::resolve(self, &mut stages, target);
+        let reachable = failures.pass(resolved, &mut self.linter)?;
+        dispatch::stages(self, &mut stages, &reachable, target, &mut failures)?;
+        failures.end(&mut self.linter)?;
         stages[target].paths.borrow_mut().insert("/".to_owned());
         stages[target].image.config.labels.extend(self.options.labels.clone());
         if let Some(message) = self.linter.failure() {

@@ -12,18 +12,20 @@ use crate::span::Lines;
 use crate::words::Lexer;
 
 /// Finds what `--from` and the mounts of RUN name, and refuses circles.
-pub(super) fn connect<'a>(context: &mut Context<'a>, stages: &mut Stages<'a>) -> Result<()> {
-    let mut failures = Failures::default();
+pub(super) fn connect<'a>(
+    context: &mut Context<'a>,
+    stages: &mut Stages<'a>,
+    failures: &mut Failures,
+) -> Result<()> {
     for id in stages.ids() {
         let Some(ast) = stages[id].ast else { continue };
         for instruction in context.document.commands(ast) {
             let step = step(Cow::Borrowed(instruction), stages, &context.lexer);
             let added = step.map(|step| add_step(stages, id, step));
-            failures.note(added, &context.linter)?;
+            failures.note(added, &mut context.linter)?;
         }
     }
-    failures.end(&mut context.linter)?;
-    refuse_circles(stages)?;
+    failures.pass(refuse_circles(stages), &mut context.linter)?;
     if stages.len() == 1 {
         stages[0].label.clear();
     }

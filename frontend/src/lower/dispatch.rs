@@ -32,21 +32,21 @@ pub(super) fn stages<'a>(
     stages: &mut Stages<'a>,
     reachable: &[bool],
     target: StageId,
+    failures: &mut Failures,
 ) -> Result<()> {
     let all = context.options.all_stages;
     let wanted = stages.ids().filter(|&id| all || reachable[id] && !stages[id].dispatched);
     let wanted: Vec<StageId> = wanted.collect();
     let mut heirs = vec![0_usize; stages.len()];
     wanted.iter().filter_map(|&id| stages[id].base).for_each(|base| heirs[base] += 1);
-    let mut failures = Failures::default();
     for id in wanted {
         if let Some(base) = stages[id].base {
             heirs[base] -= 1;
             stages.inherit(id, heirs[base] == 0 && base != target);
         }
-        stage(context, stages, id, &mut failures)?;
+        stage(context, stages, id, failures)?;
     }
-    failures.end(&mut context.linter)
+    Ok(())
 }
 
 fn stage<'a>(
@@ -62,7 +62,7 @@ fn stage<'a>(
         Some(lines) => error.at(lines),
         None => error,
     });
-    failures.note(begun, &context.linter)?;
+    failures.note(begun, &mut context.linter)?;
     for step in &steps {
         let source = |&source: &StageId| Source {
             output: stages[source].state.output,
@@ -72,7 +72,7 @@ fn stage<'a>(
         let sources: Vec<Source> = step.sources.iter().map(source).collect();
         current.in_onbuild = step.onbuild;
         let done = instruction(context, &mut current, step, &sources).at(step.instruction.lines);
-        failures.note(done, &context.linter)?;
+        failures.note(done, &mut context.linter)?;
     }
     note_scans(context, &mut current);
     current.steps = steps;

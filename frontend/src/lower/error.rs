@@ -70,7 +70,18 @@ impl Failure {
 
     /// All errors, the one that BuildKit reports first.
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
-        std::iter::once(self).chain(&self.others).map(Self::diagnostic).collect()
+        self.all().map(Self::diagnostic).collect()
+    }
+
+    /// This error and the others, each by itself.
+    fn split(mut self) -> Vec<Self> {
+        let others = std::mem::take(&mut self.others);
+        std::iter::once(self).chain(others).collect()
+    }
+
+    /// This error and the others.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.others)
     }
 
     /// The first error as the frontend's diagnostics are.
@@ -135,7 +146,7 @@ impl Failures {
     ///
     /// # Errors
     /// When the pass cannot go on: too many errors, or something has to be looked up first.
-    pub(crate) fn note(&mut self, result: Result<()>, linter: &Linter) -> Result<()> {
+    pub(crate) fn note(&mut self, result: Result<()>, linter: &mut Linter) -> Result<()> {
         match result {
             Ok(()) => Ok(()),
             Err(LowerError::Failed(failure)) if self.list.len() + 1 < MAX_FAILURES => {
@@ -145,16 +156,35 @@ impl Failures {
                 self.list.push(*failure);
                 Ok(())
             }
-            Err(error) => match std::mem::take(&mut self.list) {
-                list if list.is_empty() => Err(error),
-                mut list => {
-                    // What is missing need not be looked up for a file that is wrong anyway.
-                    if let LowerError::Failed(failure) = error {
-                        list.push(*failure);
-                    }
-                    Err(joined(list))
+            Err(error) => Err(self.with(error, linter)),
+        }
+    }
+
+    /// A result that the pass cannot do without.
+    ///
+    /// # Errors
+    /// Its own, with those noted.
+    pub(crate) fn pass<T>(&mut self, result: Result<T>, linter: &mut Linter) -> Result<T> {
+        result.map_err(|error| {
+            if self.list.is_empty() {
+                self.findings = linter.findings().len();
+            }
+            self.with(error, linter)
+        })
+    }
+
+    /// An error with those noted; the findings are those of the first.
+    fn with(&mut self, error: LowerError, linter: &mut Linter) -> LowerError {
+        match std::mem::take(&mut self.list) {
+            list if list.is_empty() => error,
+            mut list => {
+                linter.truncate(self.findings);
+                // What is missing need not be looked up for a file that is wrong anyway.
+                if let LowerError::Failed(failure) = error {
+                    list.extend(failure.split());
                 }
-            },
+                joined(list)
+            }
         }
     }
 

@@ -23,7 +23,7 @@ pub(super) fn stages<'a>(context: &mut Context<'a>) -> Result<Stages<'a>> {
     let mut failures = Failures::default();
     for ast in &context.document.stages {
         let added = add(context, &mut stages, ast);
-        failures.note(added, &context.linter)?;
+        failures.note(added, &mut context.linter)?;
     }
     failures.end(&mut context.linter)?;
     Ok(stages)

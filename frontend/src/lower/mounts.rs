@@ -13,7 +13,7 @@ use crate::lower::arena::{Arena, Inputs, NewOp, Output};
 use crate::lower::base::described;
 use crate::lower::build::Context;
 use crate::lower::dispatch::{Source, report_unset};
-use crate::lower::error::{Fault, Result};
+use crate::lower::error::{Fault, LowerError, Result};
 use crate::lower::path;
 use crate::lower::stage::Stage;
 use crate::mount::{self, MountType, Sharing};
@@ -58,12 +58,18 @@ pub(super) fn parse(
         expansions.push(expansion);
         Ok(text)
     };
-    let mounts: std::result::Result<_, _> =
-        command.mounts.iter().map(|written| mount::Mount::parse(written, &mut expand)).collect();
+    let mut parse = |written: &String| {
+        mount::Mount::parse(written, &mut expand).map_err(|error| {
+            let word = error.word().filter(|word| instruction.original.contains(*word)).unwrap_or(written);
+            let word = word.to_owned();
+            LowerError::word(error, &word)
+        })
+    };
+    let mounts: Result<_> = command.mounts.iter().map(&mut parse).collect();
     for expansion in &expansions {
         report_unset(context, stage, instruction, expansion);
     }
-    Ok(mounts?)
+    mounts
 }
 
 /// Adds the mounts of a RUN to a set; `sources` has one for each.

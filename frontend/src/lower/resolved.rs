@@ -85,6 +85,19 @@ pub struct ResolvedImage {
     pub config: Vec<u8>,
 }
 
+impl ResolvedImage {
+    /// An image for linux/amd64 of one layer, with nothing but a `PATH`.
+    pub(crate) fn plain() -> Self {
+        let config = serde_json::json!({
+            "architecture": "amd64",
+            "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", "1".repeat(64))]},
+            "config": {"Env": [format!("PATH={}", crate::config::DEFAULT_PATH)]},
+        });
+        Self { config: config.to_string().into_bytes(), ..Self::default() }
+    }
+}
+
 /// A directory of the client that is a named context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalRequest {

@@ -200,6 +200,21 @@ pub enum MountError {
     Sharing(&'static str),
 }
 
+impl MountError {
+    /// What it is about, as written or expanded; `None` is the whole mount.
+    pub fn word(&self) -> Option<&str> {
+        let word: &str = match self {
+            Self::Word(error) => &error.word,
+            Self::UnknownKey { field, .. } | Self::NoValue(field) => field,
+            Self::KeyForType { key, .. } => key,
+            Self::InvalidNumber { key, .. } | Self::NotAllowed { key, .. } => key,
+            Self::Unsupported { value, .. } | Self::InvalidValue { value, .. } => value,
+            _ => return None,
+        };
+        Some(word).filter(|word| !word.is_empty())
+    }
+}
+
 impl Mount {
     /// Checks what can be checked before variables are known: the commas and `from`.
     ///

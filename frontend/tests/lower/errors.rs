@@ -1,5 +1,6 @@
 //! What cannot be lowered, and how it is said.
 
+use frontend::diagnostic::{Diagnostic, Phase};
 use frontend::lower::{LowerError, ResolvedImage};
 use frontend::span::Lines;
 
@@ -95,6 +96,43 @@ fn all_errors_of_a_pass() {
     assert_eq!(failures_of("FROM scratch\nCOPY --from=8 a b\nCOPY --from=$X a b\n").len(), 2);
     assert_eq!(failures_of("FROM UPPER\nFROM Case\n").len(), 2);
     assert_eq!(failures_of(&format!("FROM scratch\n{}", "EXPOSE x\n".repeat(1000))).len(), 100);
+}
+
+/// All errors that a survey finds, with their lines; no image is known.
+fn surveyed(text: &str) -> Vec<String> {
+    let (document, errors) = frontend::parse::parse("Dockerfile", text.as_bytes());
+    let (world, options) = (World::default(), options(&[]));
+    let errors = match frontend::lower::lower(&document, &options, None, &world) {
+        _ if !errors.is_empty() => errors,
+        Err(LowerError::Failed(failure)) => failure.diagnostics(),
+        _ => vec![Diagnostic::error(Phase::Convert, "no image").at(Lines::single(1))],
+    };
+    let all = frontend::lower::survey(&document, errors, &options, None, &world);
+    all.iter().map(|d| format!("{}: {}", d.lines.map_or(0, |l| l.start), d.message)).collect()
+}
+
+#[test]
+fn errors_of_all_phases() {
+    assert_eq!(
+        surveyed(
+            "FROM base AS builder\nRUN --mount=type=cach,target=/x y\nRUN --mount=type=cache,targt=/x $Y\n\
+             FROM base\nCOPY --from=bulder a b\nCOPY --form=builder a b\nEXPOSE x\nCOPPY a b\n"
+        ),
+        [
+            "6: unknown flag: --form (did you mean from?)",
+            "2: unsupported mount type \"cach\" (did you mean cache?)",
+            "3: unexpected key 'targt' in 'targt=/x' (did you mean target?)",
+            "5: bulder is no stage, so it is taken for an image (did you mean builder?)",
+            "7: invalid containerPort: x",
+            "8: unknown instruction: COPPY (did you mean COPY?)",
+        ]
+    );
+    let image = surveyed("FROM base AS a\nENV A=${B:?b}\nEXPOSE $P\nSTOPSIGNAL $S\nFROM a\nUSER ${C:z}\n");
+    assert_eq!(image, ["1: no image"], "what an image may change is not told");
+    assert_eq!(surveyed("FROM base AS a\nEXPOSE x\nFORM base AS b\nCOPY --from=a x y\n").len(), 1);
+    assert_eq!(surveyed("AGR X=base\nFROM $X\nEXPOSE x\n").len(), 1, "the stages depend on it");
+    let from_late = "FROM scratch\nCOPY --from=9 a b\nEXPOSE x\n";
+    assert_eq!(surveyed(from_late), ["0: invalid stage index 9", "3: invalid containerPort: x"]);
 }
 
 #[test]

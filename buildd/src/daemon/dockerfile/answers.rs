@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use frontend::ast::Document;
+use frontend::diagnostic::{Diagnostic, Phase};
 use frontend::lower::{ImageRequest, LocalRequest, Need as Wanted, Resolved, ResolvedImage, TimeRequest};
 use frontend::options::ResolveMode;
 use futures_util::future::try_join_all;
@@ -22,6 +22,21 @@ pub(super) struct Answers<'a> {
     images: HashMap<ImageKey, ResolvedImage>,
     ignores: HashMap<String, Vec<u8>>,
     times: HashMap<String, Option<i64>>,
+}
+
+/// Why a need stays unanswered.
+#[derive(Debug)]
+pub(super) enum NoAnswer {
+    /// The Dockerfile names something that is not there.
+    Wrong(Box<Diagnostic>),
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl From<Failure> for NoAnswer {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 type ImageKey = (String, Platform, Option<String>);
@@ -61,13 +76,7 @@ impl Resolved for Answers<'_> {
 
 impl Dockerfile<'_> {
     /// Looks all needs up, images at the same time.
-    pub(super) async fn answer(
-        &self,
-        answers: &mut Answers<'_>,
-        needs: Vec<Wanted>,
-        document: &Document,
-        bytes: &[u8],
-    ) -> Result<(), Failure> {
+    pub(super) async fn answer(&self, answers: &mut Answers<'_>, needs: Vec<Wanted>) -> Result<(), NoAnswer> {
         let mut images = Vec::new();
         for need in needs {
             match need {
@@ -82,17 +91,12 @@ impl Dockerfile<'_> {
                 }
             }
         }
-        let found = try_join_all(images.iter().map(|r| self.image(r, document, bytes))).await?;
+        let found = try_join_all(images.iter().map(|r| self.image(r))).await?;
         answers.images.extend(images.iter().map(key).zip(found));
         Ok(())
     }
 
-    async fn image(
-        &self,
-        request: &ImageRequest,
-        document: &Document,
-        bytes: &[u8],
-    ) -> Result<ResolvedImage, Failure> {
+    async fn image(&self, request: &ImageRequest) -> Result<ResolvedImage, NoAnswer> {
         let step = self.run.teller.step(&request.log_name);
         let prefer = match self.options.resolve_mode {
             ResolveMode::ForcePull => Prefer::Registry,
@@ -114,16 +118,10 @@ impl Dockerfile<'_> {
                 request.reference,
                 failure::text(&e)
             );
-            let diagnostic =
-                frontend::diagnostic::Diagnostic::error(frontend::diagnostic::Phase::Convert, message);
-            let diagnostic = match &request.suggestion {
-                Some(near) => diagnostic.hint(format!("did you mean `{near}`?")),
-                None => diagnostic,
-            };
-            match request.lines {
-                Some(lines) => Failure::of_diagnostics(&document.source, bytes, &[diagnostic.at(lines)]),
-                None => Failure::of_diagnostics(&document.source, bytes, &[diagnostic]),
-            }
+            let mut error = Diagnostic::error(Phase::Convert, message);
+            error.lines = request.lines;
+            error.hints.extend(request.suggestion.iter().map(|near| format!("did you mean `{near}`?")));
+            NoAnswer::Wrong(Box::new(error))
         })?;
         Ok(ResolvedImage {
             reference: None,

@@ -10,7 +10,7 @@ use frontend::subrequest::{self, Answer};
 use tonic::Code;
 
 use super::Dockerfile;
-use super::answers::Answers;
+use super::answers::{Answers, NoAnswer};
 use crate::daemon::failure::Failure;
 use crate::daemon::frontends::Outcome;
 
@@ -63,7 +63,10 @@ impl Dockerfile<'_> {
                     let error = failure.map(|f| f.diagnostic());
                     return Ok(subrequest::lint(&findings, error.as_ref(), &document.source));
                 }
-                Err(needs) => self.answer(&mut answers, needs, document, bytes).await?,
+                Err(needs) => self.answer(&mut answers, needs).await.map_err(|no| match no {
+                    NoAnswer::Wrong(error) => Failure::of_diagnostics(&document.source, bytes, &[*error]),
+                    NoAnswer::Failed(failure) => failure,
+                })?,
             }
         }
     }

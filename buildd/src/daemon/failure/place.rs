@@ -1,14 +1,13 @@
 //! Places in files, as they travel with an error.
 
 use frontend::diagnostic::Diagnostic;
-use frontend::span::{SourceFile, Span};
+use frontend::span::{Lines, SourceFile, Span};
 use solver::graph::{SourceInfo, SourceLocation, SourceRange};
 use solver::{Graph, VertexId};
 
-use super::blame::Blamed;
-
-/// A larger file is sent only as far as excerpts show it: details of an error travel in HTTP trailers.
-const LARGE: usize = 64 << 10;
+/// A larger file is sent only as far as excerpts show it: details of an error travel in HTTP trailers, which have a limit,
+/// and each error of a file brings its own.
+const LARGE: usize = 16 << 10;
 
 /// Lines around those of an error that excerpts may show.
 const AROUND: u32 = 8;
@@ -26,21 +25,28 @@ pub(super) fn of_diagnostic(
     Some(source(info, &std::iter::once(whole).chain(words).collect::<Vec<_>>()))
 }
 
-/// Where a vertex comes from, and which line of it is to blame.
-pub(super) fn of_vertex(graph: &Graph, id: VertexId, blamed: Option<&Blamed>) -> Vec<proto::errdefs::Source> {
+/// Where a vertex comes from, with the words that `find` finds in its lines.
+pub(super) fn of_vertex(
+    graph: &Graph,
+    id: VertexId,
+    find: impl Fn(&SourceFile, Lines) -> Option<Span>,
+) -> Vec<proto::errdefs::Source> {
     let at = |l: &SourceLocation| {
         let info = graph.sources.get(l.source as usize)?;
         let mut ranges = l.ranges.clone();
-        if let Some(blamed) = blamed {
-            let file = SourceFile::new(&info.filename, &info.data);
-            let line = file.line_span(blamed.line);
-            let text = file.line(blamed.line);
-            let start = line.start + text.len() - text.trim_start().len();
-            ranges.push(words(&file, Span::new(start, line.start + text.trim_end().len())));
-        }
+        let file = SourceFile::new(&info.filename, &info.data);
+        let lines = ranges.first().map(|range| Lines::new(range.start_line, range.end_line))?;
+        ranges.extend(find(&file, lines).map(|span| words(&file, span)));
         Some(source(info, &ranges))
     };
     graph.vertex(id).meta.locations.iter().filter_map(at).collect()
+}
+
+/// A line without the blanks around its text.
+pub(super) fn of_line(file: &SourceFile, line: u32) -> Option<Span> {
+    let (start, text) = (file.line_span(line).start, file.line(line));
+    let indent = text.len() - text.trim_start().len();
+    (indent < text.len()).then(|| Span::new(start + indent, start + text.trim_end().len()))
 }
 
 /// The range of a span, with its columns.

@@ -3,13 +3,17 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use cache::tree::TreePath;
+use proto::fsutil::Stat;
 use rustix::fs::{Mode, OFlags, open};
 use solver::{ExecError, VertexContext};
 
 use super::LocalRequest;
-use crate::fsutil::{DirWriter, Owners, Selection};
+use crate::fsutil::{DirWriter, Owners, Selection, Sink, TransferError};
 use crate::session::{SessionError, SessionManager};
 
 /// How long a build waits for a session that has not arrived.
@@ -40,6 +44,50 @@ pub(super) async fn receive(
         () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
     };
     Ok(dir)
+}
+
+/// Asks a client for the paths in a directory, and for no data.
+pub(super) async fn names(
+    sessions: &SessionManager,
+    id: &str,
+    name: &str,
+    limit: usize,
+) -> Result<Vec<TreePath>, SessionError> {
+    let session = sessions.get(id, ARRIVAL).await?;
+    let names = Arc::new(Mutex::new(Vec::new()));
+    let sink = Names { names: names.clone(), limit };
+    let told = session.diff_copy(name, &Selection::default(), sink).await;
+    let names = std::mem::take(&mut *names.lock().unwrap_or_else(PoisonError::into_inner));
+    // Enough is told by an error, too.
+    match told {
+        Err(error) if names.is_empty() => Err(error),
+        _ => Ok(names),
+    }
+}
+
+/// Takes the paths of a transfer; ends it when there are enough.
+struct Names {
+    names: Arc<Mutex<Vec<TreePath>>>,
+    limit: usize,
+}
+
+impl Sink for Names {
+    fn entry(&mut self, _: u32, stat: Stat) -> Result<bool, TransferError> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.len() == self.limit {
+            return Err(TransferError::Cancelled);
+        }
+        names.extend(TreePath::clean(stat.path.as_bytes()));
+        Ok(false)
+    }
+
+    fn data(&mut self, id: u32, _: Bytes) -> Result<(), TransferError> {
+        Err(TransferError::Id(id))
+    }
+
+    fn end(&mut self, id: u32) -> Result<(), TransferError> {
+        Err(TransferError::Id(id))
+    }
 }
 
 /// Opens a directory of the daemon's own.

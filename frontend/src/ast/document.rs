@@ -52,8 +52,10 @@ pub struct Directives {
     pub syntax: Option<Directive>,
     /// `# check=`, also after a shebang.
     pub check: Option<Directive>,
-    /// The `#` directives that the parser itself accepts, in file order.
+    /// The `#` directives at the very top, in file order.
     pub list: Vec<Directive>,
+    /// What ended that list, where it is an error.
+    pub error: Option<String>,
 }
 
 /// One parser directive.

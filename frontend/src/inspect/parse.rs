@@ -42,8 +42,11 @@ pub struct DirectivesRecord {
     pub syntax: Option<DirectiveRecord>,
     /// `check`
     pub check: Option<DirectiveRecord>,
-    /// What the parser took, in order.
+    /// Those at the very top, in order.
     pub list: Vec<DirectiveRecord>,
+    /// What ended that list, where it is an error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// One directive.
@@ -129,7 +132,7 @@ impl ParseRecord {
         Self {
             parse_ok: first.is_none(),
             error: first.map(ErrorRecord::new),
-            directives: DirectivesRecord::new(&document.directives),
+            directives: DirectivesRecord::new(&document.directives, taken_apart),
             stages: if first.is_none() {
                 document.stages.iter().map(StageRecord::new).collect()
             } else {
@@ -166,12 +169,14 @@ impl ErrorRecord {
 }
 
 impl DirectivesRecord {
-    fn new(directives: &ast::Directives) -> Self {
+    /// BuildKit tells the escape token only of files that its parser takes apart.
+    fn new(directives: &ast::Directives, taken_apart: bool) -> Self {
         Self {
-            escape: directives.escape,
+            escape: if taken_apart { directives.escape } else { '\\' },
             syntax: directives.syntax.as_ref().map(DirectiveRecord::new),
             check: directives.check.as_ref().map(DirectiveRecord::new),
             list: directives.list.iter().map(DirectiveRecord::new).collect(),
+            error: directives.error.clone(),
         }
     }
 }

@@ -48,13 +48,12 @@ impl Scanner {
 pub(super) struct DirectiveReader {
     scanner: Scanner,
     pub(super) escape: char,
-    pub(super) list: Vec<Directive>,
     pub(super) errors: Vec<Diagnostic>,
 }
 
 impl Default for DirectiveReader {
     fn default() -> Self {
-        Self { scanner: Scanner::default(), escape: '\\', list: Vec::new(), errors: Vec::new() }
+        Self { scanner: Scanner::default(), escape: '\\', errors: Vec::new() }
     }
 }
 
@@ -64,8 +63,7 @@ impl DirectiveReader {
         match self.scanner.line(text, "#", line) {
             Found::Nothing => false,
             Found::Again(name) => {
-                let message = format!("only one {name} parser directive can be used");
-                self.error(message, line, span, "remove one of them");
+                self.error(again(&name), line, span, "remove one of them");
                 false
             }
             Found::Directive(directive) => {
@@ -78,7 +76,6 @@ impl DirectiveReader {
                 } else if directive.name == "escape" {
                     self.escape = directive.value.chars().next().unwrap_or('\\');
                 }
-                self.list.push(directive);
                 !bad_escape
             }
         }
@@ -90,6 +87,23 @@ impl DirectiveReader {
             Diagnostic::error(Phase::Parser, message).at(Lines::single(line - 1)).mark(span).hint(hint);
         self.errors.push(error);
     }
+}
+
+fn again(name: &str) -> String {
+    format!("only one {name} parser directive can be used")
+}
+
+/// The directives at the very top of a file, and what ends them if it is an error; values are not looked at.
+pub(super) fn list(text: &str) -> (Vec<Directive>, Option<String>) {
+    let (mut scanner, mut list) = (Scanner::default(), Vec::new());
+    for (line, number) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().zip(1..) {
+        match scanner.line(line, "#", number) {
+            Found::Directive(directive) => list.push(directive),
+            Found::Again(name) => return (list, Some(again(&name))),
+            Found::Nothing => break,
+        }
+    }
+    (list, None)
 }
 
 /// `# syntax=`, in comments of either sign or as JSON, after a shebang or not.

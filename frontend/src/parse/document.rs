@@ -23,11 +23,13 @@ pub fn parse(name: &str, bytes: &[u8]) -> (Document, Vec<Diagnostic>) {
     let FileParser { instructions, stages, empty_continuations, mut diagnostics, .. } = file;
     diagnostics.append(&mut reader.directives.errors);
     diagnostics.extend(end_of_file(&reader, instructions.is_empty()));
+    let (list, error) = directive::list(source.text());
     let directives = Directives {
         escape: reader.escape(),
         syntax: directive::syntax(source.text()),
         check: directive::check(source.text()),
-        list: std::mem::take(&mut reader.directives.list),
+        list,
+        error,
     };
     drop(reader);
     (Document { source, directives, instructions, stages, empty_continuations }, in_order(diagnostics))

@@ -136,6 +136,19 @@ fn directives() {
 }
 
 #[test]
+fn what_ends_the_directives_is_recorded() {
+    let directives = |text: &str| frontend::inspect::inspect("f", text.as_bytes())["directives"].clone();
+    let twice = directives("# escape=`\n# escape=`\nFROM a\n");
+    assert_eq!(twice["error"], "only one escape parser directive can be used");
+    assert_eq!((&twice["escape"], twice["list"].as_array().map(Vec::len)), (&"\\".into(), Some(1)));
+    let broken = directives("# escape=`\nFROM a\nENV A\n");
+    assert_eq!((&broken["escape"], &broken["error"]), (&"\\".into(), &serde_json::Value::Null));
+    assert_eq!(directives("# escape=`\nFROM a\nCOPPY a\n")["escape"], "`", "the lines were taken apart");
+    assert_eq!(directives(" # escape=`\nFROM a\n")["list"], serde_json::json!([]));
+    assert_eq!(directives("# escape=x\nFROM a\n")["list"][0]["value"], "x");
+}
+
+#[test]
 fn stages() {
     let document = document(
         "ARG V=1\nARG W\nFROM a:$V AS One\nRUN x\nRUN y\nFROM --platform= one\nfrom b as two\nRUN z\n",

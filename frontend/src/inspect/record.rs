@@ -12,7 +12,8 @@ use crate::inspect::operations::operations;
 use crate::inspect::parse::{ErrorRecord, ParseRecord};
 use crate::lint::{self, CheckOptions, Finding};
 use crate::lower::{
-    ImageRequest, LocalRequest, LowerError, Lowered, Resolved, ResolvedImage, TimeRequest, build,
+    Failure, Fault, ImageRequest, LocalRequest, LowerError, Lowered, Resolved, ResolvedImage, TimeRequest,
+    build,
 };
 use crate::options::BuildOptions;
 use crate::platform;
@@ -62,6 +63,17 @@ fn converting(error: &Diagnostic) -> ErrorRecord {
     ErrorRecord { phase: Phase::Convert.as_str(), ..ErrorRecord::new(error) }
 }
 
+/// The file's options for lint; what is wrong there, or that the file is empty, is told before it is parsed.
+fn check_options(document: &Document) -> Result<CheckOptions, Fault> {
+    if document.source.text().is_empty() {
+        return Err(Fault::Empty);
+    }
+    match &document.directives.check {
+        Some(check) => Ok(CheckOptions::parse(check.first_word())?),
+        None => Ok(CheckOptions::default()),
+    }
+}
+
 /// What came of lowering once.
 struct Outcome {
     lowered: Option<Lowered>,
@@ -73,11 +85,16 @@ struct Outcome {
 impl Outcome {
     fn of(document: &Document, diagnostics: &[Diagnostic], stub: &Stub, all_stages: bool) -> Self {
         if let Some(first) = diagnostics.first() {
-            let check = document.directives.check.as_ref();
-            let check =
-                check.map_or(Ok(CheckOptions::default()), |check| CheckOptions::parse(check.first_word()));
-            let findings = lint::findings_before(document, check.unwrap_or_default(), first);
-            return Self { lowered: None, error: Some(converting(first)), findings, images: Vec::new() };
+            let failed = |error: &Diagnostic, findings| Self {
+                lowered: None,
+                error: Some(converting(error)),
+                findings,
+                images: Vec::new(),
+            };
+            return match check_options(document) {
+                Ok(check) => failed(first, lint::findings_before(document, check, first)),
+                Err(fault) => failed(&Failure::new(fault).diagnostic(), Vec::new()),
+            };
         }
         let options = BuildOptions { all_stages, ..BuildOptions::new(stub.platform.clone()) };
         let (result, findings, images) = build::run(document, &options, None, stub);

@@ -149,6 +149,20 @@ fn what_ends_the_directives_is_recorded() {
 }
 
 #[test]
+fn what_is_told_before_a_file_is_parsed() {
+    let error = |text: &str| {
+        let record = frontend::inspect::inspect("f", text.as_bytes());
+        let error = &record["convert_error"];
+        (error["message"].as_str().unwrap_or("").to_owned(), error["lines"].clone())
+    };
+    assert_eq!(error(""), ("the Dockerfile cannot be empty".to_owned(), serde_json::json!([])));
+    let options =
+        ("failed to parse check options: invalid check option \"\"".to_owned(), serde_json::json!([]));
+    assert_eq!(error("# check=skip=all; error=true\nFROM a\nCOPPY b\n"), options);
+    assert_eq!(error("# check=skip=all\nFROM a\nCOPPY b\n").1, serde_json::json!([3]));
+}
+
+#[test]
 fn stages() {
     let document = document(
         "ARG V=1\nARG W\nFROM a:$V AS One\nRUN x\nRUN y\nFROM --platform= one\nfrom b as two\nRUN z\n",

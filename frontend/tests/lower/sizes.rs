@@ -43,3 +43,37 @@ fn ten_megabytes() {
     let script = format!("FROM base\nRUN <<E\n{}E\n", "echo $LINE\n".repeat(500_000));
     assert_eq!(lowered(&script, &[]).graph.vertices().len(), 2);
 }
+
+/// Whatever nests is refused or taken, on the stack of a test's thread.
+#[test]
+fn nesting_of_every_kind() {
+    const DEPTH: usize = 100_000;
+    // A line is at most 64 KiB long, what continues it is not.
+    let broken = |line: String| {
+        let pieces: Vec<String> =
+            line.as_bytes().chunks(50_000).map(|piece| String::from_utf8_lossy(piece).into_owned()).collect();
+        format!("FROM base\n{}\n", pieces.join("\\\n"))
+    };
+    let lowers = |text: &str| {
+        let record = frontend::inspect::inspect("f", text.as_bytes());
+        assert_ne!(record["convert_error"].is_null(), record["llb"].is_null());
+        record["convert_error"].is_null()
+    };
+    let nested = |open: &str, inner: &str, close: &str, depth: usize| {
+        format!("{}{inner}{}", open.repeat(depth), close.repeat(depth))
+    };
+    assert!(lowers(&broken(format!("ENV A={}", nested("${B:-", "x", "}", 100)))));
+    assert!(!lowers(&broken(format!("ENV A={}", nested("${B:-", "x", "}", DEPTH)))));
+    assert!(!lowers(&broken(format!("ENV A={}", nested("${B/", "x", "/y}", DEPTH)))));
+    assert!(!lowers(&broken(format!("COPY a {}", nested("\"${B:+", "x", "}\"", DEPTH)))));
+    assert!(lowers(&broken(format!("RUN {}", nested("(", "true", ")", DEPTH)))));
+    assert!(!lowers(&broken(format!("RUN {}", nested("[", "", "]", 100)))));
+    lowers(&broken(format!("RUN {}", nested("[", "", "]", DEPTH))));
+    assert!(lowers(&broken(format!("CMD [{}\"x\"]", "\"x\",".repeat(DEPTH)))));
+    assert!(!lowers(&broken(format!("{}RUN x", "ONBUILD ".repeat(DEPTH)))));
+    lowers(&broken(format!("RUN --mount=type=cache{}", ",target=/x".repeat(DEPTH))));
+    let markers: String = (0..2_000).map(|i| format!(" <<E{i}")).collect();
+    let bodies: String = (0..2_000).map(|i| format!("<<E{}\nE{i}\n", i + 1)).collect();
+    assert!(lowers(&format!("FROM base\nRUN cat{markers}\n{bodies}")));
+    assert!(lowers(&format!("FROM base\nRUN true{}\n", " \\\n# no\n\n".repeat(DEPTH))));
+}

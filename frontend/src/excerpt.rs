@@ -35,7 +35,8 @@ pub fn excerpt(source: &SourceFile, marked: &[Lines], spans: &[Span]) -> Option<
         let raw = &source.text()[span_of(source, line)];
         writeln!(text, " {line:3} | {sign} {raw}").expect("a string takes it");
         if let Some(carets) = carets(source, line, spans) {
-            writeln!(text, "     |     {carets}").expect("a string takes it");
+            let width = line.to_string().len().max(3);
+            writeln!(text, " {:width$} |     {carets}", "").expect("a string takes it");
         }
     }
     text.push_str(RULE);

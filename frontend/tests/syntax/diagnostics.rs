@@ -119,6 +119,16 @@ fn reports_end_with_the_first() {
 }
 
 #[test]
+fn carets_stand_below_high_line_numbers_too() {
+    let text = format!("{}COPPY a\n", "\n".repeat(9_999));
+    let source = SourceFile::new("Dockerfile", text.as_bytes());
+    let at = source.line_span(10_000).start;
+    let shown =
+        excerpt(&source, &[Lines::single(10_000)], &[Span::new(at, at + 5)]).expect("it is in the file");
+    assert!(shown.contains("\n 10000 | >>> COPPY a\n       |     ^^^^^\n"), "{shown}");
+}
+
+#[test]
 fn places() {
     let source = SourceFile::new("Dockerfile", "ä\nbc".as_bytes());
     let at = |offset: usize| {

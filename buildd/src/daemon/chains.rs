@@ -38,6 +38,15 @@ impl Chains {
         Ok(Base { trees: self.trees.clone(), root: content(output)?, view: Arc::new(view) })
     }
 
+    /// The content tree of an image, by its platform manifest, where it was put together before.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(super) fn image_content(&self, manifest: &Digest) -> Result<Option<NodeId>, ExecError> {
+        // Once a node was missed, putting all together again is what heals.
+        if self.trees.trusts_roots() { self.store.content(manifest).map_err(from_store) } else { Ok(None) }
+    }
+
     /// The rootfs digest of nothing.
     pub(super) fn empty() -> Digest {
         *Trees::empty().digest()

@@ -37,8 +37,9 @@ pub(super) fn assemble(
         }
     }
     let root = contents[0].map_or(Trees::empty(), |(sealed, _)| sealed.id);
-    // A stored root stands for all below it: an unchanged context writes nothing.
-    if !request.trees.contains(&root)? {
+    // A stored root stands for all below it: an unchanged context writes nothing. Once a node was missed, storing all
+    // again is what heals.
+    if !request.trees.trusts_roots() || !request.trees.contains(&root)? {
         request.trees.store(nodes)?;
     }
     Ok((root, stats))

@@ -5,14 +5,15 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use solver::pattern::PatternMatcher;
 
 use super::*;
-use crate::tree::{Kind, MemoryNodes, Node, Trees};
+use crate::tree::{Kind, MemoryNodes, Node, NodeId, NodeStore, NodeStoreError, Trees};
 
 static RUN: AtomicBool = AtomicBool::new(false);
 
@@ -209,6 +210,37 @@ fn the_stat_cache_saves_hashing_but_never_hides_a_change() {
     case.settle();
     case.walk_with(&PatternMatcher::default(), &[], &["b"]).unwrap();
     assert_eq!(case.walk().stats.hashed, 0);
+}
+
+/// A store of nodes that can lose some.
+#[derive(Debug, Default)]
+struct Losing(Mutex<BTreeMap<Vec<u8>, Bytes>>);
+
+impl NodeStore for Losing {
+    fn get(&self, id: &NodeId) -> Result<Option<Bytes>, NodeStoreError> {
+        Ok(self.0.lock().unwrap().get(&id.digest().as_bytes()[..]).cloned())
+    }
+
+    fn put(&self, nodes: Vec<(NodeId, Bytes)>) -> Result<(), NodeStoreError> {
+        self.0
+            .lock()
+            .unwrap()
+            .extend(nodes.into_iter().map(|(id, node)| (id.digest().as_bytes().to_vec(), node)));
+        Ok(())
+    }
+}
+
+#[test]
+fn an_unchanged_context_heals_a_torn_tree() {
+    let mut case = Case::new(&["a/b/c"]);
+    let store = Arc::new(Losing::default());
+    case.trees = Arc::new(Trees::new(store.clone()));
+    let root = case.walk().root;
+    store.0.lock().unwrap().retain(|id, _| id == root.digest().as_bytes());
+    let all = |path: &crate::tree::TreePath| case.trees.walk(&root, path, &mut |_, _| true);
+    assert!(all(&crate::tree::TreePath::root()).is_err(), "found out by whoever needs the node");
+    assert_eq!(case.walk().root, root);
+    all(&crate::tree::TreePath::root()).unwrap();
 }
 
 #[test]

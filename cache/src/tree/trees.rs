@@ -1,6 +1,7 @@
 //! The trees of a store: loading and caching of nodes.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -31,6 +32,8 @@ pub struct TreeEntry {
 pub struct Trees {
     store: Arc<dyn NodeStore>,
     cache: Mutex<Cache>,
+    /// Whether a node was ever met that is not stored as it should be.
+    torn: AtomicBool,
 }
 
 /// Two generations: what is used moves to the young one; when that is half of the room, the old one goes.
@@ -65,7 +68,7 @@ impl Cache {
 impl Trees {
     /// Opens the trees of `store`.
     pub fn new(store: Arc<dyn NodeStore>) -> Self {
-        Self { store, cache: Mutex::default() }
+        Self { store, cache: Mutex::default(), torn: AtomicBool::new(false) }
     }
 
     /// The tree of an empty file system; it is never stored.
@@ -103,13 +106,20 @@ impl Trees {
         if let Some(node) = self.cache().get(id) {
             return Ok(node);
         }
-        let bytes = self.store.get(id)?.ok_or(TreeError::Missing(*id))?;
-        if node_id(&bytes) != *id {
-            return Err(TreeError::Damaged(*id));
-        }
-        let node = Arc::new(DirNode::decode(&bytes).ok_or(TreeError::Damaged(*id))?);
+        let torn = |error| {
+            self.torn.store(true, Ordering::Relaxed);
+            error
+        };
+        let bytes = self.store.get(id)?.ok_or_else(|| torn(TreeError::Missing(*id)))?;
+        let node = (node_id(&bytes) == *id).then(|| DirNode::decode(&bytes)).flatten();
+        let node = Arc::new(node.ok_or_else(|| torn(TreeError::Damaged(*id)))?);
         self.cache().insert(*id, node.clone(), bytes.len());
         Ok(node)
+    }
+
+    /// Whether a stored root can stand for all below it: no node was missed or found damaged so far.
+    pub fn trusts_roots(&self) -> bool {
+        !self.torn.load(Ordering::Relaxed)
     }
 
     /// Forgets what is held in memory: after a prune the store may have less than this.

@@ -180,7 +180,7 @@ impl ImageSource {
             // Its layers can be had from this client only, so they are not left where they are.
             return Ok(SourceAnswer { identity: SourceIdentity::Digest(manifest), output: None });
         }
-        let content = self.chains.store.content(&manifest).map_err(from_store)?;
+        let content = self.chains.image_content(&manifest)?;
         let output = Output { chain: found.layers.clone(), content: content.map(Digest::from), local: None };
         Ok(SourceAnswer { identity: SourceIdentity::Digest(manifest), output: Some(output) })
     }

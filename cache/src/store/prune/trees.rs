@@ -1,6 +1,6 @@
 //! Dropping tree nodes that nothing names any more.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use solver::Digest;
@@ -32,27 +32,60 @@ impl Store {
     fn drop_unreachable_trees(&self, cancel: &CancellationToken) -> Result<(), StoreError> {
         let shared = &self.shared;
         let Some(quiet) = shared.leases.lock().quiet_since() else { return Ok(()) };
-        let reachable = self.reachable_trees(cancel)?;
-        let mut unused = Vec::new();
-        shared.db.scan(Cf::Trees, &mut |key, _| {
-            if !key.try_into().is_ok_and(|id| reachable.contains(&Digest::from_bytes(id))) {
-                unused.push(key.to_vec());
-            }
-            true
-        })?;
-        for chunk in unused.chunks(CHUNK) {
+        for chunk in self.unused_trees(cancel)?.chunks(CHUNK) {
             let state = shared.leases.lock();
             if state.quiet_since() != Some(quiet) || cancel.is_cancelled() {
                 return Ok(());
             }
             let mut batch = Batch::default();
-            chunk.iter().for_each(|key| batch.delete(Cf::Trees, key.clone()));
+            chunk.iter().for_each(|id| batch.delete(Cf::Trees, id.as_bytes().to_vec()));
             shared.db.write(&batch, Sync::No)?;
         }
         Ok(())
     }
 
-    fn reachable_trees(&self, cancel: &CancellationToken) -> Result<HashSet<Digest>, StoreError> {
+    /// The nodes that nothing leads to, parents before children: whoever finds a node after a sweep that stopped
+    /// half-way finds all below it too.
+    fn unused_trees(&self, cancel: &CancellationToken) -> Result<Vec<Digest>, StoreError> {
+        let trees = Trees::new(Arc::new(self.nodes()));
+        let reachable = self.reachable_trees(&trees, cancel)?;
+        // By unused node, how many unused nodes name it: one that is used names no unused one.
+        let mut parents = HashMap::new();
+        self.shared.db.scan(Cf::Trees, &mut |key, _| {
+            if let Some(id) = key.try_into().ok().map(Digest::from_bytes).filter(|id| !reachable.contains(id))
+            {
+                parents.insert(id, 0_usize);
+            }
+            true
+        })?;
+        for id in Vec::from_iter(parents.keys().copied()) {
+            check(cancel)?;
+            for below in below(&trees, id)? {
+                parents.entry(below).and_modify(|n| *n += 1);
+            }
+        }
+        let mut order: Vec<Digest> = parents.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();
+        let mut next = 0;
+        while let Some(id) = order.get(next).copied() {
+            check(cancel)?;
+            next += 1;
+            for below in below(&trees, id)? {
+                if let Some(n) = parents.get_mut(&below) {
+                    *n -= 1;
+                    if *n == 0 {
+                        order.push(below);
+                    }
+                }
+            }
+        }
+        Ok(order)
+    }
+
+    fn reachable_trees(
+        &self,
+        trees: &Trees,
+        cancel: &CancellationToken,
+    ) -> Result<HashSet<Digest>, StoreError> {
         let tables = &self.shared.tables;
         let mut open: Vec<Digest> = tables.contents.all()?.into_iter().map(|(_, root)| root).collect();
         for (_, entry) in tables.records.all()? {
@@ -60,23 +93,27 @@ impl Store {
                 open.extend(record.outputs.values().map(|out| out.content));
             }
         }
-        let trees = Trees::new(Arc::new(self.nodes()));
         let mut reachable = HashSet::new();
         while let Some(id) = open.pop() {
-            if cancel.is_cancelled() {
-                return Err(StoreError::Interrupted("collecting unused trees"));
-            }
-            if !reachable.insert(id) {
-                continue;
-            }
-            match trees.subtrees(&NodeId::new(id)) {
-                Ok(below) => open.extend(below.iter().map(|id| *id.digest())),
-                // What is not there needs nothing kept.
-                Err(TreeError::Missing(_) | TreeError::Damaged(_)) => {}
-                Err(e) => return Err(StoreError::Tree(e)),
+            check(cancel)?;
+            if reachable.insert(id) {
+                open.extend(below(trees, id)?);
             }
         }
         Ok(reachable)
+    }
+}
+
+fn check(cancel: &CancellationToken) -> Result<(), StoreError> {
+    if cancel.is_cancelled() { Err(StoreError::Interrupted("collecting unused trees")) } else { Ok(()) }
+}
+
+/// What the node `id` names. What is not there needs nothing kept.
+fn below(trees: &Trees, id: Digest) -> Result<Vec<Digest>, StoreError> {
+    match trees.subtrees(&NodeId::new(id)) {
+        Ok(below) => Ok(below.iter().map(|id| *id.digest()).collect()),
+        Err(TreeError::Missing(_) | TreeError::Damaged(_)) => Ok(Vec::new()),
+        Err(e) => Err(StoreError::Tree(e)),
     }
 }
 
@@ -117,6 +154,32 @@ mod tests {
         assert_eq!(fresh.subtrees(&kept)?.len(), 1);
         assert!(fresh.contains(&fresh.subtrees(&kept)?[0])?, "what it names is there too");
         assert_eq!(store.verify()?.problems, [""; 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn parents_go_before_children() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let store = Store::open(&dir.path().join("root"), StoreOptions::default())?;
+        let trees = Trees::new(Arc::new(store.nodes()));
+        let mut layer = Vec::new();
+        for i in 0..40 {
+            for path in [format!("{i:02}"), format!("{i:02}/a"), format!("{i:02}/a/{i}"), format!("{i:02}/b")]
+            {
+                let change = Change::Put { node: Node::plain_dir(), mtime: 0 };
+                layer.push(LayerEntry { path: TreePath::parse(path.as_bytes())?, change });
+            }
+        }
+        let root = trees.apply(Trees::empty(), &Entries::new(layer))?;
+        let order = store.unused_trees(&CancellationToken::new())?;
+        assert_eq!(order.len(), 81);
+        assert_eq!(order[0], *root.digest());
+        let place = |id: &Digest| order.iter().position(|other| other == id);
+        for id in &order {
+            for below in trees.subtrees(&NodeId::new(*id))? {
+                assert!(place(id) < place(below.digest()));
+            }
+        }
         Ok(())
     }
 }

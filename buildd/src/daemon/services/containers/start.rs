@@ -187,7 +187,7 @@ fn spec(parts: &Parts, record: &ImageRecord, plan: Plan, files: &Files) -> Resul
 /// The content of an image's layers, put together where nothing has asked for it yet.
 fn content(parts: &Parts, record: &ImageRecord) -> Result<Digest, ExecError> {
     let (store, trees) = (&parts.store, &parts.chains.trees);
-    if let Some(root) = store.content(&record.manifest).map_err(from_store)? {
+    if let Some(root) = parts.chains.image_content(&record.manifest)? {
         return Ok(*root.digest());
     }
     let mut root = cache::tree::Trees::empty();

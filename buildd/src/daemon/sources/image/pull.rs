@@ -28,7 +28,7 @@ impl ImageSource {
         let lease = self.leases.of(&cx.build);
         let missing = placing(&self.chains, found, &lease).missing()?;
         if missing.is_empty()
-            && let Some(root) = self.chains.store.content(&manifest).map_err(from_store)?
+            && let Some(root) = self.chains.image_content(&manifest)?
         {
             return Ok(*root.digest());
         }

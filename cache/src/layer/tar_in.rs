@@ -6,7 +6,7 @@
 mod extended;
 mod header;
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek};
 
 use self::extended::Extended;
 use self::header::{BLOCK, RawHeader};
@@ -14,6 +14,12 @@ use crate::tree::Xattrs;
 
 /// Bytes of extended headers for one entry: enough for the longest path and attributes, small enough to hold.
 const MAX_EXTENDED: u64 = 1 << 20;
+
+/// Bytes of extended attributes in one archive. A layer under construction holds them in memory until its end.
+const MAX_XATTRS: usize = 128 << 20;
+
+/// What an attribute takes in memory beside its name and value, about.
+const XATTR_OVERHEAD: usize = 64;
 
 /// An archive that is not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +112,8 @@ pub struct TarReader<R> {
     left: u64,
     /// Zeros between the current entry's content and the next header.
     padding: u64,
+    /// Bytes of extended attributes so far.
+    xattrs: usize,
     ended: bool,
 }
 
@@ -113,7 +121,7 @@ impl<R: Read> TarReader<R> {
     /// Starts at the beginning of an archive.
     pub fn new(input: R) -> Self {
         let input = BufReader::with_capacity(128 << 10, input);
-        Self { input, offset: 0, left: 0, padding: 0, ended: false }
+        Self { input, offset: 0, left: 0, padding: 0, xattrs: 0, ended: false }
     }
 
     /// Skips what is left of the current entry and reads the next header; `None` at the end of the archive.
@@ -137,6 +145,12 @@ impl<R: Read> TarReader<R> {
                 b'K' => extended.add_link(self.extension(size, offset)?).map_err(invalid)?,
                 _ => {
                     let entry = header::entry(&raw, extended).map_err(invalid)?;
+                    let held =
+                        |(name, value): &(Box<[u8]>, Box<[u8]>)| name.len() + value.len() + XATTR_OVERHEAD;
+                    self.xattrs += entry.xattrs.iter().map(held).sum::<usize>();
+                    if self.xattrs > MAX_XATTRS {
+                        return Err(invalid("more than 128 MiB of extended attributes"));
+                    }
                     self.expect(entry.size);
                     return Ok(Some(entry));
                 }
@@ -159,6 +173,11 @@ impl<R: Read> TarReader<R> {
     pub fn into_inner(mut self) -> Result<R, TarError> {
         self.drain()?;
         Ok(self.input.into_inner())
+    }
+
+    /// Where the content of the current entry starts, in bytes from the archive's start; before any of it is read.
+    pub(crate) fn position(&self) -> u64 {
+        self.offset
     }
 
     /// The stream.
@@ -227,6 +246,21 @@ impl<R: Read> TarReader<R> {
         let mut data = Vec::new();
         (&mut *self).take(size).read_to_end(&mut data)?;
         Ok(data)
+    }
+}
+
+impl<R: Read + Seek> TarReader<R> {
+    /// Skips what is left of the current entry without reading it. An archive that ends there seems whole.
+    ///
+    /// # Errors
+    /// When the stream cannot go there.
+    pub(crate) fn seek_past(&mut self) -> Result<(), TarError> {
+        let rest = self.left + self.padding;
+        let out_of_range = |_| TarError::Truncated;
+        self.input.seek_relative(i64::try_from(rest).map_err(out_of_range)?)?;
+        (self.left, self.padding) = (0, 0);
+        self.offset += rest;
+        Ok(())
     }
 }
 

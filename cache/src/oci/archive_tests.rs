@@ -259,6 +259,28 @@ fn ambiguous_and_escaping_archives_are_refused() {
 }
 
 #[test]
+fn names_and_records_without_end_are_refused_unread() {
+    for kind in [tar::EntryType::GNULongName, tar::EntryType::GNULongLink, tar::EntryType::XHeader] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(50 << 30);
+        header.set_cksum();
+        let file = on_disk(header.as_bytes());
+        file.as_file().set_len((50 << 30) + 2048).unwrap();
+        let error = DockerArchive::open(file.path()).unwrap_err().to_string();
+        assert!(error.ends_with("it is no tar archive, or a damaged one"), "{kind:?}: {error}");
+    }
+}
+
+#[test]
+fn an_archive_cut_short_is_refused() {
+    let file = tar_of(&[("manifest.json", b"[]")]);
+    file.as_file().set_len(513).unwrap();
+    let error = DockerArchive::open(file.path()).unwrap_err().to_string();
+    assert!(error.ends_with("it is no tar archive, or a damaged one"), "{error}");
+}
+
+#[test]
 fn what_is_no_tar_archive_is_not_quoted() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("passwd");

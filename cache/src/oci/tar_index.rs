@@ -1,13 +1,16 @@
 //! Random access to the files of a tar archive.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Error;
+use crate::layer::{TarError, TarKind, TarReader};
 
 /// The most entries that an image archive may have; memory for the index is bounded by it.
 const MAX_ENTRIES: usize = 100_000;
@@ -38,34 +41,40 @@ impl TarIndex {
     /// Reads all headers of the archive `file`, which errors call `origin`.
     pub(super) fn read(mut file: File, origin: PathBuf) -> Result<Self, Error> {
         let bad = |reason: String| Error::Layout { origin: origin.clone(), reason };
-        // What is not the system's error is the tar reader's, which quotes whatever it finds.
-        let reading = |source: io::Error| match source.raw_os_error() {
-            Some(_) => Error::Io { what: format!("cannot read `{}`", origin.display()), source },
-            None => bad("it is no tar archive, or a damaged one".to_owned()),
+        let damaged = || bad("it is no tar archive, or a damaged one".to_owned());
+        let failed = |source| Error::Io { what: format!("cannot read `{}`", origin.display()), source };
+        let reading = |e: TarError| match e {
+            TarError::Read(source) => failed(source),
+            TarError::Truncated | TarError::Invalid { .. } => damaged(),
         };
-        file.rewind().map_err(reading)?;
+        file.rewind().map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
         let mut entries = BTreeMap::new();
-        let mut archive = tar::Archive::new(&file);
-        for entry in archive.entries_with_seek().map_err(reading)? {
-            let entry = entry.map_err(reading)?;
-            let path = entry.path().map_err(reading)?;
-            let Some(name) = clean(&path) else {
+        let mut archive = TarReader::new(&file);
+        while let Some(entry) = archive.next_entry().map_err(reading)? {
+            let offset = archive.position();
+            archive.seek_past().map_err(reading)?;
+            if archive.position() > length {
+                return Err(damaged());
+            }
+            let path = Path::new(OsStr::from_bytes(&entry.name));
+            let Some(name) = clean(path) else {
                 return Err(bad(format!("it has an entry `{}`", path.display())));
             };
-            let found = match entry.header().entry_type() {
-                tar::EntryType::Regular | tar::EntryType::Continuous => {
-                    Entry::File { offset: entry.raw_file_position(), size: entry.size() }
+            let link = |base: &Path, target: &[u8]| clean(&base.join(OsStr::from_bytes(target)));
+            let target = match &entry.kind {
+                TarKind::File => None,
+                TarKind::Symlink { target } => {
+                    Some(link(Path::new(&name).parent().unwrap_or(Path::new("")), target))
                 }
-                tar::EntryType::Symlink | tar::EntryType::Link => {
-                    let link = entry.link_name().map_err(reading)?.unwrap_or_default();
-                    let base = match entry.header().entry_type() {
-                        tar::EntryType::Symlink => Path::new(&name).parent().unwrap_or(Path::new("")),
-                        _ => Path::new(""),
-                    };
-                    let Some(target) = clean(&base.join(link)) else { continue };
-                    Entry::Link(target)
-                }
+                TarKind::HardLink { target } => Some(link(Path::new(""), target)),
                 _ => continue,
+            };
+            let found = match target {
+                None => Entry::File { offset, size: entry.size },
+                Some(Some(target)) => Entry::Link(target),
+                // Out of the archive, or not UTF-8: no name that anybody asks for.
+                Some(None) => continue,
             };
             if entries.len() == MAX_ENTRIES {
                 return Err(bad(format!("it has more than {MAX_ENTRIES} entries")));

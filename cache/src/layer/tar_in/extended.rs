@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// The longest value of an extended attribute, in bytes: Linux's `XATTR_SIZE_MAX`.
+const MAX_XATTR: usize = 64 << 10;
+
 /// Why a header is refused.
 type Refused = &'static str;
 
@@ -47,6 +50,9 @@ impl Extended {
                 let Some(name) = key.strip_prefix(b"SCHILY.xattr.").filter(|name| !name.is_empty()) else {
                     return Ok(());
                 };
+                if value.len() > MAX_XATTR {
+                    return Err("an extended attribute above 64 KiB");
+                }
                 let fine = !name.contains(&0) && self.xattrs.insert(name.into(), value.into()).is_none();
                 if fine { Ok(()) } else { Err("an extended attribute given twice or with NUL in its name") }
             }

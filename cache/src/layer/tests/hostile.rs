@@ -169,6 +169,7 @@ fn ambiguous_archives_are_refused() {
         ("checksum", vec![sum]),
         ("after the end", vec![vec![0; 512], file.clone()]),
         ("whiteout of the parent", vec![entry("d/.wh...", b'0', "", b"")]),
+        ("long attribute", vec![pax(&[("SCHILY.xattr.user.a", &"x".repeat((64 << 10) + 1))]), file.clone()]),
         ("long extension", vec![entry("pax", b'x', "", &vec![b'x'; 2 << 20]), file.clone()]),
     ];
     let errors: Vec<_> =
@@ -193,6 +194,7 @@ fn ambiguous_archives_are_refused() {
     checksum: invalid archive: a header with a wrong checksum at byte 0
     after the end: invalid archive: an entry after an end mark at byte 0
     whiteout of the parent: invalid archive: a whiteout of no name at byte 0
+    long attribute: invalid archive: an extended attribute above 64 KiB at byte 0
     long extension: invalid archive: an extended header above 1 MiB at byte 0
     ");
     assert_eq!(arena.names(&[global(&[("comment", "x")]), pax(&[("size", "4")]), file]), ["f"]);
@@ -213,6 +215,36 @@ fn cut_short_and_too_large() {
     let fine = UnpackLimits::default();
     assert_eq!(limited(UnpackLimits { bytes: 3000, ..fine }, "b"), "the layer has more than 3000 bytes");
     assert_eq!(limited(UnpackLimits { entries: 0, ..fine }, "e"), "the layer has more than 0 entries");
+}
+
+#[test]
+fn attributes_do_not_fill_memory() {
+    let names: Vec<_> = (0..15).map(|i| format!("SCHILY.xattr.user.{i:02}")).collect();
+    let value = "x".repeat(64 << 10);
+    let records: Vec<_> = names.iter().map(|name| (&**name, &*value)).collect();
+    let one = [pax(&records), entry("d", b'5', "", b"")].concat();
+    let mut reader = crate::layer::TarReader::new(std::io::Read::chain(&*one, &*one));
+    assert_eq!(reader.next_entry().unwrap().unwrap().xattrs.len(), 15);
+    assert_eq!(reader.next_entry().unwrap().unwrap().xattrs.len(), 15);
+    let many = vec![&*one; 140];
+    let mut reader = crate::layer::TarReader::new(Pieces(many));
+    let error = loop {
+        match reader.next_entry() {
+            Ok(entry) => assert!(entry.is_some(), "128 MiB were exceeded"),
+            Err(e) => break e.to_string(),
+        }
+    };
+    assert!(error.starts_with("invalid archive: more than 128 MiB of extended attributes"), "{error}");
+}
+
+/// Pieces one after the other.
+struct Pieces<'a>(Vec<&'a [u8]>);
+
+impl std::io::Read for Pieces<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        self.0.pop_if(|piece| piece.is_empty());
+        self.0.last_mut().map_or(Ok(0), |piece| piece.read(buf))
+    }
 }
 
 #[test]

@@ -63,7 +63,7 @@ pub(super) fn recover(shared: &Shared, boot_id: &str) -> Result<Recovery, StoreE
     let last = boots.get(&BOOT.to_owned())?;
     let same_boot = last.as_ref().is_some_and(|last| last.id == boot_id);
     let report = Recovery { new_boot: last.is_some() && !same_boot, ..Recovery::default() };
-    let mut sweep = Sweep { shared, report, gone: Vec::new() };
+    let mut sweep = Sweep { shared, report, same_boot, gone: Vec::new() };
     sweep.blobs()?;
     sweep.layers()?;
     sweep.cache_mounts()?;
@@ -74,7 +74,7 @@ pub(super) fn recover(shared: &Shared, boot_id: &str) -> Result<Recovery, StoreE
         boots.put_in(&mut batch, &BOOT.to_owned(), &LastBoot { id: boot_id.to_owned() });
         shared.db.write(&batch, Sync::No)?;
     }
-    if sweep.report.new_boot {
+    if sweep.report.new_boot || sweep.report.verified > 0 {
         // What was verified counts as durable from now on.
         shared.epochs.checkpoint()?;
     }
@@ -92,6 +92,8 @@ pub(super) fn recover(shared: &Shared, boot_id: &str) -> Result<Recovery, StoreE
 struct Sweep<'a> {
     shared: &'a Shared,
     report: Recovery,
+    /// Whether it is known that no power cut can have been: its note may be lost with the rest.
+    same_boot: bool,
     /// Moved away, to be removed when all is in order.
     gone: Vec<PathBuf>,
 }
@@ -101,7 +103,18 @@ impl Sweep<'_> {
         let shared = self.shared;
         let mut files = HashSet::new();
         for (_, shard) in list(&shared.layout.blobs())? {
-            for (name, path) in list(&shard)? {
+            let listed = match list(&shard) {
+                Ok(listed) => listed,
+                Err(e) => {
+                    tracing::warn!(
+                        error = &e as &dyn std::error::Error,
+                        "not a directory of blobs, or unreadable"
+                    );
+                    self.orphan(&shard)?;
+                    continue;
+                }
+            };
+            for (name, path) in listed {
                 match digest_of(&name) {
                     Some(digest) => drop(files.insert(digest)),
                     None => self.orphan(&path)?,
@@ -143,7 +156,7 @@ impl Sweep<'_> {
                 })?;
             if !sound {
                 self.report.dropped_layers += 1;
-                self.gone.extend(shared.discard_layer(&id)?);
+                self.moved(shared.discard_layer(&id))?;
             }
         }
         dirs.iter().try_for_each(|id| self.orphan(&shared.layout.snapshot(id)))
@@ -197,22 +210,39 @@ impl Sweep<'_> {
     }
 
     /// Whether the files of an entry made in `epoch` can be trusted, verifying them if a power cut may have hit
-    /// them.
+    /// them. What cannot be read cannot be.
     fn still_sound(
         &mut self,
         epoch: Epoch,
         verify: impl FnOnce() -> Result<bool, StoreError>,
     ) -> Result<bool, StoreError> {
-        if !self.report.new_boot || self.shared.epochs.is_durable(epoch) {
+        if self.same_boot || self.shared.epochs.is_durable(epoch) {
             return Ok(true);
         }
         self.report.verified += 1;
-        verify()
+        match verify() {
+            Err(e @ StoreError::Io { .. }) => {
+                tracing::warn!(error = &e as &dyn std::error::Error, "it is dropped");
+                Ok(false)
+            }
+            other => other,
+        }
     }
 
     fn orphan(&mut self, path: &Path) -> Result<(), StoreError> {
         self.report.orphans += 1;
-        self.gone.extend(self.shared.trash.take(path)?);
+        self.moved(self.shared.trash.take(path))
+    }
+
+    /// Notes what was moved away. What the disk does not let go of stays where it is, and in nobody's way.
+    fn moved(&mut self, taken: Result<Option<PathBuf>, StoreError>) -> Result<(), StoreError> {
+        match taken {
+            Ok(gone) => self.gone.extend(gone),
+            Err(e @ StoreError::Io { .. }) => {
+                tracing::warn!(error = &e as &dyn std::error::Error, "the next start tries again");
+            }
+            Err(e) => return Err(e),
+        }
         Ok(())
     }
 }
@@ -255,4 +285,28 @@ fn list(dir: &Path) -> Result<Vec<(OsString, PathBuf)>, StoreError> {
 
 fn digest_of(name: &OsStr) -> Option<Digest> {
     format!("sha256:{}", name.to_str()?).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{BlobPurpose, Store, StoreOptions};
+
+    #[test]
+    fn a_lost_note_of_the_boot_trusts_nothing() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let root = dir.path().join("root");
+        let open = |boot: &str| {
+            Store::open(&root, StoreOptions { boot_id: Some(boot.to_owned()), ..StoreOptions::default() })
+        };
+        let store = open("1")?;
+        assert_eq!(store.recovery(), &Recovery::default(), "a fresh root");
+        let digest = store.blobs().put(&store.lease(), b"blob", BlobPurpose::default())?;
+        fs::write(store.shared.layout.blob(&digest), "torn")?;
+        Table::<String, LastBoot>::new(&store.shared.db, Cf::Meta).delete(&BOOT.to_owned())?;
+        drop(store);
+        let recovery = open("2")?.recovery().clone();
+        assert_eq!((recovery.verified, recovery.dropped_blobs), (1, 1));
+        Ok(())
+    }
 }

@@ -97,7 +97,12 @@ impl Store {
     fn verify_layers(&self, report: &mut VerifyReport) -> Result<(), StoreError> {
         for (id, info) in self.shared.tables.layers.all()?.into_iter().filter(|(_, info)| info.present) {
             report.layers += 1;
-            let problem = layer::problem(&self.shared.layout.snapshot(&id), &info)?;
+            let problem = match layer::problem(&self.shared.layout.snapshot(&id), &info) {
+                Err(StoreError::Io { action, path, source }) => {
+                    Some(format!("cannot {action} `{}`: {source}", path.display()))
+                }
+                other => other?,
+            };
             let still_there =
                 || Ok::<_, StoreError>(self.shared.tables.layers.get(&id)?.is_some_and(|now| now.present));
             match problem {
@@ -113,9 +118,12 @@ impl Store {
     fn verify_blobs(&self, report: &mut VerifyReport) -> Result<(), StoreError> {
         for (digest, _) in self.shared.tables.blobs.all()? {
             report.blobs += 1;
-            let sound = blob_is_sound(&self.shared.layout.blob(&digest), &digest)?;
+            let sound = match blob_is_sound(&self.shared.layout.blob(&digest), &digest) {
+                Err(StoreError::Io { .. }) => false,
+                other => other?,
+            };
             if !sound && self.shared.tables.blobs.get(&digest)?.is_some() {
-                report.problems.push(format!("blob `{digest}` is damaged or missing"));
+                report.problems.push(format!("blob `{digest}` is damaged, unreadable or missing"));
             }
         }
         Ok(())

@@ -35,6 +35,26 @@ fn files_without_an_entry_are_removed() {
 }
 
 #[test]
+fn what_cannot_be_read_does_not_keep_the_store_shut() {
+    let test = TestStore::new();
+    let lease = test.store.lease();
+    let blob = add_blob(&test.store, &lease, "b");
+    let sound = add_blob(&test.store, &lease, "sound");
+    drop(lease);
+    // A directory opens and does not read, as a file on a damaged disk.
+    std::fs::remove_file(blob_path(&test, &blob)).unwrap();
+    std::fs::create_dir(blob_path(&test, &blob)).unwrap();
+    std::fs::write(test.root().join("blobs/sha256/stray"), "").unwrap();
+    assert_eq!(test.store.verify().unwrap().problems.len(), 1);
+    let test = test.reopen("boot-2");
+    let expected =
+        Recovery { new_boot: true, verified: 2, dropped_blobs: 1, orphans: 2, ..Recovery::default() };
+    assert_eq!(test.store.recovery(), &expected);
+    assert!(test.store.blobs().size(&sound).unwrap().is_some());
+    assert!(!test.root().join("blobs/sha256/stray").exists());
+}
+
+#[test]
 fn a_kill_loses_nothing() {
     let test = TestStore::new();
     let lease = test.store.lease();

@@ -11,6 +11,7 @@ use solver::Digest;
 
 pub use writer::BlobWriter;
 
+use super::db::{Batch, Sync};
 use super::epoch::Epoch;
 use super::error::StoreError;
 use super::lease::Lease;
@@ -159,7 +160,10 @@ impl Blobs {
     /// Removes a blob that turned out to be damaged, whoever needs it: it has to be fetched again.
     pub fn discard(&self, digest: &Digest) -> Result<(), StoreError> {
         let _state = self.shared.leases.lock();
-        self.shared.tables.blobs.delete(digest)?;
+        let mut batch = Batch::default();
+        self.shared.tables.blobs.delete_in(&mut batch, digest);
+        // Else a power cut could bring back the entry without the file.
+        self.shared.db.write(&batch, Sync::Yes)?;
         let path = self.shared.layout.blob(digest);
         match fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", &path)(e)),

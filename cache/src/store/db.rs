@@ -131,6 +131,8 @@ const REOPEN_FREE_BYTES: u64 = 8 << 20;
 pub(super) struct Db {
     path: PathBuf,
     state: RwLock<State>,
+    #[cfg(test)]
+    synced: std::sync::atomic::AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -152,7 +154,18 @@ impl Db {
             other => other,
         };
         let db = db.map_err(|source| StoreError::Database { action: "open", table: "default", source })?;
-        Ok(Self { path: path.to_owned(), state: RwLock::new(State { db: Some(db), stuck: false }) })
+        Ok(Self {
+            path: path.to_owned(),
+            state: RwLock::new(State { db: Some(db), stuck: false }),
+            #[cfg(test)]
+            synced: std::sync::atomic::AtomicUsize::new(0),
+        })
+    }
+
+    /// How many writes were on disk before they returned.
+    #[cfg(test)]
+    pub(super) fn synced(&self) -> usize {
+        self.synced.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Reads one value.
@@ -190,6 +203,8 @@ impl Db {
         if self.lock_read().stuck {
             self.reopen()?;
         }
+        #[cfg(test)]
+        self.synced.fetch_add(usize::from(sync == Sync::Yes), std::sync::atomic::Ordering::Relaxed);
         let result = self.read(Cf::Meta, |db, _| {
             let mut options = WriteOptions::default();
             options.set_sync(sync == Sync::Yes);

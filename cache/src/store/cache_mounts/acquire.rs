@@ -69,10 +69,7 @@ fn choose(shared: &Arc<Shared>, key: &MountKey, request: &CacheMountRequest) -> 
     }
     for (_, name, entry) in &known {
         if !in_use.contains_key(name) {
-            let mut entry = entry.clone();
-            entry.used.again(shared.now_ms());
-            entry.epoch = Epoch::OPEN;
-            shared.tables.cache_mounts.put(name, &entry)?;
+            open(shared, name, entry)?;
             in_use.insert(name.clone(), Users::new(&request.step, request.sharing, false));
             return Ok(Choice::Reuse(lease(name)));
         }
@@ -90,6 +87,22 @@ fn choose(shared: &Arc<Shared>, key: &MountKey, request: &CacheMountRequest) -> 
     let name = free_name(shared, key, &in_use);
     in_use.insert(name.clone(), Users::new(&request.step, request.sharing, true));
     Ok(Choice::Make(lease(&name)))
+}
+
+/// Marks an instance as being written to, before anybody writes. A power cut may not leave a mark that is older and
+/// on disk; one that a checkpoint is yet to cover is void after it as well.
+fn open(shared: &Shared, name: &String, entry: &MountEntry) -> Result<(), StoreError> {
+    let mut entry = entry.clone();
+    entry.used.again(shared.now_ms());
+    let last = std::mem::replace(&mut entry.epoch, Epoch::OPEN);
+    let mut batch = Batch::default();
+    shared.tables.cache_mounts.put_in(&mut batch, name, &entry);
+    shared.db.write(&batch, Sync::No)?;
+    // A checkpoint that begins from here on takes the write along.
+    if last != shared.epochs.stamp() {
+        shared.db.write(&batch, Sync::Yes)?;
+    }
+    Ok(())
 }
 
 /// Drops the instances that a `--no-cache` build has not had cleared yet.
@@ -235,4 +248,36 @@ fn remove_later(shared: &Shared, name: &str) -> Result<(), StoreError> {
         std::thread::spawn(move || trash::remove(&gone));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Store, StoreOptions};
+
+    #[tokio::test]
+    async fn a_mount_in_use_is_marked_on_disk_once_per_checkpoint() -> Result<(), Box<dyn std::error::Error>>
+    {
+        let dir = tempfile::tempdir()?;
+        let store = Store::open(&dir.path().join("root"), StoreOptions::default())?;
+        let request = CacheMountRequest {
+            id: "id".to_owned(),
+            sharing: Sharing::Shared,
+            owner: None,
+            base: None,
+            step: "step".to_owned(),
+            clear_for: None,
+            description: String::new(),
+        };
+        drop(store.cache_mounts().acquire(request.clone(), None).await?);
+        for checkpoint in [false, true, false] {
+            if checkpoint {
+                store.checkpoint()?;
+            }
+            let before = store.shared.db.synced();
+            drop(store.cache_mounts().acquire(request.clone(), None).await?);
+            assert_eq!(store.shared.db.synced() - before, usize::from(checkpoint));
+        }
+        Ok(())
+    }
 }

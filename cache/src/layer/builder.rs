@@ -79,7 +79,7 @@ pub struct LayerBuilder {
     dir: PathBuf,
     root: OwnedFd,
     form: Form,
-    /// The process's ids: files that are to belong to them need no chown.
+    /// The process's ids, which new files have: those that are to belong to them need no chown.
     own_ids: (u32, u32),
     state: Mutex<State>,
 }
@@ -99,7 +99,11 @@ impl LayerBuilder {
         let io = |source| io_error("create", &TreePath::root(), source);
         fs::mkdir(dir, fs::Mode::from_raw_mode(0o700)).map_err(|e| io(e.into()))?;
         let root = disk::open_root(dir).map_err(io)?;
-        let own_ids = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        // In a setgid directory it was given that one's group and bit, and would hand both on.
+        fs::fchown(&root, Some(uid), Some(gid)).map_err(|e| io(e.into()))?;
+        fs::fchmod(&root, fs::Mode::RWXU).map_err(|e| io(e.into()))?;
+        let own_ids = (uid.as_raw(), gid.as_raw());
         Ok(Self { base, dir: dir.to_path_buf(), root, form, own_ids, state: Mutex::default() })
     }
 

@@ -1,5 +1,7 @@
 //! Opening a store.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
@@ -86,9 +88,18 @@ impl Store {
     }
 }
 
+const SETGID: u32 = 0o2000;
+
 fn create_dirs(layout: &Layout) -> Result<(), StoreError> {
     for dir in [layout.blobs(), layout.snapshots(), layout.cache_mounts(), layout.tmp()] {
         fs::create_dir_all(&dir).map_err(StoreError::io("create", &dir))?;
+    }
+    // What is made in a setgid directory gets its group and not the process's.
+    let tmp = layout.tmp();
+    let mode = fs::metadata(&tmp).map_err(StoreError::io("read", &tmp))?.permissions().mode();
+    if mode & SETGID != 0 {
+        fs::set_permissions(&tmp, Permissions::from_mode(mode & 0o7777 & !SETGID))
+            .map_err(StoreError::io("change the mode of", &tmp))?;
     }
     Ok(())
 }

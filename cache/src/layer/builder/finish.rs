@@ -77,7 +77,7 @@ impl LayerBuilder {
             let xattrs = std::mem::take(&mut slot.node.xattrs);
             let meta = Meta { mode, uid, gid, mtime: slot.mtime, xattrs };
             slot.node.xattrs = disk::open_dir(self.root.as_fd(), path.as_bytes())
-                .and_then(|dir| self.set_open(dir.as_fd(), &meta))
+                .and_then(|dir| self.set_new(dir.as_fd(), &meta))
                 .map_err(|e| io_error("set the attributes of", path, e))?;
         }
         Ok(())

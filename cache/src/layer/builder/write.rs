@@ -31,7 +31,7 @@ impl LayerBuilder {
             fs::openat(&*parent, path.name(), flags, Mode::RUSR | Mode::WUSR).map_err(|e| io(e.into()))?;
         let mut file = File::from(fd);
         let (size, content) = fill(&mut file).map_err(io)?;
-        let xattrs = self.set_open(file.as_fd(), meta).map_err(io)?;
+        let xattrs = self.set_new(file.as_fd(), meta).map_err(io)?;
         self.record(path, Kind::File { size, content }, meta, xattrs);
         Ok(content)
     }
@@ -122,7 +122,8 @@ impl LayerBuilder {
                 for (name, _) in disk::xattrs_of(&file)? {
                     fs::fremovexattr(&file, &*name)?;
                 }
-                self.set_open(file.as_fd(), &meta)
+                set_owner(file.as_fd(), &meta)?;
+                set_rest(file.as_fd(), &meta)
             }
             _ => self.set_named(parent.as_fd(), path.name(), &node.kind, &meta),
         };
@@ -288,17 +289,12 @@ impl LayerBuilder {
         Meta { mode, ..meta.clone() }
     }
 
-    /// Gives an open object its attributes; gives those xattrs that the file system took.
-    pub(super) fn set_open(&self, fd: BorrowedFd<'_>, meta: &Meta) -> io::Result<Xattrs> {
-        // In this order: a change of owner clears setuid bits and capabilities, and all but the last change the time.
+    /// Gives an open object that the builder made its attributes; gives those xattrs that the file system took.
+    pub(super) fn set_new(&self, fd: BorrowedFd<'_>, meta: &Meta) -> io::Result<Xattrs> {
         if (meta.uid, meta.gid) != self.own_ids {
-            fs::fchown(fd, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))?;
+            set_owner(fd, meta)?;
         }
-        fs::fchmod(fd, Mode::from_raw_mode(meta.mode))?;
-        let set = |name: &[u8], value: &[u8]| fs::fsetxattr(fd, name, value, XattrFlags::empty());
-        let xattrs = set_xattrs(&meta.xattrs, set)?;
-        fs::futimens(fd, &times(meta.mtime))?;
-        Ok(xattrs)
+        set_rest(fd, meta)
     }
 
     /// Gives a link, device or pipe its attributes.
@@ -316,6 +312,20 @@ impl LayerBuilder {
         fs::utimensat(dir, name, &times(meta.mtime), nofollow)?;
         Ok(xattrs)
     }
+}
+
+/// Comes first: a change of owner clears setuid bits and capabilities.
+fn set_owner(fd: BorrowedFd<'_>, meta: &Meta) -> io::Result<()> {
+    Ok(fs::fchown(fd, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))?)
+}
+
+/// The time comes last, which the others change.
+fn set_rest(fd: BorrowedFd<'_>, meta: &Meta) -> io::Result<Xattrs> {
+    fs::fchmod(fd, Mode::from_raw_mode(meta.mode))?;
+    let set = |name: &[u8], value: &[u8]| fs::fsetxattr(fd, name, value, XattrFlags::empty());
+    let xattrs = set_xattrs(&meta.xattrs, set)?;
+    fs::futimens(fd, &times(meta.mtime))?;
+    Ok(xattrs)
 }
 
 fn node_of(kind: Kind, meta: &Meta, xattrs: Xattrs) -> Node {

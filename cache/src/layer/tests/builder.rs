@@ -2,7 +2,7 @@
 
 use super::fixture::{Chain, names, path};
 use super::fixture_meta as meta;
-use crate::layer::LayerError;
+use crate::layer::{LayerError, Meta};
 use crate::tree::Follow;
 
 #[test]
@@ -78,6 +78,31 @@ fn links_and_attributes() {
     let inodes: Vec<_> =
         ["a", "b", "c"].iter().map(|p| chain.base().view.get(&path(p)).unwrap().unwrap().stat.ino).collect();
     assert!(inodes.iter().all(|ino| *ino == inodes[0]));
+}
+
+#[test]
+fn owners_are_as_asked_for_whatever_was_there() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root gives files away");
+        return;
+    }
+    let mut chain = Chain::new();
+    // A setgid directory gives its group to what is made in it.
+    std::os::unix::fs::chown(chain.dir.path(), None, Some(1234)).unwrap();
+    std::fs::set_permissions(chain.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o2755)).unwrap();
+    let theirs = Meta { uid: 7, gid: 8, ..meta(0o644) };
+    chain.build(|b| {
+        b.write_file(&path("a"), &theirs, b"").unwrap();
+        b.hardlink(&path("a"), &path("b")).unwrap();
+        b.set_meta(&path("b"), &meta(0o644)).unwrap();
+        b.mkdir(&path("d"), &meta(0o755)).unwrap();
+        b.write_file(&path("d/f"), &meta(0o644), b"").unwrap();
+    });
+    let view = chain.base().view;
+    for name in ["a", "b", "d", "d/f"] {
+        let stat = view.get(&path(name)).unwrap().unwrap().stat;
+        assert_eq!((stat.uid, stat.gid, stat.mode & 0o2000), (0, 0, 0), "{name}");
+    }
 }
 
 #[test]

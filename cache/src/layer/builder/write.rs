@@ -70,7 +70,9 @@ impl LayerBuilder {
             Some(slot) => slot.opaque,
             None => {
                 self.mkdir_on_disk(&mut state, path)?;
-                made_again && self.base_node(path)?.is_some_and(|node| node.is_dir())
+                // An archive's layer may come to lie on another base than this.
+                made_again
+                    && (self.form == Form::AsGiven || self.base_node(path)?.is_some_and(|node| node.is_dir()))
             }
         };
         state.took_from_base |= opaque;

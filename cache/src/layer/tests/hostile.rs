@@ -292,6 +292,11 @@ fn whiteouts_of_archives() {
     assert_eq!(arena.names(&[file(".wh..wh..opq"), file("f")]), ["-d", "-e", "f"]);
     assert!(arena.unpack(&[dir("d"), file("d/.wh..wh..opq")]).unwrap().depends_on_parent);
 
+    // Without the base it is known all the same that the base matters.
+    for parts in [[file(".wh.d"), dir("d")], [dir("d"), file(".wh.d")]] {
+        assert!(Arena::new().unpack(&parts).unwrap().depends_on_parent);
+    }
+
     // Parents left out are the base's, hard links may lead into it; both tie the layer to it.
     let tied = arena.unpack(&[file("d/sub/new")]).unwrap();
     assert_eq!(names(&tied.layer.entries), ["d/", "d/sub/", "d/sub/new"]);

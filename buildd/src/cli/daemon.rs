@@ -50,8 +50,11 @@ impl DaemonArgs {
         Some(dir.join("rbuild/buildd.toml"))
     }
 
-    /// Cuts the ties to the caller when asked to. To be called before anything is opened and any thread started.
+    /// Makes modes of files what they are asked for whoever starts it, and cuts the ties to the caller when asked to. To
+    /// be called before anything is opened and any thread started.
     pub(super) fn prepare(&self) -> Result<(), ClientError> {
+        // git checks out with it, and its modes are a part of the content; BuildKit runs git with the same.
+        rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
         if !self.background {
             return Ok(());
         }
@@ -91,6 +94,22 @@ fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_callers_umask_does_not_count() {
+        use rustix::fs::Mode;
+        let args = DaemonArgs {
+            root: None,
+            addr: Vec::new(),
+            config: None,
+            debug: false,
+            idle_timeout: None,
+            background: false,
+        };
+        rustix::process::umask(Mode::from_raw_mode(0o077));
+        args.prepare().unwrap();
+        assert_eq!(rustix::process::umask(Mode::from_raw_mode(0o022)), Mode::from_raw_mode(0o022));
+    }
 
     #[test]
     fn durations() {

@@ -1,8 +1,15 @@
 //! From a Dockerfile to an image, its archives, registries and containers.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 use serde_json::Value;
 use tests::archive::Image;
 use tests::{Auth, Registry, Scene, output, ready};
@@ -107,6 +114,92 @@ fn archives_on_stdout_are_whole_and_failed_builds_leave_no_file() {
     scene.dockerfile("FROM base\nRUN exit 3\n", &["-o", "type=oci,dest=x.tar"]).fails();
     let left: Vec<_> = fs_err::read_dir(scene.context()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["Dockerfile"]);
+}
+
+/// A pipe that holds as much as it can: whoever writes to it waits for its reader.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let blocking = OFlag::from_bits_retain(fcntl(&writer, FcntlArg::F_GETFL).unwrap());
+    fcntl(&writer, FcntlArg::F_SETFL(blocking | OFlag::O_NONBLOCK)).unwrap();
+    while writer.write(&[b'-'; 512]).is_ok() {}
+    fcntl(&writer, FcntlArg::F_SETFL(blocking)).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn a_client_whose_progress_nobody_reads_answers_the_daemon() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let secret = scene.path("secret");
+    mkfifo(&secret, Mode::S_IRWXU).unwrap();
+    // Long enough that something has to be shown before the daemon asks.
+    let text = "FROM base\nRUN sleep 1\nRUN --mount=type=secret,id=s test $(cat /run/secrets/s) = hush\n";
+    scene.write("Dockerfile", text);
+    let given = format!("id=s,src={}", secret.display());
+    let (mut stderr, full) = full_pipe();
+    let mut command = scene.command(&["build", "--progress=plain", "-t", "x", "--secret", &given, "."]);
+    let mut client = command.stderr(full).spawn().unwrap();
+    drop(command);
+    // The client opens it when the daemon asks for the secret.
+    let begun = Instant::now();
+    let mut writer = loop {
+        match open(&secret, OFlag::O_WRONLY | OFlag::O_NONBLOCK, Mode::empty()) {
+            Ok(fd) => break std::fs::File::from(fd),
+            Err(_) if begun.elapsed() < Duration::from_secs(20) => std::thread::sleep(Duration::from_millis(10)),
+            Err(e) => {
+                client.kill().unwrap();
+                client.wait().unwrap();
+                panic!("the client does not answer: {e}");
+            }
+        }
+    };
+    writer.write_all(b"hush").unwrap();
+    drop(writer);
+    let mut shown = String::new();
+    stderr.read_to_string(&mut shown).unwrap();
+    assert!(client.wait().unwrap().success(), "{shown}");
+    assert!(shown.contains("naming to"), "all of the progress comes: {shown}");
+}
+
+#[test]
+fn a_client_whose_archive_nobody_reads_can_be_interrupted() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write("Dockerfile", "FROM base\nCOPY Dockerfile /d\n");
+    let (_stdout, full) = full_pipe();
+    let mut command = scene.command(&["build", "--progress=plain", "-o", "-", "."]);
+    let mut client = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+    drop(command);
+    let mut stderr = BufReader::new(client.stderr.take().unwrap());
+    let mut shown = String::new();
+    while !shown.contains("sending tarball") {
+        assert_ne!(stderr.read_line(&mut shown).unwrap(), 0, "nothing is sent: {shown}");
+    }
+    // Where it waits for the reader now.
+    let stalled = || {
+        let tasks = fs_err::read_dir(format!("/proc/{}/task", client.id())).unwrap();
+        let waits = |task: PathBuf| fs_err::read_to_string(task.join("wchan")).unwrap_or_default();
+        tasks.flatten().any(|task| waits(task.path()).contains("pipe_write"))
+    };
+    let begun = Instant::now();
+    while !stalled() && begun.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    kill(Pid::from_raw(client.id() as i32), Signal::SIGINT).unwrap();
+    let begun = Instant::now();
+    while client.try_wait().unwrap().is_none() {
+        if begun.elapsed() > Duration::from_secs(20) {
+            client.kill().unwrap();
+            client.wait().unwrap();
+            panic!("it does not end");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(client.wait().unwrap().code(), Some(1));
 }
 
 #[test]

@@ -179,6 +179,7 @@ async fn watched_solve(
 ) -> Result<BTreeMap<String, String>, ClientError> {
     let status = StatusRequest { r#ref: request.r#ref.clone() };
     let heard = Arc::new(AtomicU64::new(0));
+    let display = progress.clone();
     let mut watcher = {
         let (mut control, heard) = (client.control(), heard.clone());
         tokio::spawn(async move {
@@ -201,7 +202,8 @@ async fn watched_solve(
     loop {
         let before = heard.load(Ordering::Relaxed);
         let ended = tokio::time::timeout(STATUS_SILENCE, &mut watcher).await.is_ok();
-        if ended || heard.load(Ordering::Relaxed) == before {
+        // While nobody reads the display, the daemon is not what is silent.
+        if ended || (heard.load(Ordering::Relaxed) == before && display.capacity() > 0) {
             break;
         }
     }

@@ -67,7 +67,7 @@ impl Target {
         })
     }
 
-    /// Appends to what is being written.
+    /// Appends to what is being written. Blocking.
     pub(super) fn write(&self, data: &Bytes) -> io::Result<()> {
         match self {
             Self::Stdout => io::stdout().write_all(data),

@@ -1,10 +1,11 @@
 //! Choosing a display and feeding it.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::str::FromStr;
 use std::time::Duration;
 
 use proto::control::StatusResponse;
+use tokio::io::{AsyncWriteExt as _, Stderr};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -130,7 +131,8 @@ pub fn spawn(display: Display) -> (mpsc::Sender<StatusResponse>, JoinHandle<()>)
 }
 
 async fn run(mut display: Display, mut messages: mpsc::Receiver<StatusResponse>) {
-    let mut out = Vec::new();
+    // Written on another thread: this one has the daemon's health checks to answer while nobody reads. Messages wait meanwhile.
+    let (mut out, mut stderr) = (Vec::new(), tokio::io::stderr());
     let mut ticks = interval(REDRAW);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut drawn: Option<Instant> = None;
@@ -146,16 +148,17 @@ async fn run(mut display: Display, mut messages: mpsc::Receiver<StatusResponse>)
             display.draw(&mut out);
             drawn = Some(Instant::now());
         }
-        write(&mut out);
+        write(&mut stderr, &mut out).await;
     }
     display.finish(&mut out);
-    write(&mut out);
+    write(&mut stderr, &mut out).await;
 }
 
-/// Writes to stderr what has gathered. A reader that went away is no reason to stop the build.
-fn write(out: &mut Vec<u8>) {
+/// Writes what has gathered. A reader that went away is no reason to stop the build.
+async fn write(stderr: &mut Stderr, out: &mut Vec<u8>) {
     if !out.is_empty() {
-        let _ = io::stderr().write_all(out);
+        let _ = stderr.write_all(out).await;
+        let _ = stderr.flush().await;
         out.clear();
         // 100 MB that came at once are not kept as capacity.
         out.shrink_to(1 << 20);

@@ -17,6 +17,7 @@ use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::raw::{RawCodec, answer};
+use crate::blocking::blocking;
 use crate::client::output::Target;
 use crate::fsutil::{DirWriter, Owners, TransferError, receive};
 
@@ -99,7 +100,10 @@ fn exporter(metadata: &MetadataMap) -> usize {
 async fn file(target: &Target, mut incoming: Streaming<Bytes>) -> Result<Response<Answers>, Status> {
     while let Some(message) = incoming.message().await? {
         let message = BytesMessage::decode(message).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        target.write(&message.data).map_err(|e| Status::unknown(e.to_string()))?;
+        let target = target.clone();
+        // Who reads stdout may be slow, and health checks have to be answered meanwhile.
+        let written = blocking(move || target.write(&message.data)).await;
+        written.map_err(|e| Status::unknown(e.to_string()))?;
     }
     Ok(Response::new(futures_util::stream::empty().boxed()))
 }

@@ -78,11 +78,21 @@ impl Of {
     }
 }
 
-/// A build's claim on what its session passed; with the last one the descriptors go.
+/// A build's or container's claim on what its session passed; with the last one the descriptors go.
 #[derive(Debug)]
 pub(super) struct Claim {
     passed: Arc<Passed>,
     session: String,
+}
+
+impl Claim {
+    /// Takes the ends that the session passed for its container, if they are complete.
+    pub(super) fn take_container(&self) -> Option<ContainerEnds> {
+        let mut all = self.passed.lock();
+        let of = all.get_mut(&self.session)?;
+        let control = of.control.take()?;
+        Some(ContainerEnds { control, stdio: std::mem::take(&mut of.container) })
+    }
 }
 
 impl Drop for Claim {
@@ -114,14 +124,6 @@ impl Passed {
     /// Takes the file that a session passed for an exporter.
     pub(super) fn take_output(&self, session: &str, exporter: &str) -> Option<OwnedFd> {
         self.lock().get_mut(session)?.outputs.remove(exporter)
-    }
-
-    /// Takes the ends that a session passed for its container, if they are complete.
-    pub(super) fn take_container(&self, session: &str) -> Option<ContainerEnds> {
-        let mut all = self.lock();
-        let of = all.get_mut(session)?;
-        let control = of.control.take()?;
-        Some(ContainerEnds { control, stdio: std::mem::take(&mut of.container) })
     }
 
     /// Keeps what a session passed, and what it still passes, for a build.
@@ -299,6 +301,23 @@ mod tests {
         assert!(pass(&passed, "new"));
         assert!(passed.directory("dead", "context").is_none());
         assert!(passed.directory("alive", "context").is_some());
+    }
+
+    #[test]
+    fn a_container_keeps_its_ends_however_long_its_image_takes() {
+        let passed = Arc::<Passed>::default();
+        let end = |container| {
+            let fd = fs_err::File::open("/").unwrap().into_parts().0.into();
+            let offer = Offer::Container { session: "s".to_owned(), container };
+            passed.keep(offer, fd, Peer { uid: 0, gid: 0 })
+        };
+        assert!(end(ContainerEnd::Stdout) && end(ContainerEnd::Control));
+        let claim = passed.claim("s");
+        let Some(old) = Instant::now().checked_sub(UNCLAIMED) else { return };
+        passed.lock().values_mut().for_each(|of| of.since = old);
+        assert!(pass(&passed, "another"));
+        let ends = claim.take_container().unwrap();
+        assert!(ends.stdio.stdout.is_some() && claim.take_container().is_none());
     }
 
     #[test]

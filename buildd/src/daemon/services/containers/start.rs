@@ -23,7 +23,7 @@ use crate::daemon::parts::Parts;
 use crate::daemon::services::image_json;
 use crate::daemon::services::images::find;
 use crate::daemon::services::transfer::{Work, as_step, pull_image};
-use crate::daemon::side::ContainerEnds;
+use crate::daemon::side::{Claim, ContainerEnds};
 use crate::daemon::sources::image::host_platform;
 use crate::daemon::{failure, users};
 
@@ -39,6 +39,8 @@ pub(super) struct Container {
     start: RunStart,
     /// The client is not on this machine, as far as we know.
     far: bool,
+    /// From the beginning, as its image may take long to come.
+    passed: Claim,
 }
 
 impl Container {
@@ -54,9 +56,10 @@ impl Container {
             "" => id.clone(),
             name => checked("container", name).map_err(|e| Status::invalid_argument(e.to_string()))?,
         };
+        let passed = parts.passed.claim(&start.session);
         let work = Work::begin(parts, builds, &super::reference(&name), &start.session);
         let taken = || Status::already_exists(format!("a container named `{name}` is running"));
-        Ok(Self { work: work.ok_or_else(taken)?, id, name, start, far })
+        Ok(Self { work: work.ok_or_else(taken)?, id, name, start, far, passed })
     }
 
     /// Runs it; the last response tells how it ended, if the client does not learn that from the monitor.
@@ -64,7 +67,7 @@ impl Container {
         let record = self.image(&tx).await?;
         let (files, spec) = self.prepare(record).await?;
         self.work.release();
-        match self.work.parts.passed.take_container(&self.start.session) {
+        match self.passed.take_container() {
             Some(ends) => self.hand_over(files, &spec, ends, tx).await,
             None => self.relay(files, spec, requests, tx).await,
         }

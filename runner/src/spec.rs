@@ -155,6 +155,11 @@ pub enum MountSource {
         /// Resolved with `path` as its root, so neither `..` nor symlinks lead out. Empty or `/`: all of it.
         subpath: PathBuf,
     },
+    /// A directory or file of the host with the mounts below it, as docker's volumes are.
+    Volume {
+        /// Trusted: given by the user.
+        path: PathBuf,
+    },
     /// Stacked layers, or what `subpath` selects in them.
     Layers {
         /// With an upper directory the mount can be written to; the caller keeps or drops it.
@@ -195,6 +200,7 @@ impl fmt::Debug for MountSource {
                 write!(f, "Directory({} of {})", subpath.display(), path.display())
             }
             Self::Layers { overlay, subpath } => write!(f, "Layers({} of {overlay:?})", subpath.display()),
+            Self::Volume { path } => write!(f, "Volume({})", path.display()),
             Self::File { path } => write!(f, "File({})", path.display()),
             Self::Tmpfs { size, mode } => write!(f, "Tmpfs({size:?} bytes, mode {mode:?})"),
             Self::Secret { uid, gid, mode, .. } => write!(f, "Secret({uid}:{gid} {mode:o})"),

@@ -93,6 +93,13 @@ pub(super) fn clone_tree(at: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Err
     rustix::mount::open_tree(at, path, flags)
 }
 
+/// Clones the mount that shows `path`, from there on downwards, with all mounts below it.
+fn clone_all(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    rustix::mount::open_tree(CWD, path, flags)
+}
+
 fn clone_mount(at: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
     clone_tree(at, Path::new(name))
 }
@@ -126,6 +133,9 @@ fn open_source(mount: &Mount, overlays: Way) -> Result<Opened, RunnerError> {
             .map_err(|errno| missing(mount, &path.join(relative(subpath)), errno)),
         MountSource::File { path } => {
             clone_tree(CWD, path).map(Opened::Tree).map_err(|errno| missing(mount, path, errno))
+        }
+        MountSource::Volume { path } => {
+            clone_all(path).map(Opened::Tree).map_err(|errno| missing(mount, path, errno))
         }
         MountSource::Layers { overlay, .. } => mount_detached(overlay, overlays).map(Opened::Overlay),
         MountSource::Tmpfs { .. } | MountSource::Secret { .. } => Ok(Opened::Later),
@@ -208,7 +218,8 @@ fn restrict(mount: &Mount, tree: BorrowedFd<'_>, attributes: MountAttrFlags) -> 
         MountSource::Secret { .. } => attributes | INERT,
         _ => attributes,
     };
-    sys::mount::set_attributes(tree, attributes.bits().into(), false)
+    let recursive = matches!(mount.source, MountSource::Volume { .. });
+    sys::mount::set_attributes(tree, attributes.bits().into(), recursive)
         .doing(|| format!("set the attributes of mount `{}`", mount.target.display()))
 }
 

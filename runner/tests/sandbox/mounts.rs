@@ -4,10 +4,12 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
+use nix::mount::{MsFlags, mount as mount_on, umount};
+use nix::sched::{CloneFlags, unshare};
 use runner::overlay::Overlay;
 use runner::{Mount, MountSource, RootFs, SandboxSpec};
 
-use crate::support::{Bench, Ran};
+use crate::support::{Bench, Ran, is_root, skip};
 
 fn mount(target: &str, source: MountSource) -> Mount {
     Mount { target: target.into(), source, read_only: false }
@@ -122,6 +124,32 @@ fn sockets_and_single_files() {
     let missing =
         run_with(&bench, "b", vec![mount("/x", file("none"))], "true").outcome.unwrap_err().to_string();
     assert!(missing.contains("/none` for `/x`: No such file"), "{missing}");
+}
+
+#[test]
+fn a_volume_shows_the_mounts_below_it() {
+    if !is_root() {
+        return skip("probe root: mounts are made");
+    }
+    // A mount table of this thread's own, which what it starts shares.
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let none: Option<&str> = None;
+    mount_on(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).unwrap();
+    let host = tempfile::tempdir().unwrap();
+    let below = host.path().join("below");
+    fs::create_dir(&below).unwrap();
+    mount_on(Some("tmpfs"), &below, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    fs::write(below.join("f"), "deep\n").unwrap();
+    if let Some(bench) = Bench::new() {
+        let mut volume = mount("/v", MountSource::Volume { path: host.path().to_owned() });
+        let script = "cat /v/below/f; echo more >> /v/below/f; \
+                      grep -c ' /v/below .*nodev' /proc/self/mountinfo";
+        assert_eq!(run_with(&bench, "a", vec![volume.clone()], script).text(), "deep\n1\n");
+        assert_eq!(fs::read_to_string(below.join("f")).unwrap(), "deep\nmore\n");
+        volume.read_only = true;
+        assert_eq!(run_with(&bench, "b", vec![volume], "touch /v/below/g").code(), 1);
+    }
+    umount(&below).unwrap();
 }
 
 #[test]

@@ -66,7 +66,10 @@ impl Mounts {
         match &mount.source {
             MountSource::Directory { path, .. } => Some(Shown::Directory(path.clone())),
             MountSource::Layers { overlay, .. } => Some(Shown::layers(overlay)),
-            MountSource::File { .. } | MountSource::Tmpfs { .. } | MountSource::Secret { .. } => None,
+            MountSource::Volume { .. }
+            | MountSource::File { .. }
+            | MountSource::Tmpfs { .. }
+            | MountSource::Secret { .. } => None,
         }
     }
 }

@@ -172,10 +172,7 @@ impl Files {
                 self.new_volume(&Digest::of(target).hex(), &volume.target, base)?
             }
         };
-        let source = match path.is_dir() {
-            true => MountSource::Directory { path, subpath: PathBuf::new() },
-            false => MountSource::File { path },
-        };
+        let source = MountSource::Volume { path };
         Ok(Mount { target: volume.target.clone(), source, read_only: volume.read_only })
     }
 

@@ -147,7 +147,9 @@ fn a_client_whose_progress_nobody_reads_answers_the_daemon() {
     let mut writer = loop {
         match open(&secret, OFlag::O_WRONLY | OFlag::O_NONBLOCK, Mode::empty()) {
             Ok(fd) => break std::fs::File::from(fd),
-            Err(_) if begun.elapsed() < Duration::from_secs(20) => std::thread::sleep(Duration::from_millis(10)),
+            Err(_) if begun.elapsed() < Duration::from_secs(20) => {
+                std::thread::sleep(Duration::from_millis(10))
+            }
             Err(e) => {
                 client.kill().unwrap();
                 client.wait().unwrap();

@@ -1,6 +1,7 @@
 //! The builds of this daemon, running and just finished, by the client's ref.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,10 +18,12 @@ const POLL: Duration = Duration::from_millis(20);
 const ARRIVAL: Duration = Duration::from_secs(10);
 
 /// All builds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Builds {
     map: Mutex<HashMap<String, Entry>>,
     begun: Notify,
+    /// Where journals put what does not stay in memory.
+    spill: PathBuf,
 }
 
 #[derive(Debug)]
@@ -44,6 +47,11 @@ pub(super) struct Listed {
 }
 
 impl Builds {
+    /// None yet; what they tell goes to files in `spill`.
+    pub(super) fn new(spill: PathBuf) -> Self {
+        Self { map: Mutex::default(), begun: Notify::new(), spill }
+    }
+
     /// Lists a build; `None` when one with this ref runs already.
     pub(super) fn begin(self: &Arc<Self>, reference: &str) -> Option<Listed> {
         self.begin_for(reference, &CancellationToken::new())
@@ -56,7 +64,7 @@ impl Builds {
         if map.get(reference).is_some_and(|e| e.finished.is_none()) {
             return None;
         }
-        let (journal, cancel) = (Arc::<Journal>::default(), caller.child_token());
+        let (journal, cancel) = (Arc::new(Journal::new(self.spill.clone())), caller.child_token());
         map.insert(
             reference.to_owned(),
             Entry { journal: journal.clone(), cancel: cancel.clone(), finished: None, resting: false },

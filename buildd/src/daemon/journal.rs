@@ -2,9 +2,12 @@
 //!
 //! The first [`IN_MEMORY`] bytes stay in memory, the rest goes to an unlinked file: a step that prints 100 MB,
 //! or a client that reads slowly, must not fill the memory. A reader is an offset, so a late one misses nothing.
+//!
+//! On a full disk output is lost, but nothing else: what is told of steps, their ends above all, goes to memory then.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use prost::Message;
@@ -23,25 +26,31 @@ pub(super) struct Journal {
     grown: watch::Sender<(u64, bool)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Store {
     head: Vec<u8>,
+    /// Where the unlinked file is made.
+    dir: PathBuf,
     spill: Option<File>,
     spilled: u64,
-}
-
-impl Default for Journal {
-    fn default() -> Self {
-        Self { store: Mutex::default(), grown: watch::channel((0, false)).0 }
-    }
+    /// What comes after the file, once it takes no more.
+    tail: Vec<u8>,
+    /// The file takes no more.
+    full: bool,
 }
 
 impl Journal {
+    /// An empty one, whose file will be in `dir`.
+    pub(super) fn new(dir: PathBuf) -> Self {
+        let (head, tail) = (Vec::new(), Vec::new());
+        let store = Store { head, dir, spill: None, spilled: 0, tail, full: false };
+        Self { store: Mutex::new(store), grown: watch::channel((0, false)).0 }
+    }
+
     /// Appends a message.
     pub(super) fn push(&self, message: &StatusResponse) {
-        let frame = message.encode_length_delimited_to_vec();
         let mut s = self.lock();
-        let added = s.append(&frame);
+        let added = s.append(message);
         let len = s.len();
         drop(s);
         if added {
@@ -75,25 +84,39 @@ impl Journal {
 
 impl Store {
     fn len(&self) -> u64 {
-        self.head.len() as u64 + self.spilled
+        (self.head.len() + self.tail.len()) as u64 + self.spilled
     }
 
-    fn append(&mut self, frame: &[u8]) -> bool {
-        if self.spill.is_none() {
-            if self.head.len() + frame.len() <= IN_MEMORY {
-                self.head.extend_from_slice(frame);
-                return true;
-            }
-            self.spill =
-                tempfile::tempfile().inspect_err(|e| tracing::warn!("no file for build logs: {e}")).ok();
+    /// Says whether anything was kept.
+    fn append(&mut self, message: &StatusResponse) -> bool {
+        let frame = message.encode_length_delimited_to_vec();
+        if self.spill.is_none() && !self.full && self.head.len() + frame.len() <= IN_MEMORY {
+            self.head.extend_from_slice(&frame);
+            return true;
         }
-        let Some(file) = &self.spill else { return false };
-        if let Err(e) = file.write_all_at(frame, self.spilled) {
-            tracing::warn!("build log lost: {e}");
+        if !self.full {
+            match self.write(&frame) {
+                Ok(()) => return true,
+                Err(e) => tracing::warn!("output of steps is lost: {}: {e}", self.dir.display()),
+            }
+            self.full = true;
+        }
+        let rest = StatusResponse { logs: Vec::new(), ..message.clone() };
+        if rest.encoded_len() == 0 {
             return false;
         }
-        self.spilled += frame.len() as u64;
+        self.tail.extend_from_slice(&rest.encode_length_delimited_to_vec());
         true
+    }
+
+    fn write(&mut self, frame: &[u8]) -> std::io::Result<()> {
+        let file: &File = match &self.spill {
+            Some(file) => file,
+            None => self.spill.insert(tempfile::tempfile_in(&self.dir)?),
+        };
+        file.write_all_at(frame, self.spilled)?;
+        self.spilled += frame.len() as u64;
+        Ok(())
     }
 
     /// Whole frames from `offset`, at least one, at most about [`CHUNK`] bytes.
@@ -114,10 +137,10 @@ impl Store {
     fn frame(&self, offset: u64) -> Option<(StatusResponse, u64)> {
         let head = self.head.len() as u64;
         if offset < head {
-            let mut buf = &self.head[offset as usize..];
-            let before = buf.len();
-            let frame = StatusResponse::decode_length_delimited(&mut buf).ok()?;
-            return Some((frame, (before - buf.len()) as u64));
+            return decode(&self.head[offset as usize..]);
+        }
+        if offset >= head + self.spilled {
+            return decode(&self.tail[(offset - head - self.spilled) as usize..]);
         }
         let file = self.spill.as_ref()?;
         let mut prefix = [0; 10];
@@ -132,11 +155,18 @@ impl Store {
     }
 }
 
+/// The first message of those in memory, and its size there.
+fn decode(bytes: &[u8]) -> Option<(StatusResponse, u64)> {
+    let mut rest = bytes;
+    let frame = StatusResponse::decode_length_delimited(&mut rest).ok()?;
+    Some((frame, (bytes.len() - rest.len()) as u64))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use proto::control::VertexLog;
+    use proto::control::{Vertex, VertexLog};
 
     use super::*;
 
@@ -147,7 +177,8 @@ mod tests {
 
     #[tokio::test]
     async fn every_reader_gets_all_in_order_across_the_spill() {
-        let j = Arc::new(Journal::default());
+        let dir = tempfile::tempdir().unwrap();
+        let j = Arc::new(Journal::new(dir.path().to_owned()));
         let reader = |j: Arc<Journal>| async move {
             let (mut offset, mut seen) = (0, 0);
             while let Some((m, next)) = j.read(offset).await {
@@ -171,5 +202,21 @@ mod tests {
         assert!(j.lock().spill.is_some() && j.lock().head.len() <= IN_MEMORY);
         assert_eq!(early.await.unwrap(), 3000);
         assert_eq!(reader(j).await, 3000);
+    }
+
+    #[tokio::test]
+    async fn on_a_full_disk_steps_still_end() {
+        let j = Journal::new("/nonexistent/place".into());
+        (0..1000).for_each(|i| j.push(&log(i)));
+        let vertex = Vertex { digest: "last".to_owned(), ..Vertex::default() };
+        j.push(&StatusResponse { vertexes: vec![vertex], ..log(1000) });
+        j.close();
+        let (mut offset, mut logs, mut ended) = (0, 0, Vec::new());
+        while let Some((m, next)) = j.read(offset).await {
+            (offset, logs) = (next, logs + m.logs.len());
+            ended.extend(m.vertexes.into_iter().map(|v| v.digest));
+        }
+        assert_eq!(ended, ["last"]);
+        assert!(logs > 100 && logs < 1000, "what is in memory is told: {logs}");
     }
 }

@@ -161,7 +161,7 @@ async fn serve(
 ) -> Result<(), DaemonError> {
     let addresses = addresses(args, &config)?;
     let parts = Arc::new(put_together(args, config, lock, sandboxes)?);
-    let builds = Arc::<Builds>::default();
+    let builds = Arc::new(Builds::new(parts.store.tmp()));
     let stop = CancellationToken::new();
     tokio::spawn(wait_for_signal(stop.clone()));
     tokio::spawn(gc::serve(parts.clone(), parts.garbage.clone(), stop.clone()));

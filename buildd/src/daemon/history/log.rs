@@ -156,7 +156,7 @@ mod tests {
     fn a_log_is_kept_whole_and_counted() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), StoreOptions::default()).unwrap();
-        let (lease, journal) = (store.lease(), Journal::default());
+        let (lease, journal) = (store.lease(), Journal::new(store.tmp()));
         for (digest, cached, completed) in [
             ("a", false, false),
             ("a", false, true),
@@ -182,7 +182,7 @@ mod tests {
     fn a_damaged_log_is_named_and_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), StoreOptions::default()).unwrap();
-        let (lease, journal) = (store.lease(), Journal::default());
+        let (lease, journal) = (store.lease(), Journal::new(store.tmp()));
         let log = VertexLog { msg: vec![b'x'; 100].into(), ..VertexLog::default() };
         journal.push(&StatusResponse { logs: vec![log], ..StatusResponse::default() });
         let (digest, _) = keep(&store, &lease, &journal).unwrap();

@@ -346,6 +346,39 @@ fn signals_reach_the_command() {
     }
 }
 
+#[test]
+fn signals_do_not_wait_behind_stdin_that_nobody_reads() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let script = "trap 'exit 42' TERM; echo one; while :; do sleep 0.05; done";
+    let zeros = fs_err::File::open("/dev/zero").unwrap().into_parts().0;
+    let mut command = scene.command(&["run", "-i", "base", "sh", "-c", script]);
+    let mut client = command.stdin(zeros).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(client.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "one\n");
+    // By now all that holds stdin on its way is full.
+    std::thread::sleep(Duration::from_millis(500));
+    kill(Pid::from_raw(client.id() as i32), Signal::SIGTERM).unwrap();
+    let begun = Instant::now();
+    let status = loop {
+        match client.try_wait().unwrap() {
+            Some(status) => break status,
+            None if begun.elapsed() < Duration::from_secs(20) => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            None => {
+                client.kill().unwrap();
+                client.wait().unwrap();
+                panic!("the signal does not arrive");
+            }
+        }
+    };
+    assert_eq!(status.code(), Some(42));
+}
+
 /// Runs a shell script on a terminal of its own.
 fn on_terminal(scene: &Scene, script: &str) -> Client {
     let file = scene.path("script");

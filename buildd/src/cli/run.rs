@@ -30,7 +30,7 @@ pub(super) const FAILED: u8 = 125;
 /// What a program exits with whose output nobody reads any more: 128 and SIGPIPE.
 const BROKEN_PIPE: u8 = 141;
 
-/// Requests that wait for the transport before stdin is read further.
+/// Requests that wait for the transport.
 const BACKLOG: usize = 16;
 
 /// What a container's relay tells, be it the daemon's or this client's own.
@@ -128,12 +128,13 @@ impl Args {
                             // From here on the daemon is not needed.
                             session = None;
                             let (tx, requests) = mpsc::channel(BACKLOG);
-                            let relayed = offered.relay(id, requests);
+                            let stdin = console.connect(&tx);
+                            let relayed = offered.relay(id, requests, stdin);
                             daemon = Some(std::mem::replace(&mut responses, Box::pin(relayed)));
-                            console.connect(tx);
                         }
                         None if daemon.is_none() => {
-                            console.connect(tx.clone());
+                            let stdin = console.connect(&tx);
+                            console.forward_stdin(stdin, tx.clone());
                             console.enter()?;
                         }
                         None => console.enter()?,

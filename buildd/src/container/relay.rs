@@ -23,7 +23,7 @@ use crate::blocking::blocking;
 
 /// Bytes of output in one message.
 const CHUNK: usize = 32 << 10;
-/// Messages of stdin that wait for the container to read them. While there is room, signals overtake none of them.
+/// Messages of stdin that wait for the container to read them.
 pub(crate) const UNREAD: usize = 64;
 /// The largest signal number.
 const MAX_SIGNAL: i32 = 64;
@@ -42,6 +42,8 @@ pub(crate) struct Ends<R> {
     pub streams: Streams,
     /// What the client asks for.
     pub requests: R,
+    /// Its stdin, where that does not come with the requests: then no request waits for the container to read.
+    pub input: Option<Receiver<Bytes>>,
     /// What it is told.
     pub responses: Responses,
     /// Kills the container.
@@ -57,7 +59,7 @@ pub(crate) async fn relay<R>(ends: Ends<R>) -> Result<i32, Status>
 where
     R: Stream<Item = Result<RunRequest, Status>> + Unpin,
 {
-    let Ends { id, handle, mut streams, requests, responses, cancel } = ends;
+    let Ends { id, handle, mut streams, requests, input, responses, cancel } = ends;
     let handle = Arc::new(handle);
     let starting = handle.clone();
     if blocking(move || starting.started()).await {
@@ -66,7 +68,8 @@ where
         }
         let _ = responses.send(Ok(response(Response::Started(id)))).await;
     }
-    let (input, unread) = mpsc::channel(UNREAD);
+    let (asked, came) = mpsc::channel(UNREAD);
+    let unread = input.unwrap_or(came);
     let outputs = streams.outputs.into_iter().map(|(source, from)| {
         forward(from, &responses, move |data| {
             response(match source {
@@ -80,7 +83,7 @@ where
         tokio::join!(wait(&handle, &responses, &cancel), outputs).0
     };
     let steering = async {
-        let steered = steer(requests, &handle, streams.terminal.as_ref(), input);
+        let steered = steer(requests, &handle, streams.terminal.as_ref(), asked);
         tokio::join!(steered, feed(unread, streams.stdin)).0
     };
     let outcome = tokio::select! {

@@ -7,11 +7,12 @@ use bytes::Bytes;
 use proto::rbuild::run_request::Request;
 use proto::rbuild::{RunRequest, TerminalSize};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::ClientError;
+use crate::container::UNREAD;
 
 /// The user's side of a container. Dropping it stops forwarding and restores the terminal.
 #[derive(Debug)]
@@ -31,14 +32,16 @@ impl Console {
         Self { tty, interactive, forwarding: JoinSet::new(), raw: None, hung_up }
     }
 
-    /// Forwards from now on.
-    pub(super) fn connect(&mut self, requests: Sender<RunRequest>) {
+    /// Forwards signals and sizes from now on. Gives what is read from stdin, which goes another way: it may wait for the
+    /// command to read it, and a signal must not.
+    pub(super) fn connect(&mut self, requests: &Sender<RunRequest>) -> Receiver<Bytes> {
+        let (input, stdin) = mpsc::channel(UNREAD);
         if self.interactive {
-            let (requests, hung_up) = (requests.clone(), self.hung_up.clone());
+            let hung_up = self.hung_up.clone();
             let on_terminal = self.tty;
             // A thread of its own: a read from a terminal cannot be cancelled.
             std::thread::spawn(move || {
-                if read_stdin(&requests) && on_terminal {
+                if read_stdin(&input) && on_terminal {
                     hung_up.cancel();
                 }
             });
@@ -49,6 +52,16 @@ impl Console {
         for kind in FORWARDED {
             self.forwarding.spawn(forward_signals(kind(), requests.clone()));
         }
+        stdin
+    }
+
+    /// Forwards stdin as requests, too.
+    pub(super) fn forward_stdin(&mut self, mut stdin: Receiver<Bytes>, requests: Sender<RunRequest>) {
+        self.forwarding.spawn(async move {
+            while let Some(data) = stdin.recv().await
+                && send(&requests, Request::Stdin(data)).await
+            {}
+        });
     }
 
     /// The command runs: keys that the container should get go to it unread.
@@ -127,7 +140,7 @@ async fn forward_signals(kind: SignalKind, requests: Sender<RunRequest>) {
 }
 
 /// Reads until stdin ends, which the container is told; false when the container ended before.
-fn read_stdin(requests: &Sender<RunRequest>) -> bool {
+fn read_stdin(input: &Sender<Bytes>) -> bool {
     let mut buffer = vec![0; 32 << 10];
     loop {
         let data = match io::stdin().read(&mut buffer) {
@@ -136,7 +149,7 @@ fn read_stdin(requests: &Sender<RunRequest>) -> bool {
             Err(_) => Bytes::new(),
         };
         let end = data.is_empty();
-        let sent = requests.blocking_send(RunRequest { request: Some(Request::Stdin(data)) });
+        let sent = input.blocking_send(data);
         if sent.is_err() || end {
             return sent.is_ok();
         }

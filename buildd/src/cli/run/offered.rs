@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::AsFd as _;
 
+use bytes::Bytes;
 use proto::rbuild::run_response::Response;
 use proto::rbuild::{RunRequest, RunResponse};
 use runner::{SandboxHandle, Stdio};
@@ -60,6 +61,7 @@ impl Offered {
         self,
         id: String,
         requests: Receiver<RunRequest>,
+        stdin: Receiver<Bytes>,
     ) -> ReceiverStream<Result<RunResponse, Status>> {
         let (tx, rx) = mpsc::channel(BACKLOG);
         let ends = Ends {
@@ -67,6 +69,7 @@ impl Offered {
             handle: self.handle,
             streams: self.streams,
             requests: tokio_stream::StreamExt::map(ReceiverStream::new(requests), Ok),
+            input: Some(stdin),
             responses: tx.clone(),
             cancel: CancellationToken::new(),
         };

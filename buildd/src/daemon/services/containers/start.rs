@@ -109,7 +109,8 @@ impl Container {
         // Output ends when the sandbox does.
         drop((spec, stdio));
         let cancel = self.work.listed.cancel.clone();
-        let ends = Ends { id: self.id.clone(), handle, streams, requests, responses: tx.clone(), cancel };
+        let (id, responses) = (self.id.clone(), tx.clone());
+        let ends = Ends { id, handle, streams, requests, input: None, responses, cancel };
         let code = relay(ends).await;
         // Whoever sees the end finds nothing left.
         blocking(move || drop(files)).await;

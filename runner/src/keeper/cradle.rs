@@ -88,32 +88,44 @@ impl Drop for Cradle {
     }
 }
 
-/// Clones sandboxes until the keeper is gone. Never returns: the process is a fork.
+/// Clones sandboxes until the keeper is gone, and ends the last one then. Never returns: the process is a fork.
 fn serve(keeper: &OwnedFd) -> ! {
     // Its control sockets and namespaces are not for us to hold.
     let kept = sys::fds::close_all_but(3, std::os::fd::AsRawFd::as_raw_fd(keeper) as u32);
     let _name = rustix::thread::set_name(c"rbuild-cradle");
-    // With the keeper die its sandboxes; none may be cloned after that.
-    let bound = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    if kept.is_err() || bound.is_err() {
+    if kept.is_err() {
         exit_now(1);
     }
+    let mut guarded = None;
     while let Ok(Some(message)) = socket::receive(keeper.as_fd()) {
-        let (answer, pidfd) = match clone_one(message) {
-            Ok((pid, pidfd)) => (Ok(pid.as_raw_pid()), Some(pidfd)),
+        let (answer, born) = match clone_one(message) {
+            Ok(born) => (Ok(born.pid.as_raw_pid()), Some(born)),
             Err(error) => (Err(error), None),
         };
-        let fds: Vec<BorrowedFd<'_>> = pidfd.iter().map(AsFd::as_fd).collect();
+        let fds: Vec<BorrowedFd<'_>> = born.iter().map(|born| born.pidfd.as_fd()).collect();
         let sent = serde_json::to_vec::<Result<i32, RunnerError>>(&answer)
             .is_ok_and(|bytes| socket::send(keeper.as_fd(), &bytes, &fds).is_ok());
+        guarded = born.filter(|born| born.first).map(|born| born.pidfd).or(guarded);
         if !sent {
             break;
         }
     }
+    // The kernel kills it with its keeper, but not once it has executed a set-id program (PR_SET_PDEATHSIG(2const)).
+    if let Some(sandbox) = guarded {
+        let _over = rustix::process::pidfd_send_signal(&sandbox, Signal::KILL);
+    }
     exit_now(0)
 }
 
-fn clone_one(message: Received) -> Result<(Pid, OwnedFd), RunnerError> {
+/// A process that was cloned.
+struct Born {
+    pid: Pid,
+    pidfd: OwnedFd,
+    /// The first of its sandbox, which ends with it.
+    first: bool,
+}
+
+fn clone_one(message: Received) -> Result<Born, RunnerError> {
     let malformed = |detail: String| RunnerError::Protocol { peer: "keeper".to_owned(), detail };
     let label: Label = serde_json::from_slice(&message.bytes).map_err(|e| malformed(e.to_string()))?;
     let mut fds = message.fds.into_iter();
@@ -135,7 +147,7 @@ fn clone_one(message: Received) -> Result<(Pid, OwnedFd), RunnerError> {
                     network: network.as_ref().map(AsFd::as_fd),
                     badness,
                 }),
-                Fork::Parent { pid, pidfd } => Ok((pid, pidfd)),
+                Fork::Parent { pid, pidfd } => Ok(Born { pid, pidfd, first: true }),
             }
         }
         Label::Joining { badness } => {
@@ -156,13 +168,13 @@ fn clone_one(message: Received) -> Result<(Pid, OwnedFd), RunnerError> {
 }
 
 /// Clones a process into the pid namespace of a sandbox; the other namespaces it enters itself.
-fn clone_joining(joining: &Joining<'_>) -> Result<(Pid, OwnedFd), RunnerError> {
+fn clone_joining(joining: &Joining<'_>) -> Result<Born, RunnerError> {
     let own = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())
         .doing(|| "open the helper's pidfd")?;
     nix::sched::setns(joining.first, CloneFlags::CLONE_NEWPID).doing(|| "enter the sandbox")?;
     let cloned = match clone3(libc::CLONE_PARENT) {
         Ok(Fork::Child) => child::join(joining),
-        Ok(Fork::Parent { pid, pidfd }) => Ok((pid, pidfd)),
+        Ok(Fork::Parent { pid, pidfd }) => Ok(Born { pid, pidfd, first: false }),
         Err(error) => Err(error),
     };
     if nix::sched::setns(&own, CloneFlags::CLONE_NEWPID).is_err() {

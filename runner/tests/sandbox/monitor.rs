@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -96,10 +97,28 @@ fn a_killed_launcher_does_not_matter() {
 #[test]
 fn a_killed_monitor_takes_its_sandbox_along() {
     let Some(bench) = Bench::new() else { return };
-    let mut container =
-        Container::start(&bench.launcher, &bench.spec("echo up; cut -d' ' -f4 /proc/self/stat; read x"));
+    let spec = bench.spec("echo up; cut -d' ' -f4 /proc/self/stat; read x");
+    kill_the_monitor(&bench, &spec);
+}
+
+/// The kernel forgets with whom a process should die when that executes a set-id program.
+#[test]
+fn a_killed_monitor_takes_a_set_id_program_along() {
+    let Some(bench) = Bench::new() else { return };
+    let program = bench.path("base/bin/busybox-set-id");
+    std::fs::copy("/bin/busybox", &program).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    let mut spec = bench.spec("");
+    let script = "echo up; cut -d' ' -f4 /proc/self/stat; read x";
+    spec.args = ["/bin/busybox-set-id", "sh", "-c", script].map(str::to_owned).to_vec();
+    spec.user.uid = 1000;
+    kill_the_monitor(&bench, &spec);
+}
+
+fn kill_the_monitor(bench: &Bench, spec: &SandboxSpec) {
+    let mut container = Container::start(&bench.launcher, spec);
     assert_eq!(container.line(), "up\n");
-    let launcher = launcher_pid(&bench);
+    let launcher = launcher_pid(bench);
     let children = std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap();
     for keeper in children.split_whitespace() {
         kill(keeper.parse().unwrap());

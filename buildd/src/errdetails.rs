@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 
 const VERTEX: &str = "github.com/moby/buildkit/errdefs.Vertex+json";
 const SOURCE: &str = "github.com/moby/buildkit/errdefs.Source+json";
+const FRONTEND_CAP: &str = "github.com/moby/buildkit/errdefs.FrontendCap+json";
 
 /// What is known of a failure beyond its message.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -21,6 +22,8 @@ pub struct ErrorDetails {
     pub sources: Vec<proto::errdefs::Source>,
     /// What is wrong at each of the places, where that is more than one thing; part of the message, too.
     pub messages: Vec<String>,
+    /// What a frontend's image cannot do.
+    pub frontend_cap: Option<Box<str>>,
 }
 
 /// The type of [`ErrorDetails::messages`], which is our own: other clients show the message as it is.
@@ -30,6 +33,12 @@ const MESSAGES: &str = "rbuild.Messages+json";
 struct VertexJson {
     #[serde(default)]
     digest: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FrontendCapJson {
+    #[serde(default)]
+    name: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,6 +82,8 @@ pub fn status(code: Code, message: impl Into<String>, details: &ErrorDetails) ->
     if !details.messages.is_empty() {
         any.push(encode(MESSAGES, &details.messages));
     }
+    let cap = details.frontend_cap.iter();
+    any.extend(cap.map(|name| encode(FRONTEND_CAP, &FrontendCapJson { name: name.to_string() })));
     if any.is_empty() {
         return Status::new(code, message);
     }
@@ -105,6 +116,10 @@ pub fn details(status: &Status) -> ErrorDetails {
                 found.sources.extend(serde_json::from_slice(&any.value).ok().and_then(source_message));
             }
             MESSAGES => found.messages = serde_json::from_slice(&any.value).unwrap_or_default(),
+            FRONTEND_CAP => {
+                let cap = serde_json::from_slice::<FrontendCapJson>(&any.value);
+                found.frontend_cap = cap.ok().map(|cap| cap.name.into());
+            }
             _ => {}
         }
     }
@@ -171,6 +186,7 @@ mod tests {
                 ranges: vec![proto::pb::Range { start: position(1), end: position(2) }],
             }],
             messages: vec!["exit code: 1".into()],
+            ..ErrorDetails::default()
         };
         let status = status(Code::Unknown, "exit code: 1", &sent);
         assert_eq!(status.message(), "exit code: 1");

@@ -100,6 +100,7 @@ mod tests {
                 }),
                 ranges: std::iter::once(whole).chain(words).collect(),
             }],
+            ..ErrorDetails::default()
         };
         let status = errdetails::status(
             tonic::Code::Unknown,
@@ -173,6 +174,7 @@ mod tests {
             vertex: None,
             sources: vec![source(3, 0, 5), source(2, 4, 10)],
             messages: vec!["unknown COPPY (line 3)".into(), "no --mout (line 2)\nhint: mount".into()],
+            ..ErrorDetails::default()
         };
         let message =
             "failed to solve: unknown COPPY\nalso: no --mout (line 2)\nhint: mount\nalso: more (line 9)";

@@ -2,6 +2,7 @@
 
 mod answers;
 mod check;
+mod elsewhere;
 mod policy;
 
 use std::collections::{BTreeMap, HashSet};
@@ -24,6 +25,7 @@ use super::plan::{Plan, Planned};
 use super::run::Run;
 use super::sources::image::host_platform;
 use answers::{Answers, NoAnswer};
+pub(super) use elsewhere::{Elsewhere, Solved};
 pub(super) use policy::{NETWORK_HOST, check as check_policy};
 
 /// A Dockerfile larger than this is not read.
@@ -62,16 +64,20 @@ impl<'a> Dockerfile<'a> {
         Ok(Self { parts, run, options, inputs })
     }
 
-    /// Plans a build, or answers a question about the Dockerfile.
+    /// Plans a build, or answers a question about the Dockerfile, unless that is for another frontend.
     ///
     /// # Errors
     /// Whatever is wrong with the Dockerfile, and sources that cannot be had.
-    pub(super) async fn solve(mut self) -> Result<Outcome, Failure> {
+    pub(super) async fn solve(mut self) -> Result<Solved, Failure> {
         self.look_at_http_context().await?;
         let (bytes, ignore_beside) = self.load_dockerfile().await?;
         let (document, diagnostics) = parse(&self.options.filename, &bytes);
+        if let Some(other) = Elsewhere::of(&self.options, &document, &bytes) {
+            return Ok(Solved::Elsewhere(Box::new(other)));
+        }
         if let Some(request) = &self.options.subrequest {
-            return self.subrequest(request, &document, &bytes, &diagnostics, ignore_beside).await;
+            let answer = self.subrequest(request, &document, &bytes, &diagnostics, ignore_beside).await;
+            return answer.map(Solved::Outcome);
         }
         if !diagnostics.is_empty() {
             let platform = self.options.platforms.first();
@@ -102,7 +108,7 @@ impl<'a> Dockerfile<'a> {
                 epoch,
             });
         }
-        Ok(Outcome::Plan(Plan { parts, multi_platform }))
+        Ok(Solved::Outcome(Outcome::Plan(Plan { parts, multi_platform })))
     }
 
     /// Lowers, looking up whatever the frontend asks for, until it asks for nothing more.

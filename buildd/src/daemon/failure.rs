@@ -71,7 +71,7 @@ impl Failure {
                 Some(missing) => missing.word(file, lines),
                 None => place::of_line(file, blamed(graph, id, &error.error)?.line),
             }),
-            messages: Vec::new(),
+            ..ErrorDetails::default()
         };
         Self { message: shown(&of_vertex(graph, id, &error.error)), code, details }
     }
@@ -107,7 +107,11 @@ impl Failure {
         if messages.len() < 2 {
             messages.clear();
         }
-        Self { message, code: Code::Unknown, details: ErrorDetails { vertex: None, sources, messages } }
+        Self {
+            message,
+            code: Code::Unknown,
+            details: ErrorDetails { sources, messages, ..ErrorDetails::default() },
+        }
     }
 
     /// The gRPC status.

@@ -1,14 +1,17 @@
 //! Which frontend makes a request's graph.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use proto::pb::Definition;
 use solver::Graph;
 use tonic::Code;
 
 use super::definition;
-use super::dockerfile::Dockerfile;
+use super::dockerfile::{Dockerfile, Solved};
 use super::failure::Failure;
+use super::gateway;
 use super::parts::Parts;
 use super::plan::Plan;
 use super::run::Run;
@@ -29,41 +32,48 @@ const GATEWAY: &str = "gateway.v0";
 /// Images of the Dockerfile frontend: this daemon's own takes their place.
 const DOCKERFILE_IMAGES: [&str; 2] = ["docker.io/docker/dockerfile", "docker.io/docker/dockerfile-upstream"];
 
-/// Asks the frontend `name`.
+/// Asks the frontend `name`. Frontends ask each other, so the future has a type of its own.
 ///
 /// # Errors
 /// An unknown frontend; inputs that are no graphs; what the frontend says.
-pub(super) async fn plan(
-    parts: &Parts,
-    run: &Run,
-    name: &str,
-    attrs: &BTreeMap<String, String>,
-    inputs: &BTreeMap<String, Definition>,
-) -> Result<Outcome, Failure> {
-    match name {
-        DOCKERFILE => {}
-        GATEWAY => check_source(attrs.get("source").map(String::as_str).unwrap_or_default())?,
-        other => {
-            return Err(Failure::new(Code::InvalidArgument, format!("frontend {other} not found")));
+pub(super) fn plan<'a>(
+    parts: &'a Arc<Parts>,
+    run: &'a Arc<Run>,
+    name: &'a str,
+    attrs: &'a BTreeMap<String, String>,
+    inputs: &'a BTreeMap<String, Definition>,
+) -> BoxFuture<'a, Result<Outcome, Failure>> {
+    Box::pin(async move {
+        match name {
+            DOCKERFILE => {}
+            GATEWAY => match attrs.get("source").map(String::as_str).unwrap_or_default() {
+                "" => return Err(Failure::new(Code::InvalidArgument, "no source specified for gateway")),
+                source if is_built_in(source) => {}
+                source => return gateway::ask_frontend(parts, run, source, attrs, inputs).await,
+            },
+            other => {
+                return Err(Failure::new(Code::InvalidArgument, format!("frontend {other} not found")));
+            }
         }
-    }
-    let inputs = graphs(parts, run, inputs).await?;
-    Dockerfile::new(parts, run, attrs, inputs)?.solve().await
+        let graphs = graphs(parts, run, inputs).await?;
+        match Dockerfile::new(parts, run, attrs, graphs)?.solve().await? {
+            Solved::Outcome(outcome) => Ok(outcome),
+            Solved::Elsewhere(other) => {
+                let mut attrs = attrs.clone();
+                attrs.insert("source".to_owned(), other.source.clone());
+                attrs.insert("cmdline".to_owned(), other.command_line.clone());
+                let asked = gateway::ask_frontend(parts, run, &other.source, &attrs, inputs).await;
+                asked.map_err(|failure| other.locate(failure))
+            }
+        }
+    })
 }
 
-/// Of frontends in images only the one is known that is built in.
-fn check_source(source: &str) -> Result<(), Failure> {
-    let known = cache::oci::Reference::parse(source)
-        .is_ok_and(|reference| DOCKERFILE_IMAGES.contains(&reference.repository().as_str()));
-    match known || source == DOCKERFILE {
-        true => Ok(()),
-        false => Err(Failure::new(
-            Code::InvalidArgument,
-            format!(
-                "frontend image `{source}` is none of those whose frontend is built in: docker/dockerfile, docker/dockerfile-upstream"
-            ),
-        )),
-    }
+/// Whether this daemon's own Dockerfile frontend takes the place of an image.
+pub(super) fn is_built_in(source: &str) -> bool {
+    source == DOCKERFILE
+        || cache::oci::Reference::parse(source)
+            .is_ok_and(|reference| DOCKERFILE_IMAGES.contains(&reference.repository().as_str()))
 }
 
 /// The graphs that a frontend is given by name; an empty definition is scratch.

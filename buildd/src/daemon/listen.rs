@@ -38,7 +38,7 @@ const KEEPALIVE_ANSWER: Duration = Duration::from_secs(30);
 const ANSWERS: Duration = Duration::from_secs(6);
 
 /// BuildKit's limit for a message.
-const MAX_MESSAGE: usize = 16 << 20;
+pub(super) const MAX_MESSAGE: usize = 16 << 20;
 
 /// Where a daemon listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,7 +173,7 @@ fn router(
     let control = ControlServer::new(control)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let gateway = LlbBridgeServer::new(GatewayService { parts: parts.clone() })
+    let gateway = LlbBridgeServer::new(GatewayService { parts: parts.clone(), only: None })
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     let (_, health) = tonic_health::server::health_reporter();

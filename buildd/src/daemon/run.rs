@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use solver::{Build, Edge, Graph, Need, Output, Progress, SessionGroup, SolveError, VertexContext};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::chains::Chains;
@@ -12,6 +13,9 @@ use super::failure::{Failure, Missing};
 use super::journal::Journal;
 use super::nearby::Nearby;
 use super::progress::Teller;
+
+/// Frontends in images that a build may have running inside of each other.
+const MAX_NESTED: usize = 8;
 
 /// A running build.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub(super) struct Run {
     /// The solver's end of it.
     pub build: Build,
     nearby: Nearby,
+    /// Frontends in images that may still be started inside of each other.
+    pub frontends: Arc<Semaphore>,
     graphs: AtomicU64,
     /// The vertex that loaded the Dockerfile, which warnings refer to.
     first: std::sync::OnceLock<String>,
@@ -56,6 +62,7 @@ impl Run {
             cancel,
             build,
             nearby,
+            frontends: Arc::new(Semaphore::new(MAX_NESTED)),
             graphs: AtomicU64::new(0),
             first: std::sync::OnceLock::new(),
         }

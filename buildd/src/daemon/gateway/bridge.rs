@@ -79,7 +79,7 @@ impl Bridge {
         }
         let plan = match self.outcome(&request).await? {
             Outcome::Plan(plan) => plan,
-            Outcome::Answer(answer) => return Ok(result::answer(answer)),
+            Outcome::Answer(answer) => return Ok(result::answer(&request, answer)),
         };
         let references: Vec<Arc<Reference>> = plan.parts.iter().map(Reference::of).collect();
         if request.evaluate {
@@ -170,6 +170,17 @@ impl Bridge {
             true => Ok(()),
             false => Err(Failure::new(Code::FailedPrecondition, "a result was returned already")),
         }
+    }
+
+    /// The client's last word, if it has said it.
+    pub(super) fn returned(&self) -> Option<Result<Returned, Failure>> {
+        self.returned.borrow().clone()
+    }
+
+    /// Waits for the client's last word.
+    pub(super) async fn wait_returned(&self) {
+        // The sender is this bridge's own, so it is there.
+        let _ = self.returned.subscribe().wait_for(Option::is_some).await;
     }
 
     /// Waits for the client's last word and evaluates it.

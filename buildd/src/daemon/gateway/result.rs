@@ -38,9 +38,13 @@ struct NamedPlatform {
 }
 
 /// The answer of a frontend that built nothing.
-pub(super) fn answer(texts: BTreeMap<String, String>) -> SolveResponse {
+pub(super) fn answer(request: &SolveRequest, texts: BTreeMap<String, String>) -> SolveResponse {
     let metadata = texts.into_iter().map(|(key, text)| (key, Bytes::from(text))).collect();
-    let result = WireResult { result: Some(Refs::Ref(Ref::default())), metadata, ..WireResult::default() };
+    let refs = match request.allow_result_array_ref {
+        true => Refs::Ref(Ref::default()),
+        false => Refs::RefDeprecated(String::new()),
+    };
+    let result = WireResult { result: Some(refs), metadata, ..WireResult::default() };
     SolveResponse { r#ref: String::new(), result: Some(result) }
 }
 
@@ -98,6 +102,8 @@ pub(super) struct Returned {
     pub(super) parts: Vec<ReturnedPart>,
     /// The result is an index, even of one platform.
     pub(super) multi_platform: bool,
+    /// All that came with the references.
+    pub(super) metadata: BTreeMap<String, Bytes>,
 }
 
 /// One platform's result.
@@ -115,7 +121,7 @@ impl Returned {
     /// # Errors
     /// Unknown references, metadata that cannot be read or does not fit them.
     pub(super) fn read(bridge: &Bridge, result: WireResult) -> Result<Self, Failure> {
-        let metadata = &result.metadata;
+        let metadata = result.metadata;
         let find = |id: &str| bridge.reference(id);
         let (single, many) = match result.result {
             None => (None, None),
@@ -130,34 +136,33 @@ impl Returned {
         let Some(many) = many else { return Self::single(single, metadata) };
         let many: BTreeMap<String, String> = many;
         let mut parts = Vec::new();
-        for named in platforms(metadata)? {
+        for named in platforms(&metadata)? {
             let id = many.get(&named.id).ok_or_else(|| {
                 Failure::new(Code::InvalidArgument, format!("failed to find ref {}", named.id))
             })?;
-            let config = config(metadata, &named.id)?;
+            let config = config(&metadata, &named.id)?;
             parts.push(ReturnedPart { platform: named.platform, reference: find(id)?, config });
         }
-        Ok(Self { parts, multi_platform: true })
+        Ok(Self { parts, multi_platform: true, metadata })
     }
 
-    fn single(
-        reference: Option<Arc<Reference>>,
-        metadata: &BTreeMap<String, Bytes>,
-    ) -> Result<Self, Failure> {
-        let mut named = platforms(metadata)?;
+    fn single(reference: Option<Arc<Reference>>, metadata: BTreeMap<String, Bytes>) -> Result<Self, Failure> {
+        let mut named = platforms(&metadata)?;
         if named.len() > 1 {
             return Err(Failure::new(
                 Code::InvalidArgument,
                 format!("number of platforms does not match references: {} 1", named.len()),
             ));
         }
-        let Some(named) = named.pop() else { return Ok(Self { parts: Vec::new(), multi_platform: false }) };
-        let config = config(metadata, &named.id)?;
+        let Some(named) = named.pop() else {
+            return Ok(Self { parts: Vec::new(), multi_platform: false, metadata });
+        };
+        let config = config(&metadata, &named.id)?;
         let parts = match (&reference, &config) {
             (None, None) => Vec::new(),
             _ => vec![ReturnedPart { platform: named.platform, reference, config }],
         };
-        Ok(Self { parts, multi_platform: false })
+        Ok(Self { parts, multi_platform: false, metadata })
     }
 }
 

@@ -33,14 +33,17 @@
 //!
 //! # What a host needs
 //!
-//! Linux 5.12 (mount_setattr); 6.13 or newer mounts overlays fastest ([`overlay::Way`]). For the isolated network `nft` and root, which turns
-//! IPv4 forwarding on and leaves it on, or without root `pasta` and leave to open /dev/net/tun. `newuidmap`, `newgidmap` and 65,536 subordinate ids for [`rootless`].
+//! Linux 5.12 (mount_setattr); 6.7 and 6.13 mount overlays faster ([`overlay::Way`]). cgroups of version 1, 2 or a mix, to be
+//! limited. For the isolated network `nft` and root, which turns IPv4 forwarding on and leaves it on, or without root `pasta`
+//! and leave to open /dev/net/tun. `newuidmap`, `newgidmap` and 65,536 subordinate ids for [`rootless`].
 //!
 //! # Where it differs from Docker
 //!
 //! Device nodes that a step makes can be created, packed and inspected, but not opened: all its mounts are `nodev` where
 //! Docker relies on a devices cgroup. The nodes of `/dev` are mounts of their own. A 64-bit value whose low half names a
-//! refused socket family is refused, and `socketcall` is, too.
+//! refused socket family is refused, and `socketcall` is, too. No AppArmor profile is loaded or entered, as in BuildKit unless
+//! it is told to: a step has the daemon's, `unconfined` on Debian. Mounts, and writes
+//! below `/proc/sys` and `/sys`, are refused without one.
 
 mod cgroup;
 mod child;

@@ -171,6 +171,26 @@ fn memory_is_limited_and_said_so() {
     assert!(!bench.run("true").outcome.unwrap().oom_killed);
 }
 
+/// A group of either version has them, and shows them to the command.
+#[test]
+fn limits_are_the_kernels_and_are_lifted_again() {
+    let Some(bench) = Bench::new() else { return };
+    let support = runner::CgroupSupport::detect();
+    if support.memory.is_none() || support.cpu.is_none() || support.pids.is_none() {
+        skip("probe cgroup: a controller is missing");
+        return;
+    }
+    let script = "cd /sys/fs/cgroup; cat cpu.max cpu*/cpu.cfs_quota_us memory.max memory/memory.limit_in_bytes \
+                  pids.max pids/pids.max 2>/dev/null | cut -d ' ' -f 1";
+    let shown = |limits| bench.run_spec(&SandboxSpec { limits, ..bench.spec(script) }).text();
+    let all = Limits { memory: Some(64 << 20), cpu_millis: Some(500), pids: Some(30) };
+    // Half of a period of 100 ms, and one process more for the cradle.
+    assert_eq!(shown(all), "50000\n67108864\n31\n");
+    let lifted = shown(Limits { memory: Some(32 << 20), ..Limits::default() });
+    let [cpu, memory, pids] = lifted.lines().collect::<Vec<_>>()[..] else { panic!("{lifted}") };
+    assert!(["max", "-1"].contains(&cpu) && memory == "33554432" && pids == "max", "{lifted}");
+}
+
 /// What the kernel does to a group without memory must not reach the process that tells how the command ended.
 #[test]
 fn the_keeper_stays_out_of_the_limited_groups() {

@@ -15,7 +15,14 @@ struct Running {
 
 impl Running {
     fn new(bench: &Bench) -> Self {
-        Self::of(bench, &bench.spec("mkdir /made; echo first > /made/f; exec sh -s"))
+        let running = Self::of(
+            bench,
+            &bench.spec("mkdir /made; echo first > /made/f.new; mv /made/f.new /made/f; exec sh -s"),
+        );
+        while running.join(&script("test -e /made/f")).0 != OK {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        running
     }
 
     fn of(bench: &Bench, spec: &SandboxSpec) -> Self {

@@ -1,7 +1,7 @@
 //! `type=oci` and `type=docker`: an archive that goes to the client.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::sync::{Mutex, PoisonError};
 
 use cache::oci::{ArchiveFormat, ArchiveImage, BlobSource, Descriptor, write_archive};
@@ -13,6 +13,9 @@ use super::{ExportKind, ExportRequest, Exporter, Results};
 use crate::daemon::chains::from_store;
 use crate::daemon::progress::Step;
 
+/// Bytes that are read at a time.
+const READ: usize = 256 << 10;
+
 /// The store's blobs, and which of them was opened last.
 #[derive(Debug)]
 struct StoreBlobs<'a> {
@@ -23,7 +26,8 @@ struct StoreBlobs<'a> {
 impl BlobSource for StoreBlobs<'_> {
     fn open(&self, descriptor: &Descriptor) -> io::Result<Box<dyn Read + Send + '_>> {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(descriptor.digest);
-        Ok(Box::new(self.store.blobs().open(&descriptor.digest).map_err(io::Error::other)?))
+        let file = self.store.blobs().open(&descriptor.digest).map_err(io::Error::other)?;
+        Ok(Box::new(BufReader::with_capacity(READ, file)))
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use solver::{ExecError, VertexContext};
@@ -16,6 +17,8 @@ use crate::daemon::blocking::blocking;
 const ARRIVAL: Duration = Duration::from_secs(5);
 /// Large enough to make a chunk's cost small, small enough for any gRPC limit.
 const CHUNK: usize = 256 << 10;
+/// Chunks that wait for the disk.
+const WAITING: usize = 2;
 
 /// A file that the client passed; errors name its directory.
 struct Passed(File);
@@ -49,6 +52,46 @@ impl Write for Passed {
     }
 }
 
+/// Takes chunks for the thread that writes them.
+struct Behind(SyncSender<Vec<u8>>);
+
+impl Write for Behind {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        // The thread has given up, and tells why.
+        self.0.send(buf.to_vec()).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes what `produce` gives into `file` on another thread, so that reading and hashing go on meanwhile.
+fn write_behind(
+    mut file: impl Write + Send,
+    produce: impl FnOnce(&mut dyn Write) -> Result<(), ExecError>,
+) -> Result<(), ExecError> {
+    std::thread::scope(|scope| {
+        let (sender, chunks) = sync_channel::<Vec<u8>>(WAITING);
+        let writing = scope.spawn(move || {
+            for chunk in chunks {
+                file.write_all(&chunk)?;
+            }
+            file.flush()
+        });
+        let mut out = BufWriter::with_capacity(CHUNK, Behind(sender));
+        let produced = produce(&mut out).and_then(|()| out.flush().map_err(ExecError::failed));
+        drop(out);
+        match writing.join() {
+            // It is why producing failed, if that did.
+            Ok(Err(error)) => Err(ExecError::failed(error)),
+            Ok(Ok(())) => produced,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
 impl Exporter {
     /// Hands a writer to `produce`, on a blocking thread, and waits until the client has everything.
     pub(super) async fn stream<F>(
@@ -63,12 +106,7 @@ impl Exporter {
         let ids = cx.sessions.ids();
         let passed = ids.iter().find_map(|id| self.passed.take_output(id, &exporter.to_string()));
         if let Some(fd) = passed {
-            return blocking(move || {
-                let mut out = BufWriter::with_capacity(CHUNK, Passed(File::from(fd)));
-                produce(&mut out)?;
-                out.flush().map_err(ExecError::failed)
-            })
-            .await;
+            return blocking(move || write_behind(Passed(File::from(fd)), produce)).await;
         }
         let id = ids.first().cloned().unwrap_or_default();
         let session = self.sessions.get(&id, ARRIVAL).await.map_err(ExecError::failed)?;
@@ -82,5 +120,44 @@ impl Exporter {
         })
         .await?;
         file.finish().await.map_err(ExecError::failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes so many bytes, and then no more.
+    struct Small(Vec<u8>, usize);
+
+    impl Write for &mut Small {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            if self.0.len() + buf.len() > self.1 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0.extend_from_slice(buf);
+            Ok(buf.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn all_is_written_in_order_or_the_reason_told() {
+        let text: Vec<u8> = (0..5 * CHUNK + 7).map(|i| (i / 1000) as u8).collect();
+        let produce = |out: &mut dyn Write| {
+            text.chunks(77_777).try_for_each(|part| out.write_all(part)).map_err(ExecError::failed)
+        };
+        let mut file = Small(Vec::new(), usize::MAX);
+        write_behind(&mut file, produce).unwrap();
+        assert!(file.0 == text);
+        for room in [0, CHUNK, text.len() - 1] {
+            let error = write_behind(&mut Small(Vec::new(), room), produce).unwrap_err();
+            assert!(error.to_string().contains("no storage space"), "{room}: {error}");
+        }
+        let failed = write_behind(&mut Small(Vec::new(), usize::MAX), |_| Err(ExecError::Canceled));
+        assert!(matches!(failed, Err(ExecError::Canceled)));
     }
 }

@@ -38,6 +38,18 @@ fn inspect(scene: &Scene, name: &str) -> Value {
     serde_json::from_str::<Value>(&text).unwrap()[0].clone()
 }
 
+/// An image that nothing was looked up in yet, and nothing on top of it.
+#[test]
+fn an_image_as_it_came_becomes_files() {
+    if !ready() {
+        return;
+    }
+    for output in ["type=tar,dest=../out.tar", "type=local,dest=../out"] {
+        let scene = Scene::new();
+        scene.dockerfile("FROM base\n", &["-o", output]).ok();
+    }
+}
+
 #[test]
 fn multi_stage_to_every_output() {
     if !ready() {

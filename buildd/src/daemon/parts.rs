@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::chains::Chains;
 use super::config::Config;
 use super::diffids::DiffIds;
-use super::export::{Exporter, Results};
+use super::export::{Built, Exporter, Results};
 use super::failure::{self, Failure};
 use super::gateway::Gateways;
 use super::history::Histories;
@@ -125,15 +125,22 @@ impl Parts {
         });
     }
 
-    /// Brings in all layers of results.
+    /// Brings in all layers of results; gives these with their contents known.
     ///
     /// # Errors
     /// A base image that cannot be pulled any more.
-    pub(super) async fn fetch_layers(&self, results: &Results, cx: &VertexContext) -> Result<(), ExecError> {
-        for built in &results.built {
-            self.images.fetch_chain(&built.output.chain, cx).await?;
+    pub(super) async fn fetch_layers(
+        &self,
+        results: &Results,
+        cx: &VertexContext,
+    ) -> Result<Results, ExecError> {
+        let mut fetched = results.clone();
+        for Built { output, .. } in &mut fetched.built {
+            let content = self.images.fetch_chain(&output.chain, cx).await?;
+            // What is an image as it came was not looked into before.
+            output.content = output.content.or(content);
         }
-        Ok(())
+        Ok(fetched)
     }
 
     /// Forgets all that was kept in memory for a build.

@@ -167,10 +167,14 @@ async fn export(
         let done = async {
             match request.kind {
                 // Files are read from directories, so all layers have to be here.
-                ExportKind::Local | ExportKind::Tar => parts.fetch_layers(results, &cx).await?,
-                ExportKind::Image | ExportKind::Oci | ExportKind::Docker => {}
+                ExportKind::Local | ExportKind::Tar => {
+                    let fetched = parts.fetch_layers(results, &cx).await?;
+                    parts.exporter.export(request, &fetched, &run.teller, &cx).await
+                }
+                ExportKind::Image | ExportKind::Oci | ExportKind::Docker => {
+                    parts.exporter.export(request, results, &run.teller, &cx).await
+                }
             }
-            parts.exporter.export(request, results, &run.teller, &cx).await
         };
         let told = tokio::select! {
             r = done => r,

@@ -42,17 +42,24 @@ impl ImageSource {
         blocking(move || Ok(*placing(&chains, &found, &lease).place(arrived)?.digest())).await
     }
 
-    /// Makes the layers of a chain present whose image was looked up in this build.
+    /// Makes the layers of a chain present whose image was looked up in this build; its content where it is that image and
+    /// no more.
     ///
     /// # Errors
     /// A registry that does not give a layer any more.
-    pub(crate) async fn fetch_chain(&self, chain: &[LayerId], cx: &VertexContext) -> Result<(), ExecError> {
+    pub(crate) async fn fetch_chain(
+        &self,
+        chain: &[LayerId],
+        cx: &VertexContext,
+    ) -> Result<Option<Digest>, ExecError> {
+        let mut content = None;
         for found in self.of_build(&cx.build) {
             if chain.starts_with(&found.layers) {
-                self.unpacked(&found, cx).await?;
+                let root = self.unpacked(&found, cx).await?;
+                content = content.or((chain.len() == found.layers.len()).then_some(root));
             }
         }
-        Ok(())
+        Ok(content)
     }
 
     /// Downloads a layer and unpacks it as it comes, by itself. The compressed blob is kept.

@@ -187,8 +187,9 @@ fn limits_are_the_kernels_and_are_lifted_again() {
     // Half of a period of 100 ms, and one process more for the cradle.
     assert_eq!(shown(all), "50000\n67108864\n31\n");
     let lifted = shown(Limits { memory: Some(32 << 20), ..Limits::default() });
-    let [cpu, memory, pids] = lifted.lines().collect::<Vec<_>>()[..] else { panic!("{lifted}") };
-    assert!(["max", "-1"].contains(&cpu) && memory == "33554432" && pids == "max", "{lifted}");
+    // Groups that a keeper has not needed yet show nothing: another one may have taken this job.
+    let [memory, others] = lifted.lines().partition::<Vec<_>, _>(|line| *line == "33554432").into();
+    assert!(memory.len() == 1 && others.iter().all(|line| ["max", "-1"].contains(line)), "{lifted}");
 }
 
 /// What the kernel does to a group without memory must not reach the process that tells how the command ended.

@@ -55,12 +55,7 @@ pub(crate) fn run(bundle: &Bundle<'_>) -> ! {
 }
 
 fn become_command(bundle: &Bundle<'_>) -> Result<Infallible, RunnerError> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .doing(|| "bind the sandbox to its keeper")?;
-    let Job { spec, .. } = socket::from_memory(bundle.job).doing(|| "read the request")?;
-    rustix::process::umask(Mode::empty());
-    rustix::process::setsid().doing(|| "start a session")?;
-    identity::set_badness(spec.oom_score_adj.unwrap_or(bundle.badness))?;
+    let spec = begin(bundle.job, bundle.badness)?;
     enter_namespaces(&spec, bundle.network)?;
     let (stubs, warning) = build_tree(&spec, bundle)?;
     tell(bundle.birth, &Birth::Built { stubs, warning }, &[])?;
@@ -70,6 +65,17 @@ fn become_command(bundle: &Bundle<'_>) -> Result<Infallible, RunnerError> {
     }
     let SandboxSpec { args, env, cwd, user, .. } = &spec;
     Role { args, env, cwd, user, sandbox: &spec }.assume()
+}
+
+/// How each process of a sandbox begins; gives the request of its sandbox. `badness` counts unless that says another.
+fn begin(job: BorrowedFd<'_>, badness: i32) -> Result<SandboxSpec, RunnerError> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .doing(|| "bind the sandbox to its keeper")?;
+    let Job { spec, .. } = socket::from_memory(job).doing(|| "read the sandbox's request")?;
+    rustix::process::umask(Mode::empty());
+    rustix::process::setsid().doing(|| "start a session")?;
+    identity::set_badness(spec.oom_score_adj.unwrap_or(badness))?;
+    Ok(spec)
 }
 
 /// What the process becomes in the end.

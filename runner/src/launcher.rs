@@ -3,7 +3,7 @@
 mod sealed;
 mod serve;
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio as ProcessStdio};
@@ -18,6 +18,7 @@ use crate::job::Job;
 use crate::network::{self, Network};
 use crate::socket;
 use crate::spec::{NetworkMode, SandboxSpec};
+use crate::sys;
 
 /// `argv[0]` of a launcher.
 const PROCESS_NAME: &str = "rbuild-launcher";
@@ -202,7 +203,7 @@ impl Drop for Launcher {
 fn execute(config: &LauncherConfig, theirs: OwnedFd) -> Result<OwnedFd, RunnerError> {
     let program = sealed::program(config.program.as_deref())?;
     let text = serde_json::to_string(config).map_err(|e| RunnerError::invalid(e.to_string()))?;
-    let child = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
+    let child = Command::new(sys::fds::path(program.as_fd()))
         .arg0(PROCESS_NAME)
         .arg(text)
         .env_clear()

@@ -14,6 +14,7 @@ use rustix::mount::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, RunnerError};
+use crate::sys;
 
 /// Directories stacked into one tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,7 +103,7 @@ pub fn mount_detached(overlay: &Overlay, way: Way) -> Result<OwnedFd, RunnerErro
         Way::Descriptors => mount_by_options(overlay, |fs, key, dir| fsconfig_set_fd(fs, key, dir)),
         Way::Names => mount_by_options(overlay, |fs, key, dir| {
             // Paths through `/proc/self/fd` stay below the limit of 255 bytes per option.
-            fsconfig_set_string(fs, key, descriptor_path(dir))
+            fsconfig_set_string(fs, key, sys::fds::path(dir))
         }),
         Way::Classic => mount_classic(overlay),
     }
@@ -178,10 +179,6 @@ fn creation_failed(fs: BorrowedFd<'_>, overlay: &Overlay, errno: Errno) -> Runne
     };
     let on = overlay.upper.as_ref().map_or(String::new(), |u| format!(" with upper `{}`", u.dir.display()));
     RunnerError::os(format!("create an overlay of {} layers{on} ({said})", overlay.lower.len()), errno)
-}
-
-fn descriptor_path(fd: BorrowedFd<'_>) -> String {
-    format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
 /// The old way: all options in one page of text. Layer names are descriptor numbers relative to
@@ -383,7 +380,7 @@ mod tests {
         let outer = Overlay { lower: vec![lower], upper: Some(Upper { dir: upper, work }) };
         let mount = mount_detached(&outer, Way::Classic).unwrap();
         rustix::fs::mkdirat(&mount, "inside", Mode::RWXU).unwrap();
-        let inside = PathBuf::from(descriptor_path(mount.as_fd())).join("inside");
+        let inside = PathBuf::from(sys::fds::path(mount.as_fd())).join("inside");
         let refusal = probe(&inside, &Way::ALL).unwrap_err().to_string();
         assert!(refusal.contains("overlay"), "{refusal}");
     }

@@ -173,6 +173,11 @@ impl BuildState {
         self.lock().pins.get(key).cloned()
     }
 
+    /// What passes of `epoch` have come to hold to.
+    pub(crate) fn pinned_in(&self, epoch: u64, key: &Key) -> Option<Arc<Record>> {
+        self.pinned(key).filter(|pin| pin.epoch == epoch).map(|pin| pin.record)
+    }
+
     /// Holds to an answer that a pass begun in `epoch` found, unless there is one already, and gives the one held to.
     ///
     /// An answer from before a content changed may be out of date: it is not held to.

@@ -33,10 +33,10 @@ impl Nearby {
     pub(super) async fn hint(&self, run: &Run, graph: &Arc<Graph>, missing: Missing) -> Option<String> {
         let Missing { path, input } = missing;
         let local = match &graph.vertex(input.vertex).op {
-            Op::Source(source) => Some(source.scheme_and_ref()).filter(|(scheme, _)| *scheme == "local"),
+            Op::Source(source) => Some((source, source.scheme_and_ref())),
             _ => None,
         };
-        let Some((_, name)) = local else {
+        let Some((source, ("local", name))) = local else {
             let heads = [input];
             let solved = run.build.solve(graph.clone(), &heads, Need::Known, Arc::new(Silence)).await;
             let output = solved.ok()?.pop()?;
@@ -44,7 +44,6 @@ impl Nearby {
             let trees = self.trees.clone();
             return blocking(move || suggestion(&nearest(&path, &list(&trees, root)), "/", &[])).await;
         };
-        let Op::Source(source) = &graph.vertex(input.vertex).op else { return None };
         let request = LocalRequest::new(name, &source.attrs).ok()?;
         let names = self.locals.names(&request, &run.context(Progress::new(|_| {})), LIMIT).await;
         let patterns = request.exclude;

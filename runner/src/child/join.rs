@@ -4,12 +4,11 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sched::CloneFlags;
-use rustix::fs::Mode;
-use rustix::process::{DumpableBehavior, Signal};
+use rustix::process::DumpableBehavior;
 
-use super::{Role, connect_stdio, identity, tell, terminal};
+use super::{Role, begin, connect_stdio, tell, terminal};
 use crate::error::{Doing, RunnerError};
-use crate::job::{Birth, Job};
+use crate::job::Birth;
 use crate::socket;
 use crate::spec::ProcessSpec;
 use crate::sys;
@@ -17,7 +16,7 @@ use crate::sys;
 /// What the keeper prepared for one more process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Joining<'a> {
-    /// The [`Job`] of the sandbox, in memory.
+    /// The [`crate::job::Job`] of the sandbox, in memory.
     pub job: BorrowedFd<'a>,
     /// The [`ProcessSpec`], in memory.
     pub process: BorrowedFd<'a>,
@@ -43,14 +42,8 @@ fn become_command(joining: &Joining<'_>) -> Result<Infallible, RunnerError> {
     // Others in the sandbox see this process: they must not get at its memory and descriptors once it is one of them.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .doing(|| "shield the process from its sandbox")?;
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .doing(|| "bind the process to its keeper")?;
-    let Job { spec: sandbox, .. } =
-        socket::from_memory(joining.job).doing(|| "read the sandbox's request")?;
+    let sandbox = begin(joining.job, joining.badness)?;
     let process: ProcessSpec = socket::from_memory(joining.process).doing(|| "read the request")?;
-    rustix::process::umask(Mode::empty());
-    rustix::process::setsid().doing(|| "start a session")?;
-    identity::set_badness(sandbox.oom_score_adj.unwrap_or(joining.badness))?;
     // The mount namespace's root is the sandbox's: from here on the host's files are out of reach.
     let namespaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWCGROUP

@@ -53,7 +53,7 @@ fn copy(file: OwnedFd) -> io::Result<OwnedFd> {
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(memory.as_fd(), seals)?;
     // To write to it was what it was opened for, and such a file is not executed.
-    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&memory));
+    let path = sys::fds::path(memory.as_fd());
     Ok(rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     fn runs(program: &OwnedFd) -> bool {
-        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(program));
+        let path = sys::fds::path(program.as_fd());
         Command::new(path).status().unwrap().success()
     }
 
@@ -74,7 +74,7 @@ mod tests {
         let file = std::fs::File::open("/bin/true").unwrap();
         let copy = copy(file.into()).unwrap();
         assert!(runs(&copy));
-        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&copy));
+        let path = sys::fds::path(copy.as_fd());
         let written = std::fs::OpenOptions::new().write(true).open(path).and_then(|mut f| f.write_all(b"x"));
         assert!(written.is_err());
     }
@@ -86,7 +86,7 @@ mod tests {
         }
         let mount = program(Some(Path::new("/bin/true"))).unwrap();
         assert!(runs(&mount));
-        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&mount));
+        let path = sys::fds::path(mount.as_fd());
         let refused =
             rustix::fs::chmodat(CWD, path, Mode::from_raw_mode(0o755), rustix::fs::AtFlags::empty());
         assert_eq!(refused, Err(rustix::io::Errno::ROFS));

@@ -5,11 +5,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::CloneFlags;
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::WaitOptions;
 
+use super::helper::Helper;
 use super::netlink::{Netlink, Pair};
-use super::pasta::Pasta;
-use super::{LinkPlan, NetworkPlan};
+use super::{LinkPlan, NetworkPlan, pasta};
 use crate::error::{Doing, RunnerError};
 use crate::socket;
 use crate::spec::NetworkMode;
@@ -31,7 +31,7 @@ pub(crate) struct Namespaces {
 struct Isolated {
     namespace: OwnedFd,
     /// Where that connects it.
-    _pasta: Option<Pasta>,
+    _pasta: Option<Helper>,
 }
 
 impl Isolated {
@@ -43,7 +43,7 @@ impl Isolated {
             }
             NetworkPlan::Pasta => {
                 let namespace = make(|_, _| Ok(()))?;
-                let pasta = Pasta::connect(&namespace)?;
+                let pasta = pasta::connect(&namespace)?;
                 Ok(Self { namespace, _pasta: Some(pasta) })
             }
         }
@@ -196,7 +196,7 @@ fn claim(
 /// Whether no TCP connection is left in the namespace, not even in TIME_WAIT. Unknown is no.
 fn is_quiet(namespace: &OwnedFd) -> bool {
     if crate::overlay::in_user_namespace() {
-        return visit(namespace, is_quiet_here).is_ok_and(Visitor::succeeded);
+        return visit(namespace, is_quiet_here).is_ok_and(Helper::succeeded);
     }
     let Ok(host) = open_current() else { return false };
     if nix::sched::setns(namespace, CloneFlags::CLONE_NEWNET).is_err() {
@@ -211,29 +211,14 @@ fn is_quiet_here() -> bool {
     text.lines().any(|line| line.starts_with("TCP: inuse 0 ") && line.contains(" tw 0 "))
 }
 
-/// A short-lived process inside a namespace, for keepers that could enter it, but not return to the host's.
-#[derive(Debug)]
-pub(super) struct Visitor {
-    pid: Pid,
-    /// Readable once it has ended.
-    pub(super) pidfd: OwnedFd,
-}
-
-impl Visitor {
-    /// Waits for it; whether its work said yes.
-    pub(super) fn succeeded(self) -> bool {
-        let status = rustix::process::waitpid(Some(self.pid), WaitOptions::empty());
-        matches!(status, Ok(Some((_, status))) if status.exit_status() == Some(0))
-    }
-}
-
-/// Runs `work` in a process inside of `namespace`.
-pub(super) fn visit(namespace: &OwnedFd, work: impl FnOnce() -> bool) -> Result<Visitor, RunnerError> {
+/// Runs `work` in a process inside of `namespace`, which an ordinary user's keeper could enter, but not return from. The
+/// process succeeds if `work` says yes.
+pub(super) fn visit(namespace: &OwnedFd, work: impl FnOnce() -> bool) -> Result<Helper, RunnerError> {
     match clone3(0).doing(|| "fork into the network namespace")? {
         Fork::Child => {
             let entered = nix::sched::setns(namespace, CloneFlags::CLONE_NEWNET).is_ok();
             exit_now(i32::from(!(entered && work())))
         }
-        Fork::Parent { pid, pidfd } => Ok(Visitor { pid, pidfd }),
+        Fork::Parent { pidfd, .. } => Ok(Helper::new(pidfd)),
     }
 }

@@ -1,15 +1,16 @@
 //! The isolated network of an ordinary user: `pasta` (package passt) carries a namespace's packets over sockets of the
 //! user's own, so it takes no rights but access to /dev/net/tun.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags};
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, Signal};
 
+use super::helper::Helper;
 use super::namespace::{INNER_NAME, visit};
 use crate::error::{Doing, RunnerError};
 use crate::sys::process::{Fork, clone3, exit_now, reset_signals};
@@ -32,43 +33,27 @@ pub(super) fn check() -> Result<(), RunnerError> {
     Ok(())
 }
 
-/// The process that serves one namespace; it ends when this is dropped, or with the keeper.
-#[derive(Debug)]
-pub(super) struct Pasta {
-    pid: Pid,
-    pidfd: OwnedFd,
-}
-
-impl Pasta {
-    /// Connects a namespace that has nothing but loopback, and waits until it has a route.
-    pub(super) fn connect(namespace: &OwnedFd) -> Result<Self, RunnerError> {
-        let said = rustix::fs::memfd_create("pasta", MemfdFlags::CLOEXEC).doing(|| "make room for a log")?;
-        let stdin = namespace.try_clone().doing(|| "duplicate the network namespace")?;
-        let log = said.try_clone().doing(|| "duplicate a log")?;
-        let keeper = rustix::process::getpid();
-        let pasta = match clone3(0).doing(|| format!("fork for `{PROGRAM}`"))? {
-            Fork::Child => execute(keeper, stdin, log),
-            Fork::Parent { pid, pidfd } => Self { pid, pidfd },
-        };
-        let ready = visit(namespace, wait_for_route)?;
-        let mut ends = [PollFd::new(&ready.pidfd, PollFlags::IN), PollFd::new(&pasta.pidfd, PollFlags::IN)];
-        rustix::event::poll(&mut ends, None).doing(|| format!("wait for `{PROGRAM}`"))?;
-        let failed = !ends[1].revents().is_empty();
-        if failed {
-            return Err(refused(format!("`{PROGRAM}` failed: {}", last_words(&said))));
-        }
-        match ready.succeeded() {
-            true => Ok(pasta),
-            false => Err(refused(format!("`{PROGRAM}` gave the network no route"))),
-        }
+/// Connects a namespace that has nothing but loopback, and waits until it has a route. Gives the process that serves it, which
+/// also ends with the keeper.
+pub(super) fn connect(namespace: &OwnedFd) -> Result<Helper, RunnerError> {
+    let said = rustix::fs::memfd_create("pasta", MemfdFlags::CLOEXEC).doing(|| "make room for a log")?;
+    let stdin = namespace.try_clone().doing(|| "duplicate the network namespace")?;
+    let log = said.try_clone().doing(|| "duplicate a log")?;
+    let keeper = rustix::process::getpid();
+    let pasta = match clone3(0).doing(|| format!("fork for `{PROGRAM}`"))? {
+        Fork::Child => execute(keeper, stdin, log),
+        Fork::Parent { pidfd, .. } => Helper::new(pidfd),
+    };
+    let ready = visit(namespace, wait_for_route)?;
+    let mut ends = [PollFd::new(&ready, PollFlags::IN), PollFd::new(&pasta, PollFlags::IN)];
+    rustix::event::poll(&mut ends, None).doing(|| format!("wait for `{PROGRAM}`"))?;
+    let failed = !ends[1].revents().is_empty();
+    if failed {
+        return Err(refused(format!("`{PROGRAM}` failed: {}", last_words(&said))));
     }
-}
-
-impl Drop for Pasta {
-    fn drop(&mut self) {
-        // One that has ended already is only reaped.
-        let _ended = rustix::process::pidfd_send_signal(self.pidfd.as_fd(), Signal::KILL);
-        let _reaped = rustix::process::waitpid(Some(self.pid), WaitOptions::empty());
+    match ready.succeeded() {
+        true => Ok(pasta),
+        false => Err(refused(format!("`{PROGRAM}` gave the network no route"))),
     }
 }
 
@@ -106,8 +91,7 @@ fn wait_for_route() -> bool {
 
 /// Whether one of the kernel's two tables has a default route over the namespace's link.
 fn has_default_route(ipv4: &str, ipv6: &str) -> bool {
-    let fields = |line: &str, index: usize| line.split_whitespace().nth(index).map(str::to_owned);
-    let is = |line: &str, index: usize, value: &str| fields(line, index).as_deref() == Some(value);
+    let is = |line: &str, index: usize, value: &str| line.split_whitespace().nth(index) == Some(value);
     let over_ipv4 =
         |line: &str| is(line, 0, INNER_NAME) && is(line, 1, "00000000") && is(line, 7, "00000000");
     let over_ipv6 = |line: &str| is(line, 9, INNER_NAME) && is(line, 1, "00");

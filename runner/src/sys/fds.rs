@@ -1,7 +1,13 @@
-//! Closing what a process inherited.
+//! Naming the descriptors that a process has, and closing those that it inherited.
 #![expect(unsafe_code, reason = "close_range breaks the ownership of descriptors, so it is unsafe")]
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// A path to what a descriptor of this process refers to, good as long as that is open.
+pub(crate) fn path(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
 
 /// Marks every descriptor from `first` on close-on-exec, so the program about to run sees none of them.
 pub(crate) fn cloexec_from(first: u32) -> io::Result<()> {

@@ -315,8 +315,7 @@ impl Pass {
 
     /// What another pass of this build, over the same contents, has come to hold to since this one was planned.
     fn pinned_meanwhile(&self, id: VertexId) -> Option<Arc<Record>> {
-        let pin = self.build.pinned(self.node(id).definition.get()?)?;
-        (pin.epoch == self.epoch).then_some(pin.record)
+        self.build.pinned_in(self.epoch, self.node(id).definition.get()?)
     }
 
     /// Ends the pass because a vertex made again has another content: what stands on it is evaluated anew.

@@ -55,11 +55,9 @@ impl Call {
             ClientError::Usage(format!("the daemon's frontend does not answer `{}`", self.request))
         })?;
         let found = response.get("result.statuscode").is_some_and(|code| code != "0");
-        let text = match build_error(response) {
-            // BuildKit's own frontend tells an error in its JSON only.
-            Some(error) if found && text.is_empty() => error,
-            _ => text.clone(),
-        };
+        // BuildKit's own frontend tells an error in its JSON only.
+        let error = if found && text.is_empty() { build_error(response) } else { None };
+        let text = error.as_ref().unwrap_or(text);
         let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
         stdout(&format!("{text}{newline}"))?;
         Ok(if found { ExitCode::FAILURE } else { ExitCode::SUCCESS })

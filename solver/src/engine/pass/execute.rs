@@ -9,7 +9,7 @@ use futures_util::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::{Pass, Stop};
-use crate::engine::{BuildState, Inner, Need, Pin};
+use crate::engine::{BuildState, Inner, Need};
 use crate::graph::{Vertex, VertexId};
 use crate::key::Use;
 use crate::op::Op;
@@ -167,9 +167,8 @@ impl Task {
     /// A record that an earlier flight left between this one's look-up and its start.
     async fn meanwhile(&self) -> Result<Option<Arc<Record>>, ExecError> {
         if self.forced {
-            let pin = self.definition.and_then(|key| self.build.pinned(&key));
-            let usable = |pin: &Pin| self.stale.is_none() && pin.epoch == self.epoch;
-            return Ok(pin.filter(usable).map(|pin| pin.record));
+            let key = self.definition.filter(|_| self.stale.is_none());
+            return Ok(key.and_then(|key| self.build.pinned_in(self.epoch, &key)));
         }
         let found = self.current().await?.filter(|r| self.stale.as_deref() != Some(r));
         if let (Some(_), Some(definition)) = (&found, self.definition) {

@@ -8,6 +8,7 @@ pub mod oci;
 pub mod pattern;
 pub mod registry;
 pub mod store;
+pub mod stream;
 pub mod tree;
 pub mod view;
 

@@ -1,20 +1,18 @@
 //! `type=oci` and `type=docker`: an archive that goes to the client.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::sync::{Mutex, PoisonError};
 
 use cache::oci::{ArchiveFormat, ArchiveImage, BlobSource, Descriptor, write_archive};
 use cache::store::{Store, StoreError};
+use cache::stream::StreamReader;
 use solver::{Digest, ExecError, VertexContext};
 
 use super::layers::Form;
 use super::{ExportKind, ExportRequest, Exporter, Results};
 use crate::daemon::chains::from_store;
 use crate::daemon::progress::Step;
-
-/// Bytes that are read at a time.
-const READ: usize = 256 << 10;
 
 /// The store's blobs, and which of them was opened last.
 #[derive(Debug)]
@@ -27,7 +25,7 @@ impl BlobSource for StoreBlobs<'_> {
     fn open(&self, descriptor: &Descriptor) -> io::Result<Box<dyn Read + Send + '_>> {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(descriptor.digest);
         let file = self.store.blobs().open(&descriptor.digest).map_err(io::Error::other)?;
-        Ok(Box::new(BufReader::with_capacity(READ, file)))
+        Ok(Box::new(StreamReader::new(file)))
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
+use cache::stream::StreamWriter;
 use solver::{ExecError, VertexContext};
 use tokio_util::io::SyncIoBridge;
 
@@ -21,7 +22,7 @@ const CHUNK: usize = 256 << 10;
 const WAITING: usize = 2;
 
 /// A file that the client passed; errors name its directory.
-struct Passed(File);
+struct Passed(StreamWriter);
 
 /// The client's disk is full, or the like. Its file has a temporary name until it is whole, so the directory is named.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +35,7 @@ struct NotWritten {
 
 impl Passed {
     fn named(&self, source: io::Error) -> io::Error {
-        let file = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        let file = format!("/proc/self/fd/{}", self.0.file().as_raw_fd());
         match std::fs::read_link(file).ok().as_deref().and_then(Path::parent) {
             Some(dir) => io::Error::new(source.kind(), NotWritten { dir: dir.to_owned(), source }),
             None => source,
@@ -106,7 +107,7 @@ impl Exporter {
         let ids = cx.sessions.ids();
         let passed = ids.iter().find_map(|id| self.passed.take_output(id, &exporter.to_string()));
         if let Some(fd) = passed {
-            return blocking(move || write_behind(Passed(File::from(fd)), produce)).await;
+            return blocking(move || write_behind(Passed(StreamWriter::new(File::from(fd))), produce)).await;
         }
         let id = ids.first().cloned().unwrap_or_default();
         let session = self.sessions.get(&id, ARRIVAL).await.map_err(ExecError::failed)?;

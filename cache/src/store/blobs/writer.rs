@@ -6,19 +6,21 @@ use std::sync::Arc;
 use fs_err as fs;
 use sha2::{Digest as _, Sha256};
 use solver::Digest;
-use tempfile::NamedTempFile;
+use tempfile::TempPath;
 
 use super::{BlobEntry, BlobPurpose};
 use crate::store::error::StoreError;
 use crate::store::lease::Lease;
 use crate::store::shared::Shared;
 use crate::store::usage::Use;
+use crate::stream::StreamWriter;
 
 /// A blob being written. Dropped without [`Self::commit`], it leaves nothing.
 #[derive(Debug)]
 pub struct BlobWriter {
     shared: Arc<Shared>,
-    file: NamedTempFile,
+    file: StreamWriter,
+    place: TempPath,
     hasher: Sha256,
     size: u64,
 }
@@ -27,8 +29,9 @@ impl BlobWriter {
     pub(super) fn create(shared: &Arc<Shared>) -> Result<Self, StoreError> {
         let tmp = shared.layout.tmp();
         let file = tempfile::Builder::new().prefix("blob-").tempfile_in(&tmp);
-        let file = file.map_err(StoreError::io("create a file in", &tmp))?;
-        Ok(Self { shared: Arc::clone(shared), file, hasher: Sha256::new(), size: 0 })
+        let (file, place) = file.map_err(StoreError::io("create a file in", &tmp))?.into_parts();
+        let file = StreamWriter::new(file);
+        Ok(Self { shared: Arc::clone(shared), file, place, hasher: Sha256::new(), size: 0 })
     }
 
     /// How many bytes were written.
@@ -48,18 +51,19 @@ impl BlobWriter {
         expected: Option<&Digest>,
         purpose: BlobPurpose,
     ) -> Result<Digest, StoreError> {
-        let Self { shared, file, hasher, size } = self;
+        let Self { shared, mut file, place, hasher, size } = self;
         let digest = Digest::from_bytes(hasher.finalize().into());
         if let Some(expected) = expected.filter(|expected| **expected != digest) {
             return Err(StoreError::BlobMismatch { expected: *expected, found: digest, found_size: size });
         }
         let path = shared.layout.blob(&digest);
+        file.flush().map_err(StoreError::io("write", &path))?;
         let mut state = shared.leases.lock();
         if shared.tables.blobs.get(&digest)?.is_none() {
             if let Some(dir) = path.parent() {
                 fs::create_dir_all(dir).map_err(StoreError::io("create", dir))?;
             }
-            file.persist(&path).map_err(|e| StoreError::io("create", &path)(e.error))?;
+            place.persist(&path).map_err(|e| StoreError::io("create", &path)(e.error))?;
             let entry = BlobEntry {
                 size,
                 kind: purpose.kind,
@@ -76,14 +80,13 @@ impl BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        // The file itself: errors of the other would name it, and nobody knows it under that name.
-        let written = self.file.as_file_mut().write(bytes)?;
+        let written = self.file.write(bytes)?;
         self.hasher.update(&bytes[..written]);
         self.size += written as u64;
         Ok(written)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.file.as_file_mut().flush()
+        self.file.flush()
     }
 }

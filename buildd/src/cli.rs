@@ -36,7 +36,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::client::{ClientError, render};
 
 pub use self::context::Context;
-pub use self::daemon::DaemonArgs;
+pub use self::daemon::{DaemonArgs, StockFlags};
 
 /// Builds container images from Dockerfiles, and runs them
 #[derive(Debug, Parser)]
@@ -94,11 +94,11 @@ pub fn main(daemon: impl FnOnce(DaemonArgs) -> ExitCode) -> ExitCode {
     }
 }
 
-/// The arguments; the program under the name `buildd` is `rbuild daemon`.
+/// The arguments; the program under the names `buildd` and `buildkitd` is `rbuild daemon`.
 fn arguments() -> impl Iterator<Item = OsString> {
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
-    let daemon = Path::new(&name).file_name().is_some_and(|file| file == "buildd");
+    let daemon = Path::new(&name).file_name().is_some_and(|file| file == "buildd" || file == "buildkitd");
     [OsString::from("rbuild")].into_iter().chain(daemon.then(|| "daemon".into())).chain(args)
 }
 

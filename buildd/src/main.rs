@@ -14,6 +14,8 @@ fn main() -> ExitCode {
 /// The verb `daemon`.
 fn serve(args: cli::DaemonArgs) -> ExitCode {
     let debug = args.debug;
+    let flags = args.stock;
+    let rootless = !rustix::process::geteuid().is_root();
     let args = DaemonArgs {
         root: args.root,
         addr: args.addr,
@@ -24,16 +26,20 @@ fn serve(args: cli::DaemonArgs) -> ExitCode {
             root: cli::DaemonArgs::default_root(),
             socket: client::own_socket(),
             config: cli::DaemonArgs::default_config(),
-            rootless: !rustix::process::geteuid().is_root(),
+            rootless,
         },
     };
-    let config = Config::find(args.config.as_deref(), args.defaults.config.as_deref());
+    let config = Config::find(args.config.as_deref(), args.defaults.config.as_deref())
+        .map(|(config, unknown)| (with_flags(config, &flags, rootless), unknown));
     let debug = debug || config.as_ref().is_ok_and(|(config, _)| config.debug);
     let filter = EnvFilter::try_from_env("RBUILD_LOG")
         .unwrap_or_else(|_| EnvFilter::new(if debug { "debug" } else { "info" }));
     // Of what cannot be logged nothing is said: that would go to stderr again, and panic where its disk is full.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     log.log_internal_errors(false).init();
+    for flag in &flags.without_effect {
+        tracing::warn!("`--{flag}` has no effect here");
+    }
     match start(&args, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
@@ -41,6 +47,19 @@ fn serve(args: cli::DaemonArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The configuration, where buildkitd's flags say no other.
+fn with_flags(mut config: Config, flags: &cli::StockFlags, rootless: bool) -> Config {
+    if !flags.entitlements.is_empty() {
+        let granted = [config.entitlements(rootless), flags.entitlements.clone()].concat();
+        config.insecure_entitlements = Some(granted);
+    }
+    let worker = &mut config.worker.oci;
+    worker.labels.extend(flags.labels.clone());
+    worker.gc = flags.gc.unwrap_or(worker.gc);
+    worker.max_parallelism = flags.max_parallelism.unwrap_or(worker.max_parallelism);
+    config
 }
 
 fn start(args: &DaemonArgs, config: Result<(Config, Vec<String>), ConfigError>) -> Result<(), DaemonError> {

@@ -1,9 +1,13 @@
 //! `rbuild daemon`.
 
+mod stock;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::client::ClientError;
+
+pub use stock::StockFlags;
 
 /// Runs the daemon in the foreground
 #[derive(Debug, Clone, clap::Args)]
@@ -26,6 +30,9 @@ pub struct DaemonArgs {
     /// Leaves the caller's session and closes what it inherited
     #[arg(long, hide = true)]
     pub background: bool,
+    /// buildkitd's flags
+    #[command(flatten)]
+    pub stock: StockFlags,
 }
 
 impl DaemonArgs {
@@ -105,6 +112,7 @@ mod tests {
             debug: false,
             idle_timeout: None,
             background: false,
+            stock: StockFlags::default(),
         };
         rustix::process::umask(Mode::from_raw_mode(0o077));
         args.prepare().unwrap();

@@ -30,6 +30,7 @@ pub(super) fn worker(parts: &Parts) -> WorkerRecord {
         ..Default::default()
     };
     let label = |k: &str, v: String| (format!("org.mobyproject.buildkit.worker.{k}"), v);
+    let own = parts.config.worker.oci.labels.clone();
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     WorkerRecord {
         id: parts.worker_id(),
@@ -38,7 +39,9 @@ pub(super) fn worker(parts: &Parts) -> WorkerRecord {
             label("hostname", hostname),
             label("snapshotter", parts.mounting.snapshotter().to_owned()),
         ]
-        .into(),
+        .into_iter()
+        .chain(own)
+        .collect(),
         platforms: vec![platform],
         gc_policy: collected(parts),
         buildkit_version: Some(version()),

@@ -62,6 +62,8 @@ pub struct OciWorker {
     /// How many steps run at a time, over all builds; 0 is a number fit for the machine.
     #[serde(rename = "max-parallelism")]
     pub max_parallelism: usize,
+    /// What the worker says of itself besides, as `key = "value"`.
+    pub labels: BTreeMap<String, String>,
     /// Whether garbage is collected.
     pub gc: bool,
     /// Bytes below which nothing is collected.
@@ -89,6 +91,7 @@ impl Default for OciWorker {
     fn default() -> Self {
         Self {
             max_parallelism: 0,
+            labels: BTreeMap::new(),
             gc: true,
             reserved_space: None,
             max_used_space: None,
@@ -246,6 +249,7 @@ const KNOWN: &[&str] = &[
     "grpc.address",
     "worker.oci.max-parallelism",
     "worker.oci.gc",
+    "worker.oci.labels.*",
     "worker.oci.reservedSpace",
     "worker.oci.maxUsedSpace",
     "worker.oci.minFreeSpace",
@@ -302,7 +306,7 @@ mod tests {
         let (_, unknown) = Config::parse(sample).unwrap();
         assert_eq!(unknown, [""; 0]);
         for key in KNOWN {
-            let name = key.rsplit('.').next().unwrap();
+            let name = key.trim_end_matches(".*").rsplit('.').next().unwrap();
             assert!(sample.lines().any(|l| l.split(['=', ' ']).next() == Some(name)), "{key}");
         }
     }

@@ -55,13 +55,16 @@ fn parse(text: &str) -> Option<u32> {
     text.trim_end().strip_prefix(MAGIC)?.strip_prefix(' ')?.parse().ok()
 }
 
-/// A root without a format file may hold nothing but what an interrupted first start left.
+/// A root without a format file may hold nothing but what an interrupted first start left, and an empty `tmp`: who
+/// starts the daemon may point `TMPDIR` there.
 fn refuse_foreign(layout: &Layout) -> Result<(), StoreError> {
     let root = layout.root();
     for entry in fs::read_dir(root).map_err(StoreError::io("list", root))? {
-        let name = entry.map_err(StoreError::io("list", root))?.file_name();
+        let entry = entry.map_err(StoreError::io("list", root))?;
+        let name = entry.file_name();
         let harmless = ["lock", "format.new", "lost+found"].iter().any(|ours| name == *ours);
-        if !harmless {
+        let empty = || fs::read_dir(entry.path()).is_ok_and(|mut entries| entries.next().is_none());
+        if !harmless && !(name == "tmp" && empty()) {
             return Err(StoreError::Foreign { root: root.to_owned() });
         }
     }

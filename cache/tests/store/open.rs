@@ -60,6 +60,16 @@ fn a_foreign_directory_is_refused() {
 }
 
 #[test]
+fn an_empty_tmp_is_nobodys() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("tmp")).unwrap();
+    Store::open(dir.path(), StoreOptions::default()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("tmp/thesis")).unwrap();
+    assert!(matches!(fails(dir.path()), StoreError::Foreign { .. }));
+}
+
+#[test]
 fn tmp_is_emptied() {
     let test = TestStore::new();
     let left = test.root().join("tmp/layer-x");

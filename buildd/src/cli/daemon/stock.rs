@@ -1,0 +1,198 @@
+//! buildkitd's own flags, so that a command line written for it starts this daemon.
+
+use std::collections::BTreeMap;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, Error, FromArgMatches};
+
+/// What buildkitd's flags ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StockFlags {
+    /// `--allow-insecure-entitlement`: granted besides what the configuration grants.
+    pub entitlements: Vec<String>,
+    /// `--oci-worker-labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `--oci-worker-gc`.
+    pub gc: Option<bool>,
+    /// `--oci-max-parallelism`: steps at a time; 0 is a number fit for the machine.
+    pub max_parallelism: Option<usize>,
+    /// Flags that were given and mean nothing here, without their dashes.
+    pub without_effect: Vec<&'static str>,
+}
+
+const ENTITLEMENT: &str = "allow-insecure-entitlement";
+const LABELS: &str = "oci-worker-labels";
+const GC: &str = "oci-worker-gc";
+const PARALLELISM: &str = "oci-max-parallelism";
+
+/// Texts that mean nothing here: other engines' workers, and what this one decides itself.
+///
+/// Flags that make a build safer (`--proxy-network`) are in none of these lists: to ignore them would be a lie.
+const TEXTS: &[&str] = &[
+    "cdi-spec-dir",
+    "containerd-cni-binary-dir",
+    "containerd-cni-config-path",
+    "containerd-cni-pool-size",
+    "containerd-max-parallelism",
+    "containerd-worker",
+    "containerd-worker-addr",
+    "containerd-worker-gc-keepstorage",
+    "containerd-worker-apparmor-profile",
+    "containerd-worker-labels",
+    "containerd-worker-namespace",
+    "containerd-worker-net",
+    "containerd-worker-platform",
+    "containerd-worker-runtime",
+    "containerd-worker-snapshotter",
+    "debugaddr",
+    "log-format",
+    "log-level",
+    "oci-cni-binary-dir",
+    "oci-cni-config-path",
+    "oci-cni-pool-size",
+    "oci-worker",
+    "oci-worker-binary",
+    "oci-worker-gc-keepstorage",
+    "oci-worker-net",
+    "oci-worker-platform",
+    "oci-worker-proxy-snapshotter-path",
+    "oci-worker-snapshotter",
+    "otel-socket-path",
+];
+
+/// Switches that mean nothing here.
+const SWITCHES: &[&str] = &[
+    "cdi-disabled",
+    "containerd-worker-gc",
+    "containerd-worker-rootless",
+    "containerd-worker-selinux",
+    "oci-worker-no-process-sandbox",
+    "oci-worker-rootless",
+    "rootless",
+    "save-cache-debug",
+    "trace",
+];
+
+/// Flags that say what holds here anyway, so that nothing has to be told of them.
+const NATURAL: &[(&str, &str)] =
+    &[("oci-worker", "true"), ("oci-worker", "auto"), ("containerd-worker", "false")];
+
+fn text(name: &'static str) -> Arg {
+    Arg::new(name).long(name).hide(true).action(ArgAction::Append).allow_hyphen_values(true)
+}
+
+/// `--name` or `--name=false`, as Go's flags are.
+fn switch(name: &'static str) -> Arg {
+    let arg = Arg::new(name).long(name).hide(true).action(ArgAction::Append);
+    arg.num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("true")
+        .value_parser(clap::value_parser!(bool))
+}
+
+impl clap::Args for StockFlags {
+    fn augment_args(cmd: Command) -> Command {
+        let read = [text(ENTITLEMENT), text(LABELS), switch(GC)];
+        let parallelism = text(PARALLELISM).value_parser(clap::value_parser!(usize));
+        let ignored = TEXTS.iter().map(|name| text(name)).chain(SWITCHES.iter().map(|name| switch(name)));
+        cmd.args(read).arg(parallelism).args(ignored)
+    }
+
+    fn augment_args_for_update(cmd: Command) -> Command {
+        Self::augment_args(cmd)
+    }
+}
+
+impl FromArgMatches for StockFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let mut flags = Self::default();
+        flags.update_from_arg_matches(matches)?;
+        Ok(flags)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        let all = |name| matches.get_many::<String>(name).into_iter().flatten().map(String::as_str);
+        // BuildKit takes several of them in one flag.
+        let listed = |name| all(name).flat_map(|text| text.split(',')).filter(|item| !item.is_empty());
+        self.entitlements.extend(listed(ENTITLEMENT).map(str::to_owned));
+        for label in listed(LABELS) {
+            let Some((key, value)) = label.split_once('=') else {
+                let message = format!("invalid value `{label}` for `--{LABELS}`: want KEY=VALUE\n");
+                return Err(Error::raw(clap::error::ErrorKind::ValueValidation, message));
+            };
+            self.labels.insert(key.to_owned(), value.to_owned());
+        }
+        self.gc = matches.get_many::<bool>(GC).into_iter().flatten().last().copied();
+        self.max_parallelism = matches.get_many::<usize>(PARALLELISM).into_iter().flatten().last().copied();
+        let natural = |name, value| NATURAL.contains(&(name, value));
+        let told = |name: &&'static str| all(name).any(|value| !natural(*name, value));
+        self.without_effect.extend(TEXTS.iter().filter(|name| told(name)));
+        let on = |name: &&'static str| matches.get_many::<bool>(name).into_iter().flatten().any(|&on| on);
+        self.without_effect.extend(SWITCHES.iter().filter(|name| on(name)));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::DaemonArgs;
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<DaemonArgs, Error> {
+        let command = <DaemonArgs as clap::Args>::augment_args(Command::new("buildkitd"));
+        DaemonArgs::from_arg_matches(&command.try_get_matches_from([&["buildkitd"], args].concat())?)
+    }
+
+    #[test]
+    fn a_stock_command_line() {
+        let args = parse(&[
+            "--oci-worker=true",
+            "--containerd-worker=false",
+            "--oci-worker-gc=false",
+            "--oci-worker-labels=a.b=c=d,e=f",
+            "--config=/x/buildkitd.toml",
+            "--root",
+            "/x",
+            "--addr",
+            "unix:///x/s",
+            "--addr=tcp://127.0.0.1:1",
+            "--debug",
+            "--allow-insecure-entitlement",
+            "network.host,security.insecure",
+            "--oci-max-parallelism",
+            "3",
+        ]);
+        let args = args.unwrap();
+        assert_eq!(args.addr, ["unix:///x/s", "tcp://127.0.0.1:1"]);
+        assert_eq!(args.root, Some("/x".into()));
+        assert!(args.debug);
+        let labels = [("a.b", "c=d"), ("e", "f")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let want = StockFlags {
+            entitlements: vec!["network.host".to_owned(), "security.insecure".to_owned()],
+            labels: labels.into(),
+            gc: Some(false),
+            max_parallelism: Some(3),
+            without_effect: Vec::new(),
+        };
+        assert_eq!(args.stock, want);
+    }
+
+    #[test]
+    fn what_means_nothing_here_is_named() {
+        let args =
+            parse(&["--oci-worker-snapshotter=native", "--rootless", "--save-cache-debug=false"]).unwrap();
+        assert_eq!(args.stock.without_effect, ["oci-worker-snapshotter", "rootless"]);
+    }
+
+    #[test]
+    fn bad_flags() {
+        for bad in [
+            &["--oci-worker-gc=maybe"][..],
+            &["--oci-worker-labels=a"],
+            &["--oci-max-parallelism=-1"],
+            &["--proxy-network"],
+            &["--addr"],
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

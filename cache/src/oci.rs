@@ -4,6 +4,7 @@
 //! gave are only ever named by the digest of the bytes received; what these types write out again
 //! keeps every field that they do not know.
 
+mod ahead;
 mod archive;
 #[cfg(test)]
 mod archive_tests;
@@ -26,7 +27,7 @@ mod search;
 mod tar_index;
 mod verify;
 
-pub use archive::{ArchiveFormat, ArchiveImage, BlobSource, write_archive};
+pub use archive::{Amend, ArchiveFormat, ArchiveImage, ArchiveWriter, BlobSource};
 pub use compress::{BLOCK_SIZE, Compression, Compressor, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL};
 pub use config::{Healthcheck, History, ImageConfig, ImageMetadata, RootFs};
 pub use decompress::{Decompressor, sniff};

@@ -5,8 +5,9 @@
 //! 350 to 570 MB/s where the disk took 1,300 (ext4, kernel 6.18).
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -43,14 +44,17 @@ impl Piece {
     }
 }
 
+fn flags(file: &File) -> nix::Result<OFlag> {
+    fcntl(file.as_fd(), FcntlArg::F_GETFL).map(OFlag::from_bits_retain)
+}
+
 /// Sets whether a file's reads and writes pass by the page cache; says whether it can be had.
 fn set_direct(file: &File, direct: bool) -> bool {
-    let flags = fcntl(file.as_fd(), FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
     let set = |mut flags: OFlag| {
         flags.set(OFlag::O_DIRECT, direct);
         fcntl(file.as_fd(), FcntlArg::F_SETFL(flags))
     };
-    flags.and_then(set).is_ok()
+    flags(file).and_then(set).is_ok()
 }
 
 /// How a [`StreamWriter`] writes.
@@ -64,28 +68,53 @@ enum Mode {
     Cached,
 }
 
+impl Mode {
+    fn direct() -> Self {
+        Self::Direct { piece: Piece::new(), filled: 0, written: 0, spent: Duration::ZERO }
+    }
+}
+
 /// Writes a file from its start; past the page cache where the file is large and the disk fast.
 ///
 /// What is dropped without [`Write::flush`] is cut short.
 #[derive(Debug)]
 pub struct StreamWriter {
     file: File,
+    /// All of the file is written here.
+    whole: bool,
+    length: u64,
     mode: Mode,
 }
 
 impl StreamWriter {
     /// Writes into `file`. What is no regular file, empty and at its start, is written as it is.
     pub fn new(mut file: File) -> Self {
-        use std::io::Seek;
         let empty = file.metadata().is_ok_and(|m| m.is_file() && m.len() == 0);
         let at_start = empty && file.stream_position().is_ok_and(|place| place == 0);
-        let mode = if at_start { Mode::Small { left: SMALL } } else { Mode::Cached };
-        Self { file, mode }
+        // Whatever is written to a file that is only appended to comes last.
+        let appended = flags(&file).is_ok_and(|flags| flags.contains(OFlag::O_APPEND));
+        let whole = at_start && !appended;
+        let mode = if whole { Mode::Small { left: SMALL } } else { Mode::Cached };
+        Self { file, whole, length: 0, mode }
+    }
+
+    /// Whether [`Self::amend`] can be called.
+    pub fn can_amend(&self) -> bool {
+        self.whole
     }
 
     /// The file; some of its bytes may not have got there.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Replaces bytes that were written, from `offset` on.
+    ///
+    /// # Errors
+    /// Whatever writing gave.
+    pub fn amend(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.flush()?;
+        self.file.write_all_at(bytes, offset)
     }
 
     /// Goes back to the page cache for good.
@@ -129,37 +158,41 @@ impl StreamWriter {
 
 impl Write for StreamWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.mode {
-            Mode::Cached => self.file.write(bytes),
+        let written = match &mut self.mode {
+            Mode::Cached => self.file.write(bytes)?,
             Mode::Small { left } => {
                 let few = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                let n = self.file.write(&bytes[..few])?;
-                *left -= n as u64;
+                let written = self.file.write(&bytes[..few])?;
+                *left -= written as u64;
                 if *left == 0 {
                     self.mode = match set_direct(&self.file, true) {
-                        true => {
-                            Mode::Direct { piece: Piece::new(), filled: 0, written: 0, spent: Duration::ZERO }
-                        }
+                        true => Mode::direct(),
                         false => Mode::Cached,
                     };
                 }
-                Ok(n)
+                written
             }
             Mode::Direct { piece, filled, .. } => {
-                let n = bytes.len().min(PIECE - *filled);
-                piece.bytes()[*filled..][..n].copy_from_slice(&bytes[..n]);
-                *filled += n;
+                let taken = bytes.len().min(PIECE - *filled);
+                piece.bytes()[*filled..][..taken].copy_from_slice(&bytes[..taken]);
+                *filled += taken;
                 if *filled == PIECE {
                     self.end_piece()?;
                 }
-                Ok(n)
+                taken
             }
-        }
+        };
+        self.length += written as u64;
+        Ok(written)
     }
 
-    /// Writes what waits for its piece to be full, and from now on through the page cache.
+    /// Writes what waits for its piece to be full. What follows counts as a new file, small at first.
     fn flush(&mut self) -> io::Result<()> {
-        self.leave()?;
+        if matches!(self.mode, Mode::Direct { .. }) {
+            self.leave()?;
+            let begin = (self.length + SMALL).next_multiple_of(ALIGNMENT as u64);
+            self.mode = Mode::Small { left: begin - self.length };
+        }
         self.file.flush()
     }
 }
@@ -229,10 +262,9 @@ impl Read for StreamReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Seek;
 
     fn is_direct(file: &File) -> bool {
-        OFlag::from_bits_retain(fcntl(file.as_fd(), FcntlArg::F_GETFL).unwrap()).contains(OFlag::O_DIRECT)
+        flags(file).unwrap().contains(OFlag::O_DIRECT)
     }
 
     fn sample(length: usize) -> Vec<u8> {
@@ -260,6 +292,28 @@ mod tests {
         }
     }
 
+    /// Bytes are replaced wherever they are: on disk, in the cache, or waiting for their piece; and writing goes on.
+    #[test]
+    fn written_bytes_can_be_replaced() {
+        let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let mut writer = StreamWriter::new(file.try_clone().unwrap());
+        let mut expected = Vec::new();
+        for length in [5, SMALL as usize + 2 * PIECE + 77, SMALL as usize + PIECE, 3] {
+            let bytes = sample(length);
+            writer.write_all(&bytes).unwrap();
+            expected.extend(bytes);
+            for at in [0, expected.len() / 2, expected.len() - 2] {
+                writer.amend(at as u64, b"XY").unwrap();
+                expected[at..][..2].copy_from_slice(b"XY");
+            }
+        }
+        writer.flush().unwrap();
+        let mut found = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut found).unwrap();
+        assert!(found == expected);
+    }
+
     #[test]
     fn a_writer_that_is_dropped_leaves_the_flag_as_it_was() {
         let file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
@@ -282,6 +336,10 @@ mod tests {
         file.rewind().unwrap();
         file.read_exact(&mut head).unwrap();
         assert_eq!(&head, b"before ");
+        assert!(!writer.can_amend());
+        let appended = tempfile::NamedTempFile::new().unwrap();
+        let appended = File::options().append(true).open(appended.path()).unwrap();
+        assert!(!StreamWriter::new(appended).can_amend());
         let (mut reader, writer) = io::pipe().unwrap();
         let mut writer = StreamWriter::new(File::from(std::os::fd::OwnedFd::from(writer)));
         writer.write_all(b"through a pipe").unwrap();

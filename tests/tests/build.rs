@@ -110,6 +110,40 @@ fn archive(scene: &Scene, kind: &str) -> std::path::PathBuf {
     scene.context().join(name)
 }
 
+/// A large layer goes straight into a file the first time, and is copied from a blob of the store later. Nobody sees a
+/// difference.
+#[test]
+fn archives_are_equal_however_large_layers_come_into_them() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let large = |name: &str| format!("RUN head -c 70000000 /dev/zero | tr '\\0' {name} > /{name}\n");
+    scene.write("Dockerfile", &format!("FROM base\n{}RUN : > /small\n{}", large("a"), large("b")));
+    let export = |name: &str| {
+        scene.build(&["-o", &format!("type=oci,dest={name}")]).ok();
+        fs_err::read(scene.context().join(name)).unwrap()
+    };
+    let first = export("1.tar");
+    let image = Image::open(&scene.context().join("1.tar"));
+    assert_eq!(image.file("b").map(|bytes| (bytes.len(), bytes[69_999_999])), Some((70_000_000, b'b')));
+    let mut tar = tar::Archive::new(&first[..]);
+    let names = tar.entries().unwrap().map(|e| e.unwrap().path().unwrap().to_string_lossy().into_owned());
+    let blobs: Vec<String> = names
+        .filter_map(|n| Some(n.strip_prefix("blobs/sha256/")?.to_owned()).filter(|n| n.len() == 64))
+        .collect();
+    let stored = |hex: &String| scene.daemon.root().join("blobs/sha256").join(&hex[..2]).join(hex).exists();
+    let are_stored = || blobs.iter().map(stored).collect::<Vec<_>>();
+    assert_eq!(are_stored(), [vec![false; 2], vec![true; blobs.len() - 2]].concat(), "{blobs:?}");
+    assert!(export("2.tar") == first);
+    assert_eq!(are_stored(), vec![true; blobs.len()]);
+    assert!(export("3.tar") == first);
+    let piped = scene.command(&["build", "-o", "type=oci,dest=-", "."]).output().unwrap();
+    assert!(piped.stdout == first, "{}", String::from_utf8_lossy(&piped.stderr));
+    scene.build(&["--no-cache", "-o", "type=oci,dest=4.tar", "-o", "type=docker,dest=5.tar"]).ok();
+    assert_eq!(Image::open(&scene.context().join("5.tar")).file("b"), image.file("b"));
+}
+
 #[test]
 fn archives_on_stdout_are_whole_and_failed_builds_leave_no_file() {
     if !ready() {

@@ -6,6 +6,7 @@ mod attrs;
 mod files;
 mod image;
 mod layers;
+mod placed;
 mod push;
 mod sink;
 mod stored;
@@ -20,6 +21,7 @@ use solver::{ExecError, Output, VertexContext};
 pub(super) use archive::write_stored;
 pub(super) use attrs::{ExportKind, ExportRequest};
 pub(super) use layers::Form;
+pub(super) use placed::Seen;
 
 use super::chains::Chains;
 use super::diffids::DiffIds;
@@ -63,14 +65,19 @@ pub(super) struct Exporter {
     pub passed: Arc<super::side::Passed>,
     /// Hashes layers ahead.
     pub diff_ids: Arc<DiffIds>,
+    /// Layers that went into archives without becoming blobs.
+    pub seen: Arc<Seen>,
 }
 
 impl Exporter {
-    fn layer_blobs(&self) -> LayerBlobs {
+    fn layer_blobs(&self, form: Form, build: &str) -> LayerBlobs {
         LayerBlobs {
             store: self.chains.store.clone(),
             images: self.images.clone(),
             diff_ids: self.diff_ids.clone(),
+            form,
+            lease: self.images.lease(build),
+            placed: Default::default(),
         }
     }
 

@@ -191,8 +191,10 @@ fn exports(request: &SolveRequest) -> Result<Vec<ExportRequest>, Failure> {
     if all.is_empty() && !request.exporter_deprecated.is_empty() {
         all.push((request.exporter_deprecated.clone(), &request.exporter_attrs_deprecated));
     }
+    let alone = all.len() == 1;
     let read = |(i, (kind, attrs)): (usize, (String, &BTreeMap<String, String>))| {
-        ExportRequest::new(i, &kind, attrs).map_err(|e| Failure::invalid(&e))
+        let request = ExportRequest::new(i, &kind, attrs).map_err(|e| Failure::invalid(&e))?;
+        Ok(ExportRequest { alone, ..request })
     };
     all.into_iter().enumerate().map(read).collect()
 }

@@ -230,6 +230,7 @@ fn put_together(
         sessions: sessions.clone(),
         passed: passed.clone(),
         diff_ids: diff_ids.clone(),
+        seen: Arc::default(),
     };
     Ok(Parts {
         histories: Arc::new(Histories::new(store.clone())),

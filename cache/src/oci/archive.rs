@@ -3,19 +3,20 @@
 //! ```text
 //! blobs/                  directory
 //! blobs/sha256/           directory
-//! blobs/sha256/<hex>      every index, manifest, config and layer, sorted
+//! blobs/sha256/<hex>      every index, manifest, config and layer, sorted but for what was written ahead
 //! index.json              the images, one entry per name, annotated with it
 //! manifest.json           only for Docker: config, tags and layers by path
 //! oci-layout
 //! ```
 //! Entries are sorted, owned by root and dated 1970, so equal images give equal archives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 
 use serde::Serialize;
 use solver::Digest;
 
+use super::ahead::copy_ahead;
 use super::document::MANIFEST_LIMIT;
 use super::{Descriptor, Document, Error, Index, Manifest, Reference, VerifiedReader};
 
@@ -30,6 +31,9 @@ const ANNOTATION_CREATED: &str = "org.opencontainers.image.created";
 
 /// How deep indexes may lie in each other.
 pub(crate) const MAX_INDEX_DEPTH: usize = 3;
+
+/// Bytes of a tar's header, and of what its entries are padded to.
+const BLOCK: usize = 512;
 
 /// Where the blobs of an archive come from.
 pub trait BlobSource {
@@ -60,35 +64,143 @@ pub struct ArchiveImage {
     pub created: Option<String>,
 }
 
-/// Writes `images` and all that they lead to. Blobs stream through; only documents are held in memory.
-///
-/// # Errors
-/// A blob is missing, damaged or of another size than its descriptor says, or writing failed.
-pub fn write_archive<W: Write>(
-    writer: W,
-    format: ArchiveFormat,
-    images: &[ArchiveImage],
-    blobs: &dyn BlobSource,
-) -> Result<W, Error> {
-    let mut plan = Plan::default();
-    for image in images {
-        let first = plan.add(&image.target, blobs, 0)?;
-        plan.name(image, first.as_ref());
+/// A file whose bytes can be replaced when it is longer already.
+pub trait Amend: Write {
+    /// Replaces the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    fn amend(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// An archive that is being written.
+#[derive(Debug)]
+pub struct ArchiveWriter<W> {
+    out: W,
+    length: u64,
+    written: BTreeSet<Digest>,
+}
+
+impl<W: Write> ArchiveWriter<W> {
+    /// Begins an archive.
+    ///
+    /// # Errors
+    /// Writing failed.
+    pub fn new(out: W) -> Result<Self, Error> {
+        let mut archive = Self { out, length: 0, written: BTreeSet::new() };
+        archive.entry("blobs/", tar::EntryType::Directory, 0o755, 0, io::empty())?;
+        archive.entry("blobs/sha256/", tar::EntryType::Directory, 0o755, 0, io::empty())?;
+        Ok(archive)
     }
-    let mut tar = Tar { builder: tar::Builder::new(writer) };
-    tar.directory("blobs/")?;
-    tar.directory("blobs/sha256/")?;
-    for descriptor in plan.blobs.values() {
+
+    /// Copies a blob, unless it is in the archive already.
+    ///
+    /// # Errors
+    /// The blob is missing, damaged or of another size than its descriptor says, or writing failed.
+    pub fn blob(&mut self, descriptor: &Descriptor, blobs: &dyn BlobSource) -> Result<(), Error> {
+        if !self.written.insert(descriptor.digest) {
+            return Ok(());
+        }
         let source =
             blobs.open(descriptor).map_err(Error::io(format!("cannot read blob `{}`", descriptor.digest)))?;
-        tar.blob(descriptor, source)?;
+        let verified = VerifiedReader::new(source, descriptor.digest, descriptor.size);
+        self.entry(&path(&descriptor.digest), tar::EntryType::Regular, 0o444, descriptor.size, verified)
     }
-    tar.file("index.json", 0o644, &json(&Index::new(plan.entries)))?;
-    if format == ArchiveFormat::Docker && !plan.docker.is_empty() {
-        tar.file("manifest.json", 0o644, &json(&plan.docker.values().collect::<Vec<_>>()))?;
+
+    /// Writes `images` and all that they lead to. Blobs stream through; only documents are held in memory.
+    ///
+    /// # Errors
+    /// A blob is missing, damaged or of another size than its descriptor says, or writing failed.
+    pub fn finish(
+        mut self,
+        format: ArchiveFormat,
+        images: &[ArchiveImage],
+        blobs: &dyn BlobSource,
+    ) -> Result<W, Error> {
+        let mut plan = Plan::default();
+        for image in images {
+            let first = plan.add(&image.target, blobs, 0)?;
+            plan.name(image, first.as_ref());
+        }
+        for descriptor in plan.blobs.values() {
+            self.blob(descriptor, blobs)?;
+        }
+        self.file("index.json", 0o644, &json(&Index::new(plan.entries)))?;
+        if format == ArchiveFormat::Docker && !plan.docker.is_empty() {
+            self.file("manifest.json", 0o644, &json(&plan.docker.values().collect::<Vec<_>>()))?;
+        }
+        self.file("oci-layout", 0o444, OCI_LAYOUT)?;
+        self.write(&[0; 2 * BLOCK]).map_err(Error::io("cannot write the archive"))?;
+        Ok(self.out)
     }
-    tar.file("oci-layout", 0o444, OCI_LAYOUT)?;
-    tar.builder.into_inner().map_err(Error::io("cannot write the archive"))
+
+    fn file(&mut self, name: &str, mode: u32, content: &[u8]) -> Result<(), Error> {
+        self.entry(name, tar::EntryType::Regular, mode, content.len() as u64, content)
+    }
+
+    fn entry(
+        &mut self,
+        name: &str,
+        kind: tar::EntryType,
+        mode: u32,
+        size: u64,
+        content: impl Read + Send,
+    ) -> Result<(), Error> {
+        let write = || {
+            self.write(header(name, kind, mode, size)?.as_bytes())?;
+            self.length += copy_ahead(content, size, &mut self.out)?;
+            self.pad()
+        };
+        write().map_err(Error::io(format!("cannot write `{name}` into the archive")))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.length += bytes.len() as u64;
+        self.out.write_all(bytes)
+    }
+
+    /// Ends an entry's last block.
+    fn pad(&mut self) -> io::Result<()> {
+        let missing = self.length.next_multiple_of(BLOCK as u64) - self.length;
+        self.write(&[0; BLOCK][..missing as usize])
+    }
+}
+
+impl<W: Amend> ArchiveWriter<W> {
+    /// Lets `fill` write a blob of which nobody knows digest and length before it is written; `fill` returns them, and
+    /// what else the caller wants to have.
+    ///
+    /// # Errors
+    /// What `fill` gives, or writing failed.
+    pub fn blob_as_made<T, E: From<Error>>(
+        self,
+        fill: impl FnOnce(W) -> Result<(W, Descriptor, T), E>,
+    ) -> Result<(Self, T), E> {
+        let failed = || Error::io("cannot write a layer into the archive");
+        let Self { mut out, length, mut written } = self;
+        out.write_all(&[0; BLOCK]).map_err(failed())?;
+        let (out, Descriptor { digest, size, .. }, made) = fill(out)?;
+        written.insert(digest);
+        let mut archive = Self { out, length: length + BLOCK as u64 + size, written };
+        archive.pad().map_err(failed())?;
+        let header = header(&path(&digest), tar::EntryType::Regular, 0o444, size).map_err(failed())?;
+        archive.out.amend(length, header.as_bytes()).map_err(failed())?;
+        Ok((archive, made))
+    }
+}
+
+fn header(name: &str, kind: tar::EntryType, mode: u32, size: u64) -> io::Result<tar::Header> {
+    let mut header = tar::Header::new_ustar();
+    header.set_path(name)?;
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    // Blank number fields are no numbers to some readers.
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_cksum();
+    Ok(header)
 }
 
 /// What goes into an archive.
@@ -185,45 +297,4 @@ pub(crate) fn path(digest: &Digest) -> String {
 
 fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("the documents of an archive have string keys only")
-}
-
-struct Tar<W: Write> {
-    builder: tar::Builder<W>,
-}
-
-impl<W: Write> Tar<W> {
-    fn directory(&mut self, name: &str) -> Result<(), Error> {
-        self.append(name, tar::EntryType::Directory, 0o755, 0, io::empty())
-    }
-
-    fn file(&mut self, name: &str, mode: u32, content: &[u8]) -> Result<(), Error> {
-        self.append(name, tar::EntryType::Regular, mode, content.len() as u64, content)
-    }
-
-    fn blob(&mut self, descriptor: &Descriptor, source: impl Read) -> Result<(), Error> {
-        let verified = VerifiedReader::new(source, descriptor.digest, descriptor.size);
-        let name = path(&descriptor.digest);
-        self.append(&name, tar::EntryType::Regular, 0o444, descriptor.size, verified)
-    }
-
-    fn append(
-        &mut self,
-        name: &str,
-        kind: tar::EntryType,
-        mode: u32,
-        size: u64,
-        content: impl Read,
-    ) -> Result<(), Error> {
-        let mut header = tar::Header::new_ustar();
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_size(size);
-        // Blank number fields are no numbers to some readers.
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        self.builder
-            .append_data(&mut header, name, content)
-            .map_err(Error::io(format!("cannot write `{name}` into the archive")))
-    }
 }

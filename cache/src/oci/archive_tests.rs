@@ -7,8 +7,8 @@ use std::path::Path;
 use solver::Digest;
 
 use super::{
-    ArchiveFormat, ArchiveImage, BlobSource, Descriptor, DockerArchive, Error, ImageArchive, Index, Layout,
-    Manifest, Reference, media_type, write_archive,
+    Amend, ArchiveFormat, ArchiveImage, ArchiveWriter, BlobSource, Descriptor, DockerArchive, Error,
+    ImageArchive, Index, Layout, Manifest, Reference, media_type,
 };
 
 /// Blobs in memory.
@@ -52,7 +52,8 @@ fn write(
 ) -> Result<Vec<u8>, Error> {
     let names = names.iter().map(|name| Reference::parse(name).unwrap()).collect();
     let created = Some("2024-01-01T00:00:00Z".to_owned());
-    write_archive(Vec::new(), format, &[ArchiveImage { target: target.clone(), names, created }], blobs)
+    let image = ArchiveImage { target: target.clone(), names, created };
+    ArchiveWriter::new(Vec::new())?.finish(format, &[image], blobs)
 }
 
 fn on_disk(archive: &[u8]) -> tempfile::NamedTempFile {
@@ -103,6 +104,43 @@ fn an_oci_archive_has_buildkits_layout() {
     ");
     insta::assert_snapshot!(content(&archive, "index.json"), @r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:2d7eaea72728329034c8df2693da65286fe4c77583a81423591295183f7ed0b5","size":470,"annotations":{"io.containerd.image.name":"docker.io/library/app:1","org.opencontainers.image.created":"2024-01-01T00:00:00Z","org.opencontainers.image.ref.name":"1"},"platform":{"architecture":"amd64","os":"linux"}}]}"#);
     assert_eq!(archive, write(ArchiveFormat::Oci, &target, &["app:1"], &blobs).unwrap(), "equal every time");
+}
+
+impl Amend for Vec<u8> {
+    fn amend(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// A blob that is written as it is made looks like one that is copied, and is not written again.
+#[test]
+fn a_blob_can_be_written_before_it_is_known() {
+    let mut blobs = Blobs::default();
+    let target = blobs.image("amd64");
+    let text = b"layer of amd64";
+    let layer = Descriptor::of(media_type::OCI_LAYER, text);
+    let mut copied = ArchiveWriter::new(Vec::new()).unwrap();
+    copied.blob(&layer, &blobs).unwrap();
+    let made = ArchiveWriter::new(Vec::new()).unwrap().blob_as_made(|mut out| {
+        out.write_all(text).unwrap();
+        Ok::<_, Error>((out, layer.clone(), ()))
+    });
+    let image = ArchiveImage { target, names: vec![], created: None };
+    let finish = |archive: ArchiveWriter<Vec<u8>>| {
+        archive.finish(ArchiveFormat::Oci, std::slice::from_ref(&image), &blobs).unwrap()
+    };
+    let made = finish(made.unwrap().0);
+    insta::assert_snapshot!(listing(&made), @r"
+    Directory 755 0 blobs/
+    Directory 755 0 blobs/sha256/
+    Regular 444 14 blobs/sha256/9e1
+    Regular 444 470 blobs/sha256/2d7
+    Regular 444 151 blobs/sha256/c64
+    Regular 644 289 index.json
+    Regular 444 30 oci-layout
+    ");
+    assert!(made == finish(copied));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use cache::store::{BlobPurpose, Lease};
 use frontend::config::{ContainerConfig, History, ImageConfig, RootFs};
 use solver::{Digest, ExecError, LayerId, VertexContext};
 
-use super::layers::{Form, LayerBlob};
+use super::layers::{LayerBlob, LayerBlobs};
 use super::{Built, ExportRequest, Exporter, Results};
 use crate::daemon::chains::from_store;
 use crate::daemon::progress::Step;
@@ -39,17 +39,14 @@ impl Exporter {
         &self,
         request: &ExportRequest,
         results: &Results,
-        form: Form,
+        blobs: &LayerBlobs,
         step: &Step,
-        lease: &Lease,
         cx: &VertexContext,
     ) -> Result<Assembled, ExecError> {
         let mut images = Vec::new();
-        let blobs = self.layer_blobs();
         for built in &results.built {
-            let layers =
-                step.part("exporting layers", blobs.of_chain(&built.output.chain, form, lease, cx)).await?;
-            let image = self.image_documents(request, built, layers, lease)?;
+            let layers = step.part("exporting layers", blobs.of_chain(&built.output.chain, cx)).await?;
+            let image = self.image_documents(request, built, layers, &blobs.lease)?;
             for (what, d) in [("manifest", &image.manifest), ("config", &image.config)] {
                 step.part(&format!("exporting {what} {}", d.digest), async { Ok::<_, ExecError>(()) })
                     .await?;
@@ -62,7 +59,7 @@ impl Exporter {
                 let index = Index::new(all.iter().map(|i| i.manifest.clone()).collect());
                 let kind = if request.oci_types { media_type::OCI_INDEX } else { media_type::DOCKER_INDEX };
                 let index = Index { media_type: Some(kind.to_owned()), ..index };
-                self.keep(lease, kind, &index.to_json())?
+                self.keep(&blobs.lease, kind, &index.to_json())?
             }
         };
         Ok(Assembled { target, images })
@@ -127,6 +124,11 @@ impl Assembled {
     pub(super) fn main(&self) -> Option<&AssembledImage> {
         let host = cache::oci::Platform::host().to_string();
         self.images.iter().find(|i| i.platform == host).or_else(|| self.images.first())
+    }
+
+    /// The blob of a layer.
+    pub(super) fn descriptor(&self, id: &LayerId) -> Option<&Descriptor> {
+        self.images.iter().flat_map(|i| &i.layers).find(|l| l.id == *id).map(|l| &l.descriptor)
     }
 
     /// All blobs but the target's own.

@@ -51,6 +51,8 @@ pub(crate) struct ExportRequest {
     pub oci_types: bool,
     /// An archive rather than a directory.
     pub tar: bool,
+    /// The build has no other exports.
+    pub alone: bool,
 }
 
 /// An attribute that cannot be.
@@ -108,6 +110,7 @@ impl ExportRequest {
             force_compression: flag("force-compression", false)?,
             oci_types: flag("oci-mediatypes", kind != ExportKind::Docker)?,
             tar: flag("tar", true)?,
+            alone: true,
         })
     }
 }

@@ -46,7 +46,8 @@ impl Exporter {
         cx: &VertexContext,
     ) -> Result<BTreeMap<String, String>, ExecError> {
         let view = self.view(results)?;
-        let write = self.stream(request.id, cx, move |out| {
+        let passed = self.passed_file(request.id, cx);
+        let write = self.stream(request.id, passed, cx, move |out| {
             crate::daemon::rootfs_tar::write(&view, out).map_err(ExecError::failed)
         });
         step.part("sending tarball", write).await?;

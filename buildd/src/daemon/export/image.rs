@@ -8,7 +8,7 @@ use cache::store::{BlobRef, ImageRecord, Lease};
 use solver::{ExecError, VertexContext};
 
 use super::assemble::Assembled;
-use super::layers::Form;
+use super::layers::{Form, Packing};
 use super::{ExportRequest, Exporter, Results};
 use crate::daemon::chains::from_store;
 use crate::daemon::progress::Step;
@@ -21,15 +21,17 @@ impl Exporter {
         step: &Step,
         cx: &VertexContext,
     ) -> Result<BTreeMap<String, String>, ExecError> {
-        let lease = self.images.lease(&cx.build);
         let form = match request.push {
-            true => Form::Blobs { compression: request.compression, force: request.force_compression },
+            true => {
+                Form::Blobs(Packing { compression: request.compression, force: request.force_compression })
+            }
             // A name alone costs no compression.
             false => Form::AsIs,
         };
-        let made = self.assemble(request, results, form, step, &lease, cx).await?;
+        let layers = self.layer_blobs(form, &cx.build);
+        let made = self.assemble(request, results, &layers, step, cx).await?;
         for name in &request.names {
-            step.part(&format!("naming to {name}"), async { self.name(name, &made, &lease) }).await?;
+            step.part(&format!("naming to {name}"), async { self.name(name, &made, &layers.lease) }).await?;
         }
         if request.push {
             self.push_names(&request.names, &made, step, cx).await?;

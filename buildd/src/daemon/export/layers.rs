@@ -1,5 +1,6 @@
 //! Layers as an image refers to them: diff IDs, and blobs in the form that is wanted.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -39,18 +40,22 @@ pub(crate) enum Form {
     /// As they are: existing blobs, or plain tars that nobody has written.
     AsIs,
     /// As blobs that exist.
-    Blobs {
-        /// New blobs are made this way.
-        compression: Compression,
-        /// Existing blobs of another kind are not taken.
-        force: bool,
-    },
+    Blobs(Packing),
+}
+
+/// How blobs are made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Packing {
+    /// New blobs are made this way.
+    pub compression: Compression,
+    /// Existing blobs of another kind are not taken.
+    pub force: bool,
 }
 
 impl Form {
     /// Compressed as by default; existing blobs are taken.
     pub(crate) fn compressed() -> Self {
-        Self::Blobs { compression: Compression::default(), force: false }
+        Self::Blobs(Packing::default())
     }
 }
 
@@ -63,10 +68,16 @@ pub(crate) struct LayerBlobs {
     pub images: Arc<ImageSource>,
     /// May have hashed layers already.
     pub diff_ids: Arc<DiffIds>,
+    /// What is wanted.
+    pub form: Form,
+    /// Holds what is made.
+    pub lease: Lease,
+    /// Layers that are in an archive already, and need no blob.
+    pub placed: HashMap<LayerId, LayerBlob>,
 }
 
 /// Layers whose blob is being made.
-static TURNS: std::sync::LazyLock<Turns<LayerId>> = std::sync::LazyLock::new(Turns::default);
+pub(super) static TURNS: std::sync::LazyLock<Turns<LayerId>> = std::sync::LazyLock::new(Turns::default);
 
 impl LayerBlobs {
     /// The layers of a chain in the wanted form, lowest first.
@@ -76,35 +87,31 @@ impl LayerBlobs {
     pub(crate) async fn of_chain(
         &self,
         chain: &[LayerId],
-        form: Form,
-        lease: &Lease,
         cx: &VertexContext,
     ) -> Result<Vec<LayerBlob>, ExecError> {
         let one = |id: LayerId| async move {
+            if let Some(placed) = self.placed.get(&id) {
+                return Ok(placed.clone());
+            }
             let _turn = TURNS.turn(id).await;
-            self.of_layer(id, form, lease, cx).await
+            let info = self.held(id).await?;
+            match self.form {
+                Form::AsIs => self.as_is(id, info).await,
+                Form::Blobs(packing) => self.as_blob(id, info, packing, cx).await,
+            }
         };
         futures_util::stream::iter(chain.iter().copied().map(one)).buffered(AT_ONCE).try_collect().await
     }
 
-    async fn of_layer(
-        &self,
-        id: LayerId,
-        form: Form,
-        lease: &Lease,
-        cx: &VertexContext,
-    ) -> Result<LayerBlob, ExecError> {
-        match form {
+    /// Holds a layer, once nobody else hashes it.
+    pub(super) async fn held(&self, id: LayerId) -> Result<LayerInfo, ExecError> {
+        match self.form {
             Form::AsIs => self.diff_ids.settled(&id).await,
             // Packing hashes on the way.
-            Form::Blobs { .. } => self.diff_ids.forgo(&id),
+            Form::Blobs(_) => self.diff_ids.forgo(&id),
         }
-        let info = self.store.layers().hold(lease, &id).map_err(from_store)?;
-        let info = info.ok_or_else(|| ExecError::Changed { path: id.to_string() })?;
-        match form {
-            Form::AsIs => self.as_is(id, info).await,
-            Form::Blobs { compression, force } => self.as_blob(id, info, compression, force, lease, cx).await,
-        }
+        let info = self.store.layers().hold(&self.lease, &id).map_err(from_store)?;
+        info.ok_or_else(|| ExecError::Changed { path: id.to_string() })
     }
 
     async fn as_is(&self, id: LayerId, info: LayerInfo) -> Result<LayerBlob, ExecError> {
@@ -118,44 +125,49 @@ impl LayerBlobs {
         Ok(blob_of(id, plain.digest, &plain, &info))
     }
 
-    async fn as_blob(
+    pub(super) async fn as_blob(
         &self,
         id: LayerId,
         info: LayerInfo,
-        compression: Compression,
-        force: bool,
-        lease: &Lease,
+        packing: Packing,
         cx: &VertexContext,
     ) -> Result<LayerBlob, ExecError> {
-        let wanted =
-            |b: &&BlobRef| !force && !is_plain(&b.media_type) || same_kind(&b.media_type, compression);
-        for blob in info.blobs.iter().filter(wanted) {
-            let there = self.store.blobs().hold(lease, &blob.digest).map_err(from_store)?;
-            if let (Some(_), Some(diff_id)) = (there, info.diff_id) {
-                return Ok(blob_of(id, diff_id, blob, &info));
-            }
+        if let Some(blob) = self.existing(id, &info, packing, cx).await? {
+            return Ok(blob);
         }
-        if let (Some(origin), Some(diff_id)) = (&info.origin, info.diff_id)
-            && !force
-        {
-            self.download(&origin.reference, &origin.blob, lease, cx).await?;
-            self.store.layers().add_blob(&id, origin.blob.clone()).map_err(from_store)?;
-            return Ok(blob_of(id, diff_id, &origin.blob, &info));
-        }
-        let (store, lease, known) = (self.store.clone(), lease.clone(), info.clone());
-        let packed = blocking(move || compressed(&store, id, &known, compression, &lease)).await;
+        let (store, lease, known) = (self.store.clone(), self.lease.clone(), info.clone());
+        let packed = blocking(move || packed_blob(&store, id, &known, packing.compression, &lease)).await;
         let (diff_id, blob) = packed.map_err(|e| not_packed(id, e))?;
         Ok(blob_of(id, diff_id, &blob, &info))
     }
 
-    /// Brings in the compressed blob of a base layer that nothing needed until now.
-    async fn download(
+    /// A blob that is in the store or can be downloaded.
+    pub(super) async fn existing(
         &self,
-        reference: &str,
-        blob: &BlobRef,
-        lease: &Lease,
+        id: LayerId,
+        info: &LayerInfo,
+        packing: Packing,
         cx: &VertexContext,
-    ) -> Result<(), ExecError> {
+    ) -> Result<Option<LayerBlob>, ExecError> {
+        let Packing { compression, force } = packing;
+        let wanted =
+            |b: &&BlobRef| !force && !is_plain(&b.media_type) || same_kind(&b.media_type, compression);
+        for blob in info.blobs.iter().filter(wanted) {
+            let there = self.store.blobs().hold(&self.lease, &blob.digest).map_err(from_store)?;
+            if let (Some(_), Some(diff_id)) = (there, info.diff_id) {
+                return Ok(Some(blob_of(id, diff_id, blob, info)));
+            }
+        }
+        let (Some(origin), Some(diff_id), false) = (&info.origin, info.diff_id, force) else {
+            return Ok(None);
+        };
+        self.download(&origin.reference, &origin.blob, cx).await?;
+        self.store.layers().add_blob(&id, origin.blob.clone()).map_err(from_store)?;
+        Ok(Some(blob_of(id, diff_id, &origin.blob, info)))
+    }
+
+    /// Brings in the compressed blob of a base layer that nothing needed until now.
+    async fn download(&self, reference: &str, blob: &BlobRef, cx: &VertexContext) -> Result<(), ExecError> {
         let reference = Reference::parse(reference).map_err(ExecError::failed)?;
         let descriptor = Descriptor::new(blob.media_type.clone(), blob.digest, blob.size);
         let client = self.images.client(cx);
@@ -176,7 +188,7 @@ impl LayerBlobs {
                 }
                 other => other.map_err(ExecError::failed)?,
             }
-            let (lease, digest) = (lease.clone(), blob.digest);
+            let (lease, digest) = (self.lease.clone(), blob.digest);
             blocking(move || writer.commit(&lease, Some(&digest), purpose())).await.map_err(from_store)?;
             return Ok(());
         }
@@ -200,19 +212,34 @@ fn same_kind(media: &str, compression: Compression) -> bool {
     media == compression.media_type(true) || media == compression.media_type(false)
 }
 
-/// Compresses a layer into a blob, hashing the plain tar on the way. Blocking.
-fn compressed(
+/// Compresses a layer into a blob. Blocking.
+fn packed_blob(
     store: &Store,
     id: LayerId,
     info: &LayerInfo,
     compression: Compression,
     lease: &Lease,
 ) -> Result<(Digest, BlobRef), ExecError> {
-    let layers = store.layers();
-    let threads = cache::cores();
     let writer = store.blobs().writer().map_err(from_store)?;
-    let compressor = Compressor::new(writer, compression, threads).map_err(ExecError::failed)?;
-    let mut hashing = Hashing { out: compressor, hash: Sha256::new() };
+    let (writer, plain) = pack(store, id, info, compression, writer)?;
+    let size = writer.size();
+    let digest = writer.commit(lease, None, purpose()).map_err(from_store)?;
+    let blob = BlobRef { media_type: compression.media_type(true).to_owned(), digest, size };
+    store.layers().add_form(&id, &plain.digest, blob.clone()).map_err(from_store)?;
+    Ok((plain.digest, blob))
+}
+
+/// Compresses a layer into `out`, and tells what its plain tar is. Blocking.
+pub(super) fn pack<W: Write + Send + 'static>(
+    store: &Store,
+    id: LayerId,
+    info: &LayerInfo,
+    compression: Compression,
+    out: W,
+) -> Result<(W, BlobRef), ExecError> {
+    let layers = store.layers();
+    let compressor = Compressor::new(out, compression, cache::cores()).map_err(ExecError::failed)?;
+    let mut hashing = Hashing::new(compressor);
     match stored_tar(store, info)? {
         Some(mut tar) => drop(std::io::copy(&mut tar, &mut hashing).map_err(ExecError::failed)?),
         None => {
@@ -221,17 +248,12 @@ fn compressed(
             hashing = write_tar(&entries, &dir, TarOptions::default(), hashing).map_err(ExecError::failed)?;
         }
     }
-    let Hashing { out, hash } = hashing;
-    let diff_id = Digest::from_bytes(hash.finalize().into());
-    if let Some(known) = info.diff_id.filter(|known| *known != diff_id) {
+    let (compressor, digest, size) = hashing.finish();
+    if let Some(known) = info.diff_id.filter(|known| *known != digest) {
         return Err(ExecError::failed(LostTar { layer: id, diff_id: known }));
     }
-    let writer = out.finish().map_err(ExecError::failed)?;
-    let size = writer.size();
-    let digest = writer.commit(lease, None, purpose()).map_err(from_store)?;
-    let blob = BlobRef { media_type: compression.media_type(true).to_owned(), digest, size };
-    layers.add_form(&id, &diff_id, blob.clone()).map_err(from_store)?;
-    Ok((diff_id, blob))
+    let plain = BlobRef { media_type: media_type::OCI_LAYER.to_owned(), digest, size };
+    Ok((compressor.finish().map_err(ExecError::failed)?, plain))
 }
 
 /// The tar of a layer that came with an image: its snapshot need not give the same bytes.
@@ -258,7 +280,7 @@ struct NotPacked {
     source: ExecError,
 }
 
-fn not_packed(layer: LayerId, error: ExecError) -> ExecError {
+pub(super) fn not_packed(layer: LayerId, error: ExecError) -> ExecError {
     match error {
         ExecError::Failed(_) => ExecError::failed(NotPacked { layer, source: error }),
         other => other,
@@ -273,16 +295,30 @@ struct LostTar {
     diff_id: Digest,
 }
 
-/// Hashes what is written through it.
-struct Hashing<W> {
+/// Hashes and counts what is written through it.
+#[derive(Debug)]
+pub(super) struct Hashing<W> {
     out: W,
     hash: Sha256,
+    size: u64,
+}
+
+impl<W> Hashing<W> {
+    pub(super) fn new(out: W) -> Self {
+        Self { out, hash: Sha256::new(), size: 0 }
+    }
+
+    /// The writer below, and digest and length of what went to it.
+    pub(super) fn finish(self) -> (W, Digest, u64) {
+        (self.out, Digest::from_bytes(self.hash.finalize().into()), self.size)
+    }
 }
 
 impl<W: Write> Write for Hashing<W> {
     fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
         let n = self.out.write(buf)?;
         self.hash.update(&buf[..n]);
+        self.size += n as u64;
         Ok(n)
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
+use cache::oci::Amend;
 use cache::stream::StreamWriter;
 use solver::{ExecError, VertexContext};
 use tokio_util::io::SyncIoBridge;
@@ -22,7 +23,8 @@ const CHUNK: usize = 256 << 10;
 const WAITING: usize = 2;
 
 /// A file that the client passed; errors name its directory.
-struct Passed(StreamWriter);
+#[derive(Debug)]
+pub(super) struct Passed(StreamWriter);
 
 /// The client's disk is full, or the like. Its file has a temporary name until it is whole, so the directory is named.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +36,11 @@ struct NotWritten {
 }
 
 impl Passed {
+    /// Whether bytes can be replaced.
+    pub(super) fn can_amend(&self) -> bool {
+        self.0.can_amend()
+    }
+
     fn named(&self, source: io::Error) -> io::Error {
         let file = format!("/proc/self/fd/{}", self.0.file().as_raw_fd());
         match std::fs::read_link(file).ok().as_deref().and_then(Path::parent) {
@@ -50,6 +57,12 @@ impl Write for Passed {
 
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush().map_err(|e| self.named(e))
+    }
+}
+
+impl Amend for Passed {
+    fn amend(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.amend(offset, bytes).map_err(|e| self.named(e))
     }
 }
 
@@ -94,22 +107,29 @@ fn write_behind(
 }
 
 impl Exporter {
-    /// Hands a writer to `produce`, on a blocking thread, and waits until the client has everything.
+    /// Takes the file that the client passed for an exporter's output.
+    pub(super) fn passed_file(&self, exporter: usize, cx: &VertexContext) -> Option<Passed> {
+        let take = |id: &String| self.passed.take_output(id, &exporter.to_string());
+        let fd = cx.sessions.ids().iter().find_map(take)?;
+        Some(Passed(StreamWriter::new(File::from(fd))))
+    }
+
+    /// Hands a writer to `produce`, on a blocking thread, and waits until the client has everything: in the file that it
+    /// `passed`, or through its session.
     pub(super) async fn stream<F>(
         &self,
         exporter: usize,
+        passed: Option<Passed>,
         cx: &VertexContext,
         produce: F,
     ) -> Result<(), ExecError>
     where
         F: FnOnce(&mut dyn Write) -> Result<(), ExecError> + Send + 'static,
     {
-        let ids = cx.sessions.ids();
-        let passed = ids.iter().find_map(|id| self.passed.take_output(id, &exporter.to_string()));
-        if let Some(fd) = passed {
-            return blocking(move || write_behind(Passed(StreamWriter::new(File::from(fd))), produce)).await;
+        if let Some(file) = passed {
+            return blocking(move || write_behind(file, produce)).await;
         }
-        let id = ids.first().cloned().unwrap_or_default();
+        let id = cx.sessions.ids().first().cloned().unwrap_or_default();
         let session = self.sessions.get(&id, ARRIVAL).await.map_err(ExecError::failed)?;
         let file = session.send_file(exporter, &Default::default()).map_err(ExecError::failed)?;
         let bridge = SyncIoBridge::new(file);

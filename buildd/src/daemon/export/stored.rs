@@ -1,7 +1,7 @@
 //! Images of the store, moved elsewhere: their layers as blobs, and a manifest that names these.
 
 use cache::oci::{Descriptor, Manifest, Reference, media_type};
-use cache::store::{ImageRecord, Lease};
+use cache::store::ImageRecord;
 use solver::{Digest, ExecError, VertexContext};
 
 use super::Exporter;
@@ -47,13 +47,13 @@ impl Exporter {
         form: Form,
         cx: &VertexContext,
     ) -> Result<AssembledImage, ExecError> {
-        let lease: Lease = self.images.lease(&cx.build);
-        let layers = self.layer_blobs().of_chain(&record.layers, form, &lease, cx).await?;
+        let blobs = self.layer_blobs(form, &cx.build);
+        let layers = blobs.of_chain(&record.layers, cx).await?;
         let size = self.chains.store.blobs().size(&record.config).map_err(from_store)?;
         let config = Descriptor::new(media_type::OCI_CONFIG, record.config, size.unwrap_or_default());
         let descriptors = layers.iter().map(|l| with_types(&l.descriptor, true)).collect();
         let manifest = Manifest::new(config.clone(), descriptors);
-        let manifest = self.keep(&lease, media_type::OCI_MANIFEST, &manifest.to_json())?;
+        let manifest = self.keep(&blobs.lease, media_type::OCI_MANIFEST, &manifest.to_json())?;
         Ok(AssembledImage {
             manifest,
             config,

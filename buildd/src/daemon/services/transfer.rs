@@ -250,7 +250,7 @@ async fn write(
     let store = work.parts.store.clone();
     blocking(move || {
         let out = std::io::BufWriter::with_capacity(CHUNK, Chunks(tx));
-        let mut out = write_stored(&store, out, format, &list)?;
+        let mut out = write_stored(&store, out, format, &list, &[])?;
         out.flush().map_err(ExecError::failed)
     })
     .await

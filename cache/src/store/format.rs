@@ -64,7 +64,7 @@ fn refuse_foreign(layout: &Layout) -> Result<(), StoreError> {
         let name = entry.file_name();
         let harmless = ["lock", "format.new", "lost+found"].iter().any(|ours| name == *ours);
         let empty = || fs::read_dir(entry.path()).is_ok_and(|mut entries| entries.next().is_none());
-        if !harmless && !(name == "tmp" && empty()) {
+        if !(harmless || name == "tmp" && empty()) {
             return Err(StoreError::Foreign { root: root.to_owned() });
         }
     }

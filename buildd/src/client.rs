@@ -18,5 +18,6 @@ pub use build::{BuildOutcome, BuildRequest, LocalDir, ask, build};
 pub use connection::Client;
 pub use error::ClientError;
 pub use failure::render;
+pub(crate) use output::FileTarget;
 pub use output::{Destination, Output};
 pub use session::{ClientSession, SecretSource, Services, SshSource, UploadSource, random_id};

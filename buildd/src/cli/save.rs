@@ -1,15 +1,14 @@
 //! `rbuild save`.
 
 use std::io::{self, IsTerminal as _, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use proto::rbuild::{ArchiveFormat, SaveImageRequest};
-use tempfile::NamedTempFile;
 
 use super::Context;
 use super::context::absolute;
-use crate::client::ClientError;
+use crate::client::{ClientError, FileTarget};
 
 /// Writes images to an archive
 #[derive(Debug, clap::Args)]
@@ -38,11 +37,9 @@ impl Args {
             }
             None => receive(context, request, &mut io::stdout()).await?,
             Some(path) => {
-                let path = absolute(path)?;
-                let mut file = NamedTempFile::new_in(path.parent().unwrap_or(Path::new("/")))
-                    .map_err(|e| ClientError::io(&path, e))?;
-                receive(context, request, &mut file).await?;
-                file.persist(&path).map_err(|e| ClientError::io(&path, e.error))?;
+                let file = FileTarget::new(&absolute(path)?)?;
+                receive(context, request, &mut &file).await?;
+                file.commit()?;
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -46,11 +46,20 @@ pub(super) enum Target {
     Directory(PathBuf),
 }
 
-/// A file that is written beside its destination.
+/// A file that appears, or changes, when all is written. Devices and pipes are written as they are.
 #[derive(Debug)]
-pub(super) struct FileTarget {
+pub(crate) struct FileTarget {
     path: PathBuf,
-    temporary: Mutex<Option<NamedTempFile>>,
+    open: Mutex<Option<Open>>,
+}
+
+/// What is written to.
+#[derive(Debug)]
+enum Open {
+    /// A file beside the destination.
+    Beside(NamedTempFile),
+    /// The destination, which is no regular file: nothing may take its place.
+    Itself(File),
 }
 
 impl Target {
@@ -71,7 +80,7 @@ impl Target {
     pub(super) fn write(&self, data: &Bytes) -> io::Result<()> {
         match self {
             Self::Stdout => io::stdout().write_all(data),
-            Self::File(file) => file.with(|file| file.write_all(data)),
+            Self::File(file) => (&**file).write_all(data),
             Self::Directory(_) => Err(io::ErrorKind::IsADirectory.into()),
         }
     }
@@ -102,11 +111,23 @@ impl Drop for Targets {
 }
 
 impl FileTarget {
-    fn new(path: &Path) -> Result<Self, ClientError> {
-        if path.is_dir() {
-            return Err(ClientError::io(path, io::ErrorKind::IsADirectory.into()));
-        }
-        let dir = match path.parent() {
+    /// Prepares to write `path`.
+    ///
+    /// # Errors
+    /// A directory, or one that cannot be written to.
+    pub(crate) fn new(path: &Path) -> Result<Self, ClientError> {
+        let failed = |e| ClientError::io(path, e);
+        let place = match fs::metadata(path) {
+            Ok(found) if found.is_dir() => return Err(failed(io::ErrorKind::IsADirectory.into())),
+            Ok(found) if !found.is_file() => {
+                let file = std::fs::OpenOptions::new().write(true).open(path).map_err(failed)?;
+                return Ok(Self { path: path.to_owned(), open: Mutex::new(Some(Open::Itself(file))) });
+            }
+            // A link stays, and what it leads to changes.
+            Ok(_) => fs::canonicalize(path).map_err(failed)?,
+            Err(_) => path.to_owned(),
+        };
+        let dir = match place.parent() {
             Some(dir) if !dir.as_os_str().is_empty() => dir,
             _ => Path::new("."),
         };
@@ -115,8 +136,8 @@ impl FileTarget {
             .prefix(&format!(".{name}."))
             .permissions(std::fs::Permissions::from_mode(0o666))
             .tempfile_in(dir)
-            .map_err(|e| ClientError::io(path, e))?;
-        Ok(Self { path: path.to_owned(), temporary: Mutex::new(Some(temporary)) })
+            .map_err(failed)?;
+        Ok(Self { path: place, open: Mutex::new(Some(Open::Beside(temporary))) })
     }
 
     /// Calls `f` with the descriptor, to hand it to the daemon.
@@ -125,22 +146,38 @@ impl FileTarget {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
-        let mut guard = self.temporary.lock().map_err(|_| io::Error::other("a writer panicked"))?;
-        let file = guard.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
-        f(file.as_file_mut())
+        let mut guard = self.open.lock().map_err(|_| io::Error::other("a writer panicked"))?;
+        match guard.as_mut().ok_or(io::ErrorKind::BrokenPipe)? {
+            Open::Beside(file) => f(file.as_file_mut()),
+            Open::Itself(file) => f(file),
+        }
     }
 
-    fn take(&self) -> Option<NamedTempFile> {
-        self.temporary.lock().ok().and_then(|mut guard| guard.take())
+    fn take(&self) -> Option<Open> {
+        self.open.lock().ok().and_then(|mut guard| guard.take())
     }
 
-    fn commit(&self) -> Result<(), ClientError> {
+    /// Makes the file appear.
+    ///
+    /// # Errors
+    /// It cannot be renamed.
+    pub(crate) fn commit(&self) -> Result<(), ClientError> {
         match self.take() {
-            Some(file) => {
+            Some(Open::Beside(file)) => {
                 file.persist(&self.path).map(drop).map_err(|e| ClientError::io(&self.path, e.error))
             }
-            None => Ok(()),
+            Some(Open::Itself(_)) | None => Ok(()),
         }
+    }
+}
+
+impl io::Write for &FileTarget {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.with(|file| file.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.with(|file| file.flush())
     }
 }
 
@@ -164,6 +201,30 @@ mod tests {
         target.commit().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"data");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn devices_and_links_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || std::fs::read(pipe).unwrap()
+        });
+        let file = dir.path().join("file");
+        std::fs::write(&file, "old").unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        for path in [&pipe, &link] {
+            let target = Target::open(&Destination::File(path.clone())).unwrap().unwrap();
+            target.write(&"data".into()).unwrap();
+            target.commit().unwrap();
+        }
+        assert_eq!(reader.join().unwrap(), b"data");
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read(&file).unwrap(), b"data");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
     }
 
     #[test]

@@ -20,7 +20,7 @@ FUZZ   := $(CARGO_TARGET_DIR)/release/fuzz
 # What the build needs, then what the tests need on top of it.
 BUILD_PACKAGES := build-essential clang libclang-14-dev cmake pkg-config curl ca-certificates
 RUN_PACKAGES   := busybox-static nftables iproute2 uidmap git
-TEST_PACKAGES  := docker-registry passt openssh-client file zstd xz-utils mmdebstrap xfsprogs e2fsprogs python3 tmux
+TEST_PACKAGES  := docker-registry passt openssh-client iptables file zstd xz-utils mmdebstrap xfsprogs e2fsprogs python3 tmux
 
 SMOKE_SECONDS := 6
 FUZZ_SECONDS  ?= 600

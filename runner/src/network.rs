@@ -3,6 +3,7 @@
 //! Where the daemon is root, there is no bridge: each keeper's namespace has a link of its own to the host, with routes for two addresses and
 //! nothing else. Sandboxes share no segment on which they could pose as each other, and a link vanishes with its namespace.
 
+mod firewall;
 mod helper;
 mod namespace;
 mod netlink;

@@ -1,19 +1,18 @@
 //! The host's side of the isolated network, made once by a daemon: which addresses, and NAT for them.
 
-use std::io::Write;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
+use super::firewall::{self, Closed};
 use super::{LinkPlan, NetworkPlan, pasta};
 use crate::error::{Doing, RunnerError};
 
 /// Addresses per daemon: 4,096, of which each keeper takes one.
-const PREFIX_LENGTH: u8 = 20;
+pub(super) const PREFIX_LENGTH: u8 = 20;
 /// Networks to choose from: the upper half of 10.0.0.0/8, which few sites use.
 const FIRST_NETWORK: u32 = 0x0a80_0000;
 const NETWORKS: u32 = 1 << (PREFIX_LENGTH - 9);
@@ -41,6 +40,9 @@ impl Network {
 struct Marked {
     table: String,
     plan: LinkPlan,
+    /// Chains of others that hold rules of ours.
+    #[serde(default)]
+    closed: Vec<Closed>,
 }
 
 /// Takes a share in the network of this id. The first one chooses addresses and sets up forwarding and NAT.
@@ -102,24 +104,30 @@ fn make_table(id: &str, file: &OwnedFd, path: &Path) -> Result<(), RunnerError> 
     enable_forwarding()?;
     // Daemons in mount namespaces of their own may have the same id: each has its marker and its table.
     let table = format!("rbuild_{id}_{}", std::process::id());
-    let rules = rules(&table, network, &plan.link_prefix);
     // Noted first: what is half made is removed by the next one.
-    let text =
-        serde_json::to_vec(&Marked { table, plan }).map_err(|e| RunnerError::invalid(e.to_string()))?;
+    let marked = Marked { table, plan, closed: firewall::closed() };
+    let text = serde_json::to_vec(&marked).map_err(|e| RunnerError::invalid(e.to_string()))?;
     rustix::fs::ftruncate(file, 0).doing(|| "empty the note of the firewall table")?;
     rustix::io::pwrite(file, &text, 0).doing(|| "note the firewall table")?;
-    nft(&rules).map_err(|reason| {
+    let Marked { table, plan, closed } = &marked;
+    for chain in closed {
+        if let Err(reason) = chain.admit(&plan.link_prefix, table) {
+            // Steps that need no network still run.
+            eprintln!("rbuild: the firewall drops what steps send: {reason}");
+        }
+    }
+    firewall::add_table(table, network, &plan.link_prefix).map_err(|reason| {
         // So that nobody takes the note for a table that is there.
+        let _left = remove_table(file);
         let _left = fs_err::remove_file(path);
         refused(reason)
     })
 }
 
 fn remove_table(file: &OwnedFd) -> Result<(), String> {
-    match read(file) {
-        Some(Marked { table, .. }) => nft(&format!("add table ip {table}\ndelete table ip {table}\n")),
-        None => Ok(()),
-    }
+    let Some(Marked { table, plan, closed }) = read(file) else { return Ok(()) };
+    closed.iter().for_each(|chain| chain.dismiss(&plan.link_prefix, &table));
+    firewall::remove_table(&table)
 }
 
 fn read(file: &OwnedFd) -> Option<Marked> {
@@ -137,47 +145,6 @@ fn is_current(file: &OwnedFd, path: &Path) -> bool {
 /// Tells others that there is a table, and who uses it.
 fn marker(id: &str) -> PathBuf {
     Path::new(MARKERS).join(format!("rbuild-{id}.nft"))
-}
-
-/// Masquerades what leaves the host and lets sandboxes reach neither each other nor be reached from outside.
-fn rules(table: &str, network: u32, links: &str) -> String {
-    let range = format!("{}/{PREFIX_LENGTH}", Ipv4Addr::from(network));
-    format!(
-        "add table ip {table}\n\
-         delete table ip {table}\n\
-         table ip {table} {{\n\
-           chain nat {{\n\
-             type nat hook postrouting priority srcnat; policy accept;\n\
-             ip saddr {range} oifname != \"{links}*\" masquerade\n\
-           }}\n\
-           chain forward {{\n\
-             type filter hook forward priority filter; policy accept;\n\
-             iifname \"{links}*\" ip saddr != {range} drop\n\
-             oifname \"{links}*\" ct state established,related accept\n\
-             oifname \"{links}*\" drop\n\
-           }}\n\
-         }}\n"
-    )
-}
-
-fn nft(rules: &str) -> Result<(), String> {
-    let mut child = Command::new("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("cannot run `nft` (package nftables): {error}"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A nft that reads no further says why on stderr.
-        let _stopped = stdin.write_all(rules.as_bytes());
-    }
-    let output = child.wait_with_output().map_err(|error| format!("`nft` failed: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("`nft` failed: {}", said.lines().next().unwrap_or("without a reason")))
 }
 
 fn enable_forwarding() -> Result<(), RunnerError> {

@@ -3,6 +3,7 @@
 //! The rules are those of BuildKit's `frontend/dockerfile/shell`, surprises included: a default inside `${…}`
 //! empties the word that is being split, and a byte-order mark at the start is dropped.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use thiserror::Error;
@@ -72,6 +73,10 @@ impl Lexer {
     /// As [`Self::expand`], with the variables that were met also when it fails; lint reports them.
     pub fn expand_noting(&self, word: &str, env: &(impl Env + ?Sized)) -> (Expansion, Option<WordError>) {
         let mut run = Run::new(*self, word, env);
+        // Most words have nothing to expand.
+        if run.plain(None) == run.rest.len() {
+            return (Expansion { text: run.rest.to_owned(), ..Expansion::default() }, None);
+        }
         let (text, error) = match run.until(None, self.raw_escapes) {
             Ok((text, _)) => (text, None),
             Err(reason) => (String::new(), Some(failed(word, reason))),
@@ -84,7 +89,7 @@ impl Lexer {
     /// # Errors
     /// As [`Self::expand`].
     pub fn split(&self, word: &str, env: &(impl Env + ?Sized)) -> Result<Vec<String>, WordError> {
-        let mut run = Run::new(*self, word, env);
+        let mut run = Run { splits: true, ..Run::new(*self, word, env) };
         run.until(None, self.raw_escapes).map(|(_, words)| words).map_err(|reason| failed(word, reason))
     }
 }
@@ -99,6 +104,8 @@ struct Run<'a, E: ?Sized> {
     rest: &'a str,
     env: &'a E,
     raw_escapes: bool,
+    /// Whether the words are wanted, or only the text.
+    splits: bool,
     depth: usize,
     /// The longest result in bytes, at any depth.
     limit: usize,
@@ -118,15 +125,16 @@ struct Splitter {
 impl Splitter {
     fn char(&mut self, buffer: &mut String, ch: char) {
         if !ch.is_whitespace() {
-            self.raw(buffer, ch);
+            buffer.push(ch);
+            self.in_word = true;
         } else if self.in_word && !buffer.is_empty() {
             self.words.push(std::mem::take(buffer));
             self.in_word = false;
         }
     }
 
-    fn raw(&mut self, buffer: &mut String, ch: char) {
-        buffer.push(ch);
+    fn raw(&mut self, buffer: &mut String, text: &str) {
+        buffer.push_str(text);
         self.in_word = true;
     }
 
@@ -145,6 +153,7 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
             rest: word.strip_prefix('\u{feff}').unwrap_or(word),
             env,
             raw_escapes: lexer.raw_escapes,
+            splits: false,
             depth: 0,
             limit: MAX_RESULT.0 + MAX_RESULT.1 * word.len(),
             buffer: String::new(),
@@ -177,11 +186,27 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
         result
     }
 
+    /// The length of what comes before anything that means something.
+    fn plain(&self, stop: Option<char>) -> usize {
+        let Lexer { escape, skip_quotes, .. } = self.lexer;
+        let special = |ch| match ch {
+            '$' => true,
+            '\'' | '"' => !skip_quotes,
+            '<' => self.splits,
+            ch => ch == escape,
+        };
+        self.rest.find(|ch| special(ch) || Some(ch) == stop).unwrap_or(self.rest.len())
+    }
+
     fn scan(&mut self, stop: Option<char>) -> Result<(String, Vec<String>), String> {
         let mut result = String::new();
         let mut words = Splitter::default();
         self.buffer.clear();
-        while let Some(ch) = self.peek() {
+        loop {
+            let (plain, rest) = self.rest.split_at(self.plain(stop));
+            self.rest = rest;
+            self.text(&mut words, &mut result, plain);
+            let Some(ch) = self.peek() else { break };
             self.within_limit(&result)?;
             if Some(ch) == stop {
                 self.next();
@@ -190,12 +215,11 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
             match ch {
                 '$' => {
                     let value = self.dollar()?;
-                    value.chars().for_each(|ch| words.char(&mut self.buffer, ch));
-                    result.push_str(&value);
+                    self.text(&mut words, &mut result, &value);
                     continue;
                 }
                 '\'' | '"' if !self.lexer.skip_quotes => {
-                    let text = if ch == '"' { self.double_quoted()? } else { self.single_quoted()? };
+                    let text = if ch == '"' { self.double_quoted()?.into() } else { self.single_quoted()? };
                     self.raw_text(&mut words, &mut result, &text);
                     continue;
                 }
@@ -206,23 +230,32 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
                 }
                 _ => self.next(),
             };
-            if ch != self.lexer.escape {
-                words.char(&mut self.buffer, ch);
-                result.push(ch);
-                continue;
-            }
             if self.raw_escapes {
-                words.raw(&mut self.buffer, ch);
-                result.push(ch);
+                self.raw_text(&mut words, &mut result, ch.encode_utf8(&mut [0; 4]));
             }
             let Some(escaped) = self.next() else { break };
-            words.raw(&mut self.buffer, escaped);
-            result.push(escaped);
+            self.raw_text(&mut words, &mut result, escaped.encode_utf8(&mut [0; 4]));
         }
         self.within_limit(&result)?;
         match stop {
             Some(stop) => Err(format!("unexpected end of statement while looking for matching {stop}")),
             None => Ok((result, words.finish(&mut self.buffer))),
+        }
+    }
+
+    /// Adds text that ends words at its blanks.
+    fn text(&mut self, words: &mut Splitter, result: &mut String, text: &str) {
+        result.push_str(text);
+        if self.splits {
+            text.chars().for_each(|ch| words.char(&mut self.buffer, ch));
+        }
+    }
+
+    /// Adds text that belongs to one word.
+    fn raw_text(&mut self, words: &mut Splitter, result: &mut String, text: &str) {
+        result.push_str(text);
+        if self.splits {
+            words.raw(&mut self.buffer, text);
         }
     }
 
@@ -232,12 +265,6 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
 
     fn too_long(&self) -> String {
         format!("the result is longer than {} bytes", self.limit)
-    }
-
-    fn raw_text(&mut self, words: &mut Splitter, result: &mut String, text: &str) {
-        self.buffer.push_str(text);
-        words.in_word = true;
-        result.push_str(text);
     }
 
     /// `<<` with the blanks after it stays together, so that `<< EOF` splits into one word.
@@ -253,14 +280,14 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
         format!("<<{blanks}")
     }
 
-    fn single_quoted(&mut self) -> Result<String, String> {
+    fn single_quoted(&mut self) -> Result<Cow<'a, str>, String> {
         self.next();
         let end = self.rest.find('\'').ok_or_else(|| {
             "unexpected end of statement while looking for matching single-quote".to_owned()
         })?;
         let text = &self.rest[..end];
         self.rest = &self.rest[end + 1..];
-        Ok(if self.lexer.raw_quotes { format!("'{text}'") } else { text.to_owned() })
+        Ok(if self.lexer.raw_quotes { format!("'{text}'").into() } else { text.into() })
     }
 
     fn double_quoted(&mut self) -> Result<String, String> {
@@ -270,6 +297,11 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
             result.push('"');
         }
         loop {
+            let escape = self.lexer.escape;
+            let special = |ch| matches!(ch, '"' | '$') || ch == escape;
+            let (plain, rest) = self.rest.split_at(self.rest.find(special).unwrap_or(self.rest.len()));
+            self.rest = rest;
+            result.push_str(plain);
             self.within_limit(&result)?;
             match self.peek() {
                 None => {
@@ -285,43 +317,38 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
                     return Ok(result);
                 }
                 Some('$') => result.push_str(&self.dollar()?),
-                Some(ch) => {
-                    self.next();
-                    self.quoted_char(ch, &mut result);
-                }
+                Some(_) => self.quoted_escape(&mut result),
             }
         }
     }
 
     /// Within double quotes only the quote, the dollar and the escape token itself can be escaped.
-    fn quoted_char(&mut self, ch: char, result: &mut String) {
-        if ch != self.lexer.escape {
-            result.push(ch);
-            return;
-        }
+    fn quoted_escape(&mut self, result: &mut String) {
+        self.next();
+        let escape = self.lexer.escape;
         if self.raw_escapes {
-            result.push(ch);
+            result.push(escape);
         }
         match self.peek() {
             None => {}
-            Some(next) if next == '"' || next == '$' || next == self.lexer.escape => {
+            Some(next) if next == '"' || next == '$' || next == escape => {
                 self.next();
                 result.push(next);
             }
-            Some(_) => result.push(ch),
+            Some(_) => result.push(escape),
         }
     }
 
-    fn dollar(&mut self) -> Result<String, String> {
+    fn dollar(&mut self) -> Result<Cow<'a, str>, String> {
         self.next();
         if self.peek() != Some('{') {
             let name = self.name();
             if name.is_empty() {
-                return Ok("$".to_owned());
+                return Ok("$".into());
             }
-            return Ok(match self.value(&name) {
-                None if self.lexer.skip_unset => format!("${name}"),
-                value => value.unwrap_or_default(),
+            return Ok(match self.value(name) {
+                None if self.lexer.skip_unset => format!("${name}").into(),
+                value => value.unwrap_or_default().into(),
             });
         }
         self.next();
@@ -332,21 +359,21 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
         }
         let name = self.name();
         match self.next() {
-            Some('}') => Ok(match self.value(&name) {
-                None if self.lexer.skip_unset => format!("${{{name}}}"),
-                value => value.unwrap_or_default(),
+            Some('}') => Ok(match self.value(name) {
+                None if self.lexer.skip_unset => format!("${{{name}}}").into(),
+                value => value.unwrap_or_default().into(),
             }),
             Some(':') => {
                 let modifier = self.next();
-                self.modified(&name, modifier, true)
+                self.modified(name, modifier, true)
             }
-            Some('/') => self.replaced(&name),
-            modifier => self.modified(&name, modifier, false),
+            Some('/') => self.replaced(name).map(Cow::Owned),
+            modifier => self.modified(name, modifier, false),
         }
     }
 
     /// `${NAME:-word}` and its relatives.
-    fn modified(&mut self, name: &str, modifier: Option<char>, colon: bool) -> Result<String, String> {
+    fn modified(&mut self, name: &str, modifier: Option<char>, colon: bool) -> Result<Cow<'a, str>, String> {
         let shown =
             format!("{}{}", if colon { ":" } else { "" }, modifier.unwrap_or(char::REPLACEMENT_CHARACTER));
         let unsupported = || format!("unsupported modifier ({shown}) in substitution");
@@ -357,19 +384,20 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
         let word = self.until(Some('}'), trims).map_err(|reason| self.open_brace(reason, '}'))?.0;
         let value = self.value(name);
         if self.lexer.skip_unset && value.is_none() {
-            return Ok(format!("${{{name}{shown}{word}}}"));
+            return Ok(format!("${{{name}{shown}{word}}}").into());
         }
-        let unset = value.as_ref().is_none_or(|value| colon && value.is_empty());
+        let unset = value.is_none_or(|value| colon && value.is_empty());
+        let set = value.unwrap_or_default();
         match modifier {
-            Some('-') => Ok(if unset { word } else { value.unwrap_or_default() }),
-            Some('+') => Ok(if unset { String::new() } else { word }),
+            Some('-') => Ok(if unset { word.into() } else { set.into() }),
+            Some('+') => Ok(if unset { "".into() } else { word.into() }),
             Some('?') if unset => {
                 let state = if value.is_none() { "unset" } else { "empty" };
                 let reason = if word.is_empty() { format!("is not allowed to be {state}") } else { word };
                 Err(format!("{name}: {reason}"))
             }
-            Some('?') => Ok(value.unwrap_or_default()),
-            Some(trim @ ('#' | '%')) => trimmed(&word, &value.unwrap_or_default(), trim),
+            Some('?') => Ok(set.into()),
+            Some(trim @ ('#' | '%')) => trimmed(&word, set, trim).map(Cow::Owned),
             _ => Err(unsupported()),
         }
     }
@@ -389,9 +417,9 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
         let compiled = Pattern::new(&pattern, true).map_err(|error| invalid_pattern(&pattern, &error))?;
         let value = value.unwrap_or_default();
         if !all {
-            return Ok(compiled.replace_first(&value, &text));
+            return Ok(compiled.replace_first(value, &text));
         }
-        compiled.replace_all(&value, &text, self.limit).ok_or_else(|| self.too_long())
+        compiled.replace_all(value, &text, self.limit).ok_or_else(|| self.too_long())
     }
 
     /// An error at the very end of the word is about the brace that was never closed.
@@ -404,7 +432,7 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
     }
 
     /// A name, a positional parameter's digits, or one special parameter; empty when there is none.
-    fn name(&mut self) -> String {
+    fn name(&mut self) -> &'a str {
         let len = |accept: fn(char) -> bool| self.rest.find(|ch| !accept(ch)).unwrap_or(self.rest.len());
         let end = match self.peek() {
             Some(ch) if is_digit(ch) => len(is_digit),
@@ -413,13 +441,16 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
         };
         let (name, rest) = self.rest.split_at(end);
         self.rest = rest;
-        name.to_owned()
+        name
     }
 
-    fn value(&mut self, name: &str) -> Option<String> {
-        let value = self.env.get(name).map(str::to_owned);
+    fn value(&mut self, name: &str) -> Option<&'a str> {
+        let env = self.env;
+        let value = env.get(name);
         let seen = if value.is_some() { &mut self.matched } else { &mut self.unmatched };
-        seen.insert(name.to_owned());
+        if !seen.contains(name) {
+            seen.insert(name.to_owned());
+        }
         value
     }
 }

@@ -10,6 +10,7 @@ mod directive;
 mod document;
 mod flags;
 mod grammar;
+mod keyword;
 mod lines;
 mod problem;
 mod typed;

@@ -2,6 +2,7 @@
 
 use crate::ast::Heredoc;
 use crate::parse::grammar;
+use crate::parse::keyword::known;
 use crate::parse::problem::Problem;
 use crate::quote::quote;
 use crate::words::Lexer;
@@ -38,17 +39,17 @@ impl Statement {
         let rest = trimmed[head.rest..].trim();
         let mut statement =
             Self { keyword: head.keyword, flags: head.flags, original: line.to_owned(), ..Self::default() };
-        match statement.keyword.to_ascii_lowercase().as_str() {
-            "env" => statement.args = pairs(rest, "ENV", escape)?,
-            "label" => statement.args = pairs(rest, "LABEL", escape)?,
-            "arg" => statement.args = grammar::words(rest, escape),
-            "expose" | "from" => statement.args = grammar::plain_words(rest),
-            "maintainer" | "stopsignal" | "user" | "workdir" => statement.args = text(rest),
-            "cmd" | "entrypoint" | "run" | "shell" => statement.json_or(rest, text)?,
-            "add" | "copy" | "volume" => statement.json_or(rest, grammar::plain_words)?,
-            "healthcheck" => statement.healthcheck(rest)?,
-            "onbuild" if rest.is_empty() || depth > MAX_TRIGGERS => {}
-            "onbuild" => {
+        match known(&statement.keyword) {
+            "ENV" => statement.args = pairs(rest, "ENV", escape)?,
+            "LABEL" => statement.args = pairs(rest, "LABEL", escape)?,
+            "ARG" => statement.args = grammar::words(rest, escape),
+            "EXPOSE" | "FROM" => statement.args = grammar::plain_words(rest),
+            "MAINTAINER" | "STOPSIGNAL" | "USER" | "WORKDIR" => statement.args = text(rest),
+            "CMD" | "ENTRYPOINT" | "RUN" | "SHELL" => statement.json_or(rest, text)?,
+            "ADD" | "COPY" | "VOLUME" => statement.json_or(rest, grammar::plain_words)?,
+            "HEALTHCHECK" => statement.healthcheck(rest)?,
+            "ONBUILD" if rest.is_empty() || depth > MAX_TRIGGERS => {}
+            "ONBUILD" => {
                 // `rest` is a part of `line`: the difference of their ends is what was trimmed.
                 let offset = indent
                     + head.rest
@@ -95,7 +96,7 @@ impl Statement {
             Some((_, trigger)) if self.keyword.eq_ignore_ascii_case("onbuild") => trigger,
             _ => self,
         };
-        !statement.json && matches!(statement.keyword.to_ascii_lowercase().as_str(), "add" | "copy" | "run")
+        !statement.json && matches!(known(&statement.keyword), "ADD" | "COPY" | "RUN")
     }
 
     /// The markers of here-documents in the line, their content still empty.
@@ -103,7 +104,7 @@ impl Statement {
     /// # Errors
     /// On a delimiter that cannot be read.
     pub(super) fn markers(&self) -> Result<Vec<Heredoc>, Problem> {
-        if !self.takes_heredocs() || !self.original.contains("<<") {
+        if !self.original.contains("<<") || !self.takes_heredocs() {
             return Ok(Vec::new());
         }
         let lexer = Lexer { raw_quotes: true, raw_escapes: true, skip_unset: true, ..Lexer::new('\\') };

@@ -1,4 +1,5 @@
-//! The pest grammar and the plain data that its parse trees become.
+//! The parts of a line as plain data. What has quotes and escapes is read by the pest grammar; what is only split at
+//! blanks is not worth its token queue.
 
 use pest::Parser;
 use pest::iterators::Pair;
@@ -42,27 +43,43 @@ pub(super) fn directive(text: &str) -> Option<(&str, &str)> {
     Some((name, value.trim_end_matches(['\t', '\n', '\x0C', '\r', ' '])))
 }
 
+/// What separates the parts of a line.
+const BLANKS: [char; 5] = [' ', '\t', '\x0B', '\x0C', '\r'];
+
+/// The part up to the first blank.
+fn up_to_blank(text: &str) -> &str {
+    &text[..text.find(BLANKS).unwrap_or(text.len())]
+}
+
 /// Splits the head off a line that has no blanks at its start.
 pub(super) fn head(line: &str, escape: char) -> Head {
-    let rule = if escape == '`' { Rule::head_backtick } else { Rule::head_backslash };
-    let Some(pair) = parse(rule, line) else {
-        return Head { keyword: String::new(), flags: Vec::new(), rest: 0 };
-    };
-    let mut rest = pair.as_span().end();
-    let mut pairs = pair.into_inner();
-    let keyword = pairs.next().map_or("", |pair| pair.as_str()).to_owned();
-    let mut flags = Vec::new();
-    for pair in pairs {
-        let end = pair.as_span().end();
-        let flag = unquoted(pair);
+    let keyword = up_to_blank(line);
+    let after_blanks = |at: usize| line.len() - line[at..].trim_start_matches(BLANKS).len();
+    let mut head = Head { keyword: keyword.to_owned(), flags: Vec::new(), rest: after_blanks(keyword.len()) };
+    while line[head.rest..].starts_with("--") {
+        let (flag, len) = flag(&line[head.rest..], escape);
+        head.rest += len;
         // What follows a lone `--` is arguments, whatever it looks like.
         if flag == "--" {
-            rest = end;
             break;
         }
-        flags.push(flag);
+        head.flags.push(flag);
+        head.rest = after_blanks(head.rest);
     }
-    Head { keyword, flags, rest }
+    head
+}
+
+/// The flag that a text starts with, quotes and escapes removed, and its length as written.
+fn flag(text: &str, escape: char) -> (String, usize) {
+    let plain = up_to_blank(text);
+    if !plain.contains(['"', '\'', escape]) {
+        return (plain.to_owned(), plain.len());
+    }
+    let rule = if escape == '`' { Rule::flag_backtick } else { Rule::flag_backslash };
+    parse(rule, text).map_or((String::new(), text.len()), |pair| {
+        let len = pair.as_span().end();
+        (unquoted(pair), len)
+    })
 }
 
 /// The text of a flag without quotes and escapes.
@@ -83,8 +100,11 @@ fn unquoted(flag: Pair<'_, Rule>) -> String {
     text
 }
 
-/// Splits at blanks outside quotes; quotes and escapes stay.
+/// Splits at white space outside quotes; quotes and escapes stay.
 pub(super) fn words(text: &str, escape: char) -> Vec<String> {
+    if !text.contains(['"', '\'', escape]) {
+        return text.split_whitespace().map(str::to_owned).collect();
+    }
     let rule = if escape == '`' { Rule::words_backtick } else { Rule::words_backslash };
     let Some(pair) = parse(rule, text) else { return Vec::new() };
     let is_word =
@@ -97,9 +117,16 @@ pub(super) fn plain_words(text: &str) -> Vec<String> {
     if text.is_empty() {
         return Vec::new();
     }
-    let Some(pair) = parse(Rule::plain_words, text) else { return Vec::new() };
-    let is_word = |pair: &Pair<'_, Rule>| pair.as_rule() == Rule::plain_word;
-    pair.into_inner().filter(is_word).map(|word| word.as_str().to_owned()).collect()
+    let mut rest = text;
+    let mut words = Vec::new();
+    loop {
+        let word = up_to_blank(rest);
+        words.push(word.to_owned());
+        if word.len() == rest.len() {
+            return words;
+        }
+        rest = rest[word.len()..].trim_start_matches(BLANKS);
+    }
 }
 
 /// The strings of a JSON array that holds nothing else.
@@ -142,16 +169,15 @@ fn flush(units: &mut Vec<u16>, text: &mut String) {
     text.extend(char::decode_utf16(units.drain(..)).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)));
 }
 
-/// Reads a word as a here-document's marker.
+/// Reads a word as a here-document's marker: `3<<-EOT`.
 pub(super) fn marker(word: &str) -> Option<Marker<'_>> {
-    if !word.contains("<<") {
-        return None;
-    }
-    let mut pairs = parse(Rule::heredoc, word)?.into_inner();
-    let fd = pairs.next()?.as_str();
-    let chomp = pairs.next()?.as_str() == "-";
-    let delimiter = pairs.next()?.as_str();
+    let after_fd = word.trim_start_matches(|ch: char| ch.is_ascii_digit());
+    let fd = &word[..word.len() - after_fd.len()];
+    let after_sign = after_fd.strip_prefix("<<")?;
+    let after_chomp = after_sign.strip_prefix('-').unwrap_or(after_sign);
+    let delimiter = after_chomp.trim_start_matches(['\t', '\n', '\x0C', '\r', ' ']);
     // Go's ParseUint gives its largest value for more digits than fit, and zero for none.
     let fd = if fd.is_empty() { 0 } else { fd.parse().unwrap_or(u64::MAX) };
-    (!delimiter.is_empty()).then_some(Marker { fd, chomp, delimiter })
+    let named = !delimiter.is_empty() && !delimiter.contains('<');
+    named.then_some(Marker { fd, chomp: after_sign.len() > after_chomp.len(), delimiter })
 }

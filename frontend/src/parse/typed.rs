@@ -8,30 +8,9 @@ mod run;
 use crate::ast::{Command, Heredoc};
 use crate::parse::arguments::Statement;
 use crate::parse::flags::{Flags, Kind};
+use crate::parse::keyword::{KEYWORDS, known};
 use crate::parse::problem::Problem;
 use crate::suggest;
-
-/// All instructions, for suggestions.
-const KEYWORDS: [&str; 18] = [
-    "ADD",
-    "ARG",
-    "CMD",
-    "COPY",
-    "ENTRYPOINT",
-    "ENV",
-    "EXPOSE",
-    "FROM",
-    "HEALTHCHECK",
-    "LABEL",
-    "MAINTAINER",
-    "ONBUILD",
-    "RUN",
-    "SHELL",
-    "STOPSIGNAL",
-    "USER",
-    "VOLUME",
-    "WORKDIR",
-];
 
 /// A statement with what stands around it.
 #[derive(Debug, Clone, Copy)]
@@ -69,25 +48,25 @@ impl<'a> Request<'a> {
 /// # Errors
 /// The first is BuildKit's.
 pub(super) fn command(request: Request<'_>) -> Result<Command, Vec<Problem>> {
-    match request.statement.keyword.to_ascii_lowercase().as_str() {
-        "add" => files::add(request),
-        "arg" => basic::arg(request),
-        "cmd" => run::cmd(request).map(Command::Cmd),
-        "copy" => files::copy(request),
-        "entrypoint" => run::cmd(request).map(Command::Entrypoint),
-        "env" => basic::env(request),
-        "expose" => basic::expose(request),
-        "from" => basic::from(request),
-        "healthcheck" => health::healthcheck(request),
-        "label" => basic::label(request),
-        "maintainer" => basic::single(request, "MAINTAINER").map(Command::Maintainer),
-        "onbuild" => basic::onbuild(request),
-        "run" => run::run(request),
-        "shell" => basic::shell(request),
-        "stopsignal" => basic::stop_signal(request),
-        "user" => basic::single(request, "USER").map(Command::User),
-        "volume" => basic::volume(request),
-        "workdir" => basic::single(request, "WORKDIR").map(Command::Workdir),
+    match known(&request.statement.keyword) {
+        "ADD" => files::add(request),
+        "ARG" => basic::arg(request),
+        "CMD" => run::cmd(request).map(Command::Cmd),
+        "COPY" => files::copy(request),
+        "ENTRYPOINT" => run::cmd(request).map(Command::Entrypoint),
+        "ENV" => basic::env(request),
+        "EXPOSE" => basic::expose(request),
+        "FROM" => basic::from(request),
+        "HEALTHCHECK" => health::healthcheck(request),
+        "LABEL" => basic::label(request),
+        "MAINTAINER" => basic::single(request, "MAINTAINER").map(Command::Maintainer),
+        "ONBUILD" => basic::onbuild(request),
+        "RUN" => run::run(request),
+        "SHELL" => basic::shell(request),
+        "STOPSIGNAL" => basic::stop_signal(request),
+        "USER" => basic::single(request, "USER").map(Command::User),
+        "VOLUME" => basic::volume(request),
+        "WORKDIR" => basic::single(request, "WORKDIR").map(Command::Workdir),
         _ => Err(vec![unknown(&request.statement.keyword)]),
     }
 }

@@ -62,7 +62,7 @@ fn decode_meta(meta: &pb::Meta) -> Result<ExecMeta, Invalid> {
     };
     Ok(ExecMeta {
         args: texts("argument", &meta.args)?,
-        env: texts("variable", &meta.env)?,
+        env: texts("variable", &meta.env)?.into_iter().map(Into::into).collect(),
         cwd,
         user: text("user", &meta.user)?,
         proxy_env: meta.proxy_env.as_ref().map(decode_proxy),
@@ -210,7 +210,7 @@ fn encode_meta(meta: &ExecMeta) -> pb::Meta {
     let limit = |u: &Ulimit| pb::Ulimit { name: u.name.clone(), soft: u.soft, hard: u.hard };
     pb::Meta {
         args: meta.args.clone(),
-        env: meta.env.clone(),
+        env: meta.env.iter().map(ToString::to_string).collect(),
         cwd: meta.cwd.clone(),
         user: meta.user.clone(),
         proxy_env: meta.proxy_env.as_ref().map(|p| pb::ProxyEnv {

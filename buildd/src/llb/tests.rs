@@ -39,7 +39,7 @@ fn exec() -> Op {
     Op::Exec(Box::new(ExecOp {
         meta: ExecMeta {
             args: vec!["/bin/sh".into(), "-c".into(), "make".into()],
-            env: vec!["A=b".into()],
+            env: ["A=b".into()].into(),
             cwd: "/src".into(),
             user: "me:us".into(),
             proxy_env: Some(ProxyEnv { http_proxy: "p".into(), ..ProxyEnv::default() }),

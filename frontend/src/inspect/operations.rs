@@ -90,8 +90,8 @@ fn source(source: &SourceOp) -> Value {
 }
 
 fn exec(exec: &ExecOp) -> Value {
-    let mut env = exec.meta.env.clone();
-    env.sort();
+    let mut env: Vec<&str> = exec.meta.env.iter().map(|entry| &**entry).collect();
+    env.sort_unstable();
     let order: Vec<&str> = exec.meta.env.iter().map(|entry| entry.split('=').next().unwrap_or("")).collect();
     let mut record = json!({
         "args": exec.meta.args,

@@ -80,7 +80,7 @@ fn define(
             }
         };
         if let Some(value) = value {
-            args.set(&definition.key, value.clone());
+            args.set(&definition.key, &value);
             info.value = value;
         }
         outline.args.insert(definition.key.clone(), info);

@@ -57,8 +57,8 @@ pub(super) fn run(
         locations: Context::location(instruction.lines),
         ..VertexMeta::default()
     };
-    let output = add_exec(context, stage, command, args.clone(), set, meta);
     let message = format!("RUN {} # buildkit", history_text(stage, &args));
+    let output = add_exec(context, stage, command, args, set, meta);
     stage.state.output = Some(output);
     commit(context, stage, message, true);
     Ok(())
@@ -66,18 +66,19 @@ pub(super) fn run(
 
 fn add_exec(
     context: &mut Context<'_>,
-    stage: &Stage<'_>,
+    stage: &mut Stage<'_>,
     command: &RunCommand,
     args: Vec<String>,
     mut set: MountSet,
     meta: VertexMeta,
 ) -> Output {
     let options = context.options;
-    let mut env = stage.state.env.to_strings();
+    let mut env = stage.state.env.entries();
     if let Some(socket) = set.ssh_socket()
         && stage.state.env.get("SSH_AUTH_SOCK").is_none()
     {
-        env.push(format!("SSH_AUTH_SOCK={socket}"));
+        let socket = format!("SSH_AUTH_SOCK={socket}").into();
+        env = env.iter().cloned().chain([socket]).collect();
     }
     let exec = ExecMeta {
         args,
@@ -222,12 +223,9 @@ fn history_text(stage: &Stage<'_>, args: &[String]) -> String {
             None => seen.push((&arg.key, entry)),
         }
     }
-    let mut words = Vec::new();
-    if !seen.is_empty() {
-        words.push(format!("|{}", seen.len()));
-    }
-    words.extend(seen.into_iter().map(|(_, entry)| entry));
-    words.extend(args.iter().cloned());
+    let count = (!seen.is_empty()).then(|| format!("|{}", seen.len()));
+    let seen = seen.iter().map(|(_, entry)| entry);
+    let words: Vec<&str> = count.iter().chain(seen).chain(args).map(String::as_str).collect();
     words.join(" ")
 }
 

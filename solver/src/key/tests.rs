@@ -83,7 +83,7 @@ fn what_a_sandbox_can_see_counts() {
     let base = op_digest(&run(|_| ()));
     let edits: [fn(&mut ExecOp); 9] = [
         |e| e.meta.args.push("x".into()),
-        |e| e.meta.env.push("A=1".into()),
+        |e| e.meta.env = ["A=1".into()].into(),
         |e| e.meta.cwd = "/w".into(),
         |e| e.meta.user = "1".into(),
         |e| e.meta.hostname = "h".into(),

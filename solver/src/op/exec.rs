@@ -1,5 +1,7 @@
 //! Running a command: LLB's ExecOp.
 
+use std::sync::Arc;
+
 /// A command and everything that its sandbox is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecOp {
@@ -36,8 +38,8 @@ impl ExecOp {
 pub struct ExecMeta {
     /// argv; never empty.
     pub args: Vec<String>,
-    /// `NAME=value`, in order.
-    pub env: Vec<String>,
+    /// `NAME=value`, in order; commands that follow each other share most of it.
+    pub env: Arc<[Arc<str>]>,
     /// Absolute working directory.
     pub cwd: String,
     /// Docker's USER text: name or id, `:` and group; empty is root.

@@ -124,7 +124,7 @@ impl LocalWorker {
 
     async fn environment(&self, op: &ExecOp, home: &str, job: &Job) -> Result<Vec<String>, ExecError> {
         let ExecMeta { env, proxy_env, .. } = &op.meta;
-        let mut all = env.clone();
+        let mut all: Vec<String> = env.iter().map(ToString::to_string).collect();
         let mut default = |name: &str, value: &str| {
             let prefix = format!("{name}=");
             if !all.iter().any(|e| e.starts_with(&prefix)) {

@@ -194,6 +194,11 @@ impl GraphBuilder {
         Self::default()
     }
 
+    /// An empty graph with room for so many vertices.
+    pub fn with_capacity(vertices: usize) -> Self {
+        Self { graph: Graph { vertices: Vec::with_capacity(vertices), ..Graph::default() } }
+    }
+
     /// Adds a vertex.
     ///
     /// # Errors

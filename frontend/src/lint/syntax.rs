@@ -43,14 +43,14 @@ fn check_continuations(document: &Document, linter: &mut Linter) {
 
 /// The rules of keywords count also where the rest of the instruction is wrong, those of comments do not.
 fn check_instruction(instruction: &Instruction, linter: &mut Linter) {
-    match instruction.keyword.to_ascii_lowercase().as_str() {
-        "from" => check_from_casing(instruction, linter),
-        "maintainer" => linter.report(
+    if instruction.keyword.eq_ignore_ascii_case("from") {
+        check_from_casing(instruction, linter);
+    } else if instruction.keyword.eq_ignore_ascii_case("maintainer") {
+        linter.report(
             instruction.place(),
             Rule::MaintainerDeprecated,
             "Maintainer instruction is deprecated in favor of using label",
-        ),
-        _ => {}
+        );
     }
     match &instruction.command {
         Command::From(FromCommand { name: Some(name), .. }) => {
@@ -66,7 +66,7 @@ fn check_instruction(instruction: &Instruction, linter: &mut Linter) {
 
 fn check_from_casing(instruction: &Instruction, linter: &mut Linter) {
     let [_, keyword, name, ..] = instruction.args.as_slice() else { return };
-    if instruction.args.len() == 3 && *name != name.to_lowercase() {
+    if instruction.args.len() == 3 && !is_lower(name) {
         linter.report_at(
             instruction.place(),
             Rule::StageNameCasing,
@@ -76,11 +76,7 @@ fn check_from_casing(instruction: &Instruction, linter: &mut Linter) {
     }
     let from = &instruction.keyword;
     // A keyword of mixed case is ConsistentInstructionCasing's.
-    let matches = if *from == from.to_lowercase() {
-        *keyword == keyword.to_lowercase()
-    } else {
-        *from != from.to_uppercase() || *keyword == keyword.to_uppercase()
-    };
+    let matches = if is_lower(from) { is_lower(keyword) } else { !is_upper(from) || is_upper(keyword) };
     if !matches {
         linter.report_at(
             instruction.place(),
@@ -89,6 +85,16 @@ fn check_from_casing(instruction: &Instruction, linter: &mut Linter) {
             Some(instruction.find(&format!(" {keyword} "))),
         );
     }
+}
+
+/// Whether nothing changes in lower case; keywords are ASCII and need no copy for that.
+fn is_lower(text: &str) -> bool {
+    if text.is_ascii() { !text.bytes().any(|b| b.is_ascii_uppercase()) } else { text == text.to_lowercase() }
+}
+
+/// As [`is_lower`], for upper case.
+fn is_upper(text: &str) -> bool {
+    if text.is_ascii() { !text.bytes().any(|b| b.is_ascii_lowercase()) } else { text == text.to_uppercase() }
 }
 
 fn check_description(instruction: &Instruction, keyword: &str, names: &[&str], linter: &mut Linter) {
@@ -127,19 +133,16 @@ fn check_casing(document: &Document, linter: &mut Linter) {
     let (mut lower, mut upper) = (0, 0);
     for instruction in instructions {
         let keyword = &instruction.keyword;
-        if *keyword == keyword.to_lowercase() {
+        if is_lower(keyword) {
             lower += 1;
-        } else if *keyword == keyword.to_uppercase() {
+        } else if is_upper(keyword) {
             upper += 1;
         }
     }
     for instruction in instructions {
         let keyword = &instruction.keyword;
-        let (fits, majority) = if lower > upper {
-            (*keyword == keyword.to_lowercase(), "lowercase")
-        } else {
-            (*keyword == keyword.to_uppercase(), "uppercase")
-        };
+        let (fits, majority) =
+            if lower > upper { (is_lower(keyword), "lowercase") } else { (is_upper(keyword), "uppercase") };
         if !fits {
             linter.report_at(
                 Place::bare(instruction.lines),

@@ -148,8 +148,9 @@ impl Arena {
 
     /// The graph of what `head` needs.
     pub(crate) fn graph(&self, head: Option<Output>, source: Option<SourceInfo>) -> Graph {
-        let mut emitter = Emitter::new(self, source);
-        for instance in self.order(head) {
+        let order = self.order(head);
+        let mut emitter = Emitter::new(self, source, order.len());
+        for instance in order {
             let Instance { node, meta, .. } = &self.instances[instance];
             let Node { op, inputs, platform } = &self.nodes[*node];
             emitter.emit(*node, inputs, || (op.clone(), platform.clone()), meta.clone());
@@ -160,8 +161,9 @@ impl Arena {
 
     /// As [`Self::graph`], the last one: nothing is copied.
     pub(crate) fn into_graph(mut self, head: Option<Output>, source: Option<SourceInfo>) -> Graph {
-        let mut emitter = Emitter::new(&self, source);
-        for instance in self.order(head) {
+        let order = self.order(head);
+        let mut emitter = Emitter::new(&self, source, order.len());
+        for instance in order {
             let Instance { node, meta, .. } = &mut self.instances[instance];
             let Node { op, inputs, platform } = &mut self.nodes[*node];
             let take = || (std::mem::replace(op, nothing()), platform.take());
@@ -201,8 +203,8 @@ struct Emitter {
 }
 
 impl Emitter {
-    fn new(arena: &Arena, source: Option<SourceInfo>) -> Self {
-        let mut builder = GraphBuilder::new();
+    fn new(arena: &Arena, source: Option<SourceInfo>, vertices: usize) -> Self {
+        let mut builder = GraphBuilder::with_capacity(vertices);
         if let Some(source) = source {
             builder.add_source(source);
             for source in &arena.sources {

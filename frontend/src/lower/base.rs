@@ -1,7 +1,7 @@
 //! Base images: which are needed, what they are, and the triggers that they bring.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
+use std::rc::Rc;
 
 use solver::graph::VertexMeta;
 use solver::op::{Op, Platform, SourceOp, attr};
@@ -17,7 +17,7 @@ use crate::lower::error::{Failures, Fault, LowerError, Result};
 use crate::lower::from::SCRATCH;
 use crate::lower::name::next_step;
 use crate::lower::resolved::{ImageRequest, Need, ResolvedImage};
-use crate::lower::stage::{Stage, StageId, Stages};
+use crate::lower::stage::{Stage, StageId, Stages, Written};
 use crate::lower::state::State;
 use crate::lower::{deps, named};
 use crate::options::ResolveMode;
@@ -218,7 +218,7 @@ fn replace_stage(
     stage: &mut Stage<'_>,
     named: &named::NamedContext,
 ) -> Result<()> {
-    let paths = std::rc::Rc::clone(&stage.paths);
+    let paths = Rc::clone(&stage.paths);
     let (state, image) = named::load(context, named, paths)?;
     stage.dispatched = true;
     stage.state = state;
@@ -238,7 +238,7 @@ fn replace_image(
     named: &named::NamedContext,
     platform: Platform,
 ) -> Result<()> {
-    let paths = std::rc::Rc::clone(&stage.paths);
+    let paths = Rc::clone(&stage.paths);
     let (state, image) = named::load(context, named, paths)?;
     let image = image.unwrap_or_else(|| ImageConfig::scratch(&platform));
     stage.base_image = Some(image.clone());
@@ -318,8 +318,8 @@ fn add_stage_triggers<'a>(
     for trigger in triggers {
         let instruction =
             parse_trigger(trigger, lines).map_err(|diagnostic| trigger_failure(diagnostic, lines))?;
-        let mut step =
-            deps::step(Cow::Owned(instruction), stages, &context.lexer).map_err(|error| error.at(lines))?;
+        let mut step = deps::step(Written::Trigger(Rc::new(instruction)), stages, &context.lexer)
+            .map_err(|error| error.at(lines))?;
         step.onbuild = true;
         deps::depend(stages, id, &step);
         steps.push(step);

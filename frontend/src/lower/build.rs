@@ -105,7 +105,7 @@ pub(crate) fn run(
     let warnings = std::mem::take(&mut context.linter).into_findings();
     let images = std::mem::take(&mut context.images);
     let lowered = match built {
-        Ok((stages, target)) => Ok(context.finish(&stages, target, warnings.clone(), images.clone())),
+        Ok((stages, target)) => Ok(context.finish(stages, target, warnings.clone(), images.clone())),
         Err(LowerError::Failed(mut failure)) => {
             failure.locate(document);
             failure.findings.clone_from(&warnings);
@@ -199,11 +199,13 @@ impl<'a> Context<'a> {
 
     fn finish(
         self,
-        stages: &Stages<'_>,
+        mut stages: Stages<'_>,
         target: StageId,
         warnings: Vec<Finding>,
         images: Vec<ImageRequest>,
     ) -> Lowered {
+        let outline = crate::lower::outline::of(&stages, target);
+        let image = std::mem::take(&mut stages[target].image);
         let stage = &stages[target];
         let source = SourceInfo {
             filename: self.document.source.name().to_owned(),
@@ -225,9 +227,9 @@ impl<'a> Context<'a> {
                 .map(|(name, output)| (name, self.arena.graph(output, Some(source.clone()))))
                 .collect(),
             graph: self.arena.into_graph(stage.state.output, Some(source)),
-            image: stage.image.clone(),
+            image,
             base_image: stage.base_image.clone(),
-            outline: crate::lower::outline::of(stages, target),
+            outline,
             warnings,
             images,
             epoch: self.epoch,

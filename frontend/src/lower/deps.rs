@@ -1,12 +1,10 @@
 //! Which stages each stage needs besides its base.
 
-use std::borrow::Cow;
-
-use crate::ast::{Command, CopyCommand, Instruction, RunCommand};
+use crate::ast::{Command, CopyCommand, RunCommand};
 use crate::lower::build::Context;
 use crate::lower::error::{At, Failures, Fault, LowerError, Result};
 use crate::lower::from::SCRATCH;
-use crate::lower::stage::{Stage, StageId, Stages, Step};
+use crate::lower::stage::{Stage, StageId, Stages, Step, Written};
 use crate::parse::csv;
 use crate::span::Lines;
 use crate::words::Lexer;
@@ -20,7 +18,7 @@ pub(super) fn connect<'a>(
     for id in stages.ids() {
         let Some(ast) = stages[id].ast else { continue };
         for instruction in context.document.commands(ast) {
-            let step = step(Cow::Borrowed(instruction), stages, &context.lexer);
+            let step = step(Written::File(instruction), stages, &context.lexer);
             let added = step.map(|step| add_step(stages, id, step));
             failures.note(added, &mut context.linter)?;
         }
@@ -46,11 +44,7 @@ pub(super) fn depend(stages: &mut Stages<'_>, id: StageId, step: &Step<'_>) {
 }
 
 /// Finds the sources of an instruction; what is no stage is added as one.
-pub(super) fn step<'a>(
-    instruction: Cow<'a, Instruction>,
-    stages: &mut Stages<'a>,
-    lexer: &Lexer,
-) -> Result<Step<'a>> {
+pub(super) fn step<'a>(instruction: Written<'a>, stages: &mut Stages<'a>, lexer: &Lexer) -> Result<Step<'a>> {
     let sources = match &instruction.command {
         Command::Copy(copy) => copy_source(copy, instruction.lines, stages, lexer)?.into_iter().collect(),
         Command::Run(run) => mount_sources(run, stages).at(instruction.lines)?,

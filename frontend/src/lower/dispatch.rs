@@ -112,7 +112,7 @@ fn instruction(
     step: &Step<'_>,
     sources: &[Source],
 ) -> Result<()> {
-    let instruction = step.instruction.as_ref();
+    let instruction = &*step.instruction;
     match &instruction.command {
         Command::Maintainer(author) => configure::maintainer(context, stage, author),
         Command::Env(env) => configure::env(context, stage, instruction, env)?,

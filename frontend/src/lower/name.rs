@@ -1,5 +1,7 @@
 //! The names of steps: `[PLATFORM STAGE i/n] TEXT`. Tools parse them.
 
+use std::fmt::Write as _;
+
 use solver::op::Platform;
 
 use crate::lower::env::EnvList;
@@ -30,18 +32,22 @@ pub(crate) fn next_step(
         name += &stage.label;
         name.push(' ');
     }
-    let total = stage.steps_total.to_string();
+    let total = stage.steps_total;
     let onbuild = if stage.in_onbuild { "ONBUILD " } else { "" };
-    name + &format!("{:>width$}/{total}] {onbuild}{text}", stage.step, width = total.len())
+    let width = total.to_string().len();
+    name.reserve(2 * width + 3 + onbuild.len() + text.len());
+    write!(name, "{:>width$}/{total}] {onbuild}", stage.step).expect("a string takes what is written");
+    name + text
 }
 
 /// An instruction's text with variables expanded as far as that works, and the keyword in upper case.
 pub(crate) fn step_text(lexer: &Lexer, code: &str, env: &(impl Env + ?Sized)) -> String {
-    let text = lexer.expand(code, env).map_or_else(|_| code.to_owned(), |expansion| expansion.text);
-    match text.split_once(' ') {
-        Some((keyword, rest)) => format!("{} {rest}", keyword.to_uppercase()),
-        None => text.to_uppercase(),
+    let mut text = lexer.expand(code, env).map_or_else(|_| code.to_owned(), |expansion| expansion.text);
+    let keyword = text.find(' ').unwrap_or(text.len());
+    if text.as_bytes()[..keyword].iter().any(|b| !b.is_ascii_uppercase()) {
+        text.replace_range(..keyword, &text[..keyword].to_uppercase());
     }
+    text
 }
 
 /// `->arm64` where the stage's ARGs say that it builds for another platform.

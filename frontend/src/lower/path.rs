@@ -18,6 +18,9 @@ pub enum PathError {
 
 /// The shortest path that means the same: no `.`, no doubled slashes, `..` resolved; `.` when nothing is left.
 pub(crate) fn clean(path: &str) -> String {
+    if is_clean(path) {
+        return path.to_owned();
+    }
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -37,12 +40,19 @@ pub(crate) fn clean(path: &str) -> String {
     }
 }
 
+/// Whether no part of a path is empty, `.` or `..`: then [`clean`] leaves it as it is.
+fn is_clean(path: &str) -> bool {
+    let plain = |part: &str| !matches!(part, "" | "." | "..");
+    path.strip_prefix('/').unwrap_or(path).split('/').all(plain)
+}
+
 /// Joins and cleans; empty parts do not count.
 pub(crate) fn join(first: &str, second: &str) -> String {
     match (first, second) {
         ("", "") => String::new(),
         ("", one) | (one, "") => clean(one),
-        _ => clean(&format!("{first}/{second}")),
+        ("/", rest) if !rest.starts_with('/') && is_clean(rest) => ["/", rest].concat(),
+        _ => clean(&[first, "/", second].concat()),
     }
 }
 

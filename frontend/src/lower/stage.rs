@@ -1,6 +1,5 @@
 //! Stages while they are lowered.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -29,10 +28,30 @@ pub(crate) struct BuildArg {
     pub(crate) value: Option<String>,
 }
 
+/// An instruction, small to keep.
+#[derive(Debug, Clone)]
+pub(crate) enum Written<'a> {
+    /// One of the file.
+    File(&'a Instruction),
+    /// A trigger of the base image.
+    Trigger(Rc<Instruction>),
+}
+
+impl std::ops::Deref for Written<'_> {
+    type Target = Instruction;
+
+    fn deref(&self) -> &Instruction {
+        match self {
+            Self::File(instruction) => instruction,
+            Self::Trigger(instruction) => instruction,
+        }
+    }
+}
+
 /// An instruction and the stages that it takes files from.
 #[derive(Debug, Clone)]
 pub(crate) struct Step<'a> {
-    pub(crate) instruction: Cow<'a, Instruction>,
+    pub(crate) instruction: Written<'a>,
     /// COPY: at most one; RUN: one for each mount.
     pub(crate) sources: Vec<StageId>,
     /// Whether it is a trigger of the base image.

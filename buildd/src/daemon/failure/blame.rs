@@ -3,7 +3,8 @@
 //! Shells name the line of their script: `/bin/sh: 3: make: not found` (dash), `bash: line 3: make: command not found`
 //! (bash), `/bin/sh: line 3: make: not found` (busybox). A here-document is such a script, line by line. A chain of
 //! commands is one line to the shell, whatever its continuations: there the command's name has to tell. So it has in the
-//! trace of `set -x`, whose last line is the command that failed.
+//! trace of `set -x`, whose last line is the command that failed. Where the shell says nothing, the failed command may have
+//! spoken under its own name.
 
 use std::ops::RangeInclusive;
 
@@ -58,9 +59,41 @@ fn failed_line(
         };
         return Some(Blamed { line: line?, message: message.to_owned() });
     }
-    let traced = stderr.lines().rev().find_map(traced)?;
-    let line = traced_line(traced, script)?;
-    Some(Blamed { line, message: format!("the last command that ran is `{}`", shortened(traced)) })
+    if let Some(traced) = stderr.lines().rev().find_map(traced) {
+        let line = traced_line(traced, script)?;
+        return Some(Blamed {
+            line,
+            message: format!("the last command that ran is `{}`", shortened(traced)),
+        });
+    }
+    spoke_last(stderr, script)
+}
+
+/// The line of the command whose own message ends the output, such as `cat: can't open 'x'`.
+///
+/// Only where a command that fails ends the script, so that none ran after it: in a chain of `&&` alone, under `set -e`,
+/// or in the last line.
+fn spoke_last(stderr: &str, script: &[(u32, &str)]) -> Option<Blamed> {
+    let last = stderr.lines().rev().find(|line| !line.trim().is_empty())?;
+    let (speaker, _) = last.split_once(": ")?;
+    let name = speaker.rsplit('/').next().unwrap_or(speaker);
+    let line = only_line_with(name, script)?;
+    let text = || script.iter().map(|(_, text)| *text);
+    let ends_at_failure = text().any(|text| commands(text).any(sets_errexit)) || {
+        let code = || text().map(str::trim).filter(|text| !text.is_empty() && !text.starts_with('#'));
+        let joined =
+            |text: &str| text.ends_with("&&") || text.trim_end_matches('\\').trim_end().ends_with("&&");
+        code().rev().skip(1).all(joined) && !code().any(|text| text.contains("||") || text.contains(';'))
+    };
+    let is_last = script.iter().rev().find(|(_, text)| commands(text).any(|c| !c.is_empty()))?.0 == line;
+    (ends_at_failure || is_last).then(|| Blamed { line, message: shortened(last) })
+}
+
+/// Whether a command is `set -e`, with other options or without.
+fn sets_errexit(command: &str) -> bool {
+    let mut words = command.split_whitespace();
+    words.next() == Some("set")
+        && words.any(|word| word == "errexit" || word.starts_with('-') && word.contains('e'))
 }
 
 impl Complaint<'_> {
@@ -96,7 +129,7 @@ fn complaint<'a>(args: &[String], line: &'a str) -> Option<Complaint<'a>> {
 fn heredoc<'a>(args: &[String], numbered: &'a [(u32, &'a str)]) -> Option<&'a [(u32, &'a str)]> {
     let script = args.last()?;
     let marker = numbered.iter().position(|(_, line)| line.contains("<<"))?;
-    let body = &numbered[marker + 1..];
+    let (_terminator, body) = numbered[marker + 1..].split_last()?;
     let first = body.first()?.1.trim_start_matches('\t');
     let is_body = script.starts_with("/dev/pipes/")
         || script.lines().next().is_some_and(|line| line.trim_start_matches('\t') == first);
@@ -230,6 +263,31 @@ mod tests {
         assert_eq!(said, "the last command that ran is `make -C d`");
         let long = format!("+ make {}", "ä".repeat(200));
         assert!(ended(&args, 1, &long, file).is_some_and(|(_, said)| said.chars().count() < 140));
+    }
+
+    #[test]
+    fn a_command_that_speaks_for_itself() {
+        let chain = "FROM x\nRUN echo a && \\\n    ls / && \\\n    cat /none && \\\n    echo b\n";
+        let args = ["/bin/sh", "-c", "echo a &&     ls / &&     cat /none &&     echo b"];
+        let said = "cat: can't open '/none': No such file or directory\n";
+        assert_eq!(ended(&args, 1, said, chain), Some((4, said.trim_end().to_owned())));
+        assert_eq!(ended(&args, 1, "/bin/cat: x\n", chain).map(|(line, _)| line), Some(4));
+        assert_eq!(ended(&args, 1, "dog: x\n", chain), None);
+        assert_eq!(ended(&args, 1, said, &chain.replace("ls /", "cat a")), None, "two of that name");
+        assert_eq!(
+            ended(&args, 1, said, &chain.replace("/none &&", "/none ;")),
+            None,
+            "another may have failed"
+        );
+        assert_eq!(ended(&args, 1, said, &chain.replace("ls / &&", "ls / ||")), None);
+        let script = |first: &str| format!("FROM x\nRUN <<E\n{first}\ncat /none\necho b\nE\n");
+        let run = |first: &str| {
+            let body = format!("{first}\ncat /none\necho b\n");
+            ended(&["/bin/sh", "-c", &body], 1, said, &script(first)).map(|(line, _)| line)
+        };
+        assert_eq!(run("set -eu"), Some(4));
+        assert_eq!(run("set -o errexit"), Some(4));
+        assert_eq!(run("true"), None, "the script went on");
     }
 
     #[test]

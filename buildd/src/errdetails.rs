@@ -26,6 +26,9 @@ pub struct ErrorDetails {
     pub frontend_cap: Option<Box<str>>,
 }
 
+/// The field of an answer to `--check` with all errors of the file as text; BuildKit's fields have the first only.
+pub const ALL_ERRORS: &str = "rbuild.errors";
+
 /// The type of [`ErrorDetails::messages`], which is our own: other clients show the message as it is.
 const MESSAGES: &str = "rbuild.Messages+json";
 

@@ -1,9 +1,13 @@
 //! What the frontend has to say about a file: errors and lint findings, with places and hints.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::excerpt::excerpt;
 use crate::span::{Lines, SourceFile, Span};
+
+/// What is wrong with an instruction before the first FROM.
+pub(crate) const NO_STAGE: &str = "no build stage in current context";
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +95,16 @@ impl Diagnostic {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
+    }
+
+    /// The message as BuildKit words it where it stands alone: errors of instructions name their line.
+    pub fn told(&self) -> Cow<'_, str> {
+        match self.lines {
+            Some(lines) if self.phase == Phase::Instructions && self.message != NO_STAGE => {
+                format!("dockerfile parse error on line {}: {}", lines.start, self.message).into()
+            }
+            _ => self.message.as_str().into(),
+        }
     }
 
     /// The line that an excerpt is about, from 1: that of the first span where BuildKit names none.

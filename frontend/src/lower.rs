@@ -35,6 +35,7 @@ mod signal;
 mod stage;
 mod state;
 mod survey;
+mod unused;
 mod url;
 
 pub use build::{Checked, check, lower};
@@ -45,6 +46,7 @@ pub use path::PathError;
 pub use ports::PortError;
 pub use resolved::{ImageRequest, LocalRequest, Need, Resolved, ResolvedImage, TimeRequest};
 pub use survey::survey;
+pub use unused::unused_args;
 
 use solver::graph::Graph;
 
@@ -61,7 +63,7 @@ pub struct Lowered {
     pub image: ImageConfig,
     /// The base image's config as it was found.
     pub base_image: Option<ImageConfig>,
-    /// Lint findings, sorted by line, rule and message.
+    /// Lint findings, in the order in which they came.
     pub warnings: Vec<Finding>,
     /// What the target takes: ARGs, secrets, SSH agents.
     pub outline: Outline,

@@ -50,6 +50,36 @@ fn what_is_wrong_is_said() {
 }
 
 #[test]
+fn a_check_tells_findings_and_all_errors() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let checked = scene.dockerfile("FROM base AS Up\nCOPPY a b\nRUN --mout=x true\n", &["--check"]).fails();
+    let stdout: Vec<&str> = checked.stdout.lines().filter(|line| line.starts_with("WARNING: ")).collect();
+    assert_eq!(
+        stdout,
+        ["WARNING: StageNameCasing - https://docs.docker.com/go/dockerfile/rule/stage-name-casing/"]
+    );
+    assert!(!checked.stdout.contains("COPPY (did"), "errors are not among the findings: {}", checked.stdout);
+    for said in
+        ["unknown instruction: COPPY (did you mean COPY?)", "unknown flag: --mout (did you mean mount?)"]
+    {
+        assert!(checked.stderr.contains(said), "{}", checked.stderr);
+    }
+    let unknown = scene.dockerfile("FROM bsae AS up\nRUN true\n", &["--call=check,format=json"]).fails();
+    assert!(unknown.stdout.contains("\"buildError\""), "{}", unknown.stdout);
+    assert!(
+        unknown.stderr.contains("   1 | >>> FROM bsae AS up\n     |          ^^^^"),
+        "{}",
+        unknown.stderr
+    );
+    let warned = scene.dockerfile("ARG VERSION\nFROM base\n", &["--build-arg=VERSOIN=1"]).ok();
+    let warning = "WARN: no ARG declares the build argument VERSOIN (did you mean VERSION?)";
+    assert!(warned.stderr.contains(warning), "{}", warned.stderr);
+}
+
+#[test]
 fn a_dockerfiles_errors_come_at_once_with_hints() {
     if !ready() {
         return;
@@ -70,7 +100,10 @@ fn a_dockerfiles_errors_come_at_once_with_hints() {
         places,
         "   2 | >>> COPPY a b\n     |     ^^^^^\n   3 | >>> RUN --mout=x true\n     |         ^^^^^^"
     );
-    assert_eq!(said, "failed to solve: unknown instruction: COPPY (did you mean COPY?)\n");
+    assert_eq!(
+        said,
+        "failed to solve: dockerfile parse error on line 2: unknown instruction: COPPY (did you mean COPY?)\n"
+    );
     let all = scene
         .dockerfile(
             "FROM base AS builder\nRUN --mount=type=cach,target=/x true\nFROM base\n\
@@ -86,7 +119,7 @@ fn a_dockerfiles_errors_come_at_once_with_hints() {
             "error: unsupported mount type \"cach\" (did you mean cache?) (line 2)",
             "error: bulder is no stage, so it is taken for an image (did you mean builder?) (line 4)",
             "error: unknown flag: --form (did you mean from?) (line 5)",
-            "ERROR: failed to solve: unknown flag: --form (did you mean from?)",
+            "ERROR: failed to solve: dockerfile parse error on line 5: unknown flag: --form (did you mean from?)",
         ]
     );
     let (places, said) = failed(&mut scene, "FROM base\nRUN true && \\\n  mkae all && \\\n  true\n");

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use frontend::ast::Document;
 use frontend::diagnostic::Diagnostic;
-use frontend::lower::{LowerError, Lowered, lower};
+use frontend::lower::{LowerError, Lowered, lower, unused_args};
 use frontend::options::{BuildOptions, ContextSpec};
 use frontend::parse::parse;
 use proto::control::{StatusResponse, VertexWarning};
@@ -95,6 +95,7 @@ impl<'a> Dockerfile<'a> {
             lowered.push(self.lower(&document, &bytes, platform, &ignore).await?);
         }
         self.warn(&document, &bytes, &lowered);
+        unused_args(&document, &self.options, &lowered).into_iter().for_each(|text| self.warn_in_short(text));
         if self.parts.mounting == Mounting::Copy {
             self.warn_of_copies();
         }
@@ -123,7 +124,7 @@ impl<'a> Dockerfile<'a> {
         loop {
             let errors = match lower(document, &self.options, platform, &answers) {
                 Ok(lowered) => return Ok(lowered),
-                Err(LowerError::Needs(needs)) => match self.answer(&mut answers, needs).await {
+                Err(LowerError::Needs(needs)) => match self.answer(document, &mut answers, needs).await {
                     Ok(()) => Vec::new(),
                     Err(NoAnswer::Failed(failure)) => return Err(failure),
                     Err(NoAnswer::Wrong(error)) => vec![*error],
@@ -202,11 +203,17 @@ impl<'a> Dockerfile<'a> {
     /// Tells the client why its steps are slow.
     fn warn_of_copies(&self) {
         let root = self.parts.store.root().display();
+        self.warn_in_short(format!(
+            "Each step works on a copy of its files: overlays cannot be mounted below {root}"
+        ));
+    }
+
+    /// Tells the client something that is no finding.
+    fn warn_in_short(&self, text: String) {
         let warning = VertexWarning {
             vertex: self.run.dockerfile_vertex(),
             level: 1,
-            short: format!("Each step works on a copy of its files: overlays cannot be mounted below {root}")
-                .into(),
+            short: text.into(),
             ..VertexWarning::default()
         };
         self.run.journal.push(&StatusResponse { warnings: vec![warning], ..StatusResponse::default() });

@@ -89,15 +89,15 @@ impl Failure {
             language: "Dockerfile".to_owned(),
             data: bytes.to_vec(),
         };
-        let says = |d: &Diagnostic, line: &str| {
+        let says = |d: &Diagnostic, text: &str| {
             let hints: String = d.hints.iter().map(|hint| format!("\nhint: {hint}")).collect();
-            shown(&format!("{}{line}{hints}", d.message))
+            shown(&format!("{text}{hints}"))
         };
         let with_line = |d: &Diagnostic| match d.line(file) {
-            Some(line) => says(d, &format!(" (line {line})")),
-            None => says(d, ""),
+            Some(line) => says(d, &format!("{} (line {line})", d.message)),
+            None => says(d, &d.message),
         };
-        let mut message = diagnostics.first().map_or_else(String::new, |d| says(d, ""));
+        let mut message = diagnostics.first().map_or_else(String::new, |d| says(d, &d.told()));
         for other in diagnostics.iter().skip(1).take(OTHERS) {
             message.push_str(&format!("\nalso: {}", with_line(other)));
         }

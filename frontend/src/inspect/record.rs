@@ -118,8 +118,11 @@ impl Outcome {
     }
 }
 
+/// The findings, sorted by line, rule and message.
 fn findings(findings: &[Finding]) -> Value {
-    let one = |finding: &Finding| {
+    let mut findings: Vec<&Finding> = findings.iter().collect();
+    findings.sort_by_key(|finding| (finding.lines.start, finding.rule.name(), &finding.message));
+    let one = |finding: &&Finding| {
         let lines: Vec<u32> = finding.lines.iter().collect();
         json!({"rule": finding.rule.name(), "line": finding.lines.start, "lines": lines, "msg": finding.message})
     };

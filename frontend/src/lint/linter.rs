@@ -88,11 +88,8 @@ impl Linter {
         self.findings.truncate(count);
     }
 
-    /// The findings, sorted by line, rule and message.
-    pub fn into_findings(mut self) -> Vec<Finding> {
-        self.findings.sort_by(|a, b| {
-            (a.lines.start, a.rule.name(), &a.message).cmp(&(b.lines.start, b.rule.name(), &b.message))
-        });
+    /// The findings in the order in which they came, which is that of BuildKit's answers.
+    pub fn into_findings(self) -> Vec<Finding> {
         self.findings
     }
 

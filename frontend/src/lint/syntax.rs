@@ -13,10 +13,10 @@ const RESERVED: [&str; 2] = ["context", "scratch"];
 
 /// Runs the rules of casing, names, comments and continuations over a whole file.
 pub fn check_syntax(document: &Document, linter: &mut Linter) {
+    check_continuations(document, linter);
     for instruction in &document.instructions {
         check_instruction(instruction, linter);
     }
-    check_continuations(document, linter);
     check_stage_names(document, linter);
     check_casing(document, linter);
 }
@@ -28,10 +28,10 @@ pub fn findings_before(document: &Document, options: CheckOptions, error: &Diagn
     }
     let line = error.lines.map_or(0, |lines| lines.start);
     let mut linter = Linter::new(options);
+    check_continuations(document, &mut linter);
     for instruction in document.instructions.iter().filter(|instruction| instruction.lines.start <= line) {
         check_instruction(instruction, &mut linter);
     }
-    check_continuations(document, &mut linter);
     linter.into_findings()
 }
 

@@ -64,7 +64,7 @@ pub fn lower(
 /// What there is to say about a Dockerfile, right or wrong.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checked {
-    /// Lint findings, sorted by line, rule and message.
+    /// Lint findings, in the order in which they came.
     pub findings: Vec<Finding>,
     /// The error that ended the search for more.
     pub failure: Option<Failure>,
@@ -73,20 +73,20 @@ pub struct Checked {
 /// Looks a Dockerfile over for `--check`: all stages, unless a target is named.
 ///
 /// # Errors
-/// What has to be looked up first.
+/// What has to be looked up first, with the findings until there.
 pub fn check(
     document: &Document,
     options: &BuildOptions,
     platform: Option<&Platform>,
     resolved: &dyn Resolved,
-) -> std::result::Result<Checked, Vec<Need>> {
+) -> std::result::Result<Checked, (Vec<Need>, Vec<Finding>)> {
     let all_stages = options.target.as_deref().is_none_or(str::is_empty);
     let options = BuildOptions { all_stages, ..options.clone() };
     let (result, findings, _) = run(document, &options, platform, resolved);
     match result {
         Ok(_) => Ok(Checked { findings, failure: None }),
         Err(LowerError::Failed(failure)) => Ok(Checked { findings, failure: Some(*failure) }),
-        Err(LowerError::Needs(needs)) => Err(needs),
+        Err(LowerError::Needs(needs)) => Err((needs, findings)),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::lower::resolved::{Need, TimeRequest};
 use crate::options::ContextSpec;
 use crate::words::Env as _;
 
-const NAME: &str = "SOURCE_DATE_EPOCH";
+pub(super) const NAME: &str = "SOURCE_DATE_EPOCH";
 
 /// Resolves the variable, and puts the seconds in its place wherever it is set.
 pub(super) fn resolve(context: &mut Context<'_>) -> Result<()> {

@@ -3,6 +3,7 @@
 use solver::graph::Graph;
 use solver::op::{Platform, SourceOp};
 
+use crate::ast::{Command, Document};
 use crate::diagnostic::{Diagnostic, Phase};
 use crate::span::Lines;
 use crate::suggest::did_you_mean;
@@ -64,13 +65,18 @@ impl ImageRequest {
     }
 
     /// The error of a build whose image could not be found, in BuildKit's form; `cause` says why.
-    pub fn failure(&self, cause: &str) -> Diagnostic {
+    pub fn failure(&self, document: &Document, cause: &str) -> Diagnostic {
         let hint = did_you_mean(self.suggestion.as_deref());
         let diagnostic = Diagnostic::error(Phase::Convert, format!("{}: {cause}{hint}", self.written));
-        match self.lines {
-            Some(lines) => diagnostic.at(lines),
-            None => diagnostic,
-        }
+        let Some(lines) = self.lines else { return diagnostic };
+        let instruction = document.instructions.iter().find(|instruction| instruction.lines == lines);
+        instruction.iter().fold(diagnostic.at(lines), |diagnostic, instruction| {
+            let word = match &instruction.command {
+                Command::From(from) => &from.base,
+                _ => &self.written,
+            };
+            diagnostic.mark(instruction.find(word))
+        })
     }
 }
 

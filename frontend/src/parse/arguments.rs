@@ -156,9 +156,11 @@ fn pairs(rest: &str, keyword: &str, escape: char) -> Result<Vec<String>, Problem
     if !first.contains('=') {
         let is_blank = |ch: char| matches!(ch, '\t' | '\x0B' | '\x0C' | '\r' | ' ');
         let (key, value) = rest.split_once(is_blank).ok_or_else(|| {
-            Problem::new(format!("{keyword} must have two arguments"))
-                .about(rest)
-                .hint(format!("write `{keyword} {rest}=value`"))
+            let problem = Problem::new(format!("{keyword} must have two arguments")).about(rest);
+            match rest.contains(['"', '\'']) {
+                true => problem.hint("a quote has to end on the same line"),
+                false => problem.hint(format!("write `{keyword} {rest}=value`")),
+            }
         })?;
         return Ok(vec![key.to_owned(), value.trim_start_matches(is_blank).to_owned(), String::new()]);
     }

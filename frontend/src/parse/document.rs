@@ -1,7 +1,7 @@
 //! The whole file, from bytes to stages.
 
 use crate::ast::{Command, Directives, Document, Heredoc, Instruction, Stage};
-use crate::diagnostic::{Diagnostic, Phase};
+use crate::diagnostic::{Diagnostic, NO_STAGE, Phase};
 use crate::lint::CheckOptions;
 use crate::parse::arguments::Statement;
 use crate::parse::directive;
@@ -64,9 +64,6 @@ pub fn parse_trigger(expression: &str, lines: Lines) -> Result<Instruction, Diag
         }
     }
 }
-
-/// What an instruction before the first FROM is told.
-const NO_STAGE: &str = "no build stage in current context";
 
 /// Collects instructions and errors.
 #[derive(Debug, Default)]

@@ -1,5 +1,7 @@
 //! `--check`, which is `--call lint`.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
@@ -14,7 +16,8 @@ use crate::subrequest::location::Location;
 /// The JSON form.
 #[derive(Serialize)]
 struct Record<'a> {
-    warnings: Vec<Warning<'a>>,
+    /// Go writes `null` where there are none.
+    warnings: Option<Vec<Warning<'a>>>,
     sources: [Source<'a>; 1],
     #[serde(rename = "buildError", skip_serializing_if = "Option::is_none")]
     build_error: Option<BuildError<'a>>,
@@ -40,31 +43,26 @@ struct Source<'a> {
 
 #[derive(Serialize)]
 struct BuildError<'a> {
-    message: &'a str,
+    message: Cow<'a, str>,
     location: Location,
 }
 
-/// Prints findings, and the error that ended the search for more, if any.
+/// Prints findings; the error that ended the search for more, if any, is in the JSON only.
 ///
-/// The status is 1 when there is either.
+/// The text is sorted by line, the JSON has the findings as they come. The status is 1 when there is anything.
 pub fn lint(findings: &[Finding], error: Option<&Diagnostic>, source: &SourceFile) -> Answer {
-    let mut findings: Vec<&Finding> = findings.iter().collect();
-    findings.sort_by_key(|finding| finding.lines.start);
-    let mut text: String = findings.iter().map(|finding| finding_text(finding, source)).collect();
-    if let Some(error) = error {
-        text.push_str(&error.message);
-        text.push('\n');
-        text.extend(error.lines.and_then(|lines| excerpt(source, &[lines], &[])));
-    }
+    let mut sorted: Vec<&Finding> = findings.iter().collect();
+    sorted.sort_by_key(|finding| finding.lines.start);
+    let text = sorted.iter().map(|finding| finding_text(finding, source)).collect();
     let record = Record {
-        warnings: findings.iter().map(|finding| Warning::new(finding)).collect(),
+        warnings: (!findings.is_empty()).then(|| findings.iter().map(Warning::new).collect()),
         sources: [Source {
             filename: source.name(),
             data: BASE64_STANDARD.encode(source.text()),
             language: "Dockerfile",
         }],
         build_error: error.map(|error| BuildError {
-            message: &error.message,
+            message: error.told(),
             location: error.lines.map_or_else(Location::default, Location::new),
         }),
     };

@@ -1,8 +1,8 @@
 //! What lowering asks its caller for.
 
-use frontend::lower::{LowerError, Need, check};
+use frontend::lower::{LowerError, Need, check, unused_args};
 
-use crate::world::{World, lowered_in, options, parse};
+use crate::world::{World, lowered, lowered_in, options, parse};
 
 fn needs(text: &str, attrs: &[(&str, &str)]) -> Vec<String> {
     match lowered_in(&World::new(), text, &options(attrs)) {
@@ -48,15 +48,17 @@ fn platforms_are_asked_for_and_named() {
 #[test]
 fn near_names_are_suggested() {
     let world = World::new();
-    let Err(LowerError::Needs(needs)) = lowered_in(&world, "FROM base AS build\nFROM biuld\n", &options(&[]))
-    else {
+    let text = "FROM base AS build\nFROM biuld\n";
+    let Err(LowerError::Needs(needs)) = lowered_in(&world, text, &options(&[])) else {
         panic!("the image is not known")
     };
     let [Need::Image(image)] = &needs[..] else { panic!("{needs:?}") };
     assert_eq!(image.suggestion.as_deref(), Some("build"));
-    let failure = image.failure("not found");
+    let failure = image.failure(&parse(text), "not found");
     assert_eq!(failure.message, "biuld: not found (did you mean build?)");
     assert_eq!(failure.lines.map(|lines| lines.start), Some(2));
+    let words: Vec<&str> = failure.spans.iter().map(|span| &text[span.start..span.end]).collect();
+    assert_eq!(words, ["biuld"]);
 }
 
 #[test]
@@ -81,6 +83,26 @@ fn contexts_layouts_and_times() {
 }
 
 #[test]
+fn build_arguments_that_no_arg_declares() {
+    let text = "ARG VERSION\nFROM triggers\nONBUILD ARG LATER\nRUN x\n";
+    let told = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| format!("build-arg:{name}")).collect();
+        let attrs: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
+        unused_args(&parse(text), &options(&attrs), &[lowered(text, &attrs)])
+    };
+    assert_eq!(
+        told(&["VERSOIN", "FOO"]),
+        [
+            "no ARG declares the build argument FOO",
+            "no ARG declares the build argument VERSOIN (did you mean VERSION?)"
+        ]
+    );
+    let builtin = ["http_proxy", "NO_PROXY", "BUILDKIT_INLINE_CACHE", "SOURCE_DATE_EPOCH", "TARGETARCH"];
+    assert_eq!(told(&builtin), [""; 0]);
+    assert_eq!(told(&["VERSION", "LATER"]), [""; 0]);
+}
+
+#[test]
 fn a_check_looks_at_every_stage() {
     let document = parse("FROM base AS a\nWORKDIR rel\nFROM base\nMAINTAINER me\n");
     let rules = |attrs: &[(&str, &str)]| -> Vec<&'static str> {
@@ -88,6 +110,6 @@ fn a_check_looks_at_every_stage() {
         assert_eq!(checked.failure, None);
         checked.findings.iter().map(|finding| finding.rule.name()).collect()
     };
-    assert_eq!(rules(&[]), ["WorkdirRelativePath", "MaintainerDeprecated"]);
-    assert_eq!(rules(&[("target", "a")]), ["WorkdirRelativePath", "MaintainerDeprecated"]);
+    assert_eq!(rules(&[]), ["MaintainerDeprecated", "WorkdirRelativePath"]);
+    assert_eq!(rules(&[("target", "a")]), ["MaintainerDeprecated", "WorkdirRelativePath"]);
 }

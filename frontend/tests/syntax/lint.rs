@@ -17,11 +17,14 @@ fn check(text: &str) -> String {
     print(linter)
 }
 
+/// Sorted by line, rule and message.
 fn print(linter: Linter) -> String {
+    let mut findings = linter.into_findings();
+    findings.sort_by_key(|finding| (finding.lines.start, finding.rule.name(), finding.message.clone()));
     let line = |finding: lint::Finding| {
         format!("{} {}: {}\n", finding.lines.start, finding.rule.name(), finding.message)
     };
-    linter.into_findings().into_iter().map(line).collect()
+    findings.into_iter().map(line).collect()
 }
 
 #[test]
@@ -52,9 +55,9 @@ fn findings_before_an_error() {
     assert_eq!(
         before("FROM a AS B\nMAINTAINER\nMAINTAINER me\nRUN x \\\n\n y\n"),
         [
+            "NoEmptyContinuation: Empty continuation line (line 6)".to_owned(),
             "StageNameCasing: Stage name 'B' should be lowercase (line 1)".to_owned(),
             format!("{deprecated} (line 2)"),
-            "NoEmptyContinuation: Empty continuation line (line 6)".to_owned(),
         ]
     );
     assert_eq!(

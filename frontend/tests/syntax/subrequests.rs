@@ -316,16 +316,34 @@ fn lint() {
 fn lint_that_meets_an_error() {
     let (document, diagnostics) = parse("Dockerfile", b"FROM a\nCOPPY\n");
     let answer = subrequest::lint(&[], diagnostics.first(), &document.source);
-    insta::assert_snapshot!(answer.text, @r"
-    unknown instruction: COPPY (did you mean COPY?)
-    Dockerfile:2
-    --------------------
-       1 |     FROM a
-       2 | >>> COPPY
-       3 |     
-    --------------------
-    ");
+    assert_eq!(answer.text, "", "BuildKit tells it in the JSON only");
     assert_eq!(answer.status, Some(1));
+    let json: serde_json::Value = serde_json::from_str(&answer.json).unwrap();
+    assert_eq!(
+        json["buildError"]["message"],
+        "dockerfile parse error on line 2: unknown instruction: COPPY (did you mean COPY?)"
+    );
+    let (document, diagnostics) = parse("Dockerfile", b"FROM a\nENV A\n");
+    let answer = subrequest::lint(&[], diagnostics.first(), &document.source);
+    let json: serde_json::Value = serde_json::from_str(&answer.json).unwrap();
+    assert_eq!(json["buildError"]["message"], "ENV must have two arguments");
+}
+
+#[test]
+fn findings_of_a_line_stay_in_the_order_of_checking() {
+    let document = parse("Dockerfile", b"FROM a AS b\nMAINTAINER me\nFROM a AS Scratch\n").0;
+    let mut linter = Linter::default();
+    check_syntax(&document, &mut linter);
+    let findings = linter.into_findings();
+    let answer = subrequest::lint(&findings, None, &document.source);
+    let json: serde_json::Value = serde_json::from_str(&answer.json).unwrap();
+    let rules: Vec<&str> =
+        json["warnings"].as_array().unwrap().iter().filter_map(|w| w["ruleName"].as_str()).collect();
+    let found: Vec<&str> = findings.iter().map(|finding| finding.rule.name()).collect();
+    assert_eq!(rules, found, "the JSON does not sort");
+    let told: Vec<&str> = answer.text.lines().filter_map(|line| line.strip_prefix("WARNING: ")).collect();
+    let told: Vec<&str> = told.iter().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(told, ["MaintainerDeprecated", "StageNameCasing", "ReservedStageName"], "the text is by line");
 }
 
 #[test]

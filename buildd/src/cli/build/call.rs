@@ -7,6 +7,7 @@ use super::Args;
 use crate::cli::csv::fields;
 use crate::cli::table::stdout;
 use crate::client::ClientError;
+use crate::errdetails::ALL_ERRORS;
 
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,15 +56,16 @@ impl Call {
             ClientError::Usage(format!("the daemon's frontend does not answer `{}`", self.request))
         })?;
         let found = response.get("result.statuscode").is_some_and(|code| code != "0");
-        // BuildKit's own frontend tells an error in its JSON only.
-        let error = if found && text.is_empty() { build_error(response) } else { None };
-        let text = error.as_ref().unwrap_or(text);
         let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
         stdout(&format!("{text}{newline}"))?;
+        if let Some(error) = response.get(ALL_ERRORS).cloned().or_else(|| build_error(response)) {
+            eprintln!("{}", error.trim_end());
+        }
         Ok(if found { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 }
 
+/// The error as BuildKit's own frontend tells it, in its JSON only.
 fn build_error(response: &BTreeMap<String, String>) -> Option<String> {
     let answer: serde_json::Value = serde_json::from_str(response.get("result.json")?).ok()?;
     Some(format!("ERROR: {}", answer.get("buildError")?.get("message")?.as_str()?))

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use frontend::diagnostic::{Diagnostic, Phase};
+use frontend::ast::Document;
+use frontend::diagnostic::Diagnostic;
 use frontend::lower::{ImageRequest, LocalRequest, Need as Wanted, Resolved, ResolvedImage, TimeRequest};
 use frontend::options::ResolveMode;
 use futures_util::future::try_join_all;
@@ -76,7 +77,12 @@ impl Resolved for Answers<'_> {
 
 impl Dockerfile<'_> {
     /// Looks all needs up, images at the same time.
-    pub(super) async fn answer(&self, answers: &mut Answers<'_>, needs: Vec<Wanted>) -> Result<(), NoAnswer> {
+    pub(super) async fn answer(
+        &self,
+        document: &Document,
+        answers: &mut Answers<'_>,
+        needs: Vec<Wanted>,
+    ) -> Result<(), NoAnswer> {
         let mut images = Vec::new();
         for need in needs {
             match need {
@@ -91,12 +97,12 @@ impl Dockerfile<'_> {
                 }
             }
         }
-        let found = try_join_all(images.iter().map(|r| self.image(r))).await?;
+        let found = try_join_all(images.iter().map(|r| self.image(document, r))).await?;
         answers.images.extend(images.iter().map(key).zip(found));
         Ok(())
     }
 
-    async fn image(&self, request: &ImageRequest) -> Result<ResolvedImage, NoAnswer> {
+    async fn image(&self, document: &Document, request: &ImageRequest) -> Result<ResolvedImage, NoAnswer> {
         let step = self.run.teller.step(&request.log_name);
         let prefer = match self.options.resolve_mode {
             ResolveMode::ForcePull => Prefer::Registry,
@@ -112,16 +118,9 @@ impl Dockerfile<'_> {
             None => images.resolve(&request.reference, &request.platform, prefer, &cx).await,
         };
         let found = step.end(found).map_err(|e| {
-            let message = format!(
-                "{}: failed to resolve source metadata for {}: {}",
-                request.written,
-                request.reference,
-                failure::text(&e)
-            );
-            let mut error = Diagnostic::error(Phase::Convert, message);
-            error.lines = request.lines;
-            error.hints.extend(request.suggestion.iter().map(|near| format!("did you mean `{near}`?")));
-            NoAnswer::Wrong(Box::new(error))
+            let why = failure::text(&e);
+            let cause = format!("failed to resolve source metadata for {}: {why}", request.reference);
+            NoAnswer::Wrong(Box::new(request.failure(document, &cause)))
         })?;
         Ok(ResolvedImage {
             reference: None,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use frontend::ast::Document;
-use frontend::diagnostic::Diagnostic;
-use frontend::lint::{CheckOptions, findings_before};
+use frontend::diagnostic::{Diagnostic, report};
+use frontend::lint::{CheckOptions, Finding, findings_before};
 use frontend::lower::{Checked, check};
 use frontend::subrequest::{self, Answer};
 use tonic::Code;
@@ -13,6 +13,7 @@ use super::Dockerfile;
 use super::answers::{Answers, NoAnswer};
 use crate::daemon::failure::Failure;
 use crate::daemon::frontends::Outcome;
+use crate::errdetails::ALL_ERRORS;
 
 impl Dockerfile<'_> {
     pub(super) async fn subrequest(
@@ -26,7 +27,10 @@ impl Dockerfile<'_> {
         let broken = || Failure::of_diagnostics(&document.source, bytes, diagnostics);
         let answer = match request {
             "frontend.subrequests.describe" => subrequest::describe(),
-            "frontend.lint" => self.lint(document, bytes, diagnostics, ignore_beside).await?,
+            "frontend.lint" => {
+                let linted = self.lint(document, diagnostics, ignore_beside).await?;
+                return Ok(Outcome::Answer(linted));
+            }
             "frontend.targets" if diagnostics.is_empty() => subrequest::targets(document),
             "frontend.outline" if diagnostics.is_empty() => {
                 let ignore = self.load_ignore(ignore_beside).await?;
@@ -42,10 +46,9 @@ impl Dockerfile<'_> {
     async fn lint(
         &self,
         document: &Document,
-        bytes: &[u8],
         diagnostics: &[Diagnostic],
         ignore_beside: Option<Vec<u8>>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<BTreeMap<String, String>, Failure> {
         if let Some(first) = diagnostics.first() {
             let options = match (&self.options.check, &document.directives.check) {
                 (Some(options), _) => options.clone(),
@@ -53,24 +56,48 @@ impl Dockerfile<'_> {
                 (None, None) => CheckOptions::default(),
             };
             let findings = findings_before(document, options, first);
-            return Ok(subrequest::lint(&findings, Some(first), &document.source));
+            let answers = Answers::new(Vec::new(), &self.inputs);
+            return Ok(self.linted(document, &findings, diagnostics.to_vec(), &answers));
         }
         let ignore = self.load_ignore(ignore_beside).await?;
         let mut answers = Answers::new(ignore, &self.inputs);
         loop {
             match check(document, &self.options, self.options.platforms.first(), &answers) {
                 Ok(Checked { findings, failure }) => {
-                    let error = failure.map(|f| f.diagnostic());
-                    return Ok(subrequest::lint(&findings, error.as_ref(), &document.source));
+                    let errors = failure.map_or(Vec::new(), |failure| failure.diagnostics());
+                    return Ok(self.linted(document, &findings, errors, &answers));
                 }
-                Err(needs) => self.answer(&mut answers, needs).await.map_err(|no| match no {
-                    NoAnswer::Wrong(error) => Failure::of_diagnostics(&document.source, bytes, &[*error]),
-                    NoAnswer::Failed(failure) => failure,
-                })?,
+                Err((needs, findings)) => match self.answer(document, &mut answers, needs).await {
+                    Ok(()) => {}
+                    Err(NoAnswer::Wrong(error)) => {
+                        return Ok(self.linted(document, &findings, vec![*error], &answers));
+                    }
+                    Err(NoAnswer::Failed(failure)) => return Err(failure),
+                },
             }
         }
     }
+
+    /// The findings, and the errors: BuildKit's answer has only the first of those.
+    fn linted(
+        &self,
+        document: &Document,
+        findings: &[Finding],
+        errors: Vec<Diagnostic>,
+        answers: &Answers<'_>,
+    ) -> BTreeMap<String, String> {
+        let source = &document.source;
+        let mut all = response(subrequest::lint(findings, errors.first(), source));
+        let errors = self.survey(document, errors, self.options.platforms.first(), answers);
+        if !errors.is_empty() {
+            all.insert(ALL_ERRORS.to_owned(), report(&errors, source, SHOWN));
+        }
+        all
+    }
 }
+
+/// How many errors are shown in their place.
+const SHOWN: usize = 10;
 
 fn response(answer: Answer) -> BTreeMap<String, String> {
     let mut all = BTreeMap::from([

@@ -52,11 +52,11 @@ fn check(firewall: &str) {
     sh(firewall);
     let before = sh("nft list ruleset; iptables-legacy -S");
     let mut scene = Scene::new();
-    scene.dockerfile("FROM base\nRUN wget -T 5 -qO- http://192.0.2.2/hostname\n", &["-t", "x"]).ok();
+    scene.dockerfile("FROM base\nRUN timeout 9 wget -qO- http://192.0.2.2/hostname\n", &["-t", "x"]).ok();
     // Refused in so many words by somebody: it stays refused.
     sh("nft add table ip admin; nft add chain ip admin f '{ type filter hook forward priority 5; }'; \
         nft add rule ip admin f ip daddr 192.0.2.2 drop");
-    scene.dockerfile("FROM base\nRUN ! wget -T 1 -qO- http://192.0.2.2/hostname\n", &["-t", "y"]).ok();
+    scene.dockerfile("FROM base\nRUN timeout 2 wget -qO- http://192.0.2.2/hostname; test $? = 143\n", &["-t", "y"]).ok();
     sh("nft delete table ip admin");
     scene.daemon.stop();
     assert_eq!(sh("nft list ruleset; iptables-legacy -S"), before);

@@ -291,6 +291,10 @@ fn add_triggers<'a>(context: &Context<'a>, stages: &mut Stages<'a>, reachable: &
     for id in (0..reachable.len()).filter(|&id| reachable[id]) {
         stages.inherit(id, false);
         let mut triggers = std::mem::take(&mut stages[id].image.config.on_build);
+        // Nothing of it is run, and a trigger may name the very image that brings it, without end.
+        if stages[id].is_unregistered() {
+            continue;
+        }
         if let Some(base) = stages[id].base
             && !stages[id].onbuild_done
         {

@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 
-use crate::world::{World, lowered, lowered_in, options};
+use crate::world::{World, lowered, lowered_in, options, render};
 
 fn image(text: &str, attrs: &[(&str, &str)]) -> String {
     let lowered = lowered(text, attrs);
@@ -109,4 +109,18 @@ fn outlines_follow_the_stages_that_are_used() {
     let [secret] = &outline.secrets[..] else { panic!("{outline:?}") };
     assert_eq!((secret.name.as_str(), secret.required, secret.lines.start), ("s", true, 4));
     assert_eq!(outline.ssh[0].name, "default");
+}
+
+/// Its trigger names itself, and so would the triggers of what that names, without end.
+#[test]
+fn an_image_whose_trigger_copies_from_the_image_itself() {
+    let mut world = World::new();
+    let mut image = world.images["docker.io/library/triggers:latest"].clone();
+    let config = String::from_utf8(image.config).unwrap();
+    image.config = config.replace("--from=base", "--from=self").into_bytes();
+    world.images.insert("docker.io/library/self:latest", image);
+    let lowered = lowered_in(&world, "FROM self\n", &options(&[])).unwrap();
+    let graph = render(&lowered.graph);
+    assert_eq!(graph.matches("docker-image://").count(), 1, "{graph}");
+    assert!(graph.contains("/y"), "{graph}");
 }

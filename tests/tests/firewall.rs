@@ -56,7 +56,8 @@ fn check(firewall: &str) {
     // Refused in so many words by somebody: it stays refused.
     sh("nft add table ip admin; nft add chain ip admin f '{ type filter hook forward priority 5; }'; \
         nft add rule ip admin f ip daddr 192.0.2.2 drop");
-    scene.dockerfile("FROM base\nRUN timeout 2 wget -qO- http://192.0.2.2/hostname; test $? = 143\n", &["-t", "y"]).ok();
+    let refused = "FROM base\nRUN timeout 2 wget -qO- http://192.0.2.2/hostname; test $? = 143\n";
+    scene.dockerfile(refused, &["-t", "y"]).ok();
     sh("nft delete table ip admin");
     scene.daemon.stop();
     assert_eq!(sh("nft list ruleset; iptables-legacy -S"), before);

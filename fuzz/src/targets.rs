@@ -8,12 +8,13 @@ mod layer;
 mod llb;
 mod lowering;
 mod patterns;
+mod survey;
 mod words;
 
 use crate::Target;
 
 /// Every target; its seeds lie in `seeds/NAME/`.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("archive", archive::run),
     ("dockerignore", dockerignore::run),
     ("documents", documents::run),
@@ -22,5 +23,6 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("llb", llb::run),
     ("lowering", lowering::run),
     ("patterns", patterns::run),
+    ("survey", survey::run),
     ("words", words::run),
 ];

@@ -18,8 +18,11 @@ use super::tty::Screen;
 /// How often a display is drawn while messages come (BuildKit's figure).
 const REDRAW: Duration = Duration::from_millis(100);
 
-/// Messages on their way to the display.
-const BACKLOG: usize = 256;
+/// Messages on their way to the display, each of up to 128 KiB.
+const BACKLOG: usize = 16;
+
+/// Bytes of output that may gather before they are drawn out of turn: steps print hundreds of megabytes in a second.
+const GATHERED: usize = 1 << 20;
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -135,18 +138,21 @@ async fn run(mut display: Display, mut messages: mpsc::Receiver<StatusResponse>)
     let (mut out, mut stderr) = (Vec::new(), tokio::io::stderr());
     let mut ticks = interval(REDRAW);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut drawn: Option<Instant> = None;
+    let (mut drawn, mut gathered) = (None::<Instant>, 0);
     loop {
         tokio::select! {
             message = messages.recv() => match message {
                 None => break,
-                Some(message) => display.update(message, &mut out),
+                Some(message) => {
+                    gathered += message.logs.iter().map(|log| log.msg.len()).sum::<usize>();
+                    display.update(message, &mut out);
+                }
             },
             _ = ticks.tick() => drawn = None,
         }
-        if drawn.is_none_or(|at| at.elapsed() >= REDRAW) {
+        if drawn.is_none_or(|at| at.elapsed() >= REDRAW) || gathered > GATHERED {
             display.draw(&mut out);
-            drawn = Some(Instant::now());
+            (drawn, gathered) = (Some(Instant::now()), 0);
         }
         write(&mut stderr, &mut out).await;
     }

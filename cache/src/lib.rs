@@ -3,6 +3,7 @@
 pub mod context;
 mod cores;
 pub mod fileop;
+mod hashing;
 pub mod layer;
 pub mod oci;
 pub mod pattern;
@@ -13,3 +14,4 @@ pub mod tree;
 pub mod view;
 
 pub use cores::cores;
+pub use hashing::Hashing;

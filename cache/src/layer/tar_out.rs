@@ -13,7 +13,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sha2::{Digest as _, Sha256};
 use solver::Digest;
 
 use self::header::{BLOCK, Header, pad};
@@ -21,6 +20,7 @@ use super::entry::{Change, Entries, LayerEntry};
 use super::error::LayerError;
 use super::hash::CHUNK;
 use super::normal::io_error;
+use crate::hashing::Hashing;
 use crate::tree::{Kind, Node, TreePath};
 use crate::view::disk;
 
@@ -59,24 +59,19 @@ pub fn write_tar<W: Write>(
 /// # Errors
 /// As [`write_tar`]; [`LayerError::Stream`] soon after `stop` was set.
 pub fn diff_id(entries: &Entries, dir: &Path, stop: &AtomicBool) -> Result<(Digest, u64), LayerError> {
-    let sink = HashSink { hasher: Sha256::new(), length: 0, stop };
-    let sink = write_tar(entries, dir, TarOptions::default(), sink)?;
-    Ok((Digest::from_bytes(sink.hasher.finalize().into()), sink.length))
+    let hashing = write_tar(entries, dir, TarOptions::default(), Hashing::new(Wanted(stop)))?;
+    let (_, digest, length) = hashing.finish();
+    Ok((digest, length))
 }
 
-struct HashSink<'a> {
-    hasher: Sha256,
-    length: u64,
-    stop: &'a AtomicBool,
-}
+/// Takes everything until `stop` is set.
+struct Wanted<'a>(&'a AtomicBool);
 
-impl Write for HashSink<'_> {
+impl Write for Wanted<'_> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        if self.stop.load(Ordering::Relaxed) {
+        if self.0.load(Ordering::Relaxed) {
             return Err(io::Error::other("nobody wants the diff ID any more"));
         }
-        self.hasher.update(data);
-        self.length += data.len() as u64;
         Ok(data.len())
     }
 

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fs_err as fs;
-use sha2::{Digest as _, Sha256};
 use solver::Digest;
 
 use super::Store;
 use super::db::Cf;
 use super::error::StoreError;
 use super::records::RecordEntry;
+use crate::hashing::Hashing;
 use crate::tree::{NodeId, TreeError, Trees};
 pub(super) use layer::is_sound as layer_is_sound;
 
@@ -152,21 +152,8 @@ pub(super) fn file_digest(path: &Path) -> Result<Option<Digest>, StoreError> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(StoreError::io("open", path)(e)),
     };
-    let mut hasher = HashSink(Sha256::new());
-    std::io::copy(&mut file, &mut hasher).map_err(StoreError::io("read", path))?;
-    Ok(Some(Digest::from_bytes(hasher.0.finalize().into())))
-}
-
-/// Hashes what is written to it.
-struct HashSink(Sha256);
-
-impl std::io::Write for HashSink {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    let mut hashing = Hashing::new(std::io::sink());
+    std::io::copy(&mut file, &mut hashing).map_err(StoreError::io("read", path))?;
+    let (_, digest, _) = hashing.finish();
+    Ok(Some(digest))
 }

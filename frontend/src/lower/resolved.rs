@@ -69,14 +69,14 @@ impl ImageRequest {
         let hint = did_you_mean(self.suggestion.as_deref());
         let diagnostic = Diagnostic::error(Phase::Convert, format!("{}: {cause}{hint}", self.written));
         let Some(lines) = self.lines else { return diagnostic };
+        let diagnostic = diagnostic.at(lines);
         let instruction = document.instructions.iter().find(|instruction| instruction.lines == lines);
-        instruction.iter().fold(diagnostic.at(lines), |diagnostic, instruction| {
-            let word = match &instruction.command {
-                Command::From(from) => &from.base,
-                _ => &self.written,
-            };
-            diagnostic.mark(instruction.find(word))
-        })
+        let Some(instruction) = instruction else { return diagnostic };
+        let word = match &instruction.command {
+            Command::From(from) => &from.base,
+            _ => &self.written,
+        };
+        diagnostic.mark(instruction.find(word))
     }
 }
 

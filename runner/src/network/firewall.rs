@@ -13,6 +13,8 @@ use serde_json::Value;
 
 use super::plan::PREFIX_LENGTH;
 
+/// iptables over nft's tables.
+const IPTABLES: &str = "iptables-nft";
 /// Where the kernel lists the tables of iptables' older kind, which nft does not see.
 const LEGACY_TABLES: &str = "/proc/net/ip_tables_names";
 
@@ -66,7 +68,7 @@ pub(super) enum Closed {
 /// then as the host leaves it.
 pub(super) fn closed() -> Vec<Closed> {
     let listed = tell("nft", &["-j", "list", "chains"]).unwrap_or_default();
-    let mut closed = closed_of_nft(&listed, tell("iptables-nft", &["--version"]).is_ok());
+    let mut closed = closed_of_nft(&listed, || tell(IPTABLES, &["--version"]).is_ok());
     let legacy = fs_err::read_to_string(LEGACY_TABLES).unwrap_or_default();
     if legacy.lines().any(|table| table == "filter") {
         let program = "iptables-legacy".to_owned();
@@ -78,7 +80,8 @@ pub(super) fn closed() -> Vec<Closed> {
     closed
 }
 
-fn closed_of_nft(listed: &str, has_iptables: bool) -> Vec<Closed> {
+/// `has_iptables` is asked only where it matters: it starts a process.
+fn closed_of_nft(listed: &str, has_iptables: impl Fn() -> bool) -> Vec<Closed> {
     let listed: Value = serde_json::from_str(listed).unwrap_or_default();
     let chains = listed["nftables"].as_array().into_iter().flatten().map(|item| &item["chain"]);
     let is_closed = |chain: &&Value| {
@@ -90,8 +93,8 @@ fn closed_of_nft(listed: &str, has_iptables: bool) -> Vec<Closed> {
         let text = |name: &str| chain[name].as_str().map(str::to_owned);
         let (family, table, chain) = (text("family")?, text("table")?, text("name")?);
         Some(match (&*family, &*table, &*chain) {
-            ("ip", "filter", "FORWARD") if has_iptables => {
-                Closed::Iptables { program: "iptables-nft".to_owned() }
+            ("ip", "filter", "FORWARD") if has_iptables() => {
+                Closed::Iptables { program: IPTABLES.to_owned() }
             }
             _ => Closed::Nft { family, table, chain },
         })
@@ -197,9 +200,9 @@ mod tests {
             {"chain": {"family": "inet", "table": "filter", "name": "forward", "type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}}]}"#;
         let inet = Closed::Nft { family: "inet".into(), table: "filter".into(), chain: "forward".into() };
         let docker = |program: &str| Closed::Iptables { program: program.into() };
-        assert_eq!(closed_of_nft(listed, true), [docker("iptables-nft"), inet.clone()]);
+        assert_eq!(closed_of_nft(listed, || true), [docker("iptables-nft"), inet.clone()]);
         let native = Closed::Nft { family: "ip".into(), table: "filter".into(), chain: "FORWARD".into() };
-        assert_eq!(closed_of_nft(listed, false), [native, inet]);
-        assert_eq!(closed_of_nft("", true), []);
+        assert_eq!(closed_of_nft(listed, || false), [native, inet]);
+        assert_eq!(closed_of_nft("", || true), []);
     }
 }

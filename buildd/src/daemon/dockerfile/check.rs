@@ -15,6 +15,9 @@ use crate::daemon::failure::Failure;
 use crate::daemon::frontends::Outcome;
 use crate::errdetails::ALL_ERRORS;
 
+/// How many errors are shown in their place.
+const SHOWN: usize = 10;
+
 impl Dockerfile<'_> {
     pub(super) async fn subrequest(
         &self,
@@ -95,9 +98,6 @@ impl Dockerfile<'_> {
         all
     }
 }
-
-/// How many errors are shown in their place.
-const SHOWN: usize = 10;
 
 fn response(answer: Answer) -> BTreeMap<String, String> {
     let mut all = BTreeMap::from([

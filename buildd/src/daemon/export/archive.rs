@@ -10,7 +10,7 @@ use cache::stream::StreamReader;
 use solver::{Digest, ExecError, VertexContext};
 
 use super::assemble::Assembled;
-use super::layers::{Form, Packing};
+use super::layers::Form;
 use super::{ExportKind, ExportRequest, Exporter, Results};
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
@@ -75,7 +75,7 @@ impl Exporter {
         step: &Step,
         cx: &VertexContext,
     ) -> Result<BTreeMap<String, String>, ExecError> {
-        let packing = Packing { compression: request.compression, force: request.force_compression };
+        let packing = request.packing();
         let mut layers = self.layer_blobs(Form::Blobs(packing), &cx.build);
         let large = layers.large(results.built.iter().map(|built| &built.output.chain[..]))?;
         let format = match request.kind {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use cache::oci::{Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, Reference};
 
+use super::layers::Packing;
+
 /// Where a result goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExportKind {
@@ -75,6 +77,11 @@ pub(crate) enum AttrError {
 }
 
 impl ExportRequest {
+    /// How layers become blobs.
+    pub(super) fn packing(&self) -> Packing {
+        Packing { compression: self.compression, force: self.force_compression }
+    }
+
     /// Reads the exporter numbered `id`.
     ///
     /// # Errors

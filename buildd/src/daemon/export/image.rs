@@ -8,7 +8,7 @@ use cache::store::{BlobRef, ImageRecord, Lease};
 use solver::{ExecError, VertexContext};
 
 use super::assemble::Assembled;
-use super::layers::{Form, Packing};
+use super::layers::Form;
 use super::{ExportRequest, Exporter, Results};
 use crate::daemon::chains::from_store;
 use crate::daemon::progress::Step;
@@ -22,9 +22,7 @@ impl Exporter {
         cx: &VertexContext,
     ) -> Result<BTreeMap<String, String>, ExecError> {
         let form = match request.push {
-            true => {
-                Form::Blobs(Packing { compression: request.compression, force: request.force_compression })
-            }
+            true => Form::Blobs(request.packing()),
             // A name alone costs no compression.
             false => Form::AsIs,
         };

@@ -5,11 +5,11 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use cache::Hashing;
 use cache::layer::{TarOptions, write_tar};
 use cache::oci::{Compression, Compressor, Decompressor, Descriptor, Reference, media_type};
 use cache::store::{BlobPurpose, BlobRef, LayerInfo, Lease, Store, StoreError};
 use futures_util::{StreamExt, TryStreamExt};
-use sha2::{Digest as _, Sha256};
 use solver::{Digest, ExecError, LayerId, VertexContext};
 
 use crate::daemon::blocking::blocking;
@@ -293,36 +293,4 @@ pub(super) fn not_packed(layer: LayerId, error: ExecError) -> ExecError {
 struct LostTar {
     layer: LayerId,
     diff_id: Digest,
-}
-
-/// Hashes and counts what is written through it.
-#[derive(Debug)]
-pub(super) struct Hashing<W> {
-    out: W,
-    hash: Sha256,
-    size: u64,
-}
-
-impl<W> Hashing<W> {
-    pub(super) fn new(out: W) -> Self {
-        Self { out, hash: Sha256::new(), size: 0 }
-    }
-
-    /// The writer below, and digest and length of what went to it.
-    pub(super) fn finish(self) -> (W, Digest, u64) {
-        (self.out, Digest::from_bytes(self.hash.finalize().into()), self.size)
-    }
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-        let n = self.out.write(buf)?;
-        self.hash.update(&buf[..n]);
-        self.size += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.out.flush()
-    }
 }

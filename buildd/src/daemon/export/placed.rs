@@ -7,12 +7,13 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
+use cache::Hashing;
 use cache::oci::{Amend, ArchiveWriter, Descriptor};
 use cache::store::{LayerInfo, Store};
 use solver::{ExecError, LayerId, VertexContext};
 
 use super::archive::StoreBlobs;
-use super::layers::{Hashing, LayerBlob, LayerBlobs, Packing, TURNS, not_packed, pack};
+use super::layers::{LayerBlob, LayerBlobs, Packing, TURNS, not_packed, pack};
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
 

@@ -4,11 +4,11 @@ use std::io::Write;
 use std::sync::Arc;
 
 use fs_err as fs;
-use sha2::{Digest as _, Sha256};
 use solver::Digest;
 use tempfile::TempPath;
 
 use super::{BlobEntry, BlobPurpose};
+use crate::hashing::Hashing;
 use crate::store::error::StoreError;
 use crate::store::lease::Lease;
 use crate::store::shared::Shared;
@@ -19,10 +19,8 @@ use crate::stream::StreamWriter;
 #[derive(Debug)]
 pub struct BlobWriter {
     shared: Arc<Shared>,
-    file: StreamWriter,
+    file: Hashing<StreamWriter>,
     place: TempPath,
-    hasher: Sha256,
-    size: u64,
 }
 
 impl BlobWriter {
@@ -30,13 +28,13 @@ impl BlobWriter {
         let tmp = shared.layout.tmp();
         let file = tempfile::Builder::new().prefix("blob-").tempfile_in(&tmp);
         let (file, place) = file.map_err(StoreError::io("create a file in", &tmp))?.into_parts();
-        let file = StreamWriter::new(file);
-        Ok(Self { shared: Arc::clone(shared), file, place, hasher: Sha256::new(), size: 0 })
+        let file = Hashing::new(StreamWriter::new(file));
+        Ok(Self { shared: Arc::clone(shared), file, place })
     }
 
     /// How many bytes were written.
     pub fn size(&self) -> u64 {
-        self.size
+        self.file.size()
     }
 
     /// Ends the blob, checks its digest, and holds it under `lease`. Returns the digest of what was written.
@@ -51,8 +49,8 @@ impl BlobWriter {
         expected: Option<&Digest>,
         purpose: BlobPurpose,
     ) -> Result<Digest, StoreError> {
-        let Self { shared, mut file, place, hasher, size } = self;
-        let digest = Digest::from_bytes(hasher.finalize().into());
+        let Self { shared, file, place } = self;
+        let (mut file, digest, size) = file.finish();
         if let Some(expected) = expected.filter(|expected| **expected != digest) {
             return Err(StoreError::BlobMismatch { expected: *expected, found: digest, found_size: size });
         }
@@ -80,10 +78,7 @@ impl BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        self.size += written as u64;
-        Ok(written)
+        self.file.write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {

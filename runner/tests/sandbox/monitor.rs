@@ -193,7 +193,8 @@ fn the_network_lives_as_long_as_somebody_uses_it() {
     second.handle.wait().unwrap();
     eventually("the table is gone", || tables() == 0);
     eventually("the links are gone", || links(&id) == 0);
-    assert!(!Path::new(&format!("/run/rbuild-{id}.nft")).exists());
+    let marker = format!("/run/rbuild-{id}.nft");
+    eventually("the marker is gone", || !Path::new(&marker).exists());
 }
 
 fn links(id: &str) -> usize {

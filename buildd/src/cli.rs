@@ -161,17 +161,6 @@ fn fail(err: &ClientError, code: ExitCode) -> ExitCode {
     code
 }
 
-/// An error and all its causes in one line.
-pub fn causes(err: &dyn std::error::Error) -> String {
-    let mut text = err.to_string();
-    let mut next = err.source();
-    while let Some(cause) = next {
-        text.push_str(&format!(": {cause}"));
-        next = cause.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

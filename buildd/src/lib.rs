@@ -1,6 +1,7 @@
 //! The daemon, its sessions, sources, exporters and workers; the rbuild command line
 
 mod blocking;
+pub mod causes;
 pub mod cli;
 pub mod client;
 mod container;

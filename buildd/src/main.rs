@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use buildd::causes::causes;
 use buildd::daemon::{self, Config, ConfigError, DaemonArgs, DaemonError, Defaults};
 use buildd::{cli, client};
 use tracing_subscriber::EnvFilter;
@@ -43,7 +44,7 @@ fn serve(args: cli::DaemonArgs) -> ExitCode {
     match start(&args, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
-            tracing::error!("{}", cli::causes(&err));
+            tracing::error!("{}", causes(&err));
             ExitCode::FAILURE
         }
     }

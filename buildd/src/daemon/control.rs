@@ -17,6 +17,7 @@ use super::builds::Builds;
 use super::history::LogReader;
 use super::parts::Parts;
 use super::{about, solve, timestamp};
+use crate::causes::causes;
 
 /// Header with the daemon's clock, RFC 3339 with nanoseconds.
 const CLOCK_HEADER: &str = "buildkit-current-timestamp";
@@ -198,7 +199,7 @@ fn with_clock<T>(mut response: Response<T>) -> Response<T> {
 
 /// What an error of the store is to a client.
 pub(super) fn store_status(e: cache::store::StoreError) -> Status {
-    Status::internal(super::failure::chain(&e))
+    Status::internal(causes(&e))
 }
 
 fn usage(u: StoreUsage) -> UsageRecord {

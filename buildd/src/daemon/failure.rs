@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 
 use self::blame::{Blamed, blamed};
 pub(super) use self::missing::Missing;
+use crate::causes::causes;
 use crate::errdetails::{self, ErrorDetails};
 
 /// A failed build.
@@ -36,7 +37,7 @@ impl Failure {
 
     /// The caller asked for something that cannot be.
     pub(super) fn invalid(error: &(dyn std::error::Error + 'static)) -> Self {
-        Self::new(Code::InvalidArgument, chain(error))
+        Self::new(Code::InvalidArgument, causes(error))
     }
 
     /// A request that names two ways to its graph.
@@ -138,31 +139,10 @@ const OTHERS: usize = 20;
 /// How many errors of a Dockerfile are shown in their place.
 const EXCERPTS: usize = 10;
 
-/// An error and its causes, each said once. An error that says its innermost cause itself says enough.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut causes = Vec::new();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        causes.push(cause.to_string());
-        next = cause.source();
-    }
-    let mut text = error.to_string();
-    let innermost = causes.last().cloned().unwrap_or_default();
-    for said in causes {
-        if text.ends_with(&innermost) {
-            break;
-        }
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-    }
-    text
-}
-
 /// What an error of the solver says, with its causes.
 pub(super) fn text(error: &ExecError) -> String {
     match error {
-        ExecError::Failed(inner) => chain(inner.as_ref()),
+        ExecError::Failed(inner) => causes(inner.as_ref()),
         other => other.to_string(),
     }
 }
@@ -184,30 +164,4 @@ fn of_vertex(graph: &Graph, id: VertexId, error: &ExecError) -> String {
 /// What is said of a command that failed, in BuildKit's words.
 pub(super) fn process_text(op: &ExecOp, error: &str) -> String {
     format!("process {:?} did not complete successfully: {error}", op.meta.args.join(" "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("{0}")]
-    struct Layer(&'static str, #[source] Option<Box<Self>>);
-
-    fn said(texts: &[&'static str]) -> String {
-        let nest = |below, text: &&'static str| Some(Box::new(Layer(text, below)));
-        texts.iter().rev().fold(None, nest).map(|outermost| chain(&*outermost)).unwrap_or_default()
-    }
-
-    #[test]
-    fn causes_are_said_once() {
-        assert_eq!(said(&["a"]), "a");
-        assert_eq!(said(&["a", "b", "c"]), "a: b: c");
-        assert_eq!(said(&["a: b", "b", "c"]), "a: b: c");
-        assert_eq!(
-            said(&["`x` cannot be reached: refused", "sending", "tcp connect", "refused"]),
-            "`x` cannot be reached: refused"
-        );
-        assert_eq!(said(&["a", "b: c", "between", "c"]), "a: b: c");
-    }
 }

@@ -16,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use super::Bridge;
+use crate::causes::causes;
 use crate::daemon::blocking::blocking;
 use crate::daemon::dockerfile::check_policy;
-use crate::daemon::failure::{self, Failure};
+use crate::daemon::failure::Failure;
 use crate::daemon::worker::{Mounts, Shown};
 
 /// The containers of a build.
@@ -168,7 +169,7 @@ impl Bridge {
             let mut spec = worker.spec(&op, &job, mounts).await.map_err(failed)?;
             spec.tty = tty;
             let spawned = self.parts.sandboxes.spawn(&spec, || stdio.try_clone());
-            let handle = Arc::new(spawned.map_err(|e| Failure::new(Code::Unknown, failure::chain(&e)))?);
+            let handle = Arc::new(spawned.map_err(|e| Failure::new(Code::Unknown, causes(&e)))?);
             *first = Some(handle.clone());
             // Nobody joins before it runs.
             let starting = handle.clone();
@@ -181,7 +182,7 @@ impl Bridge {
         let mut process = worker.process(&op, &job, mounts).await.map_err(failed)?;
         process.tty = tty;
         let joined = running.join(&process, stdio);
-        let handle = joined.map_err(|e| Failure::new(Code::Unknown, failure::chain(&e)))?;
+        let handle = joined.map_err(|e| Failure::new(Code::Unknown, causes(&e)))?;
         Ok(Arc::new(handle))
     }
 

@@ -27,10 +27,11 @@ use tonic::transport::Server;
 
 use super::result::Returned;
 use super::{Bridge, GatewayService};
+use crate::causes::causes;
 use crate::container::{Source, Streams};
 use crate::daemon::about;
 use crate::daemon::blocking::blocking;
-use crate::daemon::failure::{self, Failure};
+use crate::daemon::failure::Failure;
 use crate::daemon::frontends::Outcome;
 use crate::daemon::listen::MAX_MESSAGE;
 use crate::daemon::parts::Parts;
@@ -162,7 +163,7 @@ fn judge(exit: Result<Exit, RunnerError>, words: &str) -> Result<(), Failure> {
             let code = exit.status.code();
             Err(Failure::new(Code::Unknown, format!("frontend failed: exit code: {code}{said}")))
         }
-        Err(e) => Err(Failure::new(Code::Unknown, format!("frontend failed: {}{said}", failure::chain(&e)))),
+        Err(e) => Err(Failure::new(Code::Unknown, format!("frontend failed: {}{said}", causes(&e)))),
     }
 }
 

@@ -18,9 +18,10 @@ use tonic::{Code, Status, Streaming};
 
 use super::Bridge;
 use super::container::Container;
+use crate::causes::causes;
 use crate::container::{Source, Streams, UNREAD, feed, forward, report, resize};
 use crate::daemon::blocking::blocking;
-use crate::daemon::failure::{self, Failure};
+use crate::daemon::failure::Failure;
 use crate::daemon::sandboxes;
 
 /// Messages that wait for the client, and orders that wait for a process.
@@ -231,7 +232,7 @@ impl Process {
                     let failure = Failure::new(Code::Unknown, format!("exit code: {code}{said}"));
                     self.exit(u32::try_from(code).unwrap_or(UNKNOWN), Some(failure)).await;
                 }
-                Err(e) => self.exit(UNKNOWN, Some(Failure::new(Code::Unknown, failure::chain(&e)))).await,
+                Err(e) => self.exit(UNKNOWN, Some(Failure::new(Code::Unknown, causes(&e)))).await,
             }
         };
         let killing = async {

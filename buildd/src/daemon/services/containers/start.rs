@@ -15,6 +15,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::files::{Files, attend};
 use super::plan::{Plan, checked, plan};
+use crate::causes::causes;
 use crate::container::{Ends, Responses, Streams, relay, response};
 use crate::daemon::blocking::blocking;
 use crate::daemon::builds::Builds;
@@ -85,7 +86,7 @@ impl Container {
         let (alive, writer) = files.outlive(&self.name).map_err(|e| status_of(&e))?;
         let monitored = Monitored { control, alive: writer };
         let spawned = self.work.parts.sandboxes.spawn_monitored(spec, &stdio, &monitored);
-        spawned.map_err(|e| Status::unknown(failure::chain(&e)))?;
+        spawned.map_err(|e| Status::unknown(causes(&e)))?;
         drop((monitored, stdio));
         self.work.listed.rest();
         let _ = tx.send(Ok(response(Response::Started(self.id.clone())))).await;
@@ -105,7 +106,7 @@ impl Container {
         let (streams, stdio) =
             Streams::new(self.start.tty, self.start.interactive, false).map_err(internal)?;
         let spawned = self.work.parts.sandboxes.spawn(&spec, || stdio.try_clone());
-        let handle = spawned.map_err(|e| Status::unknown(failure::chain(&e)))?;
+        let handle = spawned.map_err(|e| Status::unknown(causes(&e)))?;
         // Output ends when the sandbox does.
         drop((spec, stdio));
         let cancel = self.work.listed.cancel.clone();

@@ -23,6 +23,7 @@ mod run;
 mod save;
 mod table;
 mod tag;
+mod tls;
 mod transfer;
 mod version;
 
@@ -36,7 +37,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::client::{ClientError, render};
 
 pub use self::context::Context;
-pub use self::daemon::{DaemonArgs, StockFlags};
+pub use self::daemon::{DaemonArgs, StockFlags, TlsFlags};
 
 /// Builds container images from Dockerfiles, and runs them
 #[derive(Debug, Parser)]
@@ -45,6 +46,8 @@ struct Cli {
     /// The daemon's address: unix:///PATH or tcp://HOST:PORT [default: the user's own daemon, started when needed]
     #[arg(long, env = "RBUILD_HOST", value_name = "ADDRESS", hide_env_values = true)]
     addr: Option<String>,
+    #[command(flatten)]
+    tls: tls::Args,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -90,7 +93,7 @@ pub fn main(daemon: impl FnOnce(DaemonArgs) -> ExitCode) -> ExitCode {
             Ok(()) => daemon(args),
             Err(err) => fail(&err, ExitCode::FAILURE),
         },
-        verb => client(verb, cli.addr),
+        verb => client(verb, cli.addr, cli.tls),
     }
 }
 
@@ -107,7 +110,7 @@ fn names_run(arguments: impl Iterator<Item = OsString>) -> bool {
     let mut arguments = arguments.skip(1);
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
-            Some("--addr") => drop(arguments.next()),
+            Some(option) if option == "--addr" || tls::NAMES.contains(&option) => drop(arguments.next()),
             Some(option) if option.starts_with('-') => {}
             verb => return verb == Some("run"),
         }
@@ -115,13 +118,13 @@ fn names_run(arguments: impl Iterator<Item = OsString>) -> bool {
     false
 }
 
-fn client(verb: Verb, addr: Option<String>) -> ExitCode {
+fn client(verb: Verb, addr: Option<String>, tls: tls::Args) -> ExitCode {
     let failed = if matches!(verb, Verb::Run(_)) { run::FAILED.into() } else { ExitCode::FAILURE };
     // One thread: files are read on others, and those that only hand messages on would wake each other.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => {
-            let done = runtime.block_on(dispatch(verb, addr));
+            let done = runtime.block_on(dispatch(verb, addr, tls));
             // A thread may be waiting for stdin; nothing waits for it.
             runtime.shutdown_background();
             done
@@ -131,24 +134,28 @@ fn client(verb: Verb, addr: Option<String>) -> ExitCode {
     done.unwrap_or_else(|err| fail(&err, failed))
 }
 
-async fn dispatch(verb: Verb, addr: Option<String>) -> Result<ExitCode, ClientError> {
-    let context = Context::new(addr)?;
+async fn dispatch(verb: Verb, addr: Option<String>, tls: tls::Args) -> Result<ExitCode, ClientError> {
+    let context = Context::new(addr, tls.read()?)?;
+    carry_out(verb, &context).await.map_err(|err| err.with_address(context.address()))
+}
+
+async fn carry_out(verb: Verb, context: &Context) -> Result<ExitCode, ClientError> {
     match verb {
-        Verb::Build(args) => args.run(&context).await,
-        Verb::Run(args) => args.run(&context).await,
-        Verb::Images(args) => args.run(&context).await,
-        Verb::Rmi(args) => args.run(&context).await,
-        Verb::Tag(args) => args.run(&context).await,
-        Verb::Pull(args) => args.run(&context).await,
-        Verb::Push(args) => args.run(&context).await,
-        Verb::Save(args) => args.run(&context).await,
-        Verb::Load(args) => args.run(&context).await,
-        Verb::History(args) => args.run(&context).await,
-        Verb::Inspect(args) => args.run(&context).await,
-        Verb::Du(args) => args.run(&context).await,
-        Verb::Prune(args) => args.run(&context).await,
-        Verb::Debug(args) => args.run(&context).await,
-        Verb::Version(args) => args.run(&context).await,
+        Verb::Build(args) => args.run(context).await,
+        Verb::Run(args) => args.run(context).await,
+        Verb::Images(args) => args.run(context).await,
+        Verb::Rmi(args) => args.run(context).await,
+        Verb::Tag(args) => args.run(context).await,
+        Verb::Pull(args) => args.run(context).await,
+        Verb::Push(args) => args.run(context).await,
+        Verb::Save(args) => args.run(context).await,
+        Verb::Load(args) => args.run(context).await,
+        Verb::History(args) => args.run(context).await,
+        Verb::Inspect(args) => args.run(context).await,
+        Verb::Du(args) => args.run(context).await,
+        Verb::Prune(args) => args.run(context).await,
+        Verb::Debug(args) => args.run(context).await,
+        Verb::Version(args) => args.run(context).await,
         Verb::Dockerfile(args) => args.run(),
         Verb::Completions(args) => args.run(&mut Cli::command()),
         Verb::Daemon(_) => unreachable!("handled before the runtime was made"),
@@ -177,6 +184,7 @@ mod tests {
             ("rbuild --addr unix:///x run", true),
             ("rbuild --addr=unix:///x --nonsense run x", true),
             ("rbuild --addr run images", false),
+            ("rbuild --tlscert run images", false),
             ("rbuild build run", false),
             ("rbuild", false),
         ] {

@@ -38,6 +38,7 @@ mod sources;
 mod start;
 mod stat;
 mod timestamp;
+mod tls;
 mod turns;
 mod users;
 mod worker;

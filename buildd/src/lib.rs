@@ -14,4 +14,5 @@ mod private_dir;
 pub mod progress;
 pub mod session;
 pub mod sidesocket;
+mod tls;
 mod version;

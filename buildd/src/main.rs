@@ -15,7 +15,7 @@ fn main() -> ExitCode {
 /// The verb `daemon`.
 fn serve(args: cli::DaemonArgs) -> ExitCode {
     let debug = args.debug;
-    let flags = args.stock;
+    let (flags, tls) = (args.stock, args.tls);
     let rootless = !rustix::process::geteuid().is_root();
     let args = DaemonArgs {
         root: args.root,
@@ -31,7 +31,7 @@ fn serve(args: cli::DaemonArgs) -> ExitCode {
         },
     };
     let config = Config::find(args.config.as_deref(), args.defaults.config.as_deref())
-        .map(|(config, unknown)| (with_flags(config, &flags, rootless), unknown));
+        .map(|(config, unknown)| (with_flags(config, &flags, tls, rootless), unknown));
     let debug = debug || config.as_ref().is_ok_and(|(config, _)| config.debug);
     let filter = EnvFilter::try_from_env("RBUILD_LOG")
         .unwrap_or_else(|_| EnvFilter::new(if debug { "debug" } else { "info" }));
@@ -51,10 +51,16 @@ fn serve(args: cli::DaemonArgs) -> ExitCode {
 }
 
 /// The configuration, where buildkitd's flags say no other.
-fn with_flags(mut config: Config, flags: &cli::StockFlags, rootless: bool) -> Config {
+fn with_flags(mut config: Config, flags: &cli::StockFlags, tls: cli::TlsFlags, rootless: bool) -> Config {
     if !flags.entitlements.is_empty() {
         let granted = [config.entitlements(rootless), flags.entitlements.clone()].concat();
         config.insecure_entitlements = Some(granted);
+    }
+    let files = &mut config.grpc.tls;
+    for (key, flag) in
+        [(&mut files.ca, tls.tlscacert), (&mut files.cert, tls.tlscert), (&mut files.key, tls.tlskey)]
+    {
+        *key = flag.or(key.take());
     }
     let worker = &mut config.worker.oci;
     worker.labels.extend(flags.labels.clone());

@@ -7,6 +7,7 @@
 mod agent;
 mod api;
 pub mod archive;
+mod authority;
 pub mod base;
 mod daemon;
 mod disk;
@@ -20,6 +21,7 @@ mod web;
 
 pub use agent::Agent;
 pub use api::{Api, Gateway};
+pub use authority::{Authority, Valid};
 pub use daemon::{Daemon, Output, output, program};
 pub use disk::{Disk, FileSystem};
 pub use leaks::Leaks;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::task::JoinHandle;
 
-use crate::client::{Address, Client, ClientError, connect_or_start};
+use crate::client::{Address, Client, ClientError, Tls, connect_or_start, own_address};
 use crate::progress::{Display, Mode, spawn};
 
 /// How to reach the daemon.
@@ -12,6 +12,8 @@ use crate::progress::{Display, Mode, spawn};
 pub struct Context {
     /// The one that was named, if any.
     address: Option<Address>,
+    /// What it is reached with over tcp.
+    tls: Tls,
 }
 
 impl Context {
@@ -19,9 +21,14 @@ impl Context {
     ///
     /// # Errors
     /// A malformed address.
-    pub fn new(addr: Option<String>) -> Result<Self, ClientError> {
+    pub fn new(addr: Option<String>, tls: Tls) -> Result<Self, ClientError> {
         let address = addr.filter(|a| !a.is_empty()).map(|a| a.parse()).transpose()?;
-        Ok(Self { address })
+        Ok(Self { address, tls })
+    }
+
+    /// Where the daemon is.
+    pub fn address(&self) -> Address {
+        self.address.clone().unwrap_or_else(own_address)
     }
 
     /// Connects to the daemon that was named, or to the user's own, starting it when it does not run.
@@ -30,7 +37,7 @@ impl Context {
     /// A named daemon does not answer, or the own one cannot be started.
     pub async fn connect(&self) -> Result<Client, ClientError> {
         match &self.address {
-            Some(address) => Client::connect(address).await,
+            Some(address) => Client::connect(address, &self.tls).await,
             None => connect_or_start().await,
         }
     }

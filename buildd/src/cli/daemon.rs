@@ -30,9 +30,26 @@ pub struct DaemonArgs {
     /// Leaves the caller's session and closes what it inherited
     #[arg(long, hide = true)]
     pub background: bool,
+    /// Encryption of tcp addresses
+    #[command(flatten)]
+    pub tls: TlsFlags,
     /// buildkitd's flags
     #[command(flatten)]
     pub stock: StockFlags,
+}
+
+/// PEM files for tcp addresses.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub struct TlsFlags {
+    /// For tcp addresses: the daemon's certificate
+    #[arg(long, value_name = "FILE")]
+    pub tlscert: Option<PathBuf>,
+    /// For tcp addresses: its key
+    #[arg(long, value_name = "FILE")]
+    pub tlskey: Option<PathBuf>,
+    /// For tcp addresses: the authorities that clients' certificates have to come from
+    #[arg(long, value_name = "FILE")]
+    pub tlscacert: Option<PathBuf>,
 }
 
 impl DaemonArgs {
@@ -112,6 +129,7 @@ mod tests {
             debug: false,
             idle_timeout: None,
             background: false,
+            tls: TlsFlags::default(),
             stock: StockFlags::default(),
         };
         rustix::process::umask(Mode::from_raw_mode(0o077));

@@ -11,7 +11,7 @@ use proto::rbuild::{LeaveRequest, VersionRequest, VersionResponse};
 use rustix::fs::{FlockOperation, flock};
 use tonic::Code;
 
-use super::{Address, Client, ClientError};
+use super::{Address, Client, ClientError, Tls};
 use crate::private_dir::private_dir;
 use crate::version::Version;
 
@@ -57,14 +57,14 @@ pub async fn connect_or_start() -> Result<Client, ClientError> {
     let address = own_address();
     let dir = run_dir();
     private_dir(&dir).map_err(|e| ClientError::io(&dir, e))?;
-    if let Ok(client) = Client::connect(&address).await
+    if let Ok(client) = Client::connect(&address, &Tls::default()).await
         && version(&client).await?.is_some_and(|theirs| theirs == Version::own())
     {
         return Ok(client);
     }
     let _lock = lock(&dir.join("start.lock")).await?;
     // Another client may have been faster.
-    if let Ok(client) = Client::connect(&address).await
+    if let Ok(client) = Client::connect(&address, &Tls::default()).await
         && let Some(client) = use_or_replace(client, &address).await?
     {
         return Ok(client);
@@ -113,7 +113,7 @@ async fn start(address: &Address, dir: &Path) -> Result<Client, ClientError> {
     let mut child = spawn(address, &log)?;
     let deadline = Instant::now() + START_TIMEOUT;
     loop {
-        if let Ok(client) = Client::connect(address).await {
+        if let Ok(client) = Client::connect(address, &Tls::default()).await {
             return Ok(client);
         }
         let left = child.try_wait().map_err(|e| ClientError::io("rbuild daemon", e))?.is_some();

@@ -12,6 +12,7 @@ use proto::rbuild::version_client::VersionClient;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
+use super::encrypted::{Connector, Tls};
 use super::{Address, ClientError};
 
 /// Largest message; BuildKit's limit.
@@ -35,11 +36,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects.
+    /// Connects; over tcp encrypted, if there are files for it.
     ///
     /// # Errors
     /// Nothing answers there.
-    pub async fn connect(address: &Address) -> Result<Self, ClientError> {
+    pub async fn connect(address: &Address, tls: &Tls) -> Result<Self, ClientError> {
         let connected = match address {
             Address::Unix(path) => {
                 let path = path.clone();
@@ -49,7 +50,15 @@ impl Client {
                 });
                 endpoint("http://localhost".to_owned())?.connect_with_connector(connector).await
             }
-            Address::Tcp(host) => endpoint(format!("http://{host}"))?.connect().await,
+            Address::Tcp(host) if tls.files.is_empty() => endpoint(format!("http://{host}"))?.connect().await,
+            Address::Tcp(host) => {
+                let connector = Connector::new(host, tls)?;
+                let connector = tower::service_fn(move |_| {
+                    let connector = connector.clone();
+                    async move { connector.connect().await.map(TokioIo::new) }
+                });
+                endpoint(format!("https://{host}"))?.connect_with_connector(connector).await
+            }
         };
         let channel = connected
             .map_err(|err| ClientError::Connect { address: address.clone(), reason: root_cause(&err) })?;

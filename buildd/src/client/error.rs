@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Address;
+use crate::causes::causes;
 
 /// A command could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,17 @@ pub enum ClientError {
         /// Why, causes included.
         reason: String,
     },
+    /// The daemon stopped answering, or what answers there is none.
+    #[error("the connection to the daemon at `{address}` broke: {reason}")]
+    Lost {
+        /// Where.
+        address: Address,
+        /// Why, causes included.
+        reason: String,
+    },
+    /// Certificates that give no TLS.
+    #[error("{}", causes(.0))]
+    Tls(#[from] crate::tls::TlsError),
     /// The daemon answered with an error.
     #[error("{}", .0.message())]
     Daemon(#[source] Box<tonic::Status>),
@@ -77,6 +89,17 @@ fn last_line(tail: &str) -> String {
 impl ClientError {
     pub(crate) fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io { path: path.into(), source }
+    }
+
+    /// The same error; one of the connection, which no daemon answered with, names the address.
+    pub(crate) fn with_address(self, address: Address) -> Self {
+        let (Self::Daemon(status) | Self::Build(status)) = &self else { return self };
+        match std::error::Error::source(status) {
+            Some(cause) if cause.is::<tonic::transport::Error>() => {
+                Self::Lost { address, reason: causes(cause) }
+            }
+            _ => self,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use frontend::span::{LineColumn, Lines, SourceFile, Span};
 use proto::errdefs::Source;
 use proto::pb::{Position, Range};
 
-use super::ClientError;
+use super::{Address, ClientError};
 use crate::errdetails::{self, ErrorDetails};
 
 /// The text for stderr, ended by a newline.
@@ -17,8 +17,15 @@ pub fn render(err: &ClientError) -> String {
         return render_details(&err.to_string(), &errdetails::details(status));
     }
     let _ = writeln!(text, "ERROR: {err}");
-    if let ClientError::Connect { .. } = err {
-        text.push_str("hint: is a daemon running there? `rbuild daemon --addr ADDRESS` starts one\n");
+    match err {
+        ClientError::Connect { .. } => {
+            text.push_str("hint: is a daemon running there? `rbuild daemon --addr ADDRESS` starts one\n");
+        }
+        // Without TLS where TLS is wanted, every server ends the connection in its own way.
+        ClientError::Lost { address: Address::Tcp(_), .. } => {
+            text.push_str("hint: a daemon that wants TLS is reached with `--tlscacert`\n");
+        }
+        _ => {}
     }
     text
 }

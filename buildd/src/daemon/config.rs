@@ -45,6 +45,20 @@ pub struct Registry {
 pub struct Grpc {
     /// `unix://PATH` or `tcp://HOST:PORT`; `--addr` wins.
     pub address: Vec<String>,
+    /// Encryption of tcp addresses.
+    pub tls: GrpcTls,
+}
+
+/// `[grpc.tls]`: PEM files. `--tlscert` and its like win.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct GrpcTls {
+    /// The daemon's certificate.
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+    /// Authorities that clients' certificates have to come from.
+    pub ca: Option<PathBuf>,
 }
 
 /// `[worker]`.
@@ -247,6 +261,9 @@ const KNOWN: &[&str] = &[
     "registry.*.insecure",
     "registry.*.ca",
     "grpc.address",
+    "grpc.tls.cert",
+    "grpc.tls.key",
+    "grpc.tls.ca",
     "worker.oci.max-parallelism",
     "worker.oci.gc",
     "worker.oci.labels.*",

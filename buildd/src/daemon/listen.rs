@@ -26,6 +26,7 @@ use super::gateway::GatewayService;
 use super::parts::Parts;
 use super::services::{ContainersService, DebugService, ImagesService, VersionService, take_up};
 use super::side;
+use super::tls::{self, Certificates};
 
 /// How often a TCP connection is looked at: a client whose machine or network is gone says nothing, and its builds have to
 /// end. A unix socket tells by itself.
@@ -103,6 +104,7 @@ impl Drop for Sockets {
 /// An address that cannot be listened on; then none is.
 pub(super) async fn serve(
     addresses: &[Address],
+    certificates: Option<Arc<Certificates>>,
     parts: &Arc<Parts>,
     builds: &Arc<Builds>,
     stop: CancellationToken,
@@ -134,13 +136,22 @@ pub(super) async fn serve(
                 let listener = TcpListener::bind(host)
                     .await
                     .map_err(|source| ListenError::Bind { address: host.clone(), source })?;
-                let incoming =
-                    TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE));
                 let server = Server::builder()
                     .http2_keepalive_interval(Some(KEEPALIVE))
                     .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER));
                 let router = router(server, parts, builds, leaving);
-                tasks.push(tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped)));
+                tasks.push(match &certificates {
+                    Some(certificates) => {
+                        let incoming = tls::incoming(listener, certificates.clone(), KEEPALIVE, stop.clone());
+                        tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped))
+                    }
+                    None => {
+                        let incoming = TcpIncoming::from(listener);
+                        let incoming = incoming.with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE));
+                        tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped))
+                    }
+                });
+                warn_of_strangers(host, certificates.as_deref());
             }
         }
     }
@@ -161,6 +172,19 @@ pub(super) async fn serve(
         }
     }
     Ok(())
+}
+
+/// Whoever reaches such an address builds what it likes.
+fn warn_of_strangers(host: &str, certificates: Option<&Certificates>) {
+    match certificates {
+        None => tracing::warn!(
+            "`tcp://{host}` is neither encrypted nor are its clients known: see `--tlscert` and `--tlscacert`"
+        ),
+        Some(certificates) if !certificates.tell_clients_apart() => {
+            tracing::warn!("clients of `tcp://{host}` need no certificates: see `--tlscacert`");
+        }
+        Some(_) => {}
+    }
 }
 
 fn router(

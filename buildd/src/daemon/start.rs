@@ -29,9 +29,11 @@ use super::sandboxes::Sandboxes;
 use super::side::Passed;
 use super::sources::Sources;
 use super::sources::image::ImageSource;
+use super::tls::Certificates;
 use super::worker::{LocalWorker, StepLimits};
 use crate::private_dir::private_dir;
 use crate::session::SessionManager;
+use crate::tls::{TlsError, TlsFiles};
 
 /// How a daemon is started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,6 +83,9 @@ pub enum DaemonError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The certificates give no TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// No runtime.
     #[error("cannot start the async runtime")]
     Runtime(#[source] std::io::Error),
@@ -160,15 +165,19 @@ async fn serve(
     sandboxes: Arc<Sandboxes>,
 ) -> Result<(), DaemonError> {
     let addresses = addresses(args, &config)?;
+    let certificates = certificates(&config)?;
     let parts = Arc::new(put_together(args, config, lock, sandboxes)?);
     let builds = Arc::new(Builds::new(parts.store.tmp()));
     let stop = CancellationToken::new();
     tokio::spawn(wait_for_signal(stop.clone()));
+    if let Some(certificates) = &certificates {
+        tokio::spawn(read_again(certificates.clone()));
+    }
     tokio::spawn(gc::serve(parts.clone(), parts.garbage.clone(), stop.clone()));
     if let Some(idle) = args.idle_timeout {
         tokio::spawn(leave_when_idle(idle, parts.clone(), builds.clone(), stop.clone()));
     }
-    let served = listen::serve(&addresses, &parts, &builds, stop, args.background).await;
+    let served = listen::serve(&addresses, certificates, &parts, &builds, stop, args.background).await;
     let deadline = tokio::time::Instant::now() + STRAGGLERS;
     builds.cancel_all();
     if !builds.ended(deadline).await {
@@ -190,6 +199,17 @@ fn addresses(args: &DaemonArgs, config: &Config) -> Result<Vec<Address>, ListenE
     let dir = socket.parent().unwrap_or(Path::new("/"));
     private_dir(dir).map_err(|source| ListenError::Bind { address: socket.display().to_string(), source })?;
     Ok(vec![Address::Unix(socket)])
+}
+
+/// What tcp addresses are encrypted with, if anything.
+fn certificates(config: &Config) -> Result<Option<Arc<Certificates>>, TlsError> {
+    let given = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+    let tls = &config.grpc.tls;
+    let files = TlsFiles { ca: given(&tls.ca), cert: given(&tls.cert), key: given(&tls.key) };
+    if files.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(Certificates::read(files)?)))
 }
 
 fn put_together(
@@ -291,6 +311,15 @@ async fn wait_for_signal(stop: CancellationToken) {
         _ = int.recv() => {}
     }
     stop.cancel();
+}
+
+/// Reads the certificates again at each SIGHUP.
+async fn read_again(certificates: Arc<Certificates>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    while hangup.recv().await.is_some() {
+        certificates.latest().await;
+    }
 }
 
 async fn leave_when_idle(idle: Duration, parts: Arc<Parts>, builds: Arc<Builds>, stop: CancellationToken) {

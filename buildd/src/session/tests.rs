@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Session, SessionError, SessionManager, SessionStream};
 use crate::client::{
     Address, BuildRequest, Client, ClientSession, Destination, LocalDir, Output, SecretSource, Services,
-    SshSource,
+    SshSource, Tls,
 };
 use crate::fsutil::{DirWriter, Owners, Selection, Tree};
 
@@ -117,7 +117,7 @@ async fn setup() -> Setup {
     tokio::spawn(
         Server::builder().add_service(service).serve_with_incoming(UnixListenerStream::new(listener)),
     );
-    let client = Client::connect(&Address::Unix(socket)).await.unwrap();
+    let client = Client::connect(&Address::Unix(socket), &Tls::default()).await.unwrap();
     Setup { dir, manager, client }
 }
 

@@ -105,6 +105,16 @@ impl Pass {
         Arc::new(Self { engine, build, graph, cancel, epoch, events, nodes, in_result })
     }
 
+    /// Whether it runs although a record may answer it: because it ignores the cache, or because what it stands on does. What only
+    /// reads paths of such a vertex, or stands on it at further remove, is found by content (as in BuildKit).
+    pub(super) fn is_forced(&self, id: VertexId) -> bool {
+        let vertex = self.graph.vertex(id);
+        let stands_on = |(edge, used): (&Edge, &Use)| {
+            !matches!(used, Use::Selected(_)) && self.graph.vertex(edge.vertex).meta.ignore_cache
+        };
+        vertex.meta.ignore_cache || vertex.inputs.iter().zip(&self.node(id).uses).any(stands_on)
+    }
+
     pub(super) fn node(&self, id: VertexId) -> &Node {
         &self.nodes[id.index()]
     }
@@ -265,7 +275,7 @@ impl Pass {
 
     /// The record of the content key, which the definition key names from then on.
     async fn by_content(&self, id: VertexId, key: Key) -> Result<Option<Arc<Record>>, Stop> {
-        if self.graph.vertex(id).meta.ignore_cache {
+        if self.is_forced(id) {
             return Ok(None);
         }
         let found = self.engine.records.lookup(&[key]).await.map_err(Stop::internal)?;

@@ -193,16 +193,18 @@ async fn a_dead_session_hands_the_step_to_another() {
 #[tokio::test]
 async fn ignore_cache_runs_again_and_replaces() {
     let w = World::new(4);
-    w.build(&chain(&["a", "b"])).await.0.unwrap();
+    w.build(&chain(&["a", "b", "c"])).await.0.unwrap();
     let mut g = G::default();
     let base = g.source("img://base");
     let a = g.run_uncached("a", &[base]);
     let b = g.run("b", &[a]);
-    let (forced, _) = w.build(&g.head(b)).await;
-    assert_eq!(w.worker.runs(), ["a", "a", "b"], "`b` follows equal content");
-    let (after, _) = w.build(&chain(&["a", "b"])).await;
+    let c = g.run("c", &[b]);
+    let (forced, _) = w.build(&g.head(c)).await;
+    let runs = ["a", "a", "b", "b", "c"];
+    assert_eq!(w.worker.runs(), runs, "`b` stands on a forced step, `c` follows equal content");
+    let (after, _) = w.build(&chain(&["a", "b", "c"])).await;
     assert_eq!(after.unwrap().chain, forced.unwrap().chain, "the newest record wins");
-    assert_eq!(w.worker.runs().len(), 3);
+    assert_eq!(w.worker.runs().len(), runs.len());
 }
 
 #[tokio::test]

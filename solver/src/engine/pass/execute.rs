@@ -44,7 +44,7 @@ impl Pass {
         let vertex = self.graph.vertex(id);
         let inputs = try_join_all((0..vertex.inputs.len()).map(|i| self.input(id, i))).await?;
         let definition = self.node(id).definition.get().copied();
-        let forced = vertex.meta.ignore_cache;
+        let forced = self.is_forced(id);
         self.mark_told(id);
         let shown = self.begin(id);
         let outcome = loop {

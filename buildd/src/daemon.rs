@@ -5,6 +5,7 @@
 //! [`journal`], which `Control.Status` reads.
 
 mod about;
+mod agent;
 mod builds;
 mod chains;
 mod config;
@@ -30,6 +31,7 @@ mod progress;
 mod rootfs_tar;
 mod run;
 mod sandboxes;
+mod secrets;
 mod services;
 mod side;
 mod snapshot;

@@ -16,5 +16,5 @@ mod tunnel;
 
 pub use error::SessionError;
 pub use export::FileWriter;
-pub use manager::{Session, SessionManager, SessionStream};
+pub use manager::{ARRIVAL, Session, SessionManager, SessionStream};
 pub use services::Credentials;

@@ -65,6 +65,8 @@ pub mod attr {
     pub const GIT_MOUNT_SSH_SOCK: &str = "git.mountsshsock";
     pub const GIT_CHECKSUM: &str = "git.checksum";
     pub const GIT_SKIP_SUBMODULES: &str = "git.skipsubmodules";
+    pub const GIT_MTIME: &str = "git.mtime";
+    pub const GIT_FETCH_BY_COMMIT: &str = "git.fetchbycommit";
     pub const LOCAL_SESSION_ID: &str = "local.session";
     pub const LOCAL_UNIQUE_ID: &str = "local.unique";
     pub const INCLUDE_PATTERNS: &str = "local.includepattern";

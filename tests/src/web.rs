@@ -13,14 +13,15 @@ pub struct Web {
 }
 
 impl Web {
-    /// Serves `dir` to whoever knows the password of `user`.
+    /// Serves `dir` to whoever knows the password, which is that of `user` and of `x-access-token`, as git servers name it.
     ///
     /// # Panics
     /// When it does not listen within ten seconds.
     pub fn start(dir: &Path, password: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
         let config = dir.with_extension("httpd");
-        fs_err::write(&config, format!("/:user:{password}\n")).expect("a configuration");
+        fs_err::write(&config, format!("/:user:{password}\n/:x-access-token:{password}\n"))
+            .expect("a configuration");
         let child = Command::new("/bin/busybox")
             .args(["httpd", "-f", "-p", &format!("127.0.0.1:{port}"), "-h"])
             .arg(dir)
@@ -40,7 +41,12 @@ impl Web {
 
     /// A URL with credentials.
     pub fn url(&self, userinfo: &str, path: &str) -> String {
-        format!("http://{userinfo}@127.0.0.1:{}/{path}", self.port)
+        format!("http://{userinfo}@{}/{path}", self.host())
+    }
+
+    /// Address and port.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use fake::{Fake, Reply};
 use tests::archive::Image;
-use tests::{Daemon, Output, Scene, output, ready};
+use tests::{Daemon, Output, Scene, Web, output, ready};
 
 /// Runs a command of the client with these bytes on its standard input.
 fn with_stdin(scene: &Scene, args: &[&str], stdin: &[u8]) -> Output {
@@ -277,9 +277,21 @@ fn git_repositories() {
         scene.run(&build(&[&url(rest)])).ok();
         assert_eq!(result(&scene), expected, "{rest}");
     }
-    let keep = "FROM base\nCOPY . /c\nRUN cat /c/.git/HEAD > /f\n";
-    with_stdin(&scene, &build(&["-f", "-", &url("?keep-git-dir=true")]), keep.as_bytes()).ok();
-    assert!(["ref: refs/heads/main", &second].contains(&result(&scene).trim()), "{}", result(&scene));
+    let keep = "FROM base\nCOPY . /c\nRUN cd /c/.git && { cat HEAD; find refs -type f | sort; ls FETCH_HEAD; } > /f 2>/dev/null; true\n";
+    for (rest, head, refs) in [
+        ("?keep-git-dir=true", &second, "refs/heads/main\n"),
+        ("?keep-git-dir=1&branch=old", &first, "refs/heads/old\n"),
+        ("?keep-git-dir=1&ref=v1", &first, "refs/tags/v1\n"),
+        (&format!("?keep-git-dir=1&ref={first}"), &first, ""),
+        (&format!("?keep-git-dir=1&ref=x&commit={first}&fetch-by-commit=1"), &first, "refs/heads/x\n"),
+    ] {
+        with_stdin(&scene, &build(&["-f", "-", &url(rest)]), keep.as_bytes()).ok();
+        assert_eq!(result(&scene), format!("{head}\n{refs}"), "{rest}");
+    }
+    let times = "FROM base\nCOPY f sub /c/\nRUN stat -c %Y /c/f /c/Dockerfile | uniq > /f\n";
+    let committed = git(&repository, &["log", "-1", "--format=%ct", "old"]);
+    with_stdin(&scene, &build(&["-f", "-", &url("?ref=old&mtime=commit")]), times.as_bytes()).ok();
+    assert_eq!(result(&scene).trim(), committed);
     scene.write("Dockerfile", "FROM scratch\nCOPY --from=r f /f\n");
     scene.run(&build(&["--build-context", &format!("r={}", url("#old")), "."])).ok();
     assert_eq!(result(&scene), "first\n");
@@ -288,12 +300,67 @@ fn git_repositories() {
         ("#nothere", "nothere"),
         ("#main:nodir", "nodir"),
         (&format!("?branch=old&checksum={second}"), "expected checksum to match"),
+        ("?fetch-by-commit=true", "fetch-by-commit requires a checksum or a commit SHA ref"),
+        ("?checksum=main", "invalid checksum main for Git URL, expected hex commit hash"),
         ("?bogus=1", r#"unexpected query "bogus""#),
         ("?ref=a&ref=b", "multiple values"),
     ] {
         let out = scene.run(&build(&[&url(rest)])).fails();
         assert!(out.stderr.contains(expected), "{rest} wants {expected}:\n{}", out.stderr);
     }
+}
+
+/// A repository behind a password, on a server that knows nothing of git.
+#[test]
+fn git_with_the_clients_secrets() {
+    if !ready() {
+        return;
+    }
+    const PASSWORD: &str = "git-password";
+    let scene = Scene::new();
+    let (base, repository) = (scene.path("www"), scene.path("www/repo.git"));
+    fs_err::create_dir_all(&repository).unwrap();
+    git(&repository, &["init", "-q"]);
+    tests::base::context(&repository, &[("Dockerfile", "FROM scratch\nCOPY f /f\n"), ("f", "behind\n")]);
+    git(&repository, &["add", "."]);
+    git(&repository, &["commit", "-q", "-m", "one"]);
+    git(&repository, &["update-server-info"]);
+    let web = Web::start(&base, PASSWORD);
+    let host = web.host();
+    let url = format!("http://{host}/repo.git/.git");
+    let header = "basic dXNlcjpnaXQtcGFzc3dvcmQ=".to_owned();
+    let wrong = "wrong".to_owned();
+    for (secrets, let_in) in [
+        (vec![("GIT_AUTH_TOKEN", PASSWORD.to_owned())], true),
+        (vec![("GIT_AUTH_HEADER", header)], true),
+        (
+            vec![
+                (&*format!("GIT_AUTH_TOKEN.{host}"), PASSWORD.to_owned()),
+                ("GIT_AUTH_TOKEN", wrong.clone()),
+            ],
+            true,
+        ),
+        (vec![("GIT_AUTH_TOKEN.example.com", PASSWORD.to_owned())], false),
+        (vec![("GIT_AUTH_TOKEN", wrong)], false),
+        (vec![], false),
+    ] {
+        let mut args = build(&[]);
+        let mut given = Vec::new();
+        for (n, (id, value)) in secrets.iter().enumerate() {
+            let file = scene.path(&format!("secret{n}"));
+            fs_err::write(&file, value).unwrap();
+            given.push(format!("--secret=id={id},src={}", file.display()));
+        }
+        args.extend(given.iter().map(String::as_str));
+        args.extend(["--no-cache", &url]);
+        let out = scene.run(&args);
+        let names: Vec<_> = secrets.iter().map(|(id, _)| id).collect();
+        assert_eq!(out.code == 0, let_in, "{names:?}:\n{}", out.stderr);
+        assert!(!out.stderr.contains(PASSWORD), "{}", out.stderr);
+    }
+    // ssh is reached through the client's agent only.
+    let out = scene.run(&build(&["ssh://git@127.0.0.1:1/repo.git"])).fails();
+    assert!(out.stderr.contains("unset ssh forward key default (hint: --ssh default)"), "{}", out.stderr);
 }
 
 /// A repository whose tree holds a `.git` of its own, with objects that are a link to this machine's files.

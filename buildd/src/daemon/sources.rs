@@ -49,8 +49,8 @@ impl Sources {
         Self {
             images,
             local: LocalSource { locals, maker: maker.clone() },
-            http: HttpSource::new(maker.clone(), sessions),
-            git: GitSource::new(maker),
+            http: HttpSource::new(maker.clone(), sessions.clone()),
+            git: GitSource::new(maker, sessions),
         }
     }
 }

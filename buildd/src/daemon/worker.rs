@@ -6,8 +6,6 @@ mod limits;
 mod merge;
 mod mounts;
 mod output;
-mod secrets;
-mod ssh;
 
 use std::sync::Arc;
 

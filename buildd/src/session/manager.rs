@@ -25,6 +25,9 @@ const HEADER_ID: &str = "x-docker-expose-session-uuid";
 const HEADER_SHARED_KEY: &str = "x-docker-expose-session-sharedkey";
 const HEADER_METHOD: &str = "x-docker-expose-session-grpc-method";
 
+/// How long a session may take to arrive after a call that names it (BuildKit's figure): clients open both at the same time.
+pub const ARRIVAL: Duration = Duration::from_secs(5);
+
 /// The open sessions of a daemon. Clones share them.
 #[derive(Clone, Default)]
 pub struct SessionManager {

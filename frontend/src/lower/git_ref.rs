@@ -196,13 +196,13 @@ impl GitRef {
         let switches = [
             (attr::KEEP_GIT_DIR, self.keep_git_dir == Some(true)),
             (attr::GIT_SKIP_SUBMODULES, self.submodules == Some(false)),
-            ("git.fetchbycommit", self.fetch_by_commit),
+            (attr::GIT_FETCH_BY_COMMIT, self.fetch_by_commit),
         ];
         attrs.extend(switches.into_iter().filter(|(_, on)| *on).map(|(name, _)| (name, "true")));
         if self.ssh {
             attrs.push((attr::GIT_MOUNT_SSH_SOCK, "default"));
         }
-        for (name, value) in [(attr::GIT_CHECKSUM, &self.checksum), ("git.mtime", &self.mtime)] {
+        for (name, value) in [(attr::GIT_CHECKSUM, &self.checksum), (attr::GIT_MTIME, &self.mtime)] {
             if !value.is_empty() {
                 attrs.push((name, value));
             }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::Duration;
 
 use cache::tree::TreePath;
 use cache::view::{FileType, MergedView, ViewError};
@@ -14,8 +13,7 @@ use super::{Built, ExportRequest, Exporter, Results};
 use crate::daemon::progress::Step;
 use crate::daemon::stat::stat;
 use crate::fsutil::{Files, TransferError};
-
-const ARRIVAL: Duration = Duration::from_secs(5);
+use crate::session::ARRIVAL;
 
 /// Several platforms in one directory.
 #[derive(Debug, thiserror::Error)]

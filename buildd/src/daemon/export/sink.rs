@@ -5,7 +5,6 @@ use std::io::{self, BufWriter, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::Duration;
 
 use cache::oci::Amend;
 use cache::stream::StreamWriter;
@@ -14,9 +13,8 @@ use tokio_util::io::SyncIoBridge;
 
 use super::Exporter;
 use crate::daemon::blocking::blocking;
+use crate::session::ARRIVAL;
 
-/// How long an export waits for the session that it goes to.
-const ARRIVAL: Duration = Duration::from_secs(5);
 /// Large enough to make a chunk's cost small, small enough for any gRPC limit.
 const CHUNK: usize = 256 << 10;
 /// Chunks that wait for the disk.

@@ -4,7 +4,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use cache::tree::TreePath;
@@ -14,10 +13,7 @@ use solver::{ExecError, VertexContext};
 
 use super::LocalRequest;
 use crate::fsutil::{DirWriter, Owners, Selection, Sink, TransferError};
-use crate::session::{SessionError, SessionManager};
-
-/// How long a build waits for a session that has not arrived.
-const ARRIVAL: Duration = Duration::from_secs(5);
+use crate::session::{ARRIVAL, SessionError, SessionManager};
 
 /// Receives what is wanted into a new directory below `tmp`.
 pub(super) async fn receive(

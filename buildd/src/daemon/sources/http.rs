@@ -18,15 +18,13 @@ use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
 use crate::daemon::snapshot::Maker;
 use crate::daemon::turns::Turns;
-use crate::session::SessionManager;
+use crate::session::{ARRIVAL, SessionManager};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A server that sends nothing for this long has stalled.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// What BuildKit gives a downloaded file that names no other mode.
 const DEFAULT_MODE: u32 = 0o600;
-/// How long an upload waits for its client's session.
-const ARRIVAL: Duration = Duration::from_secs(5);
 /// The host that stands for the build's own client.
 const SESSION_HOST: &str = "buildkit-session";
 

@@ -18,6 +18,7 @@ use super::{LocalWorker, output};
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::{Chains, from_store};
 use crate::daemon::sandboxes::{self, output_pipe};
+use crate::daemon::secrets::secret;
 
 impl LocalWorker {
     pub(super) async fn exec(&self, op: &ExecOp, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
@@ -146,9 +147,10 @@ impl LocalWorker {
         }
         default("PATH", runner::DEFAULT_PATH);
         default("HOME", home);
-        for secret in &op.secret_env {
-            let data = self.secret(&secret.id, secret.optional, job).await?.unwrap_or_default();
-            all.push(format!("{}={}", secret.name, String::from_utf8_lossy(&data)));
+        for wanted in &op.secret_env {
+            let data =
+                secret(&self.sessions, &wanted.id, wanted.optional, &job.cx).await?.unwrap_or_default();
+            all.push(format!("{}={}", wanted.name, String::from_utf8_lossy(&data)));
         }
         Ok(all)
     }

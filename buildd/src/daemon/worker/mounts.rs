@@ -12,10 +12,11 @@ use solver::op::{CacheMount, CacheSharing, ExecOp, Mount, MountKind};
 use solver::{ExecError, Job, Output};
 
 use super::LocalWorker;
-use super::ssh::AgentSocket;
+use crate::daemon::agent::AgentSocket;
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
 use crate::daemon::mounting::{Copied, Mounting};
+use crate::daemon::secrets::secret;
 
 /// What a sandbox sees, and what has to live as long as it runs.
 #[derive(Debug, Default)]
@@ -140,18 +141,19 @@ impl LocalWorker {
                 }
                 MountSource::Tmpfs { size, mode: None }
             }
-            MountKind::Secret(s) => match self.secret(&s.id, s.optional, job).await? {
+            MountKind::Secret(s) => match secret(&self.sessions, &s.id, s.optional, &job.cx).await? {
                 Some(data) => MountSource::Secret { data, uid: s.uid, gid: s.gid, mode: s.mode },
                 None => return Ok(()),
             },
-            MountKind::Ssh(ssh) => match self.agent(ssh, dir, serial, job).await? {
-                Some(socket) => {
-                    let source = MountSource::File { path: socket.path().to_owned() };
-                    all.agents.push(socket);
-                    source
-                }
-                None => return Ok(()),
-            },
+            MountKind::Ssh(ssh) => {
+                let path = dir.join(format!("agent.{serial}"));
+                let Some(socket) = AgentSocket::open(&self.sessions, ssh, path, &job.cx).await? else {
+                    return Ok(());
+                };
+                let source = MountSource::File { path: socket.path().to_owned() };
+                all.agents.push(socket);
+                source
+            }
         };
         // As in BuildKit a relative target lies below the working directory.
         let target = Path::new("/").join(cwd).join(&m.dest);

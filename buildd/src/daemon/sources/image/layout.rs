@@ -4,7 +4,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use cache::oci::{Reference, Search};
 use cache::registry::DocumentCache as _;
@@ -14,10 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 
 use super::documents::Documents;
 use super::{Found, ImageError, ImageSource, LayoutStore, chain_of, oci_platform};
-use crate::session::{Session, SessionError};
-
-/// How long a build waits for a session that has not arrived.
-const ARRIVAL: Duration = Duration::from_secs(5);
+use crate::session::{ARRIVAL, Session, SessionError};
 
 /// A blob of a layout could not be had.
 #[derive(Debug, thiserror::Error)]

@@ -2,15 +2,13 @@
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use solver::op::SshMount;
-use solver::{ExecError, Job};
+use solver::{ExecError, VertexContext};
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
-use super::LocalWorker;
-use crate::session::{Session, SessionError};
+use crate::session::{ARRIVAL, Session, SessionError, SessionManager};
 
 /// The agent that no id names.
 const DEFAULT_ID: &str = "default";
@@ -30,11 +28,38 @@ struct NoAgent {
 }
 
 impl AgentSocket {
+    /// A socket at `path` for the agent; `None` when no session forwards it and it is optional.
+    ///
+    /// # Errors
+    /// No session forwards it and it is not optional; a session went away.
+    pub(super) async fn open(
+        sessions: &SessionManager,
+        mount: &SshMount,
+        path: PathBuf,
+        cx: &VertexContext,
+    ) -> Result<Option<Self>, ExecError> {
+        for id in cx.sessions.ids() {
+            let Ok(session) = sessions.get(&id, ARRIVAL).await else { continue };
+            let has = session.has_ssh(&mount.id).await.map_err(|error| match error {
+                SessionError::Lost(_) => ExecError::SessionLost { session: id.clone() },
+                other => ExecError::failed(other),
+            })?;
+            if has {
+                return Self::serve(session, mount, path).map(Some).map_err(ExecError::failed);
+            }
+        }
+        let id = if mount.id.is_empty() { DEFAULT_ID } else { &mount.id };
+        match mount.optional {
+            true => Ok(None),
+            false => Err(ExecError::failed(NoAgent { id: id.to_owned() })),
+        }
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    fn open(session: Session, mount: &SshMount, path: PathBuf) -> std::io::Result<Self> {
+    fn serve(session: Session, mount: &SshMount, path: PathBuf) -> std::io::Result<Self> {
         let listener = UnixListener::bind(&path)?;
         fs_err::set_permissions(&path, std::fs::Permissions::from_mode(mount.mode))?;
         chown(&path, Some(mount.uid), Some(mount.gid))?;
@@ -57,33 +82,5 @@ impl AgentSocket {
 impl Drop for AgentSocket {
     fn drop(&mut self) {
         self.serving.abort();
-    }
-}
-
-impl LocalWorker {
-    /// A socket in `dir` for the agent; `None` when no session forwards it and it is optional.
-    pub(super) async fn agent(
-        &self,
-        mount: &SshMount,
-        dir: &Path,
-        serial: usize,
-        job: &Job,
-    ) -> Result<Option<AgentSocket>, ExecError> {
-        for id in job.cx.sessions.ids() {
-            let Ok(session) = self.sessions.get(&id, Duration::ZERO).await else { continue };
-            let has = session.has_ssh(&mount.id).await.map_err(|error| match error {
-                SessionError::Lost(_) => ExecError::SessionLost { session: id.clone() },
-                other => ExecError::failed(other),
-            })?;
-            if has {
-                let path = dir.join(format!("agent.{serial}"));
-                return AgentSocket::open(session, mount, path).map(Some).map_err(ExecError::failed);
-            }
-        }
-        let id = if mount.id.is_empty() { DEFAULT_ID } else { &mount.id };
-        match mount.optional {
-            true => Ok(None),
-            false => Err(ExecError::failed(NoAgent { id: id.to_owned() })),
-        }
     }
 }

@@ -1,0 +1,187 @@
+//! Fetching a commit and making its files.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+use solver::{ExecError, redacted};
+use walkdir::{DirEntry, WalkDir};
+
+use super::{GitError, Pinned, run::Git};
+
+/// Checks the commit out into the directory in which `git` runs, which is empty.
+pub(super) async fn checkout(pinned: &Pinned, git: &Git<'_>) -> Result<(), ExecError> {
+    let Pinned { request, found, .. } = pinned;
+    let format = if found.commit.len() == 64 { "sha256" } else { "sha1" };
+    let format = format!("--object-format={format}");
+    git.run(&["init", "--quiet", "--initial-branch=master", &format, "."]).await?;
+    fetch(pinned, git).await?;
+    git.run(&["remote", "add", "origin", &request.url]).await?;
+    git.run(&["checkout", "--quiet", "--force", "--detach", &found.commit]).await?;
+    if request.submodules {
+        git.run(&["submodule", "update", "--init", "--recursive", "--depth=1"]).await?;
+    }
+    if request.keep_git_dir {
+        keep(pinned, git).await?;
+    }
+    let time = match request.commit_times {
+        true => Some(git.run(&["log", "-1", "--format=%ct", &found.commit]).await?),
+        false => None,
+    };
+    if !request.keep_git_dir {
+        remove_git_dirs(git.dir()).map_err(ExecError::failed)?;
+    }
+    match time {
+        Some(time) => {
+            let time = time.trim().parse().map_err(ExecError::failed)?;
+            set_times(git.dir(), time).map_err(ExecError::failed)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Brings the commit in, with as little of its history as the server allows.
+async fn fetch(pinned: &Pinned, git: &Git<'_>) -> Result<(), ExecError> {
+    let Pinned { request, found, .. } = pinned;
+    let there = format!("{}^{{commit}}", found.commit);
+    let by_name = !request.by_commit && !found.full_ref.is_empty();
+    // The name may have moved on since it was looked up; servers may refuse to give a bare commit, or know no depth.
+    let names = [by_name.then_some(&found.full_ref), Some(&found.commit)];
+    for depth in [&["--depth=1"][..], &[]] {
+        for wanted in names.into_iter().flatten() {
+            let fetch = ["fetch", "--quiet", "--no-tags"].iter().chain(depth);
+            let fetch: Vec<_> = fetch.copied().chain(["--", &request.url, wanted]).collect();
+            if git.succeeds(&fetch).await && git.succeeds(&["cat-file", "-e", &there]).await {
+                return Ok(());
+            }
+        }
+    }
+    let all = ["fetch", "--quiet", "--tags", "--", &request.url, "+refs/heads/*:refs/rbuild/*"];
+    git.run(&all).await.map(drop)
+}
+
+/// Leaves the git directory as BuildKit does: HEAD is the commit, and the name that was asked for names it.
+async fn keep(pinned: &Pinned, git: &Git<'_>) -> Result<(), ExecError> {
+    let found = &pinned.found;
+    let whole = git.run(&["for-each-ref", "--format=delete %(refname)", "refs/rbuild"]).await?;
+    for name in whole.lines().filter_map(|line| line.strip_prefix("delete ")) {
+        git.run(&["update-ref", "-d", name]).await?;
+    }
+    if found.full_ref.starts_with("refs/") {
+        let has_object = git.succeeds(&["cat-file", "-e", &found.object]).await;
+        let object = if has_object { &found.object } else { &found.commit };
+        git.run(&["update-ref", &found.full_ref, object]).await?;
+    }
+    git.run(&["reflog", "expire", "--all", "--expire=now"]).await?;
+    let git_dir = git.dir().join(".git");
+    match fs_err::remove_file(git_dir.join("FETCH_HEAD")) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(ExecError::failed(e)),
+        _ => {}
+    }
+    forget_credentials(&git_dir).map_err(ExecError::failed)
+}
+
+/// Masks the credentials of URLs in git's own files, submodules' included: they become part of the image.
+fn forget_credentials(git_dir: &Path) -> std::io::Result<()> {
+    for entry in WalkDir::new(git_dir).follow_links(false).into_iter().filter_map(Result::ok) {
+        let noted = matches!(entry.file_name().to_str(), Some("config" | "FETCH_HEAD"));
+        let logged = entry.path().components().any(|c| c.as_os_str() == "logs");
+        if !entry.file_type().is_file() || !(noted || logged) {
+            continue;
+        }
+        let Ok(text) = fs_err::read_to_string(entry.path()) else { continue };
+        if let Cow::Owned(masked) = redacted(&text) {
+            fs_err::write(entry.path(), masked)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes `.git` at the top and the `.git` files of submodules.
+fn remove_git_dirs(tree: &Path) -> std::io::Result<()> {
+    let walk = WalkDir::new(tree).follow_links(false).into_iter();
+    let found: Vec<_> = walk
+        .filter_map(Result::ok)
+        .filter(|e| e.file_name() == ".git" && (e.depth() == 1 || e.file_type().is_file()))
+        .map(DirEntry::into_path)
+        .collect();
+    for path in found {
+        match path.is_dir() && !path.is_symlink() {
+            true => fs_err::remove_dir_all(path)?,
+            false => fs_err::remove_file(path)?,
+        }
+    }
+    Ok(())
+}
+
+/// Gives everything below and including `tree` one modification time, in seconds since 1970.
+fn set_times(tree: &Path, time: i64) -> std::io::Result<()> {
+    let stamp = Timespec { tv_sec: time, tv_nsec: 0 };
+    let times = Timestamps { last_access: stamp, last_modification: stamp };
+    for entry in WalkDir::new(tree).follow_links(false) {
+        utimensat(CWD, entry?.path(), &times, AtFlags::SYMLINK_NOFOLLOW)?;
+    }
+    Ok(())
+}
+
+/// A subdirectory, reached without any symbolic link.
+pub(super) fn below(top: &Path, subdir: &str) -> Result<PathBuf, GitError> {
+    let mut path = top.to_owned();
+    for part in subdir.split('/').filter(|p| !p.is_empty() && *p != ".") {
+        path.push(part);
+        if !fs_err::symlink_metadata(&path).is_ok_and(|m| m.is_dir()) {
+            return Err(GitError::NoSubdir(subdir.to_owned()));
+        }
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subdirectory_is_no_link() {
+        let dir = tempfile::tempdir().unwrap();
+        fs_err::create_dir_all(dir.path().join("a/b")).unwrap();
+        fs_err::os::unix::fs::symlink("/etc", dir.path().join("a/out")).unwrap();
+        fs_err::os::unix::fs::symlink("b", dir.path().join("a/in")).unwrap();
+        assert_eq!(below(dir.path(), "a/./b").unwrap(), dir.path().join("a/b"));
+        for link in ["a/out", "a/in", "a/out/ssl", "nothing"] {
+            assert!(below(dir.path(), link).is_err(), "{link}");
+        }
+    }
+
+    #[test]
+    fn gits_own_files_forget_credentials() {
+        let dir = tempfile::tempdir().unwrap();
+        for (file, text) in [
+            ("config", "url = https://u:p@h/x\n"),
+            ("FETCH_HEAD", "abc\t\tbranch 'main' of https://u:p@h/x\n"),
+            ("logs/HEAD", "0 1 t <t@t> clone: from https://u:p@h/x\n"),
+            ("modules/m/config", "url = https://u:p@h/y\n"),
+        ] {
+            let path = dir.path().join(file);
+            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+            fs_err::write(path, text).unwrap();
+        }
+        forget_credentials(dir.path()).unwrap();
+        let read = |file: &str| fs_err::read_to_string(dir.path().join(file)).unwrap();
+        for file in ["config", "FETCH_HEAD", "logs/HEAD", "modules/m/config"] {
+            assert!(read(file).contains("https://xxxxx:xxxxx@h"), "{file}: {}", read(file));
+        }
+    }
+
+    #[test]
+    fn every_file_gets_the_time() {
+        let dir = tempfile::tempdir().unwrap();
+        fs_err::create_dir(dir.path().join("d")).unwrap();
+        fs_err::write(dir.path().join("d/f"), "").unwrap();
+        fs_err::os::unix::fs::symlink("nowhere", dir.path().join("l")).unwrap();
+        set_times(dir.path(), -1_000_000_000).unwrap();
+        for path in ["", "d", "d/f", "l"] {
+            let found = fs_err::symlink_metadata(dir.path().join(path)).unwrap();
+            assert_eq!(std::os::unix::fs::MetadataExt::mtime(&found), -1_000_000_000, "{path}");
+        }
+    }
+}

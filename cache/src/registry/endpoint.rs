@@ -288,7 +288,8 @@ pub(super) fn authority(url: &Url) -> String {
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// Endpoints are tried in order as long as there is a next one and the failure is theirs.
+/// Endpoints are tried in order as long as there is a next one and the failure is theirs. What one of them said is told
+/// rather than that the next cannot be reached.
 pub(super) async fn first_that_answers<T, F>(
     transport: &Transport,
     endpoints: Vec<Endpoint>,
@@ -297,21 +298,23 @@ pub(super) async fn first_that_answers<T, F>(
 where
     F: Future<Output = Result<T, Error>>,
 {
-    let count = endpoints.len();
-    let mut last = None;
-    for (number, endpoint) in endpoints.into_iter().enumerate() {
-        let endpoint = Arc::new(endpoint);
+    let mut said = None;
+    let mut endpoints = endpoints.into_iter().map(Arc::new).peekable();
+    loop {
+        let endpoint = endpoints.next().expect("a registry has at least one endpoint");
         let error = match ask(Arc::clone(&endpoint)).await {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        if !transport.may_pass_on(&endpoint, &error) || number + 1 == count {
-            return Err(error);
+        let is_telling = !error.is_unreachable();
+        if !transport.may_pass_on(&endpoint, &error) || endpoints.peek().is_none() {
+            return Err(if is_telling { error } else { said.unwrap_or(error) });
         }
         tracing::debug!(host = endpoint.host, %error, "trying the next endpoint");
-        last = Some(error);
+        if is_telling {
+            said = Some(error);
+        }
     }
-    Err(last.expect("a registry has at least one endpoint"))
 }
 
 #[cfg(test)]

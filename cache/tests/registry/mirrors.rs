@@ -157,6 +157,16 @@ async fn an_image_is_looked_up_whatever_its_mirror_does() {
 }
 
 #[tokio::test]
+async fn what_a_mirror_said_is_told_when_the_registry_cannot_be_reached() {
+    let mirror = Fake::start(|_| Reply::new(404));
+    let config = HostConfig { mirrors: vec![mirror.host.clone()], ..HostConfig::default() };
+    let client = configured(&[("127.0.0.1:1", config)]);
+    let reference = Reference::parse("127.0.0.1:1/repo:tag").unwrap();
+    let error = client.resolve(&reference, &amd64(), &NoCache).await.unwrap_err();
+    assert!(matches!(error, Error::ImageNotFound { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn when_all_lie_it_is_said() {
     let layer = image(b"layer")[1].0.clone();
     let liar = || with_blobs(|reply| reply.body("LAYER"));

@@ -28,7 +28,7 @@ pub enum CheckOptionsError {
     #[error("invalid check option {}", quote(.0))]
     Invalid(String),
     /// `error` with something that is no boolean.
-    #[error("failed to parse check option {}: invalid boolean {}", quote(.option), quote(.value))]
+    #[error("failed to parse check option {}: strconv.ParseBool: parsing {}: invalid syntax", quote(.option), quote(.value))]
     NotBoolean {
         /// The whole option.
         option: String,

@@ -156,9 +156,9 @@ impl Sources {
         let bad =
             || ClientError::Usage(format!("invalid value `{text}` for `--build-context`: want NAME=VALUE"));
         let (given, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(bad)?;
-        // The frontend looks names up in the form that references have.
-        let reference = frontend::reference::Reference::parse(&given.to_lowercase())
-            .map_err(|e| ClientError::Usage(format!("invalid context name `{given}`: {e}")))?;
+        // The frontend looks names up in the form that references have; stages have theirs in lower case.
+        let reference = frontend::reference::Reference::parse(given)
+            .map_err(|e| ClientError::Usage(format!("invalid context name {given}: {e}")))?;
         let familiar = reference.familiar();
         let name = familiar.strip_suffix(":latest").unwrap_or(&familiar);
         let key = format!("context:{name}");
@@ -236,7 +236,7 @@ mod tests {
         let args = Args {
             context: context.clone(),
             file: Some(sub.join("My.Dockerfile")),
-            build_contexts: vec![format!("Other={}", sub.display()), "img=docker-image://x".into()],
+            build_contexts: vec![format!("other={}", sub.display()), "img=docker-image://x".into()],
             ..Args::default()
         };
         let sources = of(&args);
@@ -329,7 +329,7 @@ mod tests {
             Vec::from_iter(sources.caps),
             ["moby.buildkit.frontend.contexts+forward", "moby.buildkit.frontend.gitquerystring+forward"]
         );
-        for bad in ["x", "=y", "a b=.", "x=/nonexistent", "x=oci-layout:///nonexistent"] {
+        for bad in ["x", "=y", "a b=.", "Name=.", "x=/nonexistent", "x=oci-layout:///nonexistent"] {
             let args = Args { context: ".".into(), build_contexts: vec![bad.into()], ..Args::default() };
             assert!(args.sources(std::io::empty()).is_err(), "{bad}");
         }

@@ -32,6 +32,17 @@ pub const ALL_ERRORS: &str = "rbuild.errors";
 /// The type of [`ErrorDetails::messages`], which is our own: other clients show the message as it is.
 const MESSAGES: &str = "rbuild.Messages+json";
 
+/// What BuildKit says before the reason why a step's inputs cannot be told apart.
+pub const CACHE_KEY: &str = "failed to compute cache key: ";
+
+/// A message about what a step misses in an input, without the words about checksums around it.
+pub fn without_checksum(message: &str) -> &str {
+    let rest = message.strip_prefix(CACHE_KEY).unwrap_or(message);
+    let rest =
+        rest.strip_prefix("failed to calculate checksum of ref ").and_then(|rest| rest.split_once(": "));
+    rest.map_or(message, |(_, reason)| reason)
+}
+
 #[derive(Serialize, Deserialize)]
 struct VertexJson {
     #[serde(default)]

@@ -101,6 +101,15 @@ pub struct SolveError {
     /// Why.
     #[source]
     pub error: ExecError,
+    /// What else would fail, as far as it is known before anything runs.
+    pub others: Vec<(VertexId, ExecError)>,
+}
+
+impl SolveError {
+    /// A vertex that failed, or the build as a whole.
+    pub fn new(vertex: Option<VertexId>, error: ExecError) -> Self {
+        Self { vertex, error, others: Vec::new() }
+    }
 }
 
 impl Engine {
@@ -151,7 +160,7 @@ impl Build {
             };
             let stop = tokio::select! {
                 biased;
-                () = self.state.cancel.cancelled() => return Err(SolveError { vertex: None, error: ExecError::Canceled }),
+                () = self.state.cancel.cancelled() => return Err(SolveError::new(None, ExecError::Canceled)),
                 r = run => match r {
                     Ok(outputs) => return Ok(outputs),
                     Err(stop) => stop,
@@ -164,7 +173,7 @@ impl Build {
                 Stop::Failed(e) => return Err(e),
             }
         }
-        Err(SolveError { vertex: None, error: ExecError::Changed { path: "the build's inputs".into() } })
+        Err(SolveError::new(None, ExecError::Changed { path: "the build's inputs".into() }))
     }
 }
 

@@ -92,7 +92,7 @@ fn a_dockerfiles_errors_come_at_once_with_hints() {
             .filter(|line| line.contains(">>>") || line.contains('^'))
             .map(str::to_owned)
             .collect();
-        let (_, said) = stderr.split_once("ERROR: ").expect("an error");
+        let (_, said) = stderr.split_once("\nERROR: ").expect("an error");
         (places.join("\n"), said.to_owned())
     };
     let (places, said) = failed(&mut scene, "FROM base\nCOPPY a b\nRUN --mout=x true\n");
@@ -134,6 +134,20 @@ fn a_dockerfiles_errors_come_at_once_with_hints() {
     let (places, said) = failed(&mut scene, "FROM base\nCOPY .dockerignore src/mian.c /\n");
     assert!(places.ends_with("\n     |                        ^^^^^^^^^^"), "{places}");
     assert!(said.ends_with(": not found\nhint: did you mean `src/main.c`?\n"), "{said}");
+    // What the context lacks is told at once, and before anything runs.
+    let lacking = "FROM base\nRUN sleep 100\nCOPY src/mian.c /\nCOPY --chmod=0 more \\\n  /\n";
+    let all = scene.dockerfile(lacking, &[]).fails().stderr;
+    let is_said = |line: &&str| ["error: ", "hint: ", "ERROR: "].iter().any(|start| line.starts_with(start));
+    assert_eq!(
+        all.lines().filter(is_said).collect::<Vec<_>>(),
+        [
+            "error: \"/src/mian.c\": not found (line 3)",
+            "hint: did you mean `src/main.c`?",
+            "error: \"/more\": not found (line 4)",
+            "ERROR: failed to solve: \"/src/mian.c\": not found",
+            "hint: did you mean `src/main.c`?",
+        ]
+    );
     let (_, said) = failed(&mut scene, "FROM base\nCOPY other.kye /\n");
     let hidden = "`other.key` (which `.dockerignore` keeps out, by its pattern `*.key`)";
     assert!(said.ends_with(&format!("\nhint: did you mean {hidden}?\n")), "{said}");

@@ -14,7 +14,13 @@ use crate::errdetails::{self, ErrorDetails};
 pub fn render(err: &ClientError) -> String {
     let mut text = String::new();
     if let ClientError::Build(status) | ClientError::Daemon(status) = err {
-        return render_details(&err.to_string(), &errdetails::details(status));
+        let (title, rest) = ("failed to solve: ", err.to_string());
+        // The path is what counts, not what it was wanted for.
+        let message = match rest.strip_prefix(title) {
+            Some(message) => format!("{title}{}", errdetails::without_checksum(message)),
+            None => rest,
+        };
+        return render_details(&message, &errdetails::details(status));
     }
     let _ = writeln!(text, "ERROR: {err}");
     match err {

@@ -7,15 +7,16 @@ mod place;
 use frontend::diagnostic::Diagnostic;
 use frontend::span::SourceFile;
 use prost::Message as _;
+use proto::errdefs::Source;
 use solver::graph::SourceInfo;
 use solver::op::ExecOp;
-use solver::{ExecError, Graph, Op, SolveError, VertexId, redacted};
+use solver::{ExecError, Graph, Op, VertexId, redacted};
 use tonic::{Code, Status};
 
 use self::blame::{Blamed, blamed};
-pub(super) use self::missing::Missing;
+pub(super) use self::missing::{Missing, Unselected};
 use crate::causes::causes;
-use crate::errdetails::{self, ErrorDetails};
+use crate::errdetails::{self, CACHE_KEY, ErrorDetails, without_checksum};
 
 /// A failed build.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -62,19 +63,45 @@ impl Failure {
         Self::new(code(error), text(error))
     }
 
-    /// A vertex of a graph failed.
-    pub(super) fn of_graph(graph: &Graph, error: &SolveError) -> Self {
-        let code = code(&error.error);
-        let Some(id) = error.vertex else { return Self::new(code, text(&error.error)) };
+    /// A vertex of a graph failed, or the whole.
+    pub(super) fn of_graph(graph: &Graph, vertex: Option<VertexId>, error: &ExecError) -> Self {
+        let code = code(error);
+        let Some(id) = vertex else { return Self::new(code, text(error)) };
         let details = ErrorDetails {
             vertex: Some(crate::llb::vertex_digests(graph)[id.index()].to_string()),
-            sources: place::of_vertex(graph, id, |file, lines| match Missing::of(graph, error) {
+            sources: place::of_vertex(graph, id, |file, lines| match Missing::of(graph, id, error) {
                 Some(missing) => missing.word(file, lines),
-                None => place::of_line(file, blamed(graph, id, &error.error)?.line),
+                None => place::of_line(file, blamed(graph, id, error)?.line),
             }),
             ..ErrorDetails::default()
         };
-        Self { message: shown(&of_vertex(graph, id, &error.error)), code, details }
+        Self { message: shown(&of_vertex(graph, id, error)), code, details }
+    }
+
+    /// With further failures of the same graph, each in its place.
+    pub(super) fn with_others(mut self, others: Vec<Self>) -> Self {
+        if others.is_empty() {
+            return self;
+        }
+        let sources = others.iter().map(|other| &other.details.sources);
+        let sources = std::iter::once(&self.details.sources).chain(sources).map(|list| list.first().cloned());
+        let Some(sources) = sources.collect::<Option<Vec<_>>>() else { return self };
+        let with_line = |message: &str, source: &Source| {
+            let says = without_checksum(message);
+            let (first, hints) =
+                says.split_once('\n').map_or((says, None), |(first, rest)| (first, Some(rest)));
+            let start = source.ranges.first().and_then(|range| range.start).unwrap_or_default();
+            let hints = hints.map_or_else(String::new, |hints| format!("\n{hints}"));
+            format!("{first} (line {}){hints}", start.line)
+        };
+        let messages = std::iter::once(&self).chain(&others).map(|failure| &failure.message);
+        let messages: Vec<String> = messages.zip(&sources).map(|(m, s)| with_line(m, s)).collect();
+        for says in messages.iter().skip(1) {
+            self.message.push_str(&format!("\nalso: {says}"));
+        }
+        self.details.sources = sources;
+        self.details.messages = messages;
+        self
     }
 
     /// With something else to say.
@@ -137,7 +164,7 @@ fn code(error: &ExecError) -> Code {
 const OTHERS: usize = 20;
 
 /// How many errors of a Dockerfile are shown in their place.
-const EXCERPTS: usize = 10;
+pub(super) const EXCERPTS: usize = 10;
 
 /// What an error of the solver says, with its causes.
 pub(super) fn text(error: &ExecError) -> String {
@@ -156,6 +183,9 @@ fn of_vertex(graph: &Graph, id: VertexId, error: &ExecError) -> String {
                 Some(Blamed { line, message: said }) => format!("{message}\nhint: line {line}: {said}"),
                 None => message,
             }
+        }
+        (_, ExecError::Failed(inner)) if inner.is::<Unselected>() => {
+            format!("{CACHE_KEY}{}", text(error))
         }
         _ => text(error),
     }

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use solver::{Build, Edge, Graph, Need, Output, Progress, SessionGroup, SolveError, VertexContext};
+use solver::{
+    Build, Edge, ExecError, Graph, Need, Output, Progress, SessionGroup, SolveError, VertexContext, VertexId,
+};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::chains::Chains;
-use super::failure::{Failure, Missing};
+use super::failure::{EXCERPTS, Failure, Missing};
 use super::journal::Journal;
 use super::nearby::Nearby;
 use super::progress::Teller;
@@ -86,10 +88,25 @@ impl Run {
         outputs.pop().ok_or_else(|| Failure::new(tonic::Code::Internal, "the solver gave no output"))
     }
 
-    /// A failure, with what is near where something is missing.
+    /// All that failed, with what is near where something is missing.
     async fn explained(&self, graph: &Arc<Graph>, error: &SolveError) -> Failure {
-        let failure = Failure::of_graph(graph, error);
-        let Some(missing) = Missing::of(graph, error) else { return failure };
+        let mut others = Vec::with_capacity(error.others.len());
+        for (vertex, error) in error.others.iter().take(EXCERPTS - 1) {
+            others.push(self.explained_one(graph, Some(*vertex), error).await);
+        }
+        self.explained_one(graph, error.vertex, &error.error).await.with_others(others)
+    }
+
+    async fn explained_one(
+        &self,
+        graph: &Arc<Graph>,
+        vertex: Option<VertexId>,
+        error: &ExecError,
+    ) -> Failure {
+        let failure = Failure::of_graph(graph, vertex, error);
+        let Some(missing) = vertex.and_then(|vertex| Missing::of(graph, vertex, error)) else {
+            return failure;
+        };
         match self.nearby.hint(self, graph, missing).await {
             Some(hint) => failure.hint(&hint),
             None => failure,

@@ -20,6 +20,7 @@ pub(super) use mounts::{Mounts, Shown};
 use super::blocking::blocking;
 use super::chains::{Chains, content, from_store};
 use super::diffids::DiffIds;
+use super::failure::Unselected;
 use super::leases::Leases;
 use super::locals::Locals;
 use super::mounting::Mounting;
@@ -71,8 +72,10 @@ impl Worker for LocalWorker {
             Some(context) => (context.trees.clone(), context.root),
             None => (self.chains.trees.clone(), content(output)?),
         };
+        let input = root.digest().to_string();
         let selections = selections.to_vec();
-        blocking(move || selection_digest(&trees, &root, &selections).map_err(ExecError::failed)).await
+        let unselected = move |cause| ExecError::failed(Unselected { input, cause });
+        blocking(move || selection_digest(&trees, &root, &selections).map_err(unselected)).await
     }
 
     async fn available(&self, layer: LayerId, build: &str) -> bool {

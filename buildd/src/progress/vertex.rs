@@ -7,6 +7,7 @@ use bytes::Bytes;
 use proto::control::{Vertex, VertexLog, VertexStatus};
 
 use super::interval::{Intervals, Nanos, nanos};
+use crate::errdetails::without_checksum;
 
 /// Last log lines that are kept, to be shown when the vertex fails.
 pub(super) const KEPT_LINES: usize = 10;
@@ -112,7 +113,7 @@ impl Shown {
         }
         self.name.clone_from(&vertex.name);
         self.cached = vertex.cached;
-        self.error.clone_from(&vertex.error);
+        without_checksum(&vertex.error).clone_into(&mut self.error);
         let Some(start) = started else { return false };
         self.intervals.set(start, completed);
         let seen = Seen {

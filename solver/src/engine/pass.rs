@@ -40,12 +40,12 @@ impl Stop {
     pub(super) fn from_exec(vertex: VertexId, error: ExecError) -> Self {
         match error {
             ExecError::Changed { .. } => Self::Again,
-            error => Self::Failed(SolveError { vertex: Some(vertex), error }),
+            error => Self::Failed(SolveError::new(Some(vertex), error)),
         }
     }
 
     pub(super) fn internal(error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self::Failed(SolveError { vertex: None, error: ExecError::failed(error) })
+        Self::Failed(SolveError::new(None, ExecError::failed(error)))
     }
 }
 
@@ -154,7 +154,7 @@ impl Pass {
         let outputs = self.demand(edge.vertex, need).await?;
         outputs.get(&edge.output).cloned().ok_or_else(|| {
             let error = ExecError::failed(NoSuchOutput { output: edge.output });
-            Stop::Failed(SolveError { vertex: Some(edge.vertex), error })
+            Stop::Failed(SolveError::new(Some(edge.vertex), error))
         })
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
+use super::SolveError;
 use super::pass::{Node, Pass, Stop};
 use crate::digest::Digest;
 use crate::graph::{Edge, VertexId};
@@ -22,11 +23,33 @@ impl Pass {
             _ => None,
         });
         try_join_all(sources).await?;
-        for &id in &needed {
-            let key = self.definition_key(id).await?;
-            let _ = self.node(id).definition.set(key);
-        }
+        self.define(&needed).await?;
         self.look_up(&needed).await
+    }
+
+    /// Computes definition keys. What a vertex misses in a session's directory does not hide what others miss.
+    async fn define(&self, needed: &[VertexId]) -> Result<(), Stop> {
+        let mut failed = Vec::new();
+        for &id in needed {
+            match self.definition_key(id).await {
+                Ok(Some(key)) => {
+                    let _ = self.node(id).definition.set(key);
+                }
+                Ok(None) => {}
+                Err(error @ ExecError::Failed(_)) => {
+                    self.begin(id).end(Some(&error));
+                    failed.push((id, error));
+                }
+                Err(error) => return Err(Stop::from_exec(id, error)),
+            }
+        }
+        let mut failed = failed.into_iter();
+        match failed.next() {
+            None => Ok(()),
+            Some((vertex, error)) => {
+                Err(Stop::Failed(SolveError { vertex: Some(vertex), error, others: failed.collect() }))
+            }
+        }
     }
 
     async fn identify(&self, id: VertexId, op: &SourceOp) -> Result<(), Stop> {
@@ -39,35 +62,36 @@ impl Pass {
         Ok(())
     }
 
-    async fn definition_key(&self, id: VertexId) -> Result<Key, Stop> {
+    /// `None` on top of a vertex that has none.
+    async fn definition_key(&self, id: VertexId) -> Result<Option<Key>, ExecError> {
         let vertex = self.graph.vertex(id);
         let node = self.node(id);
         let mut inputs = Vec::with_capacity(vertex.inputs.len());
         for (edge, used) in vertex.inputs.iter().zip(&node.uses) {
-            inputs.push(self.defined_as(*edge, used).await.map_err(|e| Stop::from_exec(id, e))?);
+            inputs.push(self.defined_as(*edge, used).await?);
         }
+        let Some(inputs) = inputs.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
         let op = match node.answer.get().map(|a| a.identity) {
             Some(SourceIdentity::Digest(d)) => d,
             _ => node.op,
         };
-        Ok(key::definition_key(&op, &inputs))
+        Ok(Some(key::definition_key(&op, &inputs)))
     }
 
     /// What an input counts as: its definition, or, for a session's directory, the content that is selected.
-    async fn defined_as(&self, edge: Edge, used: &Use) -> Result<Digest, ExecError> {
+    async fn defined_as(&self, edge: Edge, used: &Use) -> Result<Option<Digest>, ExecError> {
         let input: &Node = self.node(edge.vertex);
         if let Some(answer) = input.answer.get()
             && answer.identity == SourceIdentity::Content
             && let Some(output) = &answer.output
         {
             return match (used, output.content) {
-                (Use::Rootfs | Use::Layers, Some(content)) => Ok(content),
-                (Use::Selected(list), _) => self.engine.worker.selection_digest(output, list).await,
+                (Use::Rootfs | Use::Layers, Some(content)) => Ok(Some(content)),
+                (Use::Selected(list), _) => self.engine.worker.selection_digest(output, list).await.map(Some),
                 (Use::Rootfs | Use::Layers, None) => Err(ExecError::failed(NoContent)),
             };
         }
-        let definition = input.definition.get().ok_or_else(|| ExecError::failed(NoContent))?;
-        Ok(key::edge_digest(definition, edge.output, used))
+        Ok(input.definition.get().map(|definition| key::edge_digest(definition, edge.output, used)))
     }
 
     async fn look_up(&self, needed: &[VertexId]) -> Result<(), Stop> {

@@ -182,6 +182,9 @@ impl Worker for FakeWorker {
         let mut h = digest::Hasher::new("sel");
         h.digest(&output.content.unwrap());
         for s in selections {
+            if s.path.contains("missing") {
+                return Err(ExecError::failed(std::io::Error::other(s.path.clone())));
+            }
             h.str(&s.path);
         }
         Ok(h.finish())

@@ -223,6 +223,28 @@ async fn a_forced_step_runs_even_where_what_follows_is_known() {
 }
 
 #[tokio::test]
+async fn what_a_directory_lacks_is_told_at_once_and_before_anything_runs() {
+    let w = World::new(4);
+    let mut g = G::default();
+    let base = g.source("img://base");
+    let dir = g.source("dir://src");
+    w.source.dirs.lock().unwrap().insert("src".into(), "files".into());
+    let first = g.run("long", &[base]);
+    let second = g.run_with("a", &[first, dir], "/missing/1");
+    let third = g.run_with("b", &[second, dir], "/there");
+    let fourth = g.run_with("c", &[third, dir], "/missing/2");
+    let (failed, told) = w.build(&g.head(fourth)).await;
+    let error = failed.unwrap_err();
+    assert_eq!((error.vertex, error.error.to_string()), (Some(second), "/missing/1".to_owned()));
+    let others: Vec<_> = error.others.iter().map(|(id, e)| (*id, e.to_string())).collect();
+    assert_eq!(others, [(fourth, "/missing/2".to_owned())]);
+    assert!(w.worker.runs().is_empty());
+    let shown = told.0.lock().unwrap();
+    let failures = shown.iter().filter(|(_, e)| matches!(e, Event::Completed(_, Some(_))));
+    assert_eq!(failures.map(|(id, _)| *id).collect::<Vec<_>>(), [second.0, fourth.0]);
+}
+
+#[tokio::test]
 async fn ignore_cache_joins_only_runs_begun_after_its_own_build() {
     let w = World::new(4);
     w.behave("a", Behaviour::WaitForGate);

@@ -1,7 +1,7 @@
 //! What a build may do, checked before anything of it runs or joins another build's run.
 
 use solver::op::{NetMode, SecurityMode};
-use solver::{Graph, Op, VertexId};
+use solver::{ExecError, Graph, Op, VertexId};
 use tonic::Code;
 
 use crate::daemon::failure::Failure;
@@ -25,11 +25,11 @@ pub(crate) fn check(graph: &Graph, run: &Run) -> Result<(), Failure> {
         ];
         for (wanted, name) in wants {
             if wanted && !run.entitlements.contains(name) {
-                let error = solver::SolveError {
-                    vertex: Some(VertexId(i as u32)),
-                    error: solver::ExecError::failed(NotAllowed { name }),
-                };
-                return Err(Failure { code: Code::PermissionDenied, ..Failure::of_graph(graph, &error) });
+                let (vertex, error) = (VertexId(i as u32), ExecError::failed(NotAllowed { name }));
+                return Err(Failure {
+                    code: Code::PermissionDenied,
+                    ..Failure::of_graph(graph, Some(vertex), &error)
+                });
             }
         }
     }

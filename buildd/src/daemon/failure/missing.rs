@@ -4,7 +4,18 @@ use cache::fileop::ActionError;
 use cache::tree::TreePath;
 use frontend::span::{Lines, SourceFile, Span};
 use solver::op::{ActionInput, FileActionKind};
-use solver::{Edge, ExecError, Graph, Op, SolveError};
+use solver::{Edge, ExecError, Graph, Op, VertexId};
+
+/// What an op selects of an input cannot be told, in the words that tools look for.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to calculate checksum of ref {input}: {cause}")]
+pub(in crate::daemon) struct Unselected {
+    /// The input, in one word.
+    pub input: String,
+    /// Why.
+    #[source]
+    pub cause: ActionError,
+}
 
 /// What is missing, and where.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,11 +28,14 @@ pub(in crate::daemon) struct Missing {
 
 impl Missing {
     /// What an error is about, if it is about that.
-    pub(in crate::daemon) fn of(graph: &Graph, error: &SolveError) -> Option<Self> {
-        let ExecError::Failed(inner) = &error.error else { return None };
-        let Some(ActionError::SourceNotFound { path }) = inner.downcast_ref() else { return None };
+    pub(in crate::daemon) fn of(graph: &Graph, vertex: VertexId, error: &ExecError) -> Option<Self> {
+        let ExecError::Failed(inner) = error else { return None };
+        let cause = inner.downcast_ref::<Unselected>().map(|unselected| &unselected.cause);
+        let Some(ActionError::SourceNotFound { path }) = cause.or_else(|| inner.downcast_ref()) else {
+            return None;
+        };
         let path = TreePath::clean(path.as_bytes()).ok()?;
-        let vertex = graph.vertex(error.vertex?);
+        let vertex = graph.vertex(vertex);
         let is_it = |source: &str| TreePath::clean(source.as_bytes()).is_ok_and(|source| source == path);
         let input = match &vertex.op {
             Op::File(op) => op.actions.iter().find_map(|action| match (&action.kind, action.secondary) {
@@ -54,8 +68,6 @@ impl Missing {
 
 #[cfg(test)]
 mod tests {
-    use solver::VertexId;
-
     use super::*;
 
     #[test]

@@ -65,8 +65,14 @@ pub(crate) fn find_or_make(
         let wanted = if pending.is_empty() { kind } else { Kind::Directory };
         let (entry, stat) = match walk.open(&name) {
             Err(Errno::NOENT) => {
-                made = true;
-                walk.make(&name, wanted, stubs)?;
+                match walk.make(&name, wanted, stubs) {
+                    // Another sandbox, with which a mount is shared, was faster.
+                    Err(Errno::EXIST) => {}
+                    done => {
+                        done?;
+                        made = true;
+                    }
+                }
                 walk.open(&name)?
             }
             other => other?,

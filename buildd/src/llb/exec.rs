@@ -102,12 +102,18 @@ fn decode_mount(
         true => text("mount destination", &mount.dest)?,
         false => format!("{}/{}", cwd.trim_end_matches('/'), text("mount destination", &mount.dest)?),
     };
+    let kind = decode_kind(mount, &dest)?;
+    let output = match kind {
+        // Clients leave the number at zero: there are no files of it to pass on.
+        MountKind::Secret(_) | MountKind::Ssh(_) => None,
+        _ => output_index(mount.output, outputs)?,
+    };
     Ok(Mount {
         input: optional_input(mount.input, inputs)?,
         selector: text("mount selector", &mount.selector)?,
-        output: output_index(mount.output, outputs)?,
+        output,
         readonly: mount.readonly,
-        kind: decode_kind(mount, &dest)?,
+        kind,
         dest,
         result_id: mount.result_id.clone(),
         content_cache: content_cache(mount.content_cache)?,

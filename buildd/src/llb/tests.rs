@@ -295,6 +295,34 @@ fn malformed_definitions() {
 }
 
 #[test]
+fn secrets_have_no_output() {
+    // BuildKit's own client leaves the number of the output at zero, which is the root's.
+    let mounts = |exec: &mut pb::ExecOp| {
+        let secret = pb::Mount {
+            dest: "/run/secrets/x".into(),
+            input: -1,
+            mount_type: pb::MountType::Secret.into(),
+            secret_opt: Some(pb::SecretOpt { id: "x".into(), ..Default::default() }),
+            ..Default::default()
+        };
+        let ssh = pb::Mount {
+            dest: "/run/agent".into(),
+            mount_type: pb::MountType::Ssh.into(),
+            ssh_opt: Some(pb::SshOpt::default()),
+            ..secret.clone()
+        };
+        exec.mounts.extend([secret, ssh]);
+    };
+    let graph = from_definition(&exec_with(mounts)).unwrap();
+    let exec = graph.vertices().iter().find_map(|vertex| match &vertex.op {
+        Op::Exec(exec) => Some(exec),
+        _ => None,
+    });
+    let outputs: Vec<_> = exec.unwrap().mounts.iter().map(|mount| mount.output).collect();
+    assert_eq!(outputs, [Some(0), None, None]);
+}
+
+#[test]
 fn malformed_ops() {
     type Change = fn(&mut pb::ExecOp);
     let execs: [(Change, &str); 16] = [

@@ -216,9 +216,7 @@ mod tests {
                 panic!("{line}: {err}");
             }
         }
-        for line in
-            ["rbuild build", "rbuild build --provenance=true .", "rbuild", "rbuild build --nonsense ."]
-        {
+        for line in ["rbuild build", "rbuild", "rbuild build --nonsense ."] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

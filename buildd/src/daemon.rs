@@ -28,6 +28,7 @@ mod nearby;
 mod parts;
 mod plan;
 mod progress;
+mod provenance;
 mod rootfs_tar;
 mod run;
 mod sandboxes;

@@ -5,6 +5,7 @@ pub mod causes;
 pub mod cli;
 pub mod client;
 mod container;
+mod csv;
 pub mod daemon;
 pub mod errdetails;
 pub mod fsutil;

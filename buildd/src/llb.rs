@@ -11,6 +11,7 @@ mod encode;
 mod error;
 mod exec;
 mod file;
+mod json;
 mod name;
 #[cfg(test)]
 mod tests;
@@ -19,4 +20,5 @@ pub use definition::{from_definition, to_definition};
 pub use digests::vertex_digests;
 pub use error::{Invalid, LlbError};
 pub use exec::decode_exec as exec_op;
+pub use json::{Steps, steps};
 pub use name::{progress_group, vertex_name};

@@ -27,7 +27,7 @@ mod search;
 mod tar_index;
 mod verify;
 
-pub use archive::{Amend, ArchiveFormat, ArchiveImage, ArchiveWriter, BlobSource};
+pub use archive::{ANNOTATION_CREATED, Amend, ArchiveFormat, ArchiveImage, ArchiveWriter, BlobSource};
 pub use compress::{BLOCK_SIZE, Compression, Compressor, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL};
 pub use config::{Healthcheck, History, ImageConfig, ImageMetadata, RootFs};
 pub use decompress::{Decompressor, sniff};

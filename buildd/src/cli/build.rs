@@ -1,5 +1,6 @@
 //! `rbuild build`.
 
+mod attest;
 mod call;
 mod context;
 mod flags;
@@ -98,9 +99,12 @@ pub(super) struct Args {
     /// Writes what is known of the result to a file, as JSON
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
-    /// Attests how the image was built; only `false` is supported
-    #[arg(long, value_name = "false", value_parser = ["false"])]
+    /// Tells of the image how it was built: true, false, or options such as mode=max [default: false]
+    #[arg(long, value_name = "OPTIONS")]
     provenance: Option<String>,
+    /// Tells something of the image, beside it: type=provenance[,mode=min|max]
+    #[arg(long, value_name = "type=TYPE")]
+    attest: Vec<String>,
     /// The directory to build from, a URL, or `-` for an archive or Dockerfile on stdin
     #[arg(value_name = "CONTEXT")]
     context: String,

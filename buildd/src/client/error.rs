@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Address;
 use crate::causes::causes;
+use crate::csv::OpenQuote;
 
 /// A command could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +101,12 @@ impl ClientError {
             }
             _ => self,
         }
+    }
+}
+
+impl From<OpenQuote> for ClientError {
+    fn from(error: OpenQuote) -> Self {
+        Self::Usage(error.to_string())
     }
 }
 

@@ -23,6 +23,9 @@ pub struct Config {
     pub worker: Workers,
     /// Name servers of sandboxes.
     pub dns: Option<DnsConfig>,
+    /// A directory of JSON files, objects that provenance's parameters take in.
+    #[serde(rename = "provenanceEnvDir")]
+    pub provenance_env_dir: Option<PathBuf>,
 }
 
 /// `[registry."HOST"]`.
@@ -201,6 +204,23 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
+    /// A file for provenance is no JSON object.
+    #[error("`{path}` is no JSON object")]
+    Environment {
+        /// Which file.
+        path: PathBuf,
+        /// Where and what.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A file for provenance says what a build says itself.
+    #[error("`{path}`: `{key}` is told by the build itself")]
+    OwnParameter {
+        /// Which file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+    },
     /// The file is no TOML, or a value has the wrong type.
     #[error("invalid configuration `{path}`")]
     Parse {
@@ -212,6 +232,9 @@ pub enum ConfigError {
     },
 }
 
+/// What provenance's parameters say anyway, in either version.
+const OWN_PARAMETERS: [&str; 4] = ["buildConfig", "builderPlatform", "dockerfileVersion", "platform"];
+
 impl Config {
     /// What builds may ask for.
     ///
@@ -220,6 +243,35 @@ impl Config {
     pub fn entitlements(&self, rootless: bool) -> Vec<String> {
         let own = || if rootless { vec!["network.host".to_owned()] } else { Vec::new() };
         self.insecure_entitlements.clone().unwrap_or_else(own)
+    }
+
+    /// What provenance says besides: all that the files of the directory hold, later names over earlier ones.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or holds no JSON object.
+    pub(super) fn provenance_environment(
+        &self,
+    ) -> Result<serde_json::Map<String, serde_json::Value>, ConfigError> {
+        let mut all = serde_json::Map::new();
+        let Some(dir) = &self.provenance_env_dir else { return Ok(all) };
+        let unreadable = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ConfigError::Read { path, source }
+        };
+        let entries = fs_err::read_dir(dir).map_err(unreadable(dir))?;
+        let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        paths.sort();
+        for path in paths {
+            let text = fs_err::read(&path).map_err(unreadable(&path))?;
+            let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&text)
+                .map_err(|source| ConfigError::Environment { path: path.clone(), source })?;
+            if let Some(taken) = object.keys().find(|key| OWN_PARAMETERS.contains(&key.as_str())) {
+                return Err(ConfigError::OwnParameter { path, key: taken.clone() });
+            }
+            all.extend(object);
+        }
+        Ok(all)
     }
 
     /// Reads the file that was given, or the default one if it exists, and returns the keys that nothing reads.
@@ -256,6 +308,7 @@ const KNOWN: &[&str] = &[
     "root",
     "debug",
     "insecure-entitlements",
+    "provenanceEnvDir",
     "registry.*.mirrors",
     "registry.*.http",
     "registry.*.insecure",
@@ -334,6 +387,21 @@ mod tests {
         assert_eq!(unknown, ["trace", "worker.oci.rootles"]);
         let err = Config::parse("debug = \"yes\"\n").unwrap_err();
         assert!(err.to_string().contains("boolean"), "{err}");
+    }
+
+    #[test]
+    fn what_provenance_says_besides() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { provenance_env_dir: Some(dir.path().into()), ..Config::default() };
+        std::fs::write(dir.path().join("a.json"), r#"{"x": 1, "y": [2]}"#).unwrap();
+        std::fs::write(dir.path().join("b.json"), r#"{"x": 3}"#).unwrap();
+        std::fs::write(dir.path().join("c.txt"), "no JSON").unwrap();
+        let all = config.provenance_environment().unwrap();
+        assert_eq!(serde_json::Value::from(all), serde_json::json!({ "x": 3, "y": [2] }));
+        for bad in ["[]", "{", r#"{"buildConfig": 1}"#] {
+            std::fs::write(dir.path().join("d.json"), bad).unwrap();
+            assert!(config.provenance_environment().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use frontend::ast::Document;
 use frontend::diagnostic::Diagnostic;
+use frontend::lint::Finding;
 use frontend::lower::{LowerError, Lowered, lower, unused_args};
 use frontend::options::{BuildOptions, ContextSpec};
 use frontend::parse::parse;
@@ -22,12 +23,15 @@ use super::frontends::Outcome;
 use super::mounting::Mounting;
 use super::parts::Parts;
 use super::plan::{Plan, Planned};
+use super::provenance::Origin;
 use super::run::Run;
 use super::sources::image::host_platform;
 use answers::{Answers, NoAnswer};
 pub(super) use elsewhere::{Elsewhere, Solved};
 pub(super) use policy::{NETWORK_HOST, check as check_policy};
 
+/// The input that stands for the client's directory.
+const CONTEXT: &str = "context";
 /// A Dockerfile larger than this is not read.
 const DOCKERFILE_LIMIT: u64 = 16 << 20;
 /// How much of a file is looked at to tell whether it is an archive, in bytes.
@@ -39,6 +43,7 @@ pub(super) struct Dockerfile<'a> {
     run: &'a Run,
     options: BuildOptions,
     inputs: BTreeMap<String, Graph>,
+    origin: Arc<Origin>,
 }
 
 impl std::fmt::Debug for Dockerfile<'_> {
@@ -48,20 +53,23 @@ impl std::fmt::Debug for Dockerfile<'_> {
 }
 
 impl<'a> Dockerfile<'a> {
-    /// Reads the frontend's attributes; `inputs` are what named contexts may refer to.
+    /// Reads the frontend's attributes, which `origin` holds; `inputs` are what named contexts may refer to.
     ///
     /// # Errors
     /// An attribute whose value cannot be.
     pub(super) fn new(
         parts: &'a Parts,
         run: &'a Run,
-        attrs: &BTreeMap<String, String>,
+        origin: Origin,
         inputs: BTreeMap<String, Graph>,
     ) -> Result<Self, Failure> {
         let mut options =
-            BuildOptions::from_attrs(attrs, host_platform()).map_err(|e| Failure::invalid(&e))?;
+            BuildOptions::from_attrs(&origin.attrs, host_platform()).map_err(|e| Failure::invalid(&e))?;
         options.session = Some(run.session.clone());
-        Ok(Self { parts, run, options, inputs })
+        if options.context.spec.is_local() && inputs.contains_key(CONTEXT) {
+            options.context.spec = ContextSpec::Input;
+        }
+        Ok(Self { parts, run, options, inputs, origin: Arc::new(origin) })
     }
 
     /// Plans a build, or answers a question about the Dockerfile, unless that is for another frontend.
@@ -94,7 +102,9 @@ impl<'a> Dockerfile<'a> {
         for platform in platforms {
             lowered.push(self.lower(&document, &bytes, platform, &ignore).await?);
         }
-        self.warn(&document, &bytes, &lowered);
+        // What holds for one platform mostly holds for all: told once.
+        let findings = lowered.first().map(|first| &first.warnings[..]).unwrap_or_default();
+        self.warn(&document, &bytes, findings);
         unused_args(&document, &self.options, &lowered).into_iter().for_each(|text| self.warn_in_short(text));
         if self.parts.mounting == Mounting::Copy {
             self.warn_of_copies();
@@ -105,6 +115,7 @@ impl<'a> Dockerfile<'a> {
             parts.push(Planned {
                 platform: image.platform(),
                 graph: Arc::new(graph),
+                origin: self.origin.clone(),
                 config: Some(image),
                 epoch,
             });
@@ -129,7 +140,10 @@ impl<'a> Dockerfile<'a> {
                     Err(NoAnswer::Failed(failure)) => return Err(failure),
                     Err(NoAnswer::Wrong(error)) => vec![*error],
                 },
-                Err(LowerError::Failed(failure)) => failure.diagnostics(),
+                Err(LowerError::Failed(failure)) => {
+                    self.warn(document, bytes, &failure.findings);
+                    failure.diagnostics()
+                }
             };
             if !errors.is_empty() {
                 let all = self.survey(document, errors, platform, &answers);
@@ -152,7 +166,7 @@ impl<'a> Dockerfile<'a> {
     /// Finds out whether an HTTP context is an archive; if not, it is the Dockerfile.
     async fn look_at_http_context(&mut self) -> Result<(), Failure> {
         let Some((graph, name)) = frontend::lower::http_context_file(&self.options) else { return Ok(()) };
-        let output = self.run.evaluate(&Arc::new(graph), Need::Present).await?;
+        let output = self.look_at(graph.into(), Need::Present).await?;
         let head = self.parts.read_head(&output, name, HEAD).await?;
         let is_archive = cache::fileop::is_archive(&head);
         if let ContextSpec::Http { archive, .. } = &mut self.options.context.spec {
@@ -167,7 +181,13 @@ impl<'a> Dockerfile<'a> {
     /// Loads the Dockerfile, and the ignore file that goes with it.
     async fn load_dockerfile(&self) -> Result<(Vec<u8>, Option<Vec<u8>>), Failure> {
         let (graph, names) = frontend::lower::dockerfile_sources(&self.options);
-        let output = self.run.evaluate(&Arc::new(graph), self.reading()).await?;
+        let (graph, need) = match self.dockerfile_input() {
+            Some(input) => (input.clone(), Need::Present),
+            None => (graph, self.reading()),
+        };
+        let graph = Arc::new(graph);
+        let output = self.look_at(graph.clone(), need).await?;
+        self.origin.reads(graph);
         for name in &names {
             if let Some(bytes) = self.read(&output, name).await? {
                 let ignore = self.read(&output, &format!("{}.dockerignore", self.options.filename)).await?;
@@ -179,11 +199,24 @@ impl<'a> Dockerfile<'a> {
         Err(Failure::new(tonic::Code::Unknown, message))
     }
 
+    /// Evaluates what no step of the result uses.
+    async fn look_at(&self, graph: Arc<Graph>, need: Need) -> Result<Output, Failure> {
+        let output = self.run.evaluate(&graph, need).await?;
+        self.origin.looks_at(graph);
+        Ok(output)
+    }
+
+    /// What another frontend handed in to read the Dockerfile from.
+    fn dockerfile_input(&self) -> Option<&Graph> {
+        let local = !self.options.context.spec.is_remote() && !self.options.dockerfile_is_local;
+        self.inputs.get(&self.options.dockerfile_local).filter(|_| local)
+    }
+
     /// A directory of the client is read in place; anything else has to be here.
     fn reading(&self) -> Need {
-        match self.options.context.spec.is_local() || self.options.dockerfile_is_local {
-            true => Need::Known,
-            false => Need::Present,
+        match self.options.context.spec.is_remote() && !self.options.dockerfile_is_local {
+            true => Need::Present,
+            false => Need::Known,
         }
     }
 
@@ -192,8 +225,12 @@ impl<'a> Dockerfile<'a> {
             return Ok(own);
         }
         let Some(graph) = frontend::lower::dockerignore_source(&self.options) else { return Ok(Vec::new()) };
-        let output = self.run.evaluate(&Arc::new(graph), Need::Known).await?;
-        Ok(self.read(&output, ".dockerignore").await?.unwrap_or_default())
+        match self.look_at(graph.into(), Need::Known).await {
+            Ok(output) => Ok(self.read(&output, ".dockerignore").await?.unwrap_or_default()),
+            // A build that copies nothing needs no context.
+            Err(failure) if failure.code == tonic::Code::NotFound => Ok(Vec::new()),
+            Err(failure) => Err(failure),
+        }
     }
 
     async fn read(&self, output: &Output, path: &str) -> Result<Option<Vec<u8>>, Failure> {
@@ -220,10 +257,10 @@ impl<'a> Dockerfile<'a> {
     }
 
     /// Tells the client of lint findings.
-    fn warn(&self, document: &Document, bytes: &[u8], lowered: &[Lowered]) {
+    fn warn(&self, document: &Document, bytes: &[u8], findings: &[Finding]) {
         let mut told = HashSet::new();
         let data = bytes::Bytes::copy_from_slice(bytes);
-        for finding in lowered.iter().flat_map(|l| &l.warnings) {
+        for finding in findings {
             if !told.insert((finding.rule, &finding.message, finding.lines)) {
                 continue;
             }

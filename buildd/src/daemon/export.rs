@@ -2,10 +2,12 @@
 
 mod archive;
 mod assemble;
+mod attested;
 mod attrs;
 mod files;
 mod image;
 mod layers;
+mod leaving;
 mod placed;
 mod push;
 mod sink;
@@ -21,11 +23,13 @@ use solver::{ExecError, Output, VertexContext};
 pub(super) use archive::write_stored;
 pub(super) use attrs::{ExportKind, ExportRequest};
 pub(super) use layers::Form;
+pub(super) use leaving::{AllFiles, Entry, Leaving};
 pub(super) use placed::Seen;
 
 use super::chains::Chains;
 use super::diffids::DiffIds;
 use super::progress::Teller;
+use super::provenance::{Made, Provenance};
 use super::sources::image::ImageSource;
 use crate::session::SessionManager;
 use layers::LayerBlobs;
@@ -41,6 +45,10 @@ pub(super) struct Built {
     pub config: Option<ImageConfig>,
     /// `SOURCE_DATE_EPOCH`, in seconds since 1970.
     pub epoch: Option<i64>,
+    /// How it came about; `None` where there was nothing to make.
+    pub made: Option<Made>,
+    /// What is told of how it came about, where that is asked for.
+    pub provenance: Option<Arc<Provenance>>,
 }
 
 /// What a build made, for one or several platforms.
@@ -50,6 +58,18 @@ pub(super) struct Results {
     pub built: Vec<Built>,
     /// The result is an index, even of one platform.
     pub multi_platform: bool,
+}
+
+impl ExportRequest {
+    /// The time that the documents of an image say; `None` where it is that of the layers.
+    fn time(&self, built: &Built) -> Option<i64> {
+        self.epoch.given().or(built.epoch)
+    }
+
+    /// The time that no file of a result may be later than; `None` where times stay.
+    fn rewritten(&self, built: &Built) -> Option<i64> {
+        self.epoch.apply(built.epoch).filter(|_| self.rewrite_timestamp)
+    }
 }
 
 /// Hands results on.

@@ -17,6 +17,7 @@ use self::blame::{Blamed, blamed};
 pub(super) use self::missing::{Missing, Unselected};
 use crate::causes::causes;
 use crate::errdetails::{self, CACHE_KEY, ErrorDetails, without_checksum};
+use crate::session::SessionError;
 
 /// A failed build.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -156,6 +157,9 @@ fn shown(message: &str) -> String {
 fn code(error: &ExecError) -> Code {
     match error {
         ExecError::Canceled => Code::Cancelled,
+        ExecError::Failed(inner) if inner.downcast_ref().is_some_and(SessionError::is_missing) => {
+            Code::NotFound
+        }
         _ => Code::Unknown,
     }
 }

@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::gateway;
 use super::parts::Parts;
 use super::plan::Plan;
+use super::provenance::Origin;
 use super::run::Run;
 
 /// What a frontend made of a request.
@@ -27,12 +28,15 @@ pub(super) enum Outcome {
 
 /// The Dockerfile frontend's name.
 const DOCKERFILE: &str = "dockerfile.v0";
+/// Inputs that stand for the client's own directories; with nothing in them there is nothing to build.
+const MAIN: [&str; 2] = ["context", "dockerfile"];
 /// The name of the frontend that runs other frontends' images.
 const GATEWAY: &str = "gateway.v0";
 /// Images of the Dockerfile frontend: this daemon's own takes their place.
 const DOCKERFILE_IMAGES: [&str; 2] = ["docker.io/docker/dockerfile", "docker.io/docker/dockerfile-upstream"];
 
-/// Asks the frontend `name`. Frontends ask each other, so the future has a type of its own.
+/// Asks the frontend `name`. `root` are the attributes of the client that asks, where it is a frontend itself. Frontends ask
+/// each other, so the future has a type of its own.
 ///
 /// # Errors
 /// An unknown frontend; inputs that are no graphs; what the frontend says.
@@ -42,6 +46,7 @@ pub(super) fn plan<'a>(
     name: &'a str,
     attrs: &'a BTreeMap<String, String>,
     inputs: &'a BTreeMap<String, Definition>,
+    root: Option<&'a BTreeMap<String, String>>,
 ) -> BoxFuture<'a, Result<Outcome, Failure>> {
     Box::pin(async move {
         match name {
@@ -49,20 +54,26 @@ pub(super) fn plan<'a>(
             GATEWAY => match attrs.get("source").map(String::as_str).unwrap_or_default() {
                 "" => return Err(Failure::new(Code::InvalidArgument, "no source specified for gateway")),
                 source if is_built_in(source) => {}
-                source => return gateway::ask_frontend(parts, run, source, attrs, inputs).await,
+                source => return gateway::ask_frontend(parts, run, source, attrs, inputs, root).await,
             },
             other => {
                 return Err(Failure::new(Code::InvalidArgument, format!("frontend {other} not found")));
             }
         }
+        let mut own = attrs.clone();
+        if name == GATEWAY {
+            // They are for who finds the frontend.
+            own.retain(|name, _| name != "source" && name != "cmdline");
+        }
+        let origin = Origin::asked(DOCKERFILE, own, run.requests.of(inputs), root.cloned());
         let graphs = graphs(parts, run, inputs).await?;
-        match Dockerfile::new(parts, run, attrs, graphs)?.solve().await? {
+        match Dockerfile::new(parts, run, origin, graphs)?.solve().await? {
             Solved::Outcome(outcome) => Ok(outcome),
             Solved::Elsewhere(other) => {
                 let mut attrs = attrs.clone();
                 attrs.insert("source".to_owned(), other.source.clone());
                 attrs.insert("cmdline".to_owned(), other.command_line.clone());
-                let asked = gateway::ask_frontend(parts, run, &other.source, &attrs, inputs).await;
+                let asked = gateway::ask_frontend(parts, run, &other.source, &attrs, inputs, root).await;
                 asked.map_err(|failure| other.locate(failure))
             }
         }
@@ -84,6 +95,10 @@ async fn graphs(
 ) -> Result<BTreeMap<String, Graph>, Failure> {
     let mut graphs = BTreeMap::new();
     for (name, definition) in inputs {
+        if definition.def.is_empty() && MAIN.contains(&name.as_str()) {
+            let message = "invalid nil input definition to definition op";
+            return Err(Failure::new(Code::InvalidArgument, message));
+        }
         let graph = match definition.def.is_empty() {
             true => Graph::default(),
             false => definition::load(parts, run, definition).await?,

@@ -62,6 +62,8 @@ pub(super) struct Parts {
     pub sandboxes: Arc<Sandboxes>,
     /// Executes steps.
     pub worker: Arc<LocalWorker>,
+    /// What provenance says besides.
+    pub provenance_environment: Arc<serde_json::Map<String, serde_json::Value>>,
     /// What builds may ask for, if their clients allow it.
     pub entitlements: Vec<String>,
     /// Clients that are their own frontends.

@@ -9,6 +9,7 @@ use solver::{Graph, Need};
 
 use super::export::{Built, Results};
 use super::failure::Failure;
+use super::provenance::{Made, Origin};
 use super::run::Run;
 
 /// One platform's result.
@@ -18,6 +19,8 @@ pub(super) struct Planned {
     pub platform: Platform,
     /// What makes its files; no head is scratch.
     pub graph: Arc<Graph>,
+    /// Who asked for it.
+    pub origin: Arc<Origin>,
     /// How it is run; `None` where no frontend said so.
     pub config: Option<ImageConfig>,
     /// `SOURCE_DATE_EPOCH`, in seconds since 1970.
@@ -47,6 +50,8 @@ impl Plan {
 impl Planned {
     async fn evaluate(self, run: &Run) -> Result<Built, Failure> {
         let output = run.evaluate(&self.graph, Need::Available).await?;
-        Ok(Built { platform: self.platform, output, config: self.config, epoch: self.epoch })
+        let made = Some(Made { graph: self.graph, origin: self.origin });
+        let (platform, config, epoch) = (self.platform, self.config, self.epoch);
+        Ok(Built { platform, output, config, epoch, made, provenance: None })
     }
 }

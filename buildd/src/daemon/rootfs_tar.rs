@@ -1,95 +1,109 @@
-//! A merged view as one tar.
+//! The files of a result as one tar.
 
-use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 
-use cache::tree::TreePath;
-use cache::view::{FileType, Located, MergedView};
+use cache::view::{FileType, Located, MergedView, ViewError};
 use tar::{Builder, EntryType, Header};
+
+use super::export::{AllFiles, Entry, Leaving};
+
+/// A tar could not be written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TarError {
+    /// A layer cannot be read.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// The other end does not take it, or a file cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
 
 /// Writes all files, sorted, hard links kept within a layer.
 ///
 /// # Errors
 /// When a layer cannot be read or `out` not be written.
-pub(super) fn write(view: &MergedView, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write(files: &AllFiles, out: &mut dyn Write) -> Result<(), TarError> {
     let mut tar = Builder::new(out);
-    let mut links = HashMap::new();
-    below(view, &TreePath::root(), &mut tar, &mut links)?;
-    tar.finish()
+    files.each(&mut |entry| append(&mut tar, &entry))?;
+    Ok(tar.finish()?)
 }
 
-/// First path by layer, device and inode.
-type Links = HashMap<(usize, u64), TreePath>;
-
-fn below(
-    view: &MergedView,
-    dir: &TreePath,
-    tar: &mut Builder<&mut dyn Write>,
-    links: &mut Links,
-) -> io::Result<()> {
-    for item in view.list(dir).map_err(io::Error::other)? {
-        let path = dir.join(&item.name).map_err(io::Error::other)?;
-        let Some(found) = view.get(&path).map_err(io::Error::other)? else { continue };
-        entry(view, &found, tar, links)?;
-        if found.stat.file_type == FileType::Dir {
-            below(view, &path, tar, links)?;
+fn append(tar: &mut Builder<&mut dyn Write>, entry: &Entry<'_>) -> Result<(), TarError> {
+    let path = entry.path();
+    // To the nearest second, as Go's writer does.
+    let seconds = entry.mtime.saturating_add(500_000_000).div_euclid(1_000_000_000);
+    match &entry.what {
+        Leaving::Dir => directory(tar, header(0o755, seconds), path),
+        Leaving::Statement(_, text) => {
+            let mut header = header(0o600, seconds);
+            header.set_size(text.len() as u64);
+            Ok(tar.append_data(&mut header, path, *text)?)
+        }
+        Leaving::Object(view, found, _) => {
+            let mut header = header(found.stat.mode & 0o7777, seconds);
+            header.set_uid(found.stat.uid.into());
+            header.set_gid(found.stat.gid.into());
+            match entry.link() {
+                None => object(tar, header, path, view, found),
+                Some(first) => {
+                    header.set_entry_type(EntryType::Link);
+                    Ok(tar.append_link(&mut header, path, first)?)
+                }
+            }
         }
     }
-    Ok(())
 }
 
-fn entry(
+fn header(mode: u32, mtime: i64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(u64::try_from(mtime).unwrap_or(0));
+    header.set_size(0);
+    header
+}
+
+fn directory(tar: &mut Builder<&mut dyn Write>, mut header: Header, path: PathBuf) -> Result<(), TarError> {
+    header.set_entry_type(EntryType::Directory);
+    let mut name = path.into_os_string();
+    name.push("/");
+    Ok(tar.append_data(&mut header, name, io::empty())?)
+}
+
+fn object(
+    tar: &mut Builder<&mut dyn Write>,
+    mut header: Header,
+    path: PathBuf,
     view: &MergedView,
     found: &Located,
-    tar: &mut Builder<&mut dyn Write>,
-    links: &mut Links,
-) -> io::Result<()> {
+) -> Result<(), TarError> {
     let s = &found.stat;
-    let mut header = Header::new_gnu();
-    header.set_mode(s.mode & 0o7777);
-    header.set_uid(s.uid.into());
-    header.set_gid(s.gid.into());
-    header.set_mtime(u64::try_from(s.mtime.div_euclid(1_000_000_000)).unwrap_or(0));
-    header.set_size(0);
-    let path = found.path.as_path();
     match s.file_type {
-        FileType::Dir => {
-            header.set_entry_type(EntryType::Directory);
-            let mut name = path.as_os_str().to_owned();
-            name.push("/");
-            tar.append_data(&mut header, name, io::empty())
-        }
+        FileType::Dir => directory(tar, header, path)?,
         FileType::Symlink => {
             header.set_entry_type(EntryType::Symlink);
-            let target = view.read_link(found).map_err(io::Error::other)?;
-            tar.append_link(
-                &mut header,
-                path,
-                std::ffi::OsString::from(String::from_utf8_lossy(&target).into_owned()),
-            )
+            tar.append_link(&mut header, path, OsString::from_vec(view.read_link(found)?))?;
         }
         FileType::File => {
-            if s.nlink > 1 {
-                if let Some(first) = links.get(&(found.layer, s.ino)) {
-                    header.set_entry_type(EntryType::Link);
-                    return tar.append_link(&mut header, path, first.as_path());
-                }
-                links.insert((found.layer, s.ino), found.path.clone());
-            }
             header.set_size(s.size);
-            tar.append_data(&mut header, path, view.open_file(found).map_err(io::Error::other)?)
+            tar.append_data(&mut header, path, view.open_file(found)?)?;
         }
         FileType::CharDevice | FileType::BlockDevice => {
             let kind = if s.file_type == FileType::CharDevice { EntryType::Char } else { EntryType::Block };
             header.set_entry_type(kind);
             header.set_device_major(s.rdev.0)?;
             header.set_device_minor(s.rdev.1)?;
-            tar.append_data(&mut header, path, io::empty())
+            tar.append_data(&mut header, path, io::empty())?;
         }
         FileType::Fifo => {
             header.set_entry_type(EntryType::Fifo);
-            tar.append_data(&mut header, path, io::empty())
+            tar.append_data(&mut header, path, io::empty())?;
         }
-        FileType::Socket => Ok(()),
+        FileType::Socket => {}
     }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use solver::{
     Build, Edge, ExecError, Graph, Need, Output, Progress, SessionGroup, SolveError, VertexContext, VertexId,
@@ -15,6 +16,7 @@ use super::failure::{EXCERPTS, Failure, Missing};
 use super::journal::Journal;
 use super::nearby::Nearby;
 use super::progress::Teller;
+use super::provenance::Requests;
 
 /// Frontends in images that a build may have running inside of each other.
 const MAX_NESTED: usize = 8;
@@ -39,6 +41,10 @@ pub(super) struct Run {
     nearby: Nearby,
     /// Frontends in images that may still be started inside of each other.
     pub frontends: Arc<Semaphore>,
+    /// What its client asked frontends for.
+    pub requests: Requests,
+    /// When it began.
+    pub started: SystemTime,
     graphs: AtomicU64,
     /// The vertex that loaded the Dockerfile, which warnings refer to.
     first: std::sync::OnceLock<String>,
@@ -65,6 +71,8 @@ impl Run {
             build,
             nearby,
             frontends: Arc::new(Semaphore::new(MAX_NESTED)),
+            requests: Requests::default(),
+            started: SystemTime::now(),
             graphs: AtomicU64::new(0),
             first: std::sync::OnceLock::new(),
         }

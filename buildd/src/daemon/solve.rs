@@ -17,6 +17,7 @@ use super::frontends::{self, Outcome};
 use super::gateway;
 use super::nearby::Nearby;
 use super::parts::Parts;
+use super::provenance::{Attestations, Capture, Facts, Made, Provenance, ProvenanceOptions};
 use super::run::Run;
 use super::sources::image::host_platform;
 
@@ -111,18 +112,46 @@ async fn work(
     refuse_what_would_be_ignored(request)?;
     let named = |e: &ExportRequest| e.kind == ExportKind::Image && !e.push;
     let _ahead = exports.iter().any(named).then(|| parts.diff_ids.expect(&run.reference));
-    let results = match request.frontend.as_str() {
+    let attestations = Attestations::read(&request.frontend_attrs)?;
+    let mut results = match request.frontend.as_str() {
         "" if request.definition.is_none() => gateway::returned(parts, run, request).await?,
         "" => graph(parts, run, request).await?,
         name => {
             let (attrs, inputs) = (&request.frontend_attrs, &request.frontend_inputs);
-            match frontends::plan(parts, run, name, attrs, inputs).await? {
+            match frontends::plan(parts, run, name, attrs, inputs, None).await? {
                 Outcome::Answer(answer) => return Ok(answer),
                 Outcome::Plan(plan) => plan.evaluate(run).await?,
             }
         }
     };
+    if let Some(options) = attestations.provenance {
+        for built in &mut results.built {
+            built.provenance = provenance(parts, run, &options, built).await?;
+        }
+    }
     export(parts, run, &exports, &results).await
+}
+
+/// What is to be told of a result.
+async fn provenance(
+    parts: &Parts,
+    run: &Run,
+    options: &ProvenanceOptions,
+    built: &Built,
+) -> Result<Option<Arc<Provenance>>, Failure> {
+    let Some(made) = built.made.clone().filter(|made| made.graph.head.is_some()) else { return Ok(None) };
+    let cx = run.context(solver::Progress::new(|_| {}));
+    let mut capture = Capture::default();
+    for graph in std::iter::once(made.graph.clone()).chain(made.origin.looked_at()) {
+        let one = Capture::of_graph(&parts.sources, &graph, &cx).await;
+        capture.merge(one.map_err(|e| Failure::of_export(&e))?);
+    }
+    let facts = Facts {
+        invocation: run.reference.clone(),
+        started: run.started,
+        environment: parts.provenance_environment.clone(),
+    };
+    Ok(Some(Arc::new(Provenance::new(options.clone(), facts, made, capture))))
 }
 
 /// Wishes whose silent neglect would make a build other than the one that was asked for.
@@ -149,9 +178,11 @@ fn definition(request: &SolveRequest) -> Option<&proto::pb::Definition> {
 /// Evaluates the graph that a request brings along.
 async fn graph(parts: &Parts, run: &Run, request: &SolveRequest) -> Result<Results, Failure> {
     let Some(definition) = definition(request) else { return Ok(Results::default()) };
-    let graph = super::definition::load(parts, run, definition).await?;
-    let output = run.evaluate(&Arc::new(graph), Need::Available).await?;
-    let built = Built { platform: host_platform(), output, config: None, epoch: None };
+    let graph = Arc::new(super::definition::load(parts, run, definition).await?);
+    let output = run.evaluate(&graph, Need::Available).await?;
+    let made = Some(Made { graph, origin: Arc::default() });
+    let built =
+        Built { platform: host_platform(), output, config: None, epoch: None, made, provenance: None };
     Ok(Results { built: vec![built], multi_platform: false })
 }
 
@@ -204,7 +235,7 @@ fn entitlements(parts: &Parts, request: &SolveRequest) -> Result<BTreeSet<String
     match request.entitlements.iter().find(|e| !parts.entitlements.contains(e)) {
         Some(refused) => {
             let message = format!(
-                "{refused} is not allowed by the daemon: add it to `insecure-entitlements` in buildd.toml"
+                "entitlement {refused} is not allowed by the daemon: add it to `insecure-entitlements` in buildd.toml"
             );
             Err(Failure::new(Code::PermissionDenied, message))
         }

@@ -19,6 +19,7 @@ use local::LocalSource;
 use super::chains::Chains;
 use super::leases::Leases;
 use super::locals::Locals;
+use super::provenance::Pin;
 use crate::session::SessionManager;
 
 /// All kinds of sources, by the scheme of their identifiers.
@@ -56,6 +57,53 @@ impl Sources {
 }
 
 impl Sources {
+    /// What a source is in a build that has evaluated it; `None` for what cannot be told.
+    ///
+    /// # Errors
+    /// A source that has gone meanwhile; cancellation.
+    pub(super) async fn pin(
+        &self,
+        op: &SourceOp,
+        platform: Option<&Platform>,
+        cx: &VertexContext,
+    ) -> Result<Option<Pin>, ExecError> {
+        let (scheme, reference) = op.scheme_and_ref();
+        match scheme {
+            "docker-image" | "oci-layout" => self.images.pin(op, platform, cx).await.map(Some),
+            "local" => Ok(Some(Pin::Local(reference.to_owned()))),
+            "http" | "https" => self.http.told(op, cx).await.map(Some),
+            "git" => self.git.told(op, cx).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// When a source was made, in seconds since 1970; `None` for what has no time.
+    ///
+    /// # Errors
+    /// A source that cannot be had; cancellation.
+    pub(super) async fn time(&self, op: &SourceOp, cx: &VertexContext) -> Result<Option<i64>, ExecError> {
+        match op.scheme_and_ref().0 {
+            "http" | "https" => self.http.time(op, cx).await,
+            "git" => self.git.time(op, cx).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// What a file behind a URL is; `None` for other sources.
+    ///
+    /// # Errors
+    /// A file that cannot be had; cancellation.
+    pub(super) async fn file(
+        &self,
+        op: &SourceOp,
+        cx: &VertexContext,
+    ) -> Result<Option<http::About>, ExecError> {
+        match op.scheme_and_ref().0 {
+            "http" | "https" => self.http.about(op, cx).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// Forgets what was looked up for a build.
     pub(super) fn forget(&self, build: &str) {
         self.http.forget(build);

@@ -253,6 +253,7 @@ fn put_together(
         seen: Arc::default(),
     };
     Ok(Parts {
+        provenance_environment: Arc::new(config.provenance_environment()?),
         histories: Arc::new(Histories::new(store.clone())),
         entitlements: config.entitlements(args.defaults.rootless),
         garbage: Arc::default(),

@@ -229,7 +229,8 @@ fn range(range: &pb::Range) -> SourceRange {
     }
 }
 
-fn location(location: &SourceLocation) -> pb::Location {
+/// The wire form of a location.
+pub(super) fn location(location: &SourceLocation) -> pb::Location {
     let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
     let position = |line, character| Some(pb::Position { line: number(line), character: number(character) });
     let ranges = location.ranges.iter().map(|r| pb::Range {
@@ -245,12 +246,16 @@ pub(super) fn marshal(vertex: &Vertex, digests: &[Digest]) -> Bytes {
         digest: digests[edge.vertex.index()].to_string(),
         index: edge.output.into(),
     });
-    let op = pb::Op {
-        inputs: inputs.collect(),
+    pb::Op { inputs: inputs.collect(), ..wire_op(vertex) }.encode_to_vec().into()
+}
+
+/// The wire form of a vertex without its inputs.
+pub(super) fn wire_op(vertex: &Vertex) -> pb::Op {
+    pb::Op {
+        inputs: Vec::new(),
         op: Some(encode_op(&vertex.op, vertex.inputs.len())),
         platform: vertex.platform.as_ref().map(super::encode::platform),
         constraints: (!vertex.constraints.is_empty())
             .then(|| pb::WorkerConstraints { filter: vertex.constraints.clone() }),
-    };
-    op.encode_to_vec().into()
+    }
 }

@@ -323,6 +323,20 @@ fn secrets_have_no_output() {
 }
 
 #[test]
+fn steps_as_provenance_tells_them() {
+    let graph = from_definition(&exec_with(|_| {})).unwrap();
+    let told = super::steps(&graph);
+    let last = told.steps.len() - 1;
+    let run = &told.steps[last - 1];
+    assert_eq!(run["id"], format!("step{}", last - 1));
+    assert_eq!(run["op"]["Op"]["exec"]["meta"]["args"], serde_json::json!(["x"]));
+    assert_eq!(run["op"]["Op"]["exec"]["mounts"], serde_json::json!([{ "dest": "/" }]), "no zeros");
+    assert_eq!(told.steps[last]["inputs"], serde_json::json!([format!("step{}:0", last - 1)]));
+    assert_eq!(told.names.len(), told.steps.len());
+    assert!(super::steps(&Default::default()).steps.is_empty());
+}
+
+#[test]
 fn malformed_ops() {
     type Change = fn(&mut pb::ExecOp);
     let execs: [(Change, &str); 16] = [

@@ -29,6 +29,17 @@ pub enum SessionError {
 }
 
 impl SessionError {
+    /// Whether the client says that it has no such thing, or nothing of the kind.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Self::Unsupported(_) => true,
+            Self::Client(status) | Self::Transfer(TransferError::Stream(status)) => {
+                status.code() == tonic::Code::NotFound
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the client says that it does no such thing.
     pub fn is_absence(&self) -> bool {
         match self {

@@ -27,7 +27,7 @@ pub(crate) const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name"
 /// The full name of an entry in `index.json`.
 pub(crate) const ANNOTATION_IMAGE_NAME: &str = "io.containerd.image.name";
 /// When the archive's image was exported, RFC 3339.
-const ANNOTATION_CREATED: &str = "org.opencontainers.image.created";
+pub const ANNOTATION_CREATED: &str = "org.opencontainers.image.created";
 
 /// How deep indexes may lie in each other.
 pub(crate) const MAX_INDEX_DEPTH: usize = 3;

@@ -22,7 +22,7 @@ const HTTP_FILE: &str = "context";
 /// The ignore file beside it, if any, is the first name with `.dockerignore` added; it replaces the context's.
 pub fn dockerfile_sources(options: &BuildOptions) -> (Graph, Vec<String>) {
     let mut names = vec![options.filename.clone()];
-    let remote = !options.context.spec.is_local() && !options.dockerfile_is_local;
+    let remote = options.context.spec.is_remote() && !options.dockerfile_is_local;
     let mut arena = Arena::default();
     if remote {
         if let ContextSpec::Http { archive: false, .. } = options.context.spec {

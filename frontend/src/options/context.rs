@@ -50,6 +50,11 @@ impl ContextSpec {
         Ok(Self::default())
     }
 
+    /// Whether it is in a repository or behind a URL: the Dockerfile is in it then.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Git(_) | Self::Http { .. })
+    }
+
     /// Whether it is a directory of the client: only such a context has a `.dockerignore`.
     pub fn is_local(&self) -> bool {
         matches!(self, Self::Local(_))

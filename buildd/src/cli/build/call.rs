@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use super::Args;
-use crate::cli::csv::fields;
 use crate::cli::table::stdout;
 use crate::client::ClientError;
+use crate::csv::fields;
 use crate::errdetails::ALL_ERRORS;
 
 /// A question.

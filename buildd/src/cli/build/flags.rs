@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::Args;
+use super::attest::attestations;
 use super::call::Call;
 use crate::cli::context::absolute;
-use crate::cli::csv::fields;
 use crate::client::{ClientError, SecretSource, Services, SshSource};
+use crate::csv::fields;
 
 impl Args {
     /// The frontend's settings.
@@ -66,6 +67,7 @@ impl Args {
             let (key, value) = text.split_once('=').unwrap_or((text, ""));
             set(&format!("label:{key}"), value.to_owned());
         }
+        attrs.extend(attestations(&self.attest, self.provenance.as_deref())?);
         Ok(attrs)
     }
 

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use super::Args;
 use crate::cli::context::absolute;
-use crate::cli::csv::{fields, pairs};
+use crate::cli::csv::pairs;
 use crate::client::{ClientError, Destination, Output};
+use crate::csv::fields;
 
 impl Args {
     /// What to make of the result.

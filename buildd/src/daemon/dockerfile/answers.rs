@@ -92,14 +92,21 @@ impl Dockerfile<'_> {
                     answers.ignores.insert(request.local.clone(), ignore);
                 }
                 Wanted::SourceTime(request) => {
-                    // Neither git nor HTTP sources tell their time here: the build's own time counts then.
-                    answers.times.insert(request.source.identifier.clone(), None);
+                    let time = self.source_time(&request).await?;
+                    answers.times.insert(request.source.identifier.clone(), time);
                 }
             }
         }
         let found = try_join_all(images.iter().map(|r| self.image(document, r))).await?;
         answers.images.extend(images.iter().map(key).zip(found));
         Ok(())
+    }
+
+    async fn source_time(&self, request: &TimeRequest) -> Result<Option<i64>, Failure> {
+        let step = self.run.teller.step(&request.log_name);
+        let cx = self.run.context(step.progress());
+        let time = step.end(self.parts.sources.time(&request.source, &cx).await);
+        time.map_err(|e| Failure::of_export(&e))
     }
 
     async fn image(&self, document: &Document, request: &ImageRequest) -> Result<ResolvedImage, NoAnswer> {

@@ -15,6 +15,7 @@ use super::{ExportKind, ExportRequest, Exporter, Results};
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
 use crate::daemon::progress::Step;
+use crate::session::ARRIVAL;
 
 /// The store's blobs, and which of them was opened last.
 #[derive(Debug)]
@@ -68,6 +69,18 @@ pub(crate) fn write_stored<W: Write>(
 }
 
 impl Exporter {
+    /// Copies all blobs into the client's content store, what names others last.
+    async fn hand_over(&self, made: &Assembled, cx: &VertexContext) -> Result<(), ExecError> {
+        let id = cx.sessions.ids().first().cloned().unwrap_or_default();
+        let session = self.sessions.get(&id, ARRIVAL).await.map_err(ExecError::failed)?;
+        for blob in made.all() {
+            let file = self.chains.store.blobs().open(&blob.digest).map_err(from_store)?;
+            let file = tokio::fs::File::from_std(file);
+            session.export_blob(&blob.digest, blob.size, file).await.map_err(ExecError::failed)?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn archive(
         &self,
         request: &ExportRequest,
@@ -77,21 +90,25 @@ impl Exporter {
     ) -> Result<BTreeMap<String, String>, ExecError> {
         let packing = request.packing();
         let mut layers = self.layer_blobs(Form::Blobs(packing), &cx.build);
-        let large = layers.large(results.built.iter().map(|built| &built.output.chain[..]))?;
+        if !request.tar {
+            let made = self.assemble(request, results, &layers, step, cx).await?;
+            step.part("copying blobs", self.hand_over(&made, cx)).await?;
+            return Ok(made.response(request));
+        }
+        let large = match results.built.iter().any(|built| request.rewritten(built).is_some()) {
+            // What is written is not the layer then.
+            true => Vec::new(),
+            false => layers.large(results.built.iter().map(|built| &built.output.chain[..]))?,
+        };
         let format = match request.kind {
             ExportKind::Docker => ArchiveFormat::Docker,
             _ => ArchiveFormat::Oci,
         };
         let store = self.chains.store.clone();
-        let image = |made: &Assembled| {
-            let created = made.main().map(|i| i.created_ms).unwrap_or_default();
-            ArchiveImage {
-                target: made.target.clone(),
-                names: request.names.clone(),
-                created: Some(
-                    jiff::Timestamp::from_millisecond(created as i64).unwrap_or_default().to_string(),
-                ),
-            }
+        let image = |made: &Assembled| ArchiveImage {
+            target: made.target.clone(),
+            names: request.names.clone(),
+            created: None,
         };
         let mut passed = self.passed_file(request.id, cx);
         let Some(file) = passed.take_if(|file| file.can_amend()) else {

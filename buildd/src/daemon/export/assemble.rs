@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
-use cache::oci::{Descriptor, Index, Manifest, media_type};
+use cache::oci::{ANNOTATION_CREATED, Descriptor, Index, Manifest, media_type};
 use cache::store::{BlobPurpose, Lease};
 use frontend::config::{ContainerConfig, History, ImageConfig, RootFs};
 use solver::{Digest, ExecError, LayerId, VertexContext};
 
-use super::layers::{LayerBlob, LayerBlobs};
+use super::attested::Attested;
+use super::layers::{LayerBlob, LayerBlobs, Rewrite};
 use super::{Built, ExportRequest, Exporter, Results};
 use crate::daemon::chains::from_store;
 use crate::daemon::progress::Step;
@@ -22,6 +23,8 @@ pub(super) struct Assembled {
     pub(super) target: Descriptor,
     /// One per platform.
     pub(super) images: Vec<AssembledImage>,
+    /// What is told of them.
+    pub(super) attested: Vec<Attested>,
 }
 
 /// One platform's documents.
@@ -44,25 +47,49 @@ impl Exporter {
         cx: &VertexContext,
     ) -> Result<Assembled, ExecError> {
         let mut images = Vec::new();
+        let mut attested = Vec::new();
         for built in &results.built {
-            let layers = step.part("exporting layers", blobs.of_chain(&built.output.chain, cx)).await?;
+            let layers = match request.rewritten(built) {
+                None => {
+                    let layers = blobs.of_chain(&built.output.chain, cx);
+                    step.part("exporting layers", layers).await?
+                }
+                Some(seconds) => {
+                    let base = base_diff_ids(built);
+                    let rewritten = Rewrite { base: &base, compression: request.compression, seconds };
+                    let layers = blobs.rewritten(&built.output.chain, rewritten, cx);
+                    step.part(&format!("rewriting layers with source-date-epoch {seconds}"), layers).await?
+                }
+            };
             let image = self.image_documents(request, built, layers, &blobs.lease)?;
             for (what, d) in [("manifest", &image.manifest), ("config", &image.config)] {
                 step.part(&format!("exporting {what} {}", d.digest), async { Ok::<_, ExecError>(()) })
                     .await?;
             }
+            if let Some(made) = self.attested(request, built, results.multi_platform, &image, &blobs.lease)? {
+                let name = format!("exporting attestation manifest {}", made.manifest.digest);
+                step.part(&name, async { Ok::<_, ExecError>(()) }).await?;
+                attested.push(made);
+            }
             images.push(image);
         }
-        let target = match images.as_slice() {
-            [only] if !results.multi_platform => only.manifest.clone(),
+        let mut target = match images.as_slice() {
+            [only] if !results.multi_platform && attested.is_empty() => only.manifest.clone(),
             all => {
-                let index = Index::new(all.iter().map(|i| i.manifest.clone()).collect());
+                let manifests = all.iter().map(|i| &i.manifest).chain(attested.iter().map(|a| &a.manifest));
+                let index = Index::new(manifests.cloned().collect());
                 let kind = if request.oci_types { media_type::OCI_INDEX } else { media_type::DOCKER_INDEX };
                 let index = Index { media_type: Some(kind.to_owned()), ..index };
                 self.keep(&blobs.lease, kind, &index.to_json())?
             }
         };
-        Ok(Assembled { target, images })
+        // With a time of its own an image is the same however often it is made.
+        let created = match results.built.first().and_then(|built| request.time(built)) {
+            Some(seconds) => seconds.max(0) as u64 * 1000,
+            None => images.iter().map(|image| image.created_ms).max().unwrap_or_default(),
+        };
+        target.annotations.insert(ANNOTATION_CREATED.to_owned(), rfc3339(created));
+        Ok(Assembled { target, images, attested })
     }
 
     fn image_documents(
@@ -72,7 +99,7 @@ impl Exporter {
         layers: Vec<LayerBlob>,
         lease: &Lease,
     ) -> Result<AssembledImage, ExecError> {
-        let config = finish_config(built, &layers);
+        let config = finish_config(built, request.time(built), &layers);
         let created_ms = layers.iter().map(|l| l.created_ms).max().unwrap_or_default();
         let json = serde_json::to_vec(&config).map_err(ExecError::failed)?;
         let types = match request.oci_types {
@@ -106,7 +133,9 @@ impl Assembled {
     pub(super) fn response(&self, request: &ExportRequest) -> BTreeMap<String, String> {
         let mut response =
             BTreeMap::from([("containerimage.digest".to_owned(), self.target.digest.to_string())]);
-        if let [only] = self.images.as_slice() {
+        if let [only] = self.images.as_slice()
+            && only.manifest.digest == self.target.digest
+        {
             response.insert("containerimage.config.digest".to_owned(), only.config.digest.to_string());
         }
         if let Ok(json) = serde_json::to_vec(&self.target) {
@@ -131,9 +160,39 @@ impl Assembled {
         self.images.iter().flat_map(|i| &i.layers).find(|l| l.id == *id).map(|l| &l.descriptor)
     }
 
+    /// All blobs of layers, configs and statements, each once.
+    pub(super) fn blobs(&self) -> Vec<Descriptor> {
+        let images = self
+            .images
+            .iter()
+            .flat_map(|image| image.layers.iter().map(|layer| &layer.descriptor).chain([&image.config]));
+        let attested = self.attested.iter().flat_map(|attested| &attested.blobs);
+        let mut blobs: Vec<Descriptor> = images.chain(attested).cloned().collect();
+        blobs.sort_by_key(|blob| blob.digest);
+        blobs.dedup_by_key(|blob| blob.digest);
+        blobs
+    }
+
+    /// The manifests below the target.
+    pub(super) fn manifests(&self) -> impl Iterator<Item = &Descriptor> {
+        let images = self.images.iter().map(|image| &image.manifest);
+        let attested = self.attested.iter().map(|attested| &attested.manifest);
+        images.chain(attested).filter(|manifest| manifest.digest != self.target.digest)
+    }
+
+    /// All there is, what names others after them.
+    pub(super) fn all(&self) -> Vec<Descriptor> {
+        let mut all = self.blobs();
+        all.extend(self.manifests().cloned());
+        all.push(self.target.clone());
+        all
+    }
+
     /// All blobs but the target's own.
     pub(super) fn other_documents(&self) -> Vec<Digest> {
-        self.images.iter().flat_map(|i| [i.manifest.digest, i.config.digest]).collect()
+        let attested = self.attested.iter().flat_map(|a| a.blobs.iter().chain([&a.manifest]));
+        let images = self.images.iter().flat_map(|i| [&i.manifest, &i.config]);
+        images.chain(attested).map(|descriptor| descriptor.digest).collect()
     }
 
     /// The layers of all images.
@@ -143,7 +202,7 @@ impl Assembled {
 }
 
 /// The config with diff IDs and times. Times are those of the layers, so a build from the cache gives the same image.
-fn finish_config(built: &Built, layers: &[LayerBlob]) -> ImageConfig {
+fn finish_config(built: &Built, epoch: Option<i64>, layers: &[LayerBlob]) -> ImageConfig {
     let mut config = built.config.clone().unwrap_or_else(|| ImageConfig {
         architecture: built.platform.architecture.clone(),
         variant: built.platform.variant.clone(),
@@ -153,7 +212,7 @@ fn finish_config(built: &Built, layers: &[LayerBlob]) -> ImageConfig {
     });
     config.rootfs =
         RootFs { diff_ids: layers.iter().map(|l| l.diff_id.to_string()).collect(), ..RootFs::default() };
-    let epoch = built.epoch.map(|s| rfc3339(s.max(0) as u64 * 1000));
+    let epoch = epoch.map(|s| rfc3339(s.max(0) as u64 * 1000));
     let mut upcoming = layers.iter();
     let mut last = layers.first().map(|l| l.created_ms);
     for entry in &mut config.history {
@@ -176,6 +235,12 @@ fn finish_config(built: &Built, layers: &[LayerBlob]) -> ImageConfig {
     let newest = layers.iter().map(|l| l.created_ms).max();
     config.created = epoch.or_else(|| newest.map(rfc3339)).or(Some(rfc3339(0)));
     config
+}
+
+/// The layers of the base image, as its config tells them.
+fn base_diff_ids(built: &Built) -> Vec<Digest> {
+    let base = built.config.iter().flat_map(|config| &config.rootfs.diff_ids);
+    base.map_while(|diff_id| diff_id.parse().ok()).collect()
 }
 
 fn rfc3339(ms: u64) -> String {

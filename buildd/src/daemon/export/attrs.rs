@@ -55,6 +55,49 @@ pub(crate) struct ExportRequest {
     pub tar: bool,
     /// The build has no other exports.
     pub alone: bool,
+    /// Each platform's files in a directory of their own; where nothing is said, if there are several.
+    pub platform_split: Option<bool>,
+    /// What the names of files with statements begin with.
+    pub attestation_prefix: String,
+    /// The time that files get which leave.
+    pub epoch: EpochChoice,
+    /// Layers above the base image hold no later time than that.
+    pub rewrite_timestamp: bool,
+    /// What is told of an image is an artifact that names the image, rather than an image of its own.
+    pub oci_artifact: bool,
+    /// Also statements that are for images only go with the image.
+    pub attestation_inline: bool,
+}
+
+/// Which time an exporter gives to what it writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum EpochChoice {
+    /// What the build says.
+    #[default]
+    OfBuild,
+    /// None, whatever the build says.
+    None,
+    /// This one, in seconds since 1970.
+    Given(i64),
+}
+
+impl EpochChoice {
+    /// The time that the exporter was given.
+    pub(crate) fn given(self) -> Option<i64> {
+        match self {
+            Self::Given(seconds) => Some(seconds),
+            Self::OfBuild | Self::None => None,
+        }
+    }
+
+    /// The time, where the build says `built`.
+    pub(crate) fn apply(self, built: Option<i64>) -> Option<i64> {
+        match self {
+            Self::OfBuild => built,
+            Self::None => None,
+            Self::Given(seconds) => Some(seconds),
+        }
+    }
 }
 
 /// An attribute that cannot be.
@@ -71,6 +114,9 @@ pub(crate) enum AttrError {
         /// What it says.
         value: String,
     },
+    /// Two attributes that exclude each other.
+    #[error("exporter option \"{0}\" conflicts with \"{1}\"")]
+    Conflict(&'static str, &'static str),
     /// A malformed image name.
     #[error("invalid image name")]
     Name(#[from] cache::oci::Error),
@@ -102,6 +148,11 @@ impl ExportRequest {
             Some(value) => Err(AttrError::Value { name, value: value.to_owned() }),
         };
         let names = attrs.get("name").map(String::as_str).unwrap_or_default();
+        let oci_types = flag("oci-mediatypes", true)?;
+        let oci_artifact = flag("oci-artifact", oci_types)?;
+        if oci_artifact && !oci_types {
+            return Err(AttrError::Conflict("oci-artifact=true", "oci-mediatypes=false"));
+        }
         let parse = |n: &str| Ok::<_, AttrError>(Reference::parse(n)?.with_default_tag());
         Ok(Self {
             kind,
@@ -115,10 +166,31 @@ impl ExportRequest {
             push: flag("push", false)?,
             compression: compression(attrs)?,
             force_compression: flag("force-compression", false)?,
-            oci_types: flag("oci-mediatypes", kind != ExportKind::Docker)?,
+            oci_types,
+            oci_artifact,
+            attestation_inline: flag("attestation-inline", kind == ExportKind::Image)?,
             tar: flag("tar", true)?,
             alone: true,
+            platform_split: attrs
+                .contains_key("platform-split")
+                .then(|| flag("platform-split", false))
+                .transpose()?,
+            attestation_prefix: attrs.get("attestation-prefix").cloned().unwrap_or_default(),
+            epoch: epoch(attrs)?,
+            rewrite_timestamp: flag("rewrite-timestamp", false)?,
         })
+    }
+}
+
+/// `source-date-epoch`; an empty one takes the build's away.
+fn epoch(attrs: &BTreeMap<String, String>) -> Result<EpochChoice, AttrError> {
+    match attrs.get("source-date-epoch").map(String::as_str) {
+        None => Ok(EpochChoice::OfBuild),
+        Some("") => Ok(EpochChoice::None),
+        Some(value) => value
+            .parse()
+            .map(EpochChoice::Given)
+            .map_err(|_| AttrError::Value { name: "source-date-epoch", value: value.to_owned() }),
     }
 }
 
@@ -162,7 +234,18 @@ mod tests {
     }
 
     #[test]
+    fn times() {
+        let epoch = |attrs: &[(&str, &str)]| of("oci", attrs).unwrap().epoch;
+        assert_eq!(epoch(&[]).apply(Some(1)), Some(1));
+        assert_eq!(epoch(&[("source-date-epoch", "")]).apply(Some(1)), None);
+        assert_eq!(epoch(&[("source-date-epoch", "2")]).apply(Some(1)), Some(2));
+        assert!(of("oci", &[("source-date-epoch", "today")]).is_err());
+    }
+
+    #[test]
     fn rejects() {
+        let conflict = of("oci", &[("oci-mediatypes", "false"), ("oci-artifact", "true")]);
+        assert!(matches!(conflict, Err(AttrError::Conflict(..))));
         assert!(matches!(of("floppy", &[]), Err(AttrError::Kind(_))));
         for attrs in
             [("push", "maybe"), ("compression", "lzma"), ("compression-level", "99"), ("name", "UPPER")]

@@ -1,24 +1,26 @@
 //! `type=local` and `type=tar`: the files themselves.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use cache::tree::TreePath;
-use cache::view::{FileType, MergedView, ViewError};
-use proto::fsutil::Stat;
+use cache::view::{FileType, MergedView};
+use sha2::{Digest as _, Sha256};
 use solver::{ExecError, VertexContext};
 
+use super::leaving::{AllFiles, PlatformFiles};
 use super::{Built, ExportRequest, Exporter, Results};
+use crate::daemon::blocking::blocking;
 use crate::daemon::progress::Step;
-use crate::daemon::stat::stat;
-use crate::fsutil::{Files, TransferError};
+use crate::daemon::provenance::{Provenance, Statement};
+use crate::daemon::rootfs_tar;
+use crate::daemon::sources::image::oci_platform;
 use crate::session::ARRIVAL;
 
-/// Several platforms in one directory.
-#[derive(Debug, thiserror::Error)]
-#[error("exporting the files of several platforms at once: name one with `--platform`")]
-struct SeveralPlatforms;
+/// A second.
+const NANOS: i64 = 1_000_000_000;
 
 impl Exporter {
     pub(super) async fn local(
@@ -28,10 +30,13 @@ impl Exporter {
         step: &Step,
         cx: &VertexContext,
     ) -> Result<BTreeMap<String, String>, ExecError> {
-        let files = ViewFiles { view: self.view(results)? };
         let id = cx.sessions.ids().first().cloned().unwrap_or_default();
         let session = self.sessions.get(&id, ARRIVAL).await.map_err(ExecError::failed)?;
-        let send = async { session.send_dir(request.id, Arc::new(files)).await.map_err(ExecError::failed) };
+        // Directories of platforms go together, so that what else lies in the client's directory can be told apart.
+        let split = request.platform_split.unwrap_or(results.multi_platform);
+        let all = self.files(request, results, split).await?;
+        let all = blocking(move || all.without_conflicts()).await.map_err(ExecError::failed)?;
+        let send = async { session.send_dir(request.id, Arc::new(all)).await.map_err(ExecError::failed) };
         step.part("copying files", send).await?;
         Ok(BTreeMap::new())
     }
@@ -43,60 +48,106 @@ impl Exporter {
         step: &Step,
         cx: &VertexContext,
     ) -> Result<BTreeMap<String, String>, ExecError> {
-        let view = self.view(results)?;
+        // In an archive nothing takes the place of anything else: several platforms always have a directory each.
+        let all = self.files(request, results, results.multi_platform).await?;
         let passed = self.passed_file(request.id, cx);
         let write = self.stream(request.id, passed, cx, move |out| {
-            crate::daemon::rootfs_tar::write(&view, out).map_err(ExecError::failed)
+            rootfs_tar::write(&all, out).map_err(ExecError::failed)
         });
         step.part("sending tarball", write).await?;
         Ok(BTreeMap::new())
     }
 
-    fn view(&self, results: &Results) -> Result<Arc<MergedView>, ExecError> {
-        match results.built.as_slice() {
-            [] => Ok(Arc::new(MergedView::empty())),
-            [Built { output, .. }] => Ok(self.chains.base(output)?.view),
-            _ => Err(ExecError::failed(SeveralPlatforms)),
-        }
-    }
-}
-
-/// A merged view as fsutil sends it.
-struct ViewFiles {
-    view: Arc<MergedView>,
-}
-
-impl Files for ViewFiles {
-    fn walk(&self, emit: &mut dyn FnMut(Stat) -> Result<(), TransferError>) -> Result<(), TransferError> {
-        self.below(&TreePath::root(), emit)
-    }
-
-    fn open(&self, path: &str) -> io::Result<Box<dyn Read + Send>> {
-        let path = TreePath::clean(path.as_bytes()).map_err(io::Error::other)?;
-        let found = self.view.get(&path).map_err(io::Error::other)?.ok_or(io::ErrorKind::NotFound)?;
-        Ok(Box::new(self.view.open_file(&found).map_err(io::Error::other)?))
-    }
-}
-
-impl ViewFiles {
-    fn below(
+    /// The files of each platform, in `dirs` of their own or not, with what is told of them.
+    async fn files(
         &self,
-        dir: &TreePath,
-        emit: &mut dyn FnMut(Stat) -> Result<(), TransferError>,
-    ) -> Result<(), TransferError> {
-        let failed = |e: ViewError| unreadable(dir, e);
-        for item in self.view.list(dir).map_err(failed)? {
-            let path = dir.join(&item.name).map_err(|e| unreadable(dir, e))?;
-            let Some(found) = self.view.get(&path).map_err(failed)? else { continue };
-            emit(stat(&self.view, &found, found.path.as_bytes()).map_err(failed)?)?;
-            if found.stat.file_type == FileType::Dir {
-                self.below(&path, emit)?;
+        request: &ExportRequest,
+        results: &Results,
+        dirs: bool,
+    ) -> Result<AllFiles, ExecError> {
+        let split = request.platform_split.unwrap_or(results.multi_platform);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = now.as_secs() as i64 * NANOS;
+        let mut all = Vec::new();
+        for built in &results.built {
+            let name = oci_platform(&built.platform).to_string();
+            let dir = name.replace('/', "_");
+            let mtime = request.epoch.apply(built.epoch).map(|seconds| seconds.saturating_mul(NANOS));
+            let mut files = PlatformFiles {
+                view: self.chains.base(&built.output)?.view,
+                platform: name,
+                dir: dirs.then(|| dir.clone()),
+                statements: BTreeMap::new(),
+                told: now,
+                mtime,
+            };
+            if let Some(provenance) = built.told_with_files() {
+                let file = &provenance.options().filename;
+                let name = match results.multi_platform && !split {
+                    true => match file.rsplit_once('.') {
+                        Some((stem, extension)) => format!("{stem}.{dir}.{extension}"),
+                        None => format!("{file}.{dir}"),
+                    },
+                    false => file.clone(),
+                };
+                let name = format!("{}{name}", request.attestation_prefix);
+                let (provenance, view) = (provenance.clone(), files.view.clone());
+                let text = blocking(move || statement(&provenance, &view)).await?;
+                files.statements.insert(name, text);
             }
+            all.push(files);
         }
+        Ok(AllFiles::new(all))
+    }
+}
+
+impl Built {
+    fn told_with_files(&self) -> Option<&Arc<Provenance>> {
+        self.provenance.as_ref().filter(|provenance| !provenance.options().inline_only)
+    }
+}
+
+/// A statement about all files of a view.
+fn statement(provenance: &Provenance, view: &MergedView) -> Result<Vec<u8>, ExecError> {
+    let mut subjects = Vec::new();
+    digests(view, &TreePath::root(), &mut subjects)?;
+    let statement = Statement {
+        predicate_type: provenance.predicate_type(),
+        predicate: provenance.predicate(&[]),
+        subjects,
+    };
+    serde_json::to_vec_pretty(&statement.json()).map_err(ExecError::failed)
+}
+
+fn digests(view: &MergedView, dir: &TreePath, out: &mut Vec<(String, String)>) -> Result<(), ExecError> {
+    for item in view.list(dir).map_err(ExecError::failed)? {
+        let path = dir.join(&item.name).map_err(ExecError::failed)?;
+        let Some(found) = view.get(&path).map_err(ExecError::failed)? else { continue };
+        match found.stat.file_type {
+            FileType::Dir => digests(view, &path, out)?,
+            FileType::File => {
+                let mut hash = Sha256::new();
+                let mut file = view.open_file(&found).map_err(ExecError::failed)?;
+                io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(ExecError::failed)?;
+                let name = String::from_utf8_lossy(found.path.as_bytes()).into_owned();
+                out.push((name, hex::encode(hash.finalize())));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Feeds a hash.
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-fn unreadable(path: &TreePath, e: impl std::error::Error + Send + Sync + 'static) -> TransferError {
-    TransferError::Io { path: path.as_path().to_owned(), source: io::Error::other(e) }
 }

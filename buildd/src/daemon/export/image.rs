@@ -13,6 +13,11 @@ use super::{ExportRequest, Exporter, Results};
 use crate::daemon::chains::from_store;
 use crate::daemon::progress::Step;
 
+/// Rewritten layers are for elsewhere.
+#[derive(Debug, thiserror::Error)]
+#[error("`rewrite-timestamp` needs `push=true`, or an archive: layers of the image store keep their times")]
+struct NotPushed;
+
 impl Exporter {
     pub(super) async fn image(
         &self,
@@ -27,8 +32,13 @@ impl Exporter {
             false => Form::AsIs,
         };
         let layers = self.layer_blobs(form, &cx.build);
+        // The store names layers by their files, and these keep their times.
+        let rewritten = results.built.iter().any(|built| request.rewritten(built).is_some());
+        if rewritten && !request.push {
+            return Err(ExecError::failed(NotPushed));
+        }
         let made = self.assemble(request, results, &layers, step, cx).await?;
-        for name in &request.names {
+        for name in request.names.iter().filter(|_| !rewritten) {
             step.part(&format!("naming to {name}"), async { self.name(name, &made, &layers.lease) }).await?;
         }
         if request.push {

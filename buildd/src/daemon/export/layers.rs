@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use cache::Hashing;
 use cache::layer::{TarOptions, write_tar};
 use cache::oci::{Compression, Compressor, Decompressor, Descriptor, Reference, media_type};
-use cache::store::{BlobPurpose, BlobRef, LayerInfo, Lease, Store, StoreError};
+use cache::store::{BlobPurpose, BlobRef, BlobWriter, LayerInfo, Lease, Store, StoreError};
 use futures_util::{StreamExt, TryStreamExt};
 use solver::{Digest, ExecError, LayerId, VertexContext};
 
@@ -59,6 +59,20 @@ impl Form {
     }
 }
 
+/// How layers are written with times that are not their own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rewrite<'a> {
+    /// The base image's layers, lowest first; they stay as they are.
+    pub base: &'a [Digest],
+    /// How the others are stored.
+    pub compression: Compression,
+    /// Later times become this one, in seconds since 1970.
+    pub seconds: i64,
+}
+
+/// The annotation that says to which time a layer was rewritten.
+const REWRITTEN: &str = "buildkit/rewritten-timestamp";
+
 /// Makes blobs of layers.
 #[derive(Debug, Clone)]
 pub(crate) struct LayerBlobs {
@@ -101,6 +115,40 @@ impl LayerBlobs {
             }
         };
         futures_util::stream::iter(chain.iter().copied().map(one)).buffered(AT_ONCE).try_collect().await
+    }
+
+    /// The layers of a chain as blobs, those above the base image's with other times.
+    ///
+    /// # Errors
+    /// As [`Self::of_chain`].
+    pub(crate) async fn rewritten(
+        &self,
+        chain: &[LayerId],
+        rewrite: Rewrite<'_>,
+        cx: &VertexContext,
+    ) -> Result<Vec<LayerBlob>, ExecError> {
+        let mut base = 0;
+        for (id, diff_id) in chain.iter().zip(rewrite.base) {
+            let info = self.store.layers().hold(&self.lease, id).map_err(from_store)?;
+            if info.and_then(|info| info.diff_id) != Some(*diff_id) {
+                break;
+            }
+            base += 1;
+        }
+        let (below, above) = chain.split_at(base);
+        let mut layers = self.of_chain(below, cx).await?;
+        for &id in above {
+            let info = self.store.layers().hold(&self.lease, &id).map_err(from_store)?;
+            let info = info.ok_or_else(|| ExecError::Changed { path: id.to_string() })?;
+            let (store, lease) = (self.store.clone(), self.lease.clone());
+            let (compression, seconds) = (rewrite.compression, rewrite.seconds);
+            let packed = blocking(move || rewritten_blob(&store, id, seconds, compression, &lease));
+            let (diff_id, blob) = packed.await.map_err(|e| not_packed(id, e))?;
+            let mut layer = blob_of(id, diff_id, &blob, &info);
+            layer.descriptor.annotations.insert(REWRITTEN.to_owned(), seconds.to_string());
+            layers.push(layer);
+        }
+        Ok(layers)
     }
 
     /// Holds a layer, once nobody else hashes it.
@@ -212,6 +260,37 @@ fn same_kind(media: &str, compression: Compression) -> bool {
     media == compression.media_type(true) || media == compression.media_type(false)
 }
 
+/// Compresses a layer's files into a blob, later times being `seconds` after 1970. Blocking.
+fn rewritten_blob(
+    store: &Store,
+    id: LayerId,
+    seconds: i64,
+    compression: Compression,
+    lease: &Lease,
+) -> Result<(Digest, BlobRef), ExecError> {
+    let writer = store.blobs().writer().map_err(from_store)?;
+    let compressor = Compressor::new(writer, compression, cache::cores()).map_err(ExecError::failed)?;
+    let options = TarOptions { max_mtime: Some(seconds) };
+    let hashing = tar_of_files(store, id, options, Hashing::new(compressor))?;
+    let (compressor, diff_id, _) = hashing.finish();
+    let writer = compressor.finish().map_err(ExecError::failed)?;
+    Ok((diff_id, kept(writer, compression, lease)?))
+}
+
+/// Writes a layer's files as a tar. Blocking.
+fn tar_of_files<W: Write>(store: &Store, id: LayerId, options: TarOptions, out: W) -> Result<W, ExecError> {
+    let layers = store.layers();
+    let (entries, dir) = (layers.entries(&id).map_err(from_store)?, layers.dir(&id).map_err(from_store)?);
+    write_tar(&entries, &dir, options, out).map_err(ExecError::failed)
+}
+
+/// Keeps a blob that is written. Blocking.
+fn kept(writer: BlobWriter, compression: Compression, lease: &Lease) -> Result<BlobRef, ExecError> {
+    let size = writer.size();
+    let digest = writer.commit(lease, None, purpose()).map_err(from_store)?;
+    Ok(BlobRef { media_type: compression.media_type(true).to_owned(), digest, size })
+}
+
 /// Compresses a layer into a blob. Blocking.
 fn packed_blob(
     store: &Store,
@@ -222,9 +301,7 @@ fn packed_blob(
 ) -> Result<(Digest, BlobRef), ExecError> {
     let writer = store.blobs().writer().map_err(from_store)?;
     let (writer, plain) = pack(store, id, info, compression, writer)?;
-    let size = writer.size();
-    let digest = writer.commit(lease, None, purpose()).map_err(from_store)?;
-    let blob = BlobRef { media_type: compression.media_type(true).to_owned(), digest, size };
+    let blob = kept(writer, compression, lease)?;
     store.layers().add_form(&id, &plain.digest, blob.clone()).map_err(from_store)?;
     Ok((plain.digest, blob))
 }
@@ -237,16 +314,11 @@ pub(super) fn pack<W: Write + Send + 'static>(
     compression: Compression,
     out: W,
 ) -> Result<(W, BlobRef), ExecError> {
-    let layers = store.layers();
     let compressor = Compressor::new(out, compression, cache::cores()).map_err(ExecError::failed)?;
     let mut hashing = Hashing::new(compressor);
     match stored_tar(store, info)? {
         Some(mut tar) => drop(std::io::copy(&mut tar, &mut hashing).map_err(ExecError::failed)?),
-        None => {
-            let (entries, dir) =
-                (layers.entries(&id).map_err(from_store)?, layers.dir(&id).map_err(from_store)?);
-            hashing = write_tar(&entries, &dir, TarOptions::default(), hashing).map_err(ExecError::failed)?;
-        }
+        None => hashing = tar_of_files(store, id, TarOptions::default(), hashing)?,
     }
     let (compressor, digest, size) = hashing.finish();
     if let Some(known) = info.diff_id.filter(|known| *known != digest) {

@@ -58,13 +58,6 @@ impl Exporter {
     }
 
     async fn push_blobs(&self, client: &Client, name: &Reference, made: &Assembled) -> Result<(), ExecError> {
-        let mut blobs: Vec<Descriptor> = Vec::new();
-        for image in &made.images {
-            blobs.extend(image.layers.iter().map(|l| l.descriptor.clone()));
-            blobs.push(image.config.clone());
-        }
-        blobs.sort_by_key(|d| d.digest);
-        blobs.dedup_by_key(|d| d.digest);
         let one = |d: Descriptor| async move {
             let source = Arc::new(StoredBlob { store: self.chains.store.clone(), digest: d.digest });
             let Err(error) = client.push_blob(name, &d, None, source).await else { return Ok(()) };
@@ -75,7 +68,7 @@ impl Exporter {
                 _ => Err(ExecError::failed(error)),
             }
         };
-        futures_util::stream::iter(blobs.into_iter().map(one))
+        futures_util::stream::iter(made.blobs().into_iter().map(one))
             .buffer_unordered(AT_ONCE)
             .try_collect::<Vec<()>>()
             .await?;
@@ -89,9 +82,9 @@ impl Exporter {
         made: &Assembled,
     ) -> Result<(), ExecError> {
         let repository = Reference::parse(&name.repository()).map_err(ExecError::failed)?;
-        for image in made.images.iter().filter(|i| i.manifest.digest != made.target.digest) {
-            let by_digest = repository.with_digest(image.manifest.digest);
-            self.push_manifest(client, &by_digest, &image.manifest).await?;
+        for manifest in made.manifests() {
+            let by_digest = repository.with_digest(manifest.digest);
+            self.push_manifest(client, &by_digest, manifest).await?;
         }
         self.push_manifest(client, name, &made.target).await
     }

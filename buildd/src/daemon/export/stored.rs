@@ -36,7 +36,7 @@ impl Exporter {
         cx: &VertexContext,
     ) -> Result<Digest, ExecError> {
         let image = step.part("exporting layers", self.stored(record, Form::compressed(), cx)).await?;
-        let made = Assembled { target: image.manifest.clone(), images: vec![image] };
+        let made = Assembled { target: image.manifest.clone(), images: vec![image], attested: Vec::new() };
         self.push_names(std::slice::from_ref(to), &made, step, cx).await?;
         Ok(made.target.digest)
     }

@@ -19,6 +19,7 @@ use crate::daemon::failure::Failure;
 use crate::daemon::frontends::{self, Outcome};
 use crate::daemon::parts::Parts;
 use crate::daemon::plan::{Plan, Planned};
+use crate::daemon::provenance::{Made, Origin};
 use crate::daemon::run::Run;
 use crate::daemon::sources::image::host_platform;
 
@@ -29,6 +30,10 @@ pub(in crate::daemon) struct Bridge {
     pub(super) run: Arc<Run>,
     /// Graphs that the client gave to `Control.Solve`.
     pub(super) inputs: BTreeMap<String, Definition>,
+    /// Attributes that the client gave there.
+    attrs: BTreeMap<String, String>,
+    /// Stands for the client where it is its own frontend.
+    origin: Arc<Origin>,
     references: Mutex<HashMap<String, Arc<Reference>>>,
     pub(super) containers: Containers,
     /// What the client returned.
@@ -39,6 +44,8 @@ pub(in crate::daemon) struct Bridge {
 #[derive(Debug)]
 pub(super) struct Reference {
     pub(super) graph: Arc<Graph>,
+    /// Who asked for it.
+    pub(super) origin: Arc<Origin>,
     /// `SOURCE_DATE_EPOCH`, where a frontend read it.
     pub(super) epoch: Option<i64>,
     available: OnceCell<Output>,
@@ -46,8 +53,12 @@ pub(super) struct Reference {
 }
 
 impl Reference {
-    fn new(graph: Arc<Graph>, epoch: Option<i64>) -> Self {
-        Self { graph, epoch, available: OnceCell::new(), present: OnceCell::new() }
+    fn new(graph: Arc<Graph>, origin: Arc<Origin>, epoch: Option<i64>) -> Self {
+        Self { graph, origin, epoch, available: OnceCell::new(), present: OnceCell::new() }
+    }
+
+    fn is_evaluated(&self) -> bool {
+        self.available.initialized() || self.present.initialized()
     }
 
     /// The output, evaluated at most once: a directory of the client is not walked again for each file that is read.
@@ -61,11 +72,20 @@ impl Reference {
 }
 
 impl Bridge {
-    pub(super) fn new(parts: &Arc<Parts>, run: &Arc<Run>, inputs: BTreeMap<String, Definition>) -> Self {
+    /// A client's end, for one that asks for `origin` with `attrs` and `inputs`.
+    pub(super) fn new(
+        parts: &Arc<Parts>,
+        run: &Arc<Run>,
+        inputs: BTreeMap<String, Definition>,
+        attrs: BTreeMap<String, String>,
+        origin: Origin,
+    ) -> Self {
         Self {
             parts: parts.clone(),
             run: run.clone(),
             inputs,
+            attrs,
+            origin: Arc::new(origin),
             references: Mutex::default(),
             containers: Containers::default(),
             returned: watch::channel(None).0,
@@ -85,6 +105,9 @@ impl Bridge {
         if request.evaluate {
             try_join_all(references.iter().map(|r| r.output(&self.run, Need::Available))).await?;
         }
+        for part in &plan.parts {
+            self.run.requests.note(&crate::llb::to_definition(&part.graph), &part.origin);
+        }
         let ids: Vec<String> = references.into_iter().map(|r| self.keep(r)).collect();
         result::response(&request, &plan, &ids)
     }
@@ -96,12 +119,13 @@ impl Bridge {
             (Some(definition), "") => {
                 let graph = definition::load(&self.parts, &self.run, definition).await?;
                 let (graph, platform) = (Arc::new(graph), host_platform());
-                let part = Planned { platform, graph, config: None, epoch: None };
+                let origin = self.origin.clone();
+                let part = Planned { platform, graph, origin, config: None, epoch: None };
                 Ok(Outcome::Plan(Plan { parts: vec![part], multi_platform: false }))
             }
             (None, name) => {
                 let (attrs, inputs) = (&request.frontend_opt, &request.frontend_inputs);
-                frontends::plan(&self.parts, &self.run, name, attrs, inputs).await
+                frontends::plan(&self.parts, &self.run, name, attrs, inputs, Some(&self.attrs)).await
             }
             (Some(_), _) => Err(Failure::two_ways()),
         }
@@ -194,16 +218,33 @@ impl Bridge {
             () = self.run.cancel.cancelled() => None,
         };
         let returned = returned.unwrap_or_else(|| Err(Failure::of_export(&solver::ExecError::Canceled)))?;
+        self.look_back(&returned);
         let built = try_join_all(returned.parts.into_iter().map(|part| async move {
             let output = match &part.reference {
                 Some(reference) => reference.output(&self.run, Need::Available).await?,
                 None => Output::scratch(crate::daemon::chains::Chains::empty()),
             };
-            let epoch = part.reference.as_ref().and_then(|reference| reference.epoch);
-            Ok::<_, Failure>(Built { platform: part.platform, output, config: part.config, epoch })
+            let epoch = part.epoch.or_else(|| part.reference.as_ref()?.epoch);
+            let made = part.reference.map(|r| Made { graph: r.graph.clone(), origin: r.origin.clone() });
+            let (platform, config) = (part.platform, part.config);
+            Ok::<_, Failure>(Built { platform, output, config, epoch, made, provenance: None })
         }))
         .await?;
         Ok(Results { built, multi_platform: returned.multi_platform })
+    }
+
+    /// Notes what the client looked into besides what it returned: it may have made this of it.
+    fn look_back(&self, returned: &Returned) {
+        let is_result = |reference: &Arc<Reference>| {
+            returned
+                .parts
+                .iter()
+                .filter_map(|part| part.reference.as_ref())
+                .any(|r| Arc::ptr_eq(r, reference))
+        };
+        for reference in self.lock().values().filter(|r| r.is_evaluated() && !is_result(r)) {
+            self.origin.looks_at(reference.graph.clone());
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Reference>>> {
@@ -213,6 +254,6 @@ impl Bridge {
 
 impl Reference {
     fn of(part: &Planned) -> Arc<Self> {
-        Arc::new(Self::new(part.graph.clone(), part.epoch))
+        Arc::new(Self::new(part.graph.clone(), part.origin.clone(), part.epoch))
     }
 }

@@ -87,6 +87,8 @@ const LLB: &[&str] = &[
     "mergeop",
     "diffop",
     "passthroughop",
+    "exporter.image.attestations",
+    "exporter.sourcedateepoch",
     "exporter.multiple",
     "gc.freespacefilter",
 ];

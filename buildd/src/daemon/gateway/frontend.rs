@@ -36,6 +36,7 @@ use crate::daemon::frontends::Outcome;
 use crate::daemon::listen::MAX_MESSAGE;
 use crate::daemon::parts::Parts;
 use crate::daemon::plan::{Plan, Planned};
+use crate::daemon::provenance::Origin;
 use crate::daemon::run::Run;
 use crate::daemon::sandboxes;
 
@@ -52,10 +53,13 @@ const METADATA: &str = "/run/config/buildkit/metadata";
 const LAST_WORDS: usize = 4 << 10;
 /// What waits in a direction between frontend and server, in bytes.
 const BUFFER: usize = 64 << 10;
+/// The name of the frontend that runs these.
+const NAME: &str = "gateway.v0";
 /// How long a frontend that has returned may take to end.
 const PARTING: Duration = Duration::from_secs(10);
 
-/// Runs the frontend of the image `source` and gives what it returns.
+/// Runs the frontend of the image `source` and gives what it returns. `root` are the attributes of the client that asks, where
+/// it is a frontend itself.
 ///
 /// # Errors
 /// An image that cannot be had or lacks a capability; what the frontend returns; a frontend that ends without returning.
@@ -65,12 +69,13 @@ pub(in crate::daemon) async fn ask(
     source: &str,
     attrs: &BTreeMap<String, String>,
     inputs: &BTreeMap<String, Definition>,
+    root: Option<&BTreeMap<String, String>>,
 ) -> Result<Outcome, Failure> {
     let _nested = run.frontends.clone().try_acquire_owned().map_err(|_| {
         Failure::new(Code::ResourceExhausted, "too many frontends of images run inside of each other")
     })?;
     // What runs the frontend is none of its own containers.
-    let host = Bridge::new(parts, run, BTreeMap::new());
+    let host = Bridge::new(parts, run, BTreeMap::new(), BTreeMap::new(), Origin::default());
     let image = host.image_config(ResolveImageConfigRequest {
         r#ref: source.to_owned(),
         ..ResolveImageConfigRequest::default()
@@ -80,7 +85,7 @@ pub(in crate::daemon) async fn ask(
         .map_err(|e| Failure::new(Code::InvalidArgument, format!("invalid image config of {source}: {e}")))?;
     check_caps(&config, attrs, inputs)?;
     let definition = image_definition(source, &image.digest)?;
-    let root = reference(&host, definition.clone()).await?;
+    let files = reference(&host, definition.clone()).await?;
     let own = reference(&host, file("/frontend.bin", definition.encode_to_vec())).await?;
     let none = config.config.labels.get(LABEL_NO_NETWORK).is_some_and(|value| is_true(value));
     let network = if none { pb::NetMode::None } else { pb::NetMode::Unset };
@@ -91,13 +96,14 @@ pub(in crate::daemon) async fn ask(
         ..pb::Mount::default()
     };
     host.new_container(NewContainerRequest {
-        mounts: vec![mount("/", root), mount(METADATA, own)],
+        mounts: vec![mount("/", files), mount(METADATA, own)],
         network: network.into(),
         ..NewContainerRequest::default()
     })
     .await?;
     let meta = command(parts, run, &config, attrs).await?;
-    let asked = Arc::new(Bridge::new(parts, run, inputs.clone()));
+    let origin = Origin::asked(NAME, attrs.clone(), run.requests.of(inputs), root.cloned());
+    let asked = Arc::new(Bridge::new(parts, run, inputs.clone(), attrs.clone(), origin));
     let ended = converse(&host, &asked, meta).await;
     asked.containers.release_all().await;
     host.containers.release_all().await;
@@ -329,7 +335,8 @@ fn outcome(returned: Returned) -> Result<Outcome, Failure> {
     }
     let part = |part: super::result::ReturnedPart| Planned {
         platform: part.platform,
-        epoch: part.reference.as_ref().and_then(|reference| reference.epoch),
+        epoch: part.epoch.or_else(|| part.reference.as_ref()?.epoch),
+        origin: part.reference.as_ref().map(|reference| reference.origin.clone()).unwrap_or_default(),
         graph: part.reference.map(|reference| reference.graph.clone()).unwrap_or_default(),
         config: part.config,
     };

@@ -11,6 +11,7 @@ use super::Bridge;
 use crate::daemon::export::Results;
 use crate::daemon::failure::Failure;
 use crate::daemon::parts::Parts;
+use crate::daemon::provenance::Origin;
 use crate::daemon::run::Run;
 
 /// How long a call waits for its build: the client may make both at the same time.
@@ -67,7 +68,13 @@ pub(in crate::daemon) async fn returned(
     run: &Arc<Run>,
     request: &SolveRequest,
 ) -> Result<Results, Failure> {
-    let bridge = Arc::new(Bridge::new(parts, run, request.frontend_inputs.clone()));
+    let bridge = Arc::new(Bridge::new(
+        parts,
+        run,
+        request.frontend_inputs.clone(),
+        request.frontend_attrs.clone(),
+        Origin::default(),
+    ));
     parts.gateways.lock().insert(run.reference.clone(), bridge.clone());
     parts.gateways.opened.notify_waiters();
     let _closing = Closing { gateways: &parts.gateways, bridge: &bridge };

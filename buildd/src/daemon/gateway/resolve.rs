@@ -1,11 +1,11 @@
 //! What sources are, without bringing them in.
 
 use proto::gateway::{
-    ResolveImageConfigRequest, ResolveImageConfigResponse, ResolveSourceImageResponse,
-    ResolveSourceMetaRequest, ResolveSourceMetaResponse,
+    ResolveImageConfigRequest, ResolveImageConfigResponse, ResolveSourceHttpResponse,
+    ResolveSourceImageResponse, ResolveSourceMetaRequest, ResolveSourceMetaResponse,
 };
 use proto::pb;
-use solver::op::Platform;
+use solver::op::{Platform, SourceOp};
 use tonic::Code;
 
 use super::Bridge;
@@ -46,8 +46,7 @@ impl Bridge {
         let source =
             request.source.ok_or_else(|| Failure::new(Code::InvalidArgument, "source is required"))?;
         let Some(reference) = source.identifier.strip_prefix(IMAGE) else {
-            // Of the others nothing is told ahead: the solver pins them when it evaluates the graph.
-            return Ok(ResolveSourceMetaResponse { source: Some(source), ..Default::default() });
+            return self.file(source, &request.log_name).await;
         };
         let image = Image {
             reference,
@@ -66,6 +65,33 @@ impl Bridge {
             attestation_chain: None,
         };
         Ok(ResolveSourceMetaResponse { source: Some(source), image: Some(image), ..Default::default() })
+    }
+
+    /// What a file behind a URL is. Of other sources nothing is told ahead: the solver pins them when it evaluates the
+    /// graph.
+    async fn file(&self, source: pb::SourceOp, log_name: &str) -> Result<ResolveSourceMetaResponse, Failure> {
+        let op = SourceOp { identifier: source.identifier.clone(), attrs: source.attrs.clone() };
+        let http = match op.scheme_and_ref().0 {
+            "http" | "https" => {
+                let shown = solver::redacted(&source.identifier).into_owned();
+                let name = if log_name.is_empty() { format!("resolve {shown}") } else { log_name.to_owned() };
+                let step = self.run.teller.step(&name);
+                let cx = self.run.context(step.progress());
+                let found = step.end(self.parts.sources.file(&op, &cx).await);
+                found.map_err(|e| Failure::of_export(&e))?
+            }
+            _ => None,
+        };
+        let http = http.map(|about| ResolveSourceHttpResponse {
+            checksum: about.digest.to_string(),
+            filename: about.name,
+            last_modified: about.modified.map(|nanos| prost_types::Timestamp {
+                seconds: nanos.div_euclid(1_000_000_000),
+                nanos: nanos.rem_euclid(1_000_000_000) as i32,
+            }),
+            ..ResolveSourceHttpResponse::default()
+        });
+        Ok(ResolveSourceMetaResponse { source: Some(source), http, ..Default::default() })
     }
 
     async fn image(&self, wanted: Image<'_>) -> Result<std::sync::Arc<Found>, Failure> {

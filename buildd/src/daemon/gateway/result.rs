@@ -21,6 +21,9 @@ const CONFIG: &str = "containerimage.config";
 /// The platforms of the result, as JSON.
 const PLATFORMS: &str = "refs.platforms";
 
+/// `SOURCE_DATE_EPOCH`, in seconds since 1970; with `/ID` that of one platform.
+const EPOCH: &str = "source.date.epoch";
+
 /// [`PLATFORMS`].
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Platforms {
@@ -64,6 +67,10 @@ pub(super) fn response(
         .collect();
     let mut metadata = BTreeMap::new();
     for (part, named) in plan.parts.iter().zip(&named) {
+        if let Some(epoch) = part.epoch {
+            let key = if plan.multi_platform { format!("{EPOCH}/{}", named.id) } else { EPOCH.to_owned() };
+            metadata.insert(key, Bytes::from(epoch.to_string()));
+        }
         let Some(config) = &part.config else { continue };
         let json = serde_json::to_vec(config).map_err(|e| Failure::invalid(&e))?;
         let key = if plan.multi_platform { format!("{CONFIG}/{}", named.id) } else { CONFIG.to_owned() };
@@ -113,6 +120,8 @@ pub(super) struct ReturnedPart {
     /// `None` is scratch.
     pub(super) reference: Option<Arc<Reference>>,
     pub(super) config: Option<ImageConfig>,
+    /// `SOURCE_DATE_EPOCH`, in seconds since 1970.
+    pub(super) epoch: Option<i64>,
 }
 
 impl Returned {
@@ -141,7 +150,8 @@ impl Returned {
                 Failure::new(Code::InvalidArgument, format!("failed to find ref {}", named.id))
             })?;
             let config = config(&metadata, &named.id)?;
-            parts.push(ReturnedPart { platform: named.platform, reference: find(id)?, config });
+            let epoch = epoch(&metadata, &named.id)?;
+            parts.push(ReturnedPart { platform: named.platform, reference: find(id)?, config, epoch });
         }
         Ok(Self { parts, multi_platform: true, metadata })
     }
@@ -160,7 +170,10 @@ impl Returned {
         let config = config(&metadata, &named.id)?;
         let parts = match (&reference, &config) {
             (None, None) => Vec::new(),
-            _ => vec![ReturnedPart { platform: named.platform, reference, config }],
+            _ => {
+                let epoch = epoch(&metadata, &named.id)?;
+                vec![ReturnedPart { platform: named.platform, reference, config, epoch }]
+            }
         };
         Ok(Self { parts, multi_platform: false, metadata })
     }
@@ -186,6 +199,14 @@ fn platforms(metadata: &BTreeMap<String, Bytes>) -> Result<Vec<NamedPlatform>, F
     let platform = of_config.filter(|p| !p.os.is_empty() && !p.architecture.is_empty());
     let platform = platform.unwrap_or_else(host_platform);
     Ok(vec![NamedPlatform { id: oci_platform(&platform).to_string(), platform }])
+}
+
+/// The time of a platform's result, else that of all.
+fn epoch(metadata: &BTreeMap<String, Bytes>, id: &str) -> Result<Option<i64>, Failure> {
+    let text = metadata.get(&format!("{EPOCH}/{id}")).or_else(|| metadata.get(EPOCH));
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let seconds = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+    seconds.map(Some).ok_or_else(|| Failure::new(Code::InvalidArgument, format!("invalid `{EPOCH}`")))
 }
 
 /// The config of a platform, else that of all.
@@ -217,6 +238,15 @@ mod tests {
         for bad in ["", "{", "{}", r#"{"Platforms":[{"ID":"","Platform":{"architecture":"a","os":"b"}}]}"#] {
             assert_eq!(named(&[(PLATFORMS, bad)]).unwrap_err().code, Code::InvalidArgument, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_platform_has_its_own_time() {
+        let all = metadata(&[(EPOCH, "7"), ("source.date.epoch/a", "8"), ("source.date.epoch/b", "x")]);
+        assert_eq!(epoch(&all, "a").unwrap(), Some(8));
+        assert_eq!(epoch(&all, "c").unwrap(), Some(7));
+        assert_eq!(epoch(&all, "b").unwrap_err().code, Code::InvalidArgument);
+        assert_eq!(epoch(&metadata(&[(EPOCH, "")]), "").unwrap(), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use solver::digest::Hasher;
 use solver::op::SourceOp;
-use solver::{ExecError, Output, SourceAnswer, SourceIdentity, VertexContext};
+use solver::{ExecError, Output, SourceAnswer, SourceIdentity, VertexContext, redacted};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
@@ -26,6 +26,7 @@ use request::{Request, is_commit};
 use run::Git;
 
 use crate::daemon::blocking::blocking;
+use crate::daemon::provenance::Pin;
 use crate::daemon::snapshot::Maker;
 use crate::daemon::turns::Turns;
 use crate::session::SessionManager;
@@ -118,6 +119,27 @@ impl GitSource {
             output
         })
         .await
+    }
+
+    /// When the commit was made, in seconds since 1970.
+    pub(super) async fn time(&self, op: &SourceOp, cx: &VertexContext) -> Result<i64, ExecError> {
+        let pinned = self.pin(op, cx).await?;
+        let (work, access) = self.enter(&pinned.request, cx).await?;
+        let git = Git::new(work.path(), &access, cx);
+        tokio::select! {
+            time = checkout::time(&pinned, &git) => time,
+            () = cx.cancel.cancelled() => Err(ExecError::Canceled),
+        }
+    }
+
+    /// What provenance tells of the source.
+    pub(super) async fn told(&self, op: &SourceOp, cx: &VertexContext) -> Result<Pin, ExecError> {
+        let pinned = self.pin(op, cx).await?;
+        let mut url = redacted(&pinned.request.url).into_owned();
+        if !pinned.request.reference.is_empty() {
+            url = format!("{url}#{}", pinned.request.reference);
+        }
+        Ok(Pin::Git { url, commit: pinned.found.commit.clone() })
     }
 
     /// A directory to work in, and what lets git in.

@@ -1,6 +1,7 @@
 //! `https://…`: one file from a web server, or from a client that uploads it (`http://buildkit-session/…`).
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -11,11 +12,12 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use solver::digest::Hasher;
 use solver::op::{SourceOp, attr};
-use solver::{Digest, ExecError, Output, SourceAnswer, SourceIdentity, Status, VertexContext};
+use solver::{Digest, ExecError, Output, SourceAnswer, SourceIdentity, Status, VertexContext, redacted};
 use tokio_util::io::ReaderStream;
 
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
+use crate::daemon::provenance::Pin;
 use crate::daemon::snapshot::Maker;
 use crate::daemon::turns::Turns;
 use crate::session::{ARRIVAL, SessionManager};
@@ -25,6 +27,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// What BuildKit gives a downloaded file that names no other mode.
 const DEFAULT_MODE: u32 = 0o600;
+/// How much of a file is looked at to tell whether it is an archive, in bytes.
+const ARCHIVE_HEAD: u64 = 1024;
 /// The host that stands for the build's own client.
 const SESSION_HOST: &str = "buildkit-session";
 
@@ -45,6 +49,19 @@ struct Download {
     body: Digest,
     name: String,
     meta: Meta,
+    /// When the server says that it was changed, in nanoseconds since 1970.
+    modified: Option<i64>,
+}
+
+/// What a file behind a URL is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct About {
+    /// Of its bytes.
+    pub digest: Digest,
+    /// What it is called.
+    pub name: String,
+    /// When the server says that it was changed, in nanoseconds since 1970.
+    pub modified: Option<i64>,
 }
 
 /// A download failed.
@@ -109,6 +126,32 @@ impl HttpSource {
         .await
     }
 
+    /// What is behind the URL.
+    pub(super) async fn about(&self, op: &SourceOp, cx: &VertexContext) -> Result<About, ExecError> {
+        let Download { body, name, modified, .. } = self.download(op, cx).await?;
+        Ok(About { digest: body, name, modified })
+    }
+
+    /// When the file was changed, in seconds since 1970, or else the newest file in the archive that it is.
+    pub(super) async fn time(&self, op: &SourceOp, cx: &VertexContext) -> Result<Option<i64>, ExecError> {
+        let download = self.download(op, cx).await?;
+        if let Some(modified) = download.modified {
+            return Ok(Some(modified.div_euclid(1_000_000_000)));
+        }
+        let store = self.maker.chains.store.clone();
+        blocking(move || {
+            let open = || store.blobs().open(&download.body).map_err(from_store);
+            newest(open()?, open()?)
+        })
+        .await
+    }
+
+    /// What provenance tells of the source.
+    pub(super) async fn told(&self, op: &SourceOp, cx: &VertexContext) -> Result<Pin, ExecError> {
+        let digest = self.download(op, cx).await?.body;
+        Ok(Pin::Http { url: redacted(&op.identifier).into_owned(), digest })
+    }
+
     /// Forgets what was downloaded for a build.
     pub(super) fn forget(&self, build: &str) {
         self.lock().retain(|(b, _), _| b != build);
@@ -142,7 +185,7 @@ impl HttpSource {
         if let Some(own) = parsed.filter(|u| u.host_str() == Some(SESSION_HOST) && u.scheme() == "http") {
             let body = self.upload(&own, cx).await?;
             let (name, meta) = (file_name(op, None, &own), meta(op, None)?);
-            return Ok(Download { body: self.store(body, None, cx).await?, name, meta });
+            return Ok(Download { body: self.store(body, None, cx).await?, name, meta, modified: None });
         }
         let failed = |source| ExecError::failed(HttpError::Request { url: url.clone(), source });
         let response = self.client().get(&url).send().await.map_err(failed)?;
@@ -152,7 +195,8 @@ impl HttpSource {
         }
         let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
         let name = file_name(op, header("content-disposition"), response.url());
-        let (meta, total) = (meta(op, header("last-modified"))?, response.content_length());
+        let modified = header("last-modified").and_then(modified);
+        let (meta, total) = (meta(op, modified)?, response.content_length());
         let body = response.bytes_stream().map_err(failed);
         let body = self.store(body.boxed(), total, cx).await?;
         if let Some(want) = op.attrs.get(attr::HTTP_CHECKSUM)
@@ -160,7 +204,7 @@ impl HttpSource {
         {
             return Err(ExecError::failed(HttpError::Checksum { got: body, want: want.clone() }));
         }
-        Ok(Download { body, name, meta })
+        Ok(Download { body, name, meta, modified })
     }
 
     /// What the build's client uploads. It does so only once.
@@ -239,7 +283,29 @@ fn disposition_name(header: &str) -> Option<String> {
     (!name.is_empty() && name != "." && name != "..").then(|| name.to_owned())
 }
 
-fn meta(op: &SourceOp, modified: Option<&str>) -> Result<Meta, ExecError> {
+/// The time of the newest file in an archive, in seconds since 1970; `None` where it is none, or has none. The same
+/// bytes are read twice.
+fn newest(head: impl Read, archive: impl Read) -> Result<Option<i64>, ExecError> {
+    let mut begin = Vec::new();
+    head.take(ARCHIVE_HEAD).read_to_end(&mut begin).map_err(ExecError::failed)?;
+    if !cache::fileop::is_archive(&begin) {
+        return Ok(None);
+    }
+    let plain = cache::oci::Decompressor::new(archive).map_err(ExecError::failed)?;
+    let mut newest = None;
+    for entry in tar::Archive::new(plain).entries().map_err(ExecError::failed)? {
+        let time = entry.and_then(|entry| entry.header().mtime()).map_err(ExecError::failed)?;
+        newest = newest.max(i64::try_from(time).ok());
+    }
+    Ok(newest)
+}
+
+/// The time in a Last-Modified header, in nanoseconds since 1970.
+fn modified(header: &str) -> Option<i64> {
+    i64::try_from(jiff::fmt::rfc2822::parse(header).ok()?.timestamp().as_nanosecond()).ok()
+}
+
+fn meta(op: &SourceOp, modified: Option<i64>) -> Result<Meta, ExecError> {
     let number = |attr: &'static str, radix| match op.attrs.get(attr) {
         Some(value) => u32::from_str_radix(value.trim_start_matches("0o"), radix)
             .map(Some)
@@ -247,9 +313,7 @@ fn meta(op: &SourceOp, modified: Option<&str>) -> Result<Meta, ExecError> {
         None => Ok(None),
     };
     // Without a time of its own the file is from 1970, as in BuildKit: the time of the download must not count.
-    let mtime = modified
-        .and_then(|m| jiff::fmt::rfc2822::parse(m).ok())
-        .map_or(0, |z| z.timestamp().as_nanosecond() as i64);
+    let mtime = modified.unwrap_or(0);
     Ok(Meta {
         mode: number(attr::HTTP_PERM, 8)?.unwrap_or(DEFAULT_MODE),
         uid: number(attr::HTTP_UID, 10)?.unwrap_or(0),
@@ -262,6 +326,22 @@ fn meta(op: &SourceOp, modified: Option<&str>) -> Result<Meta, ExecError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_newest_file_of_an_archive() {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (name, mtime) in [("a", 5), ("b", 9), ("c", 7)] {
+            let mut header = tar::Header::new_gnu();
+            header.set_mtime(mtime);
+            header.set_size(0);
+            tar.append_data(&mut header, name, std::io::empty()).unwrap();
+        }
+        let tar = tar.into_inner().unwrap();
+        assert_eq!(newest(&tar[..], &tar[..]).unwrap(), Some(9));
+        assert_eq!(newest(&b"text"[..], &b"text"[..]).unwrap(), None);
+        assert_eq!(modified("Fri, 20 Nov 2026 13:10:20 GMT"), Some(1_795_180_220_000_000_000));
+        assert_eq!(modified("yesterday"), None);
+    }
 
     #[test]
     fn names_in_headers() {

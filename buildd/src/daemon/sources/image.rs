@@ -21,6 +21,7 @@ use solver::{Digest, ExecError, LayerId, Output, SourceAnswer, SourceIdentity, V
 
 use crate::daemon::chains::{Chains, from_store};
 use crate::daemon::leases::Leases;
+use crate::daemon::provenance::Pin;
 use crate::daemon::turns::Turns;
 use crate::session::SessionManager;
 
@@ -194,6 +195,22 @@ impl ImageSource {
         let found = self.of_op(op, platform, cx).await?;
         let content = self.unpacked(&found, cx).await?;
         Ok(Output { chain: found.layers.clone(), content: Some(content), local: None })
+    }
+
+    /// What provenance tells of the source.
+    pub(super) async fn pin(
+        &self,
+        op: &SourceOp,
+        platform: Option<&Platform>,
+        cx: &VertexContext,
+    ) -> Result<Pin, ExecError> {
+        let found = self.of_op(op, platform, cx).await?;
+        Ok(Pin::Image {
+            reference: found.reference.clone(),
+            platform: platform.cloned().unwrap_or_else(host_platform),
+            digest: found.image.digest,
+            layout: found.layout.is_some(),
+        })
     }
 
     async fn of_op(

@@ -12,9 +12,6 @@ use super::{GitError, Pinned, run::Git};
 /// Checks the commit out into the directory in which `git` runs, which is empty.
 pub(super) async fn checkout(pinned: &Pinned, git: &Git<'_>) -> Result<(), ExecError> {
     let Pinned { request, found, .. } = pinned;
-    let format = if found.commit.len() == 64 { "sha256" } else { "sha1" };
-    let format = format!("--object-format={format}");
-    git.run(&["init", "--quiet", "--initial-branch=master", &format, "."]).await?;
     fetch(pinned, git).await?;
     git.run(&["remote", "add", "origin", &request.url]).await?;
     git.run(&["checkout", "--quiet", "--force", "--detach", &found.commit]).await?;
@@ -25,24 +22,35 @@ pub(super) async fn checkout(pinned: &Pinned, git: &Git<'_>) -> Result<(), ExecE
         keep(pinned, git).await?;
     }
     let time = match request.commit_times {
-        true => Some(git.run(&["log", "-1", "--format=%ct", &found.commit]).await?),
+        true => Some(commit_time(pinned, git).await?),
         false => None,
     };
     if !request.keep_git_dir {
         remove_git_dirs(git.dir()).map_err(ExecError::failed)?;
     }
     match time {
-        Some(time) => {
-            let time = time.trim().parse().map_err(ExecError::failed)?;
-            set_times(git.dir(), time).map_err(ExecError::failed)
-        }
+        Some(time) => set_times(git.dir(), time).map_err(ExecError::failed),
         None => Ok(()),
     }
 }
 
-/// Brings the commit in, with as little of its history as the server allows.
+/// When the commit was made, in seconds since 1970; `git` runs in an empty directory.
+pub(super) async fn time(pinned: &Pinned, git: &Git<'_>) -> Result<i64, ExecError> {
+    fetch(pinned, git).await?;
+    commit_time(pinned, git).await
+}
+
+async fn commit_time(pinned: &Pinned, git: &Git<'_>) -> Result<i64, ExecError> {
+    let time = git.run(&["log", "-1", "--format=%ct", &pinned.found.commit]).await?;
+    time.trim().parse().map_err(ExecError::failed)
+}
+
+/// Makes a repository and brings the commit in, with as little of its history as the server allows.
 async fn fetch(pinned: &Pinned, git: &Git<'_>) -> Result<(), ExecError> {
     let Pinned { request, found, .. } = pinned;
+    let format = if found.commit.len() == 64 { "sha256" } else { "sha1" };
+    let format = format!("--object-format={format}");
+    git.run(&["init", "--quiet", "--initial-branch=master", &format, "."]).await?;
     let there = format!("{}^{{commit}}", found.commit);
     let by_name = !request.by_commit && !found.full_ref.is_empty();
     // The name may have moved on since it was looked up; servers may refuse to give a bare commit, or know no depth.

@@ -1,0 +1,101 @@
+//! Statements about an image, in a manifest of their own beside it (BuildKit's attestation storage).
+
+use base64::Engine as _;
+use cache::oci::{Descriptor, Manifest, Platform, media_type};
+use cache::store::Lease;
+use serde_json::json;
+use solver::ExecError;
+
+use super::assemble::AssembledImage;
+use super::{Built, ExportRequest, Exporter};
+use crate::daemon::provenance::{Statement, purl};
+
+/// A manifest that holds statements about an image.
+#[derive(Debug, Clone)]
+pub(super) struct Attested {
+    /// The manifest.
+    pub(super) manifest: Descriptor,
+    /// Config and statements.
+    pub(super) blobs: Vec<Descriptor>,
+}
+
+/// The type of an artifact that holds statements about an image.
+const ARTIFACT: &str = "application/vnd.docker.attestation.manifest.v1+json";
+
+/// The config of artifacts.
+const EMPTY: &[u8] = b"{}";
+
+/// The result is exported with media types that know no attestations.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot export attestations with \"oci-mediatypes=false\"")]
+struct DockerTypes;
+
+impl Exporter {
+    /// The manifest with what is to be told of an image; `None` where nothing is.
+    pub(super) fn attested(
+        &self,
+        request: &ExportRequest,
+        built: &Built,
+        multi_platform: bool,
+        image: &AssembledImage,
+        lease: &Lease,
+    ) -> Result<Option<Attested>, ExecError> {
+        let Some(provenance) = &built.provenance else { return Ok(None) };
+        // As in BuildKit, an image that has a place for statements gets all of them.
+        if provenance.options().inline_only && !request.attestation_inline && !multi_platform {
+            return Ok(None);
+        }
+        if !request.oci_types {
+            return Err(ExecError::failed(DockerTypes));
+        }
+        let layers: Vec<Descriptor> = image.layers.iter().map(|layer| layer.descriptor.clone()).collect();
+        let platform = image.manifest.platform.as_ref();
+        let hex = image.manifest.digest.hex();
+        let statement = Statement {
+            predicate_type: provenance.predicate_type(),
+            predicate: provenance.predicate(&layers),
+            subjects: request
+                .names
+                .iter()
+                .map(|name| (purl("docker", name, platform), hex.clone()))
+                .collect(),
+        };
+        let bytes = serde_json::to_vec(&statement.json()).map_err(ExecError::failed)?;
+        let mut layer = self.keep(lease, media_type::IN_TOTO, &bytes)?;
+        let kind = "in-toto.io/predicate-type".to_owned();
+        layer.annotations.insert(kind, statement.predicate_type.to_owned());
+        let manifest = match request.oci_artifact {
+            true => {
+                let mut config = self.keep(lease, media_type::OCI_EMPTY, EMPTY)?;
+                config.data = Some(base64::engine::general_purpose::STANDARD.encode(EMPTY));
+                let about = &image.manifest;
+                Manifest {
+                    artifact_type: Some(ARTIFACT.to_owned()),
+                    subject: Some(Descriptor::new(&about.media_type, about.digest, about.size)),
+                    ..Manifest::new(config, vec![layer.clone()])
+                }
+            }
+            false => {
+                let config = json!({
+                    "architecture": "unknown",
+                    "os": "unknown",
+                    "config": {},
+                    "rootfs": { "type": "layers", "diff_ids": [layer.digest.to_string()] },
+                });
+                let config = serde_json::to_vec(&config).map_err(ExecError::failed)?;
+                Manifest::new(self.keep(lease, media_type::OCI_CONFIG, &config)?, vec![layer.clone()])
+            }
+        };
+        let blobs = vec![manifest.config.clone(), layer];
+        let mut manifest = self.keep(lease, media_type::OCI_MANIFEST, &manifest.to_json())?;
+        manifest.annotations = [
+            ("vnd.docker.reference.type", "attestation-manifest".to_owned()),
+            ("vnd.docker.reference.digest", image.manifest.digest.to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        let unknown = || "unknown".to_owned();
+        manifest.platform = Some(Platform { architecture: unknown(), os: unknown(), ..Platform::default() });
+        Ok(Some(Attested { manifest, blobs }))
+    }
+}

@@ -1,0 +1,186 @@
+//! What statements a request asks for, and statements as exporters write them (in-toto v1).
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use tonic::Code;
+
+use crate::csv::fields;
+use crate::daemon::failure::Failure;
+
+/// The type of a statement (<https://github.com/in-toto/attestation>, `spec/v1/statement.md`).
+const STATEMENT: &str = "https://in-toto.io/Statement/v1";
+
+/// What a request asks to be attested.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::daemon) struct Attestations {
+    /// How provenance is told; `None` where it is not.
+    pub provenance: Option<ProvenanceOptions>,
+}
+
+/// The options of `attest:provenance`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) struct ProvenanceOptions {
+    /// Also what was built, from which lines, and arguments that may be private.
+    pub max: bool,
+    /// SLSA 0.2 rather than 1.
+    pub old: bool,
+    /// Who says that it built this.
+    pub builder: String,
+    /// The builder says that a second build gives the same.
+    pub reproducible: bool,
+    /// The name of the file in exports of files.
+    pub filename: String,
+    /// Left out of exports of files.
+    pub inline_only: bool,
+}
+
+impl Default for ProvenanceOptions {
+    fn default() -> Self {
+        Self {
+            max: true,
+            old: false,
+            builder: String::new(),
+            reproducible: false,
+            filename: "provenance.json".to_owned(),
+            inline_only: false,
+        }
+    }
+}
+
+/// `attest:KIND`, or this as a build argument.
+const PREFIXES: [&str; 2] = ["attest:", "build-arg:BUILDKIT_ATTEST_"];
+
+impl Attestations {
+    /// Reads a frontend's attributes.
+    ///
+    /// # Errors
+    /// An unknown kind of attestation, a value that cannot be.
+    pub(in crate::daemon) fn read(attrs: &BTreeMap<String, String>) -> Result<Self, Failure> {
+        let mut wanted = Self::default();
+        for (name, value) in attrs {
+            let Some(kind) = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)) else { continue };
+            match kind.to_ascii_lowercase().as_str() {
+                "provenance" => wanted.provenance = Some(ProvenanceOptions::read(value)?),
+                "sbom" => {
+                    let message = "this daemon makes no attestations of type \"sbom\"";
+                    return Err(Failure::new(Code::Unimplemented, message));
+                }
+                kind => return Err(invalid(format!("unknown attestation type \"{kind}\""))),
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+impl ProvenanceOptions {
+    fn read(text: &str) -> Result<Self, Failure> {
+        let mut options = Self::default();
+        let fields = fields(text).map_err(|error| Failure::invalid(&error))?;
+        for field in fields.iter().filter(|field| !field.is_empty()) {
+            let (name, value) = field.split_once('=').unwrap_or((field, ""));
+            let flag = || match value {
+                "true" | "1" => Ok(true),
+                "false" | "0" => Ok(false),
+                _ => Err(invalid(format!("failed to parse {name} flag \"{value}\""))),
+            };
+            match name {
+                "mode" => {
+                    options.max = match value {
+                        "max" | "full" => true,
+                        "min" => false,
+                        _ => return Err(invalid(format!("invalid mode \"{value}\""))),
+                    }
+                }
+                "version" => {
+                    options.old = match value {
+                        "v1" => false,
+                        "v0.2" => true,
+                        _ => return Err(invalid(format!("invalid provenance SLSA version: {value}"))),
+                    }
+                }
+                "builder-id" => options.builder = value.to_owned(),
+                "reproducible" => options.reproducible = flag()?,
+                "filename" => {
+                    options.filename = value.rsplit('/').next().unwrap_or_default().to_owned();
+                    if matches!(options.filename.as_str(), "" | "." | "..") {
+                        return Err(invalid(format!("invalid filename \"{value}\" of provenance")));
+                    }
+                }
+                "inline-only" => options.inline_only = flag()?,
+                // Others are of other versions, and change no result.
+                _ => {}
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn invalid(message: String) -> Failure {
+    Failure::new(Code::InvalidArgument, message)
+}
+
+/// A statement about files or images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) struct Statement {
+    /// What kind of predicate it holds.
+    pub predicate_type: &'static str,
+    /// What it says.
+    pub predicate: Value,
+    /// What it is about: a name and its SHA-256 in hexadecimal digits.
+    pub subjects: Vec<(String, String)>,
+}
+
+impl Statement {
+    /// The statement as JSON.
+    pub(in crate::daemon) fn json(&self) -> Value {
+        let subject = |(name, hex): &(String, String)| json!({ "name": name, "digest": { "sha256": hex } });
+        json!({
+            "_type": STATEMENT,
+            "predicateType": self.predicate_type,
+            "subject": self.subjects.iter().map(subject).collect::<Vec<_>>(),
+            "predicate": self.predicate,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(name: &str, value: &str) -> Result<Attestations, Failure> {
+        Attestations::read(&[(name.to_owned(), value.to_owned())].into())
+    }
+
+    #[test]
+    fn options() {
+        assert_eq!(read("build-arg:X", "").unwrap(), Attestations::default());
+        let all =
+            "mode=min,version=v0.2,builder-id=https://b,reproducible=true,filename=p.json,inline-only=1";
+        let want = ProvenanceOptions {
+            max: false,
+            old: true,
+            builder: "https://b".to_owned(),
+            reproducible: true,
+            filename: "p.json".to_owned(),
+            inline_only: true,
+        };
+        assert_eq!(read("attest:provenance", all).unwrap().provenance, Some(want));
+        let default = Some(ProvenanceOptions::default());
+        assert_eq!(read("build-arg:BUILDKIT_ATTEST_PROVENANCE", "").unwrap().provenance, default);
+    }
+
+    #[test]
+    fn bad_options() {
+        for (name, value) in [
+            ("attest:magic", ""),
+            ("attest:provenance", "mode=medium"),
+            ("attest:provenance", "version=v3"),
+            ("attest:provenance", "reproducible=perhaps"),
+            ("attest:provenance", "filename=.."),
+            ("attest:provenance", "\"mode=max"),
+        ] {
+            assert_eq!(read(name, value).unwrap_err().code, Code::InvalidArgument, "{name}={value}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What leaves the daemon besides the image itself: statements about it, times, and the files of several platforms.
+
+#[path = "../../cache/tests/registry/fake.rs"]
+#[expect(dead_code, reason = "made for the tests of the registry client, which need more of it")]
+mod fake;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use fake::{Fake, Reply};
+use proto::gateway::SolveRequest;
+use proto::pb::Definition;
+use serde_json::Value;
+use tests::llb::Llb;
+use tests::{Api, Scene, ready};
+
+/// The entries of a tar.
+fn entries(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut tar = tar::Archive::new(fs_err::File::open(path).unwrap());
+    let read = |entry: std::io::Result<tar::Entry<'_, fs_err::File>>| {
+        let mut entry = entry.unwrap();
+        let mut data = Vec::new();
+        entry.read_to_end(&mut data).unwrap();
+        (entry.path().unwrap().display().to_string(), data)
+    };
+    tar.entries().unwrap().map(read).collect()
+}
+
+/// The JSON blob that a descriptor names.
+fn blob(entries: &BTreeMap<String, Vec<u8>>, descriptor: &Value) -> Value {
+    let digest = descriptor["digest"].as_str().unwrap().trim_start_matches("sha256:");
+    serde_json::from_slice(&entries[&format!("blobs/sha256/{digest}")]).unwrap()
+}
+
+/// The index or manifest that an archive holds.
+fn target(entries: &BTreeMap<String, Vec<u8>>) -> Value {
+    let index: Value = serde_json::from_slice(&entries["index.json"]).unwrap();
+    blob(entries, &index["manifests"][0])
+}
+
+#[test]
+fn provenance() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write("Dockerfile", "FROM base\nCOPY f /f\nRUN echo ok > /g\n").write("f", "f");
+    let attest = |options: &str| format!("BUILDKIT_ATTEST_PROVENANCE={options}");
+    let max = attest("mode=max");
+    let args = ["-o", "type=oci,dest=../o.tar", "--provenance=mode=max", "--build-arg", "A=b"];
+    scene.build(&args).ok();
+    let all = entries(&scene.path("o.tar"));
+    let index = target(&all);
+    let [image, attested] = &index["manifests"].as_array().unwrap()[..] else { panic!("{index}") };
+    assert_eq!(attested["annotations"]["vnd.docker.reference.type"], "attestation-manifest");
+    assert_eq!(attested["annotations"]["vnd.docker.reference.digest"], image["digest"]);
+    assert_eq!(attested["platform"]["os"], "unknown");
+    let manifest = blob(&all, attested);
+    assert_eq!(manifest["artifactType"], "application/vnd.docker.attestation.manifest.v1+json");
+    assert_eq!(manifest["subject"]["digest"], image["digest"]);
+    let layer = manifest["layers"][0].clone();
+    let statement = blob(&all, &layer);
+    assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v1");
+    assert_eq!(layer["annotations"]["in-toto.io/predicate-type"], statement["predicateType"]);
+    let told = &statement["predicate"]["buildDefinition"];
+    let base = told["resolvedDependencies"][0]["uri"].as_str().unwrap();
+    assert!(base.starts_with("pkg:docker/base@latest?platform=linux%2F"), "{base}");
+    let request = &told["externalParameters"]["request"];
+    assert_eq!(request["args"]["build-arg:A"], "b");
+    assert_eq!(request["locals"], serde_json::json!([{ "name": "context" }, { "name": "dockerfile" }]));
+    let metadata = &statement["predicate"]["runDetails"]["metadata"]["buildkit_metadata"];
+    assert_eq!(metadata["source"]["infos"][0]["filename"], "Dockerfile");
+    let steps = told["internalParameters"]["buildConfig"]["llbDefinition"].as_array().unwrap().len();
+    assert_eq!(steps, 5, "image, context, COPY, RUN, result");
+    let layers = metadata["layers"].as_object().unwrap();
+    assert!(layers.values().all(|chains| chains.as_array().unwrap().len() == 1), "{layers:?}");
+    assert_eq!(layers.len(), 3, "of image, COPY, RUN: {layers:?}");
+
+    let (old, inline) = (attest("mode=min,version=v0.2"), attest("inline-only=true"));
+    scene.build(&["-o", "type=local,dest=../l", "--build-arg", &old]).ok();
+    let text = fs_err::read(scene.path("l/provenance.json")).unwrap();
+    let statement: Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v0.2");
+    assert!(statement["subject"].as_array().unwrap().iter().any(|subject| subject["name"] == "g"));
+    scene.build(&["-o", "type=local,dest=../i", "--build-arg", &inline]).ok();
+    assert!(!scene.path("i/provenance.json").exists());
+
+    // What is for images only goes with those that are pushed; an archive has it when it is asked to.
+    let of_docker = |options: &str| {
+        let output = format!("type=docker,dest=../d.tar{options}");
+        scene.build(&["-o", &output, "--build-arg", &inline]).ok();
+        entries(&scene.path("d.tar"))
+    };
+    let plain = of_docker("");
+    assert_eq!(target(&plain)["config"]["mediaType"], "application/vnd.oci.image.config.v1+json");
+    let all = of_docker(",attestation-inline=true,oci-artifact=false");
+    let attested = blob(&all, &target(&all)["manifests"][1]);
+    assert_eq!(attested["config"]["mediaType"], "application/vnd.oci.image.config.v1+json");
+    assert_eq!(blob(&all, &attested["config"])["os"], "unknown");
+    assert!(all.contains_key("manifest.json"));
+
+    let bad = attest("mode=medium");
+    let out = scene.build(&["-o", "type=oci,dest=../x.tar", "--build-arg", &bad]).fails();
+    assert!(out.stderr.contains("invalid mode \"medium\""), "{}", out.stderr);
+    let types = ["-o", "type=oci,dest=../x.tar,oci-mediatypes=false", "--build-arg", &max];
+    let out = scene.build(&types).fails();
+    assert!(out.stderr.contains("cannot export attestations with"), "{}", out.stderr);
+}
+
+#[test]
+fn rewritten_times() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let text = "FROM base\nRUN echo ok > /f && mkdir /d\nCOPY Dockerfile /d/\n";
+    let build = |name: &str| {
+        let output = format!("type=oci,dest=../{name},rewrite-timestamp=true");
+        let args = ["--no-cache", "-o", &output, "--build-arg", "SOURCE_DATE_EPOCH=1700000000"];
+        scene.dockerfile(text, &args).ok();
+        fs_err::read(scene.path(name)).unwrap()
+    };
+    let (first, second) = (build("a.tar"), build("b.tar"));
+    assert!(first == second, "the archives differ");
+    let all = entries(&scene.path("a.tar"));
+    let manifest = target(&all);
+    let layers = manifest["layers"].as_array().unwrap();
+    assert_eq!(layers[0].get("annotations"), None, "the base image's layer stays");
+    for layer in &layers[1..] {
+        assert_eq!(layer["annotations"]["buildkit/rewritten-timestamp"], "1700000000");
+        let name = layer["digest"].as_str().unwrap().replace("sha256:", "blobs/sha256/");
+        let mut tar = tar::Archive::new(flate2::read::MultiGzDecoder::new(&all[&name][..]));
+        for entry in tar.entries().unwrap() {
+            assert!(entry.unwrap().header().mtime().unwrap() <= 1_700_000_000);
+        }
+    }
+    let out = scene.dockerfile(
+        text,
+        &["-o", "type=image,name=x,rewrite-timestamp=true", "--build-arg", "SOURCE_DATE_EPOCH=1"],
+    );
+    assert!(out.fails().stderr.contains("needs `push=true`"));
+    let out = scene.dockerfile(text, &["-o", "type=oci,dest=../x.tar,source-date-epoch=today"]);
+    assert!(out.fails().stderr.contains("source-date-epoch"));
+}
+
+#[test]
+fn files_of_several_platforms() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write("Dockerfile", "FROM scratch\nARG TARGETARCH\nCOPY f /${TARGETARCH}\n").write("f", "f");
+    let build = |output: &str| {
+        let attest = "BUILDKIT_ATTEST_PROVENANCE=";
+        let args = ["--platform", "linux/amd64,linux/arm64", "-o", output, "--build-arg", attest];
+        scene.build(&args).ok();
+    };
+    build("type=local,dest=../split");
+    build("type=local,dest=../flat,platform-split=false,attestation-prefix=my-");
+    build("type=local,dest=../clean,platform-split=false,mode=delete");
+    build("type=tar,dest=../o.tar");
+    for arch in ["amd64", "arm64"] {
+        let dir = scene.path("split").join(format!("linux_{arch}"));
+        assert_eq!(fs_err::read_to_string(dir.join(arch)).unwrap(), "f");
+        assert!(dir.join("provenance.json").exists());
+        assert_eq!(fs_err::read_to_string(scene.path("flat").join(arch)).unwrap(), "f");
+        assert!(scene.path("flat").join(format!("my-provenance.linux_{arch}.json")).exists());
+        assert_eq!(fs_err::read_to_string(scene.path("clean").join(arch)).unwrap(), "f");
+        assert_eq!(entries(&scene.path("o.tar"))[&format!("linux_{arch}/{arch}")], b"f");
+    }
+    let same = "FROM scratch\nCOPY f /\n";
+    let output =
+        ["--platform", "linux/amd64,linux/arm64", "-o", "type=local,dest=../same,platform-split=false"];
+    let out = scene.dockerfile(same, &output).fails();
+    let text = "cannot overwrite f from linux/amd64 with linux/arm64 when split option is disabled";
+    assert!(out.stderr.contains(text), "{}", out.stderr);
+}
+
+#[test]
+fn frontends_get_their_directories_from_others() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let api = Api::connect(&scene.daemon);
+    let gateway = api.gateway("inputs");
+    let mut llb = Llb::new();
+    let dockerfile = llb.file(None, "/Dockerfile", "FROM scratch\nCOPY f /g\n");
+    let context = llb.file(None, "/f", "text");
+    let solve = |dockerfile: Definition, context: Definition| {
+        let inputs = [("dockerfile".to_owned(), dockerfile), ("context".to_owned(), context)];
+        gateway.solve(SolveRequest {
+            frontend: "dockerfile.v0".to_owned(),
+            frontend_inputs: inputs.into(),
+            evaluate: true,
+            ..SolveRequest::default()
+        })
+    };
+    let result = solve(llb.definition(&dockerfile), llb.definition(&context)).unwrap();
+    assert!(result.metadata.contains_key("containerimage.config"));
+    let nothing = solve(llb.definition(&dockerfile), Definition::default()).unwrap_err();
+    assert!(nothing.message().contains("invalid nil input definition"), "{nothing}");
+    gateway.end();
+}
+
+#[test]
+fn times_of_sources() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_mtime(1_500_000_000);
+    header.set_size(0);
+    tar.append_data(&mut header, "f", std::io::empty()).unwrap();
+    let archive = tar.into_inner().unwrap();
+    let server = Fake::start(move |_| Reply::ok(archive.clone()));
+    let url = format!("http://{}/src.tar", server.host);
+    let text = format!(
+        "ARG SOURCE_DATE_EPOCH=src\nFROM scratch AS src\nADD {url} /\nFROM scratch\nCOPY Dockerfile /\n"
+    );
+    scene.dockerfile(&text, &["-o", "type=oci,dest=../o.tar"]).ok();
+    let all = entries(&scene.path("o.tar"));
+    assert_eq!(blob(&all, &target(&all)["config"])["created"], "2017-07-14T02:40:00Z");
+}
+
+#[test]
+fn hard_links_stay_links() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let text =
+        "FROM base\nRUN mkdir /d && echo x > /d/a && ln /d/a /d/b\nFROM scratch\nCOPY --from=0 /d /d\n";
+    scene.dockerfile(text, &["-o", "type=local,dest=../out"]).ok();
+    let inode = |name: &str| fs_err::metadata(scene.path("out/d").join(name)).unwrap().ino();
+    assert_eq!(inode("a"), inode("b"));
+    assert_eq!(fs_err::read_to_string(scene.path("out/d/b")).unwrap(), "x\n");
+}

@@ -7,7 +7,12 @@ pub fn causes(error: &dyn Error) -> String {
     let mut causes = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {
-        causes.push(cause.to_string());
+        let boxed = cause.downcast_ref::<Box<tonic::Status>>().map(AsRef::as_ref);
+        causes.push(match boxed.or_else(|| cause.downcast_ref::<tonic::Status>()) {
+            // Its own text repeats what the error above it says, and adds the class that a client is told anyway.
+            Some(status) => status.message().to_owned(),
+            None => cause.to_string(),
+        });
         next = cause.source();
     }
     let mut text = error.to_string();
@@ -46,5 +51,14 @@ mod tests {
             "`x` cannot be reached: refused"
         );
         assert_eq!(said(&["a", "b: c", "between", "c"]), "a: b: c");
+    }
+
+    #[test]
+    fn a_status_is_its_message() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{}", .0.message())]
+        struct Told(#[source] Box<tonic::Status>);
+        let told = Told(tonic::Status::not_found("no such thing").into());
+        assert_eq!(causes(&told), "no such thing");
     }
 }

@@ -64,7 +64,9 @@ pub use cache_mounts::{CacheMountLease, CacheMountRequest, CacheMounts, MountOwn
 pub use disk::DiskSpace;
 pub use error::StoreError;
 pub use filter::{Filtered, Filters, InvalidFilter};
-pub use history::{BuildRecord, BuildStatus, Destination, History, HistoryLimits, StepCounts};
+pub use history::{
+    BuildRecord, BuildStatement, BuildStatus, Destination, History, HistoryLimits, StepCounts,
+};
 pub use images::{ImageRecord, Images};
 pub use layers::{LayerAbout, LayerInfo, Layers, Origin, Staging};
 pub use lease::{Held, Lease};

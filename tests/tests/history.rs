@@ -1,5 +1,7 @@
 //! Past builds, as BuildKit's clients ask for them.
 
+use proto::content::ReadContentRequest;
+use proto::content::content_client::ContentClient;
 use proto::control::control_client::ControlClient;
 use proto::control::{
     BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRecord, BuildHistoryRequest, StatusRequest,
@@ -14,14 +16,16 @@ use tonic::{Code, Status};
 struct Client {
     runtime: Runtime,
     control: ControlClient<Channel>,
+    content: ContentClient<Channel>,
 }
 
 impl Client {
     fn connect(daemon: &Daemon) -> Self {
         let runtime = Runtime::new().unwrap();
         let endpoint = Endpoint::from_shared(daemon.addr()).unwrap();
-        let control = ControlClient::new(runtime.block_on(endpoint.connect()).unwrap());
-        Self { runtime, control }
+        let channel = runtime.block_on(endpoint.connect()).unwrap();
+        let (control, content) = (ControlClient::new(channel.clone()), ContentClient::new(channel));
+        Self { runtime, control, content }
     }
 
     fn events(&self, request: BuildHistoryRequest) -> Result<Vec<BuildHistoryEvent>, Status> {
@@ -53,6 +57,21 @@ impl Client {
                 message.logs.iter().for_each(|l| log.extend_from_slice(&l.msg));
             }
             Ok(log)
+        })
+    }
+
+    /// A part of a blob; a size of zero is the rest.
+    fn content(&self, digest: &str, offset: i64, size: i64) -> Result<Vec<u8>, Status> {
+        let mut content = self.content.clone();
+        let request = ReadContentRequest { digest: digest.to_owned(), offset, size };
+        self.runtime.block_on(async move {
+            let mut stream = content.read(request).await?.into_inner();
+            let mut bytes = Vec::new();
+            while let Some(message) = stream.message().await? {
+                assert_eq!(message.offset, offset + bytes.len() as i64);
+                bytes.extend_from_slice(&message.data);
+            }
+            Ok(bytes)
         })
     }
 
@@ -134,6 +153,51 @@ fn the_history_is_filtered_pinned_and_removed() {
     let hex = log.trim_start_matches("sha256:");
     let path = scene.daemon.root().join("blobs/sha256").join(&hex[..2]).join(hex);
     assert!(!path.exists(), "its log went along");
+}
+
+/// What `docker buildx` reads after a build: how its results came about, and nothing else of the store.
+#[test]
+fn statements_are_read_through_the_content_store() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let client = Client::connect(&scene.daemon);
+    let text = "FROM base\nARG PASSWORD\nRUN true\n";
+    scene
+        .dockerfile(text, &["-t", "x", "--build-arg", "PASSWORD=hunter2", "--metadata-file", "../m.json"])
+        .ok();
+    let record = client.records().swap_remove(0);
+    let statement = record.result.expect("of the only platform").attestations.swap_remove(0);
+    assert_eq!(statement.media_type, "application/vnd.in-toto+json");
+    assert_eq!(statement.annotations["in-toto.io/predicate-type"], "https://slsa.dev/provenance/v1");
+    let told = client.content(&statement.digest, 0, 0).unwrap();
+    assert_eq!(told.len() as i64, statement.size);
+    assert_eq!(client.content(&statement.digest, 2, 5).unwrap(), told[2..7]);
+    assert!(!String::from_utf8(told.clone()).unwrap().contains("hunter2"));
+    let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+    assert_eq!(told["runDetails"]["metadata"]["invocationId"], record.r#ref);
+    assert_eq!(told["buildDefinition"]["externalParameters"]["request"]["frontend"], "dockerfile.v0");
+    assert!(!client.content(&record.logs.unwrap().digest, 0, 0).unwrap().is_empty());
+
+    let refused = |digest: &str, offset, size| client.content(digest, offset, size).unwrap_err().code();
+    for (offset, size) in [(-1, 0), (0, -1), (statement.size + 1, 0), (1, statement.size), (0, i64::MAX)] {
+        assert_eq!(refused(&statement.digest, offset, size), Code::OutOfRange, "{size} from {offset}");
+    }
+    assert_eq!(refused("sha256:../../etc/passwd", 0, 0), Code::InvalidArgument);
+    let image = fs_err::read_to_string(scene.path("m.json")).unwrap();
+    let image: serde_json::Value = serde_json::from_str(&image).unwrap();
+    let config = image["containerimage.config.digest"].as_str().unwrap();
+    assert_eq!(refused(config, 0, 0), Code::NotFound, "an image's config is no past build's");
+
+    let both = ["--platform", "linux/amd64,linux/arm64", "-o", "type=local,dest=../l"];
+    scene.dockerfile("FROM scratch\nCOPY Dockerfile /\n", &both).ok();
+    let platforms: Vec<_> = client.records().swap_remove(0).results.into_keys().collect();
+    assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
+    client
+        .update(UpdateBuildHistoryRequest { r#ref: record.r#ref, delete: true, ..Default::default() })
+        .unwrap();
+    assert_eq!(refused(&statement.digest, 0, 0), Code::NotFound);
 }
 
 #[test]

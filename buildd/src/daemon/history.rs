@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use cache::store::{BuildRecord, BuildStatus, Destination, Lease, StepCounts, Store};
+use cache::oci::media_type;
+use cache::store::{
+    BlobPurpose, BuildRecord, BuildStatement, BuildStatus, Destination, Lease, StepCounts, Store, StoreError,
+};
 use proto::control::{
     BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRequest, SolveRequest, UpdateBuildHistoryRequest,
 };
@@ -18,6 +21,7 @@ use tonic::{Code, Status};
 use super::control::store_status;
 use super::failure::Failure;
 use super::journal::Journal;
+use super::provenance::Provenance;
 use super::timestamp::to_millis;
 use filter::Filter;
 pub(super) use log::LogReader;
@@ -31,6 +35,24 @@ pub(super) struct Histories {
     store: Store,
     running: Mutex<BTreeMap<String, BuildRecord>>,
     events: broadcast::Sender<BuildHistoryEvent>,
+}
+
+/// What a build that went well leaves.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// What the exporters say.
+    pub response: BTreeMap<String, String>,
+    /// What is told of the results.
+    pub told: Vec<Told>,
+}
+
+/// What is told of one result.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// For which platform it is, if there are several.
+    pub platform: Option<String>,
+    /// How it came about.
+    pub provenance: Provenance,
 }
 
 /// A running build; when it is dropped before its end, it never was.
@@ -59,6 +81,7 @@ impl Histories {
             response: BTreeMap::new(),
             steps: StepCounts::default(),
             log: None,
+            statements: Vec::new(),
             pinned: false,
         };
         let mut running = self.lock();
@@ -142,13 +165,9 @@ impl Histories {
 }
 
 impl Recording {
-    /// Ends the build: its log becomes a blob, and it a past one. Blocking; what fails is only logged.
-    pub(super) fn end(
-        mut self,
-        journal: &Journal,
-        lease: &Lease,
-        result: &Result<BTreeMap<String, String>, Failure>,
-    ) {
+    /// Ends the build: its log and what is told of its results become blobs, and it a past one. Blocking; what fails is
+    /// only logged.
+    pub(super) fn end(mut self, journal: &Journal, lease: &Lease, result: &Result<Done, Failure>) {
         let store = &self.histories.store;
         match log::keep(store, lease, journal) {
             Ok((log, steps)) => (self.record.log, self.record.steps) = (Some(log), steps),
@@ -156,8 +175,17 @@ impl Recording {
         }
         self.record.finished_ms = Some(to_millis(SystemTime::now()));
         self.record.status = match result {
-            Ok(response) => {
-                self.record.response.clone_from(response);
+            Ok(done) => {
+                self.record.response.clone_from(&done.response);
+                match done.told.iter().map(|told| keep(store, lease, told)).collect() {
+                    Ok(statements) => self.record.statements = statements,
+                    Err(e) => {
+                        tracing::warn!(
+                            build = self.record.reference,
+                            "cannot keep a build's provenance: {e}"
+                        );
+                    }
+                }
                 BuildStatus::Done
             }
             Err(f) if f.code == Code::Cancelled => BuildStatus::Cancelled,
@@ -177,6 +205,18 @@ impl Drop for Recording {
     fn drop(&mut self) {
         self.histories.lock().remove(&self.record.reference);
     }
+}
+
+/// Writes what is told of a result into a blob, held by `lease`.
+fn keep(store: &Store, lease: &Lease, told: &Told) -> Result<BuildStatement, StoreError> {
+    let text = format!("{:#}", told.provenance.predicate(&[]));
+    let purpose = BlobPurpose { description: media_type::IN_TOTO.to_owned(), ..BlobPurpose::default() };
+    Ok(BuildStatement {
+        platform: told.platform.clone(),
+        predicate_type: told.provenance.predicate_type().to_owned(),
+        predicate: store.blobs().put(lease, text.as_bytes(), purpose)?,
+        size: text.len() as u64,
+    })
 }
 
 fn destinations(request: &SolveRequest) -> Vec<Destination> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::content::content_server::ContentServer;
 use proto::control::control_server::ControlServer;
 use proto::gateway::llb_bridge_server::LlbBridgeServer;
 use proto::rbuild::containers_server::ContainersServer;
@@ -24,7 +25,9 @@ use super::builds::Builds;
 use super::control::ControlService;
 use super::gateway::GatewayService;
 use super::parts::Parts;
-use super::services::{ContainersService, DebugService, ImagesService, VersionService, take_up};
+use super::services::{
+    ContainersService, ContentService, DebugService, ImagesService, VersionService, take_up,
+};
 use super::side;
 use super::tls::{self, Certificates};
 
@@ -213,6 +216,7 @@ fn router(
         }))
         .add_service(ImagesServer::new(ImagesService { parts: parts.clone(), builds: builds.clone() }))
         .add_service(ContainersServer::new(ContainersService { parts: parts.clone(), builds }))
+        .add_service(ContentServer::new(ContentService { store: parts.store.clone() }))
         .add_service(DebugServer::new(DebugService { parts }))
 }
 

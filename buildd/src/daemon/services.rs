@@ -1,6 +1,8 @@
-//! rbuild's own services, beside BuildKit's: the image store, containers, the daemon's version, self-checks.
+//! rbuild's own services, beside BuildKit's: the image store, containers, the daemon's version, self-checks; and the
+//! content store, which is containerd's.
 
 mod containers;
+mod content;
 mod debug;
 mod image_json;
 mod images;
@@ -10,6 +12,7 @@ mod transfer;
 mod version;
 
 pub(crate) use containers::{ContainersService, take_up};
+pub(crate) use content::ContentService;
 pub(crate) use debug::DebugService;
 pub(crate) use images::ImagesService;
 pub(crate) use version::VersionService;

@@ -15,11 +15,12 @@ use super::export::{Built, ExportKind, ExportRequest, Results};
 use super::failure::Failure;
 use super::frontends::{self, Outcome};
 use super::gateway;
+use super::history::{Done, Told};
 use super::nearby::Nearby;
 use super::parts::Parts;
 use super::provenance::{Attestations, Capture, Facts, Made, Provenance, ProvenanceOptions};
 use super::run::Run;
-use super::sources::image::host_platform;
+use super::sources::image::{host_platform, oci_platform};
 
 /// How long a build waits for the session that it names.
 const SESSION_ARRIVAL: Duration = Duration::from_secs(10);
@@ -56,7 +57,7 @@ pub(super) async fn solve(
     let _passed = parts.passed.claim(&request.session);
     let _over = watch_session(parts, &run);
     let recording = (!request.internal).then(|| parts.histories.begin(&request));
-    let result = work(parts, &run, &request).await;
+    let result = work(parts, &run, &request, recording.is_some()).await;
     let result = match recording {
         None => result,
         Some(recording) => {
@@ -69,7 +70,7 @@ pub(super) async fn solve(
         }
     };
     parts.checkpoint_soon();
-    result
+    Ok(result?.response)
 }
 
 /// What is kept in memory for a build; gone when dropped, also after a panic.
@@ -104,7 +105,8 @@ async fn work(
     parts: &Arc<Parts>,
     run: &Arc<Run>,
     request: &SolveRequest,
-) -> Result<BTreeMap<String, String>, Failure> {
+    recorded: bool,
+) -> Result<Done, Failure> {
     let exports = exports(request)?;
     if !request.frontend.is_empty() && definition(request).is_some() {
         return Err(Failure::two_ways());
@@ -119,26 +121,33 @@ async fn work(
         name => {
             let (attrs, inputs) = (&request.frontend_attrs, &request.frontend_inputs);
             match frontends::plan(parts, run, name, attrs, inputs, None).await? {
-                Outcome::Answer(answer) => return Ok(answer),
+                Outcome::Answer(answer) => return Ok(Done { response: answer, told: Vec::new() }),
                 Outcome::Plan(plan) => plan.evaluate(run).await?,
             }
         }
     };
-    if let Some(options) = attestations.provenance {
+    let mut told = Vec::new();
+    if recorded || attestations.provenance.is_some() {
         for built in &mut results.built {
-            built.provenance = provenance(parts, run, &options, built).await?;
+            let provenance = match provenance(parts, run, built).await {
+                Ok(Some(provenance)) => provenance,
+                Ok(None) => continue,
+                Err(e) if attestations.provenance.is_none() => {
+                    tracing::warn!(build = run.reference, "cannot tell how a result came about: {e}");
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            built.provenance = attestations.provenance.clone().map(|o| Arc::new(provenance.clone().with(o)));
+            let platform = results.multi_platform.then(|| oci_platform(&built.platform).to_string());
+            told.push(Told { platform, provenance });
         }
     }
-    export(parts, run, &exports, &results).await
+    Ok(Done { response: export(parts, run, &exports, &results).await?, told })
 }
 
-/// What is to be told of a result.
-async fn provenance(
-    parts: &Parts,
-    run: &Run,
-    options: &ProvenanceOptions,
-    built: &Built,
-) -> Result<Option<Arc<Provenance>>, Failure> {
+/// What is to be told of a result, without what may be private.
+async fn provenance(parts: &Parts, run: &Run, built: &Built) -> Result<Option<Provenance>, Failure> {
     let Some(made) = built.made.clone().filter(|made| made.graph.head.is_some()) else { return Ok(None) };
     let cx = run.context(solver::Progress::new(|_| {}));
     let mut capture = Capture::default();
@@ -151,7 +160,8 @@ async fn provenance(
         started: run.started,
         environment: parts.provenance_environment.clone(),
     };
-    Ok(Some(Arc::new(Provenance::new(options.clone(), facts, made, capture))))
+    let options = ProvenanceOptions { max: false, ..ProvenanceOptions::default() };
+    Ok(Some(Provenance::new(options, facts, made, capture)))
 }
 
 /// Wishes whose silent neglect would make a build other than the one that was asked for.

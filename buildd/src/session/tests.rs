@@ -198,6 +198,7 @@ async fn an_unknown_source_is_an_error() {
     let writer = DirWriter::new(setup.dir.path(), Owners::Mine);
     let err = session.diff_copy("other", &Selection::default(), writer).await.unwrap_err();
     assert!(err.to_string().contains("no access allowed to dir \"other\""), "{err}");
+    assert!(err.is_missing());
     let (_ours, bare) = open(&setup, Services::default()).await;
     let writer = DirWriter::new(setup.dir.path(), Owners::Mine);
     let err = bare.diff_copy("context", &Selection::default(), writer).await.unwrap_err();

@@ -1,6 +1,6 @@
 //! Past builds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +38,19 @@ pub struct Destination {
     pub kind: String,
     /// Its attributes.
     pub attrs: BTreeMap<String, String>,
+}
+
+/// A statement about a build's result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildStatement {
+    /// For which platform it was built, if for several.
+    pub platform: Option<String>,
+    /// The type of the predicate, a URI.
+    pub predicate_type: String,
+    /// The blob that holds the predicate; kept as long as the build is.
+    pub predicate: Digest,
+    /// The blob's length in bytes.
+    pub size: u64,
 }
 
 /// How many vertices a build had.
@@ -78,11 +91,21 @@ pub struct BuildRecord {
     pub steps: StepCounts,
     /// The blob that holds its status events; kept as long as the build is.
     pub log: Option<Digest>,
+    /// What is told of its results.
+    #[serde(default)]
+    pub statements: Vec<BuildStatement>,
     /// Whether trimming passes over it.
     pub pinned: bool,
 }
 
 json_value!(BuildRecord);
+
+impl BuildRecord {
+    /// The blobs that it needs.
+    pub fn blobs(&self) -> impl Iterator<Item = Digest> {
+        self.log.into_iter().chain(self.statements.iter().map(|statement| statement.predicate))
+    }
+}
 
 /// How much history is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,12 +153,18 @@ impl History {
         Ok(builds)
     }
 
-    /// Forgets a build and its log. Returns `false` when it was not known.
+    /// The blobs that builds need, each once.
+    pub fn blobs(&self) -> Result<BTreeSet<Digest>, StoreError> {
+        let builds = self.shared.tables.history.all()?;
+        Ok(builds.iter().flat_map(|(_, build)| build.blobs()).collect())
+    }
+
+    /// Forgets a build, its log and its statements. Returns `false` when it was not known.
     pub fn remove(&self, reference: &str) -> Result<bool, StoreError> {
         let Some(build) = self.get(reference)? else { return Ok(false) };
         let mut batch = Batch::default();
         self.shared.tables.history.delete_in(&mut batch, &build.reference);
-        self.write(batch, build.log.into_iter().collect())?;
+        self.write(batch, build.blobs().collect())?;
         Ok(true)
     }
 
@@ -149,22 +178,23 @@ impl History {
         for digest in builds.iter().filter_map(|build| build.log) {
             log_bytes += self.size(&digest)?;
         }
-        let (mut batch, mut logs, mut trimmed) = (Batch::default(), Vec::new(), 0);
+        let (mut batch, mut blobs, mut trimmed) = (Batch::default(), Vec::new(), 0);
         for build in builds.iter().filter(|b| !b.pinned && b.status != BuildStatus::Running) {
             let goes = trimmed < surplus && build.started_ms < cutoff;
             if goes {
                 self.shared.tables.history.delete_in(&mut batch, &build.reference);
                 trimmed += 1;
+                blobs.extend(build.statements.iter().map(|statement| statement.predicate));
             }
             let Some(log) = build.log.filter(|_| goes || log_bytes > limits.max_log_bytes) else { continue };
             log_bytes = log_bytes.saturating_sub(self.size(&log)?);
-            logs.push(log);
+            blobs.push(log);
             if !goes {
                 let without = BuildRecord { log: None, ..build.clone() };
                 self.shared.tables.history.put_in(&mut batch, &build.reference, &without);
             }
         }
-        self.write(batch, logs)?;
+        self.write(batch, blobs)?;
         Ok(trimmed)
     }
 
@@ -172,8 +202,8 @@ impl History {
         Ok(self.shared.tables.blobs.get(log)?.map_or(0, |entry| entry.size))
     }
 
-    /// Writes the batch, and deletes those of `logs` that nothing else needs.
-    fn write(&self, mut batch: Batch, logs: Vec<Digest>) -> Result<(), StoreError> {
+    /// Writes the batch, and deletes those of `blobs` that nothing else needs.
+    fn write(&self, mut batch: Batch, blobs: Vec<Digest>) -> Result<(), StoreError> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -181,10 +211,10 @@ impl History {
         let mounts = self.shared.mounts.lock();
         let inventory = self.shared.inventory(&state, &mounts)?;
         let mut files = Vec::new();
-        for log in logs {
-            if inventory.is_only_a_log(&log) && !state.holds_blob(&log) {
-                self.shared.tables.blobs.delete_in(&mut batch, &log);
-                files.push(self.shared.layout.blob(&log));
+        for blob in blobs {
+            if inventory.is_only_history(&blob) && !state.holds_blob(&blob) {
+                self.shared.tables.blobs.delete_in(&mut batch, &blob);
+                files.push(self.shared.layout.blob(&blob));
             }
         }
         self.shared.db.write(&batch, Sync::Yes)?;

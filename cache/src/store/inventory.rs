@@ -22,7 +22,7 @@ pub(super) struct Inventory {
     /// Blobs that images and history need for their own sake.
     pub(super) kept_blobs: HashSet<Digest>,
     /// Blobs that only one past build needs. They are no items: they go with the build.
-    only_logs: HashSet<Digest>,
+    only_history: HashSet<Digest>,
     /// [`LeaseState::links`] when it was made.
     pub(super) links: u64,
 }
@@ -46,9 +46,9 @@ pub(super) enum Target {
 }
 
 impl Inventory {
-    /// Whether a blob is the log of one past build and nothing else.
-    pub(super) fn is_only_a_log(&self, digest: &Digest) -> bool {
-        self.only_logs.contains(digest)
+    /// Whether a blob is one past build's, and nothing else.
+    pub(super) fn is_only_history(&self, digest: &Digest) -> bool {
+        self.only_history.contains(digest)
     }
 }
 
@@ -67,9 +67,11 @@ impl Shared {
             kept_blobs.extend(image.own_blobs());
             shared_layers.extend(image.layers);
         }
-        let mut logs: HashMap<Digest, usize> = HashMap::new();
-        for digest in self.tables.history.all()?.into_iter().filter_map(|(_, build)| build.log) {
-            *logs.entry(digest).or_default() += 1;
+        let mut history: HashMap<Digest, usize> = HashMap::new();
+        for (_, build) in self.tables.history.all()? {
+            for digest in build.blobs().collect::<HashSet<_>>() {
+                *history.entry(digest).or_default() += 1;
+            }
         }
         let mut owners: HashMap<Digest, usize> = HashMap::new();
         let mut items = Vec::new();
@@ -87,19 +89,19 @@ impl Shared {
             items.push(item);
         }
         for (digest, entry) in blobs.iter().filter(|(digest, _)| !owners.contains_key(digest)) {
-            if !logs.contains_key(digest) {
+            if !history.contains_key(digest) {
                 items.push(blob_item(digest, entry, kept_blobs.contains(digest), state));
             }
         }
-        let only_log = |digest: &Digest| !owners.contains_key(digest) && !kept_blobs.contains(digest);
-        let only_logs = logs.iter().filter(|(digest, builds)| **builds == 1 && only_log(digest));
-        let only_logs = only_logs.map(|(digest, _)| *digest).collect();
-        kept_blobs.extend(logs.into_keys());
+        let alone = |digest: &Digest| !owners.contains_key(digest) && !kept_blobs.contains(digest);
+        let only_history = history.iter().filter(|(digest, builds)| **builds == 1 && alone(digest));
+        let only_history = only_history.map(|(digest, _)| *digest).collect();
+        kept_blobs.extend(history.into_keys());
         items.extend(self.tables.cache_mounts.all()?.into_iter().map(|(name, entry)| {
             let in_use = mounts.contains_key(&name);
             mount_item(name, entry, in_use)
         }));
-        Ok(Inventory { items, owners, kept_blobs, only_logs, links: state.links })
+        Ok(Inventory { items, owners, kept_blobs, only_history, links: state.links })
     }
 
     /// Fills in what only the disk knows.

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cache::store::{BuildRecord, BuildStatus, Held, HistoryLimits, LayerAbout, StepCounts, StoreError};
+use cache::store::{
+    BuildRecord, BuildStatement, BuildStatus, Held, HistoryLimits, LayerAbout, StepCounts, StoreError,
+};
 use solver::{Digest, LayerId};
 
 use crate::support::{TestStore, add_blob, add_layer, image, pass_minutes, prune_all};
@@ -76,6 +78,12 @@ fn history_keeps_logs_and_is_trimmed() {
             response: BTreeMap::new(),
             steps: StepCounts::default(),
             log: Some(add_blob(store, &lease, &format!("log {n}"))),
+            statements: vec![BuildStatement {
+                platform: None,
+                predicate_type: "x".to_owned(),
+                predicate: add_blob(store, &lease, &format!("statement {n}")),
+                size: 11,
+            }],
             pinned: n == 1,
         };
         store.history().put(&build).unwrap();
@@ -89,6 +97,7 @@ fn history_keeps_logs_and_is_trimmed() {
     let left: Vec<_> = store.history().list().unwrap().into_iter().map(|b| b.reference).collect();
     assert_eq!(left, ["build-0", "build-1"]);
     assert_eq!(store.blobs().size(&Digest::of(b"log 2")).unwrap(), None, "its log went along");
+    assert_eq!(store.blobs().size(&Digest::of(b"statement 2")).unwrap(), None, "and its statement");
     assert_eq!(prune_all(store).items, 0);
     assert!(store.du(&[], Duration::ZERO).unwrap().is_empty(), "logs are no cache");
     // Logs are bounded together: the oldest go, but for pinned builds'.
@@ -96,6 +105,8 @@ fn history_keeps_logs_and_is_trimmed() {
     assert_eq!(store.history().trim(limits).unwrap(), 0);
     let logs: Vec<_> = store.history().list().unwrap().into_iter().map(|b| b.log.is_some()).collect();
     assert_eq!(logs, [true, true], "one runs, one is pinned");
+    let needed = ["log 0", "log 1", "statement 0", "statement 1"].map(|text| Digest::of(text.as_bytes()));
+    assert_eq!(store.history().blobs().unwrap(), needed.into());
     let mut build = store.history().get("build-1").unwrap().unwrap();
     build.pinned = false;
     store.history().put(&build).unwrap();
@@ -105,6 +116,8 @@ fn history_keeps_logs_and_is_trimmed() {
     assert!(store.history().remove("build-0").unwrap());
     assert!(!store.history().remove("build-0").unwrap());
     assert_eq!(store.blobs().size(&Digest::of(b"log 0")).unwrap(), None);
+    assert_eq!(store.blobs().size(&Digest::of(b"statement 0")).unwrap(), None);
+    assert!(store.blobs().size(&Digest::of(b"statement 1")).unwrap().is_some(), "only its log went");
 }
 
 #[test]
@@ -124,6 +137,7 @@ fn a_log_that_something_else_needs_outlives_its_build() {
             response: BTreeMap::new(),
             steps: StepCounts::default(),
             log: Some(log),
+            statements: Vec::new(),
             pinned: false,
         };
         store.history().put(&build).unwrap();

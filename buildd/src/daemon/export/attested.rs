@@ -8,7 +8,7 @@ use solver::ExecError;
 
 use super::assemble::AssembledImage;
 use super::{Built, ExportRequest, Exporter};
-use crate::daemon::provenance::{Statement, purl};
+use crate::daemon::provenance::{PREDICATE_TYPE, Statement, purl};
 
 /// A manifest that holds statements about an image.
 #[derive(Debug, Clone)]
@@ -62,8 +62,7 @@ impl Exporter {
         };
         let bytes = serde_json::to_vec(&statement.json()).map_err(ExecError::failed)?;
         let mut layer = self.keep(lease, media_type::IN_TOTO, &bytes)?;
-        let kind = "in-toto.io/predicate-type".to_owned();
-        layer.annotations.insert(kind, statement.predicate_type.to_owned());
+        layer.annotations.insert(PREDICATE_TYPE.to_owned(), statement.predicate_type.to_owned());
         let manifest = match request.oci_artifact {
             true => {
                 let mut config = self.keep(lease, media_type::OCI_EMPTY, EMPTY)?;

@@ -1,10 +1,16 @@
 //! A build on the wire.
 
-use cache::store::{BuildRecord, BuildStatus};
-use proto::control::{BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRecord, Descriptor, Exporter};
+use std::collections::BTreeMap;
+
+use cache::oci::media_type;
+use cache::store::{BuildRecord, BuildStatement, BuildStatus};
+use proto::control::{
+    BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRecord, BuildResultInfo, Descriptor, Exporter,
+};
 use tonic::Code;
 
 use super::log::MEDIA_TYPE;
+use crate::daemon::provenance::PREDICATE_TYPE;
 use crate::daemon::timestamp;
 
 /// A build as an event of the history stream; `log_size` is that of its log, in bytes.
@@ -25,6 +31,7 @@ pub(super) fn of(b: &BuildRecord, log_size: Option<u64>) -> BuildHistoryEvent {
             ..Descriptor::default()
         })
     };
+    let (result, results) = results(&b.statements);
     let record = BuildHistoryRecord {
         r#ref: b.reference.clone(),
         frontend: b.frontend.clone(),
@@ -35,6 +42,8 @@ pub(super) fn of(b: &BuildRecord, log_size: Option<u64>) -> BuildHistoryEvent {
         completed_at: b.finished_ms.map(timestamp::from_millis),
         logs: b.log.and_then(log),
         exporter_response: b.response.clone(),
+        result,
+        results,
         pinned: b.pinned,
         num_cached_steps: b.steps.cached as i32,
         num_total_steps: b.steps.total as i32,
@@ -47,4 +56,22 @@ pub(super) fn of(b: &BuildRecord, log_size: Option<u64>) -> BuildHistoryEvent {
         None => BuildHistoryEventType::Started,
     };
     BuildHistoryEvent { r#type: kind as i32, record: Some(record) }
+}
+
+/// What is told of the only result, or of each platform's.
+fn results(statements: &[BuildStatement]) -> (Option<BuildResultInfo>, BTreeMap<String, BuildResultInfo>) {
+    let (mut only, mut all) = (None, BTreeMap::<String, BuildResultInfo>::new());
+    for statement in statements {
+        let info = match &statement.platform {
+            None => only.get_or_insert_default(),
+            Some(platform) => all.entry(platform.clone()).or_default(),
+        };
+        info.attestations.push(Descriptor {
+            media_type: media_type::IN_TOTO.to_owned(),
+            digest: statement.predicate.to_string(),
+            size: statement.size as i64,
+            annotations: BTreeMap::from([(PREDICATE_TYPE.to_owned(), statement.predicate_type.clone())]),
+        });
+    }
+    (only, all)
 }

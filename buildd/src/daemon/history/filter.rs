@@ -169,6 +169,7 @@ mod tests {
             response: BTreeMap::new(),
             steps: StepCounts::default(),
             log: None,
+            statements: Vec::new(),
             pinned: false,
         };
         for (filters, expected) in [

@@ -11,6 +11,9 @@ use crate::daemon::failure::Failure;
 /// The type of a statement (<https://github.com/in-toto/attestation>, `spec/v1/statement.md`).
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 
+/// The annotation of a statement's descriptor that says what kind of predicate it holds.
+pub(in crate::daemon) const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
+
 /// What a request asks to be attested.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::daemon) struct Attestations {

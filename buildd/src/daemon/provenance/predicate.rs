@@ -57,6 +57,11 @@ impl Provenance {
         Self { options, facts, made, capture }
     }
 
+    /// The same, told in another way.
+    pub(in crate::daemon) fn with(self, options: ProvenanceOptions) -> Self {
+        Self { options, ..self }
+    }
+
     /// How it is asked to be told.
     pub(in crate::daemon) fn options(&self) -> &ProvenanceOptions {
         &self.options

@@ -328,6 +328,23 @@ fn git_with_the_clients_secrets() {
     let web = Web::start(&base, PASSWORD);
     let host = web.host();
     let url = format!("http://{host}/repo.git/.git");
+    let outer = scene.path("www/outer.git");
+    fs_err::create_dir(&outer).unwrap();
+    git(&outer, &["init", "-q"]);
+    fs_err::write(
+        outer.join(".gitmodules"),
+        "[submodule \"inner\"]\n\tpath = inner\n\turl = ../../repo.git/.git\n",
+    )
+    .unwrap();
+    let inner = git(&repository, &["rev-parse", "HEAD"]);
+    git(&outer, &["update-index", "--add", "--cacheinfo", &format!("160000,{inner},inner")]);
+    git(&outer, &["add", ".gitmodules"]);
+    git(&outer, &["commit", "-q", "-m", "one"]);
+    git(&outer, &["update-server-info"]);
+    let with_submodule = web.url(&format!("user:{PASSWORD}"), "outer.git/.git");
+    let text = b"FROM scratch\nCOPY inner/f /f\n";
+    with_stdin(&scene, &build(&["-f", "-", &with_submodule]), text).ok();
+    assert_eq!(result(&scene), "behind\n");
     let header = "basic dXNlcjpnaXQtcGFzc3dvcmQ=".to_owned();
     let wrong = "wrong".to_owned();
     for (secrets, let_in) in [

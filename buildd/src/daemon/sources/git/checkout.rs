@@ -15,8 +15,10 @@ pub(super) async fn checkout(pinned: &Pinned, git: &Git<'_>) -> Result<(), ExecE
     fetch(pinned, git).await?;
     git.run(&["remote", "add", "origin", &request.url]).await?;
     git.run(&["checkout", "--quiet", "--force", "--detach", &found.commit]).await?;
-    if request.submodules {
-        git.run(&["submodule", "update", "--init", "--recursive", "--depth=1"]).await?;
+    let submodules = ["submodule", "update", "--init", "--recursive", "--depth=1"];
+    if request.submodules && !git.succeeds(&submodules).await {
+        // Not every server knows depths; and what it says of a failure that has other causes is to be shown.
+        git.run(&submodules[..4]).await?;
     }
     if request.keep_git_dir {
         keep(pinned, git).await?;

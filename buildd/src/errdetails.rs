@@ -6,24 +6,35 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use prost::Message as _;
+use proto::pb::{Position, Range};
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 
 const VERTEX: &str = "github.com/moby/buildkit/errdefs.Vertex+json";
 const SOURCE: &str = "github.com/moby/buildkit/errdefs.Source+json";
 const FRONTEND_CAP: &str = "github.com/moby/buildkit/errdefs.FrontendCap+json";
+const SUBREQUEST: &str = "github.com/moby/buildkit/errdefs.Subrequest+json";
 
 /// What is known of a failure beyond its message.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ErrorDetails {
     /// The LLB digest of the vertex that failed.
     pub vertex: Option<String>,
-    /// Places in source files, the most important first.
+    /// Places in source files, the most important first. Ranges with columns are words within the lines of those without.
     pub sources: Vec<proto::errdefs::Source>,
     /// What is wrong at each of the places, where that is more than one thing; part of the message, too.
     pub messages: Vec<String>,
-    /// What a frontend's image cannot do.
-    pub frontend_cap: Option<Box<str>>,
+    /// What the frontend cannot do.
+    pub lacks: Option<Box<Lacks>>,
+}
+
+/// Something that a frontend was asked for and does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lacks {
+    /// A capability.
+    Cap(String),
+    /// A question.
+    Subrequest(String),
 }
 
 /// The field of an answer to `--check` with all errors of the file as text; BuildKit's fields have the first only.
@@ -43,6 +54,9 @@ pub fn without_checksum(message: &str) -> &str {
     rest.map_or(message, |(_, reason)| reason)
 }
 
+/// The words within the lines of each source, which is our own: BuildKit's clients take every range for a line.
+const WORDS: &str = "rbuild.Words+json";
+
 #[derive(Serialize, Deserialize)]
 struct VertexJson {
     #[serde(default)]
@@ -50,7 +64,7 @@ struct VertexJson {
 }
 
 #[derive(Serialize, Deserialize)]
-struct FrontendCapJson {
+struct NameJson {
     #[serde(default)]
     name: String,
 }
@@ -69,6 +83,15 @@ struct InfoJson {
     /// Base64.
     data: String,
     language: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    definition: Option<DefinitionJson>,
+}
+
+/// How the file is loaded: its operations in base64.
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default)]
+struct DefinitionJson {
+    def: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize, Default)]
@@ -93,11 +116,17 @@ pub fn status(code: Code, message: impl Into<String>, details: &ErrorDetails) ->
         any.push(encode(VERTEX, &VertexJson { digest: digest.clone() }));
     }
     any.extend(details.sources.iter().map(|source| encode(SOURCE, &source_json(source))));
+    let words: Vec<Vec<RangeJson>> = details.sources.iter().map(words_json).collect();
+    if words.iter().any(|words| !words.is_empty()) {
+        any.push(encode(WORDS, &words));
+    }
     if !details.messages.is_empty() {
         any.push(encode(MESSAGES, &details.messages));
     }
-    let cap = details.frontend_cap.iter();
-    any.extend(cap.map(|name| encode(FRONTEND_CAP, &FrontendCapJson { name: name.to_string() })));
+    any.extend(details.lacks.iter().map(|lacks| match &**lacks {
+        Lacks::Cap(name) => encode(FRONTEND_CAP, &NameJson { name: name.clone() }),
+        Lacks::Subrequest(name) => encode(SUBREQUEST, &NameJson { name: name.clone() }),
+    }));
     if any.is_empty() {
         return Status::new(code, message);
     }
@@ -119,7 +148,8 @@ pub fn full(status: &Status) -> proto::rpc::Status {
 
 /// The typed details of a status; what is unknown or malformed is left out.
 pub fn details(status: &Status) -> ErrorDetails {
-    let mut found = ErrorDetails::default();
+    let (mut found, mut words) = (ErrorDetails::default(), Vec::new());
+    let name = |value: &[u8]| serde_json::from_slice::<NameJson>(value).ok().map(|json| json.name);
     let Ok(full) = proto::rpc::Status::decode(status.details()) else { return found };
     for any in full.details {
         match any.type_url.as_str() {
@@ -130,12 +160,14 @@ pub fn details(status: &Status) -> ErrorDetails {
                 found.sources.extend(serde_json::from_slice(&any.value).ok().and_then(source_message));
             }
             MESSAGES => found.messages = serde_json::from_slice(&any.value).unwrap_or_default(),
-            FRONTEND_CAP => {
-                let cap = serde_json::from_slice::<FrontendCapJson>(&any.value);
-                found.frontend_cap = cap.ok().map(|cap| cap.name.into());
-            }
+            WORDS => words = serde_json::from_slice::<Vec<Vec<RangeJson>>>(&any.value).unwrap_or_default(),
+            FRONTEND_CAP => found.lacks = name(&any.value).map(|name| Box::new(Lacks::Cap(name))),
+            SUBREQUEST => found.lacks = name(&any.value).map(|name| Box::new(Lacks::Subrequest(name))),
             _ => {}
         }
+    }
+    for (source, words) in found.sources.iter_mut().zip(words) {
+        source.ranges.extend(words.into_iter().map(range_message));
     }
     found
 }
@@ -145,26 +177,47 @@ fn encode<T: Serialize>(type_url: &str, value: &T) -> prost_types::Any {
     prost_types::Any { type_url: type_url.to_owned(), value }
 }
 
-fn source_json(source: &proto::errdefs::Source) -> SourceJson {
-    let position = |p: Option<proto::pb::Position>| {
+/// Whether a range means words within its lines; BuildKit's own have no columns.
+pub fn has_columns(range: &Range) -> bool {
+    [range.start, range.end].iter().flatten().any(|p| p.character > 0)
+}
+
+/// A range for each line, as BuildKit tells them.
+fn line_ranges(range: &Range) -> impl Iterator<Item = RangeJson> + use<> {
+    let line = |p: Option<Position>| p.map_or(0, |p| p.line);
+    let (first, last) = (line(range.start), line(range.end));
+    let at = |line| PositionJson { line, character: 0 };
+    (first..=last.max(first)).map(move |line| RangeJson { start: at(line), end: at(line) })
+}
+
+fn words_json(source: &proto::errdefs::Source) -> Vec<RangeJson> {
+    let position = |p: Option<Position>| {
         p.map(|p| PositionJson { line: p.line, character: p.character }).unwrap_or_default()
     };
+    let words = source.ranges.iter().filter(|range| has_columns(range));
+    words.map(|r| RangeJson { start: position(r.start), end: position(r.end) }).collect()
+}
+
+fn range_message(json: RangeJson) -> Range {
+    let position = |p: PositionJson| Some(Position { line: p.line, character: p.character });
+    Range { start: position(json.start), end: position(json.end) }
+}
+
+fn source_json(source: &proto::errdefs::Source) -> SourceJson {
     SourceJson {
         info: source.info.as_ref().map(|info| InfoJson {
             filename: info.filename.clone(),
             data: STANDARD.encode(&info.data),
             language: info.language.clone(),
+            definition: info.definition.as_ref().map(|definition| DefinitionJson {
+                def: definition.def.iter().map(|op| STANDARD.encode(op)).collect(),
+            }),
         }),
-        ranges: source
-            .ranges
-            .iter()
-            .map(|r| RangeJson { start: position(r.start), end: position(r.end) })
-            .collect(),
+        ranges: source.ranges.iter().filter(|range| !has_columns(range)).flat_map(line_ranges).collect(),
     }
 }
 
 fn source_message(json: SourceJson) -> Option<proto::errdefs::Source> {
-    let position = |p: PositionJson| Some(proto::pb::Position { line: p.line, character: p.character });
     let info = json.info?;
     Some(proto::errdefs::Source {
         info: Some(proto::pb::SourceInfo {
@@ -173,11 +226,7 @@ fn source_message(json: SourceJson) -> Option<proto::errdefs::Source> {
             definition: None,
             language: info.language,
         }),
-        ranges: json
-            .ranges
-            .into_iter()
-            .map(|r| proto::pb::Range { start: position(r.start), end: position(r.end) })
-            .collect(),
+        ranges: json.ranges.into_iter().map(range_message).collect(),
     })
 }
 
@@ -197,8 +246,13 @@ mod tests {
                     definition: None,
                     language: "Dockerfile".into(),
                 }),
-                ranges: vec![proto::pb::Range { start: position(1), end: position(2) }],
+                ranges: vec![
+                    Range { start: position(1), end: position(1) },
+                    Range { start: position(2), end: position(2) },
+                    Range { start: position(1), end: Some(Position { line: 1, character: 4 }) },
+                ],
             }],
+            lacks: Some(Box::new(Lacks::Subrequest("x".into()))),
             messages: vec!["exit code: 1".into()],
             ..ErrorDetails::default()
         };

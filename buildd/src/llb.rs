@@ -16,7 +16,7 @@ mod name;
 #[cfg(test)]
 mod tests;
 
-pub use definition::{from_definition, to_definition};
+pub use definition::{from_definition, loaded_by, to_definition};
 pub use digests::vertex_digests;
 pub use error::{Invalid, LlbError};
 pub use exec::decode_exec as exec_op;

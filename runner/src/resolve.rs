@@ -167,3 +167,28 @@ fn components(path: &OsStr) -> VecDeque<OsString> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn sandboxes_that_share_a_directory_make_the_same_target() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = std::fs::File::open(dir.path()).unwrap();
+        let barrier = Barrier::new(4);
+        let race = |n: usize| {
+            barrier.wait();
+            let path = format!("/{n}/target");
+            find_or_make(root.as_fd(), Path::new(&path), Kind::File, &mut Vec::new()).map(drop)
+        };
+        let all = || (0..200).map(&race).collect::<Vec<_>>();
+        let results = std::thread::scope(|scope| {
+            let racers: Vec<_> = (0..4).map(|_| scope.spawn(all)).collect();
+            racers.into_iter().flat_map(|racer| racer.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+    }
+}

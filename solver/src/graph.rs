@@ -129,6 +129,8 @@ pub struct SourceInfo {
     pub language: String,
     /// Whole content.
     pub data: Vec<u8>,
+    /// How it was loaded: operations as they came, one by one; none where nobody said.
+    pub definition: Vec<Vec<u8>>,
 }
 
 /// A build graph. Invariant: an input's vertex index is lower than that of the vertex that uses it, so there are no cycles.

@@ -8,7 +8,7 @@ use proto::errdefs::Source;
 use proto::pb::{Position, Range};
 
 use super::{Address, ClientError};
-use crate::errdetails::{self, ErrorDetails};
+use crate::errdetails::{self, ErrorDetails, has_columns};
 
 /// The text for stderr, ended by a newline.
 pub fn render(err: &ClientError) -> String {
@@ -63,11 +63,6 @@ fn shown(source: &Source) -> String {
     let lines: Vec<Lines> = lines.into_iter().map(lines_of).collect();
     let spans: Vec<Span> = words.into_iter().map(|r| span(&file, r)).collect();
     excerpt(&file, &lines, &spans).unwrap_or_default()
-}
-
-/// Whether a range means words within its lines; BuildKit's own have no columns.
-fn has_columns(range: &Range) -> bool {
-    [range.start, range.end].iter().flatten().any(|p| p.character > 0)
 }
 
 fn number(n: i32) -> u32 {

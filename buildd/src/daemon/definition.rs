@@ -186,7 +186,12 @@ mod tests {
     }
 
     fn file(name: &str) -> SourceInfo {
-        SourceInfo { filename: name.into(), language: String::new(), data: Vec::new() }
+        SourceInfo {
+            filename: name.into(),
+            language: String::new(),
+            data: Vec::new(),
+            definition: Vec::new(),
+        }
     }
 
     #[test]

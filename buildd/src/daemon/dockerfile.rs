@@ -26,6 +26,7 @@ use super::plan::{Plan, Planned};
 use super::provenance::Origin;
 use super::run::Run;
 use super::sources::image::host_platform;
+use crate::llb::to_definition;
 use answers::{Answers, NoAnswer};
 pub(super) use elsewhere::{Elsewhere, Solved};
 pub(super) use policy::{NETWORK_HOST, check as check_policy};
@@ -78,6 +79,16 @@ impl<'a> Dockerfile<'a> {
     /// Whatever is wrong with the Dockerfile, and sources that cannot be had.
     pub(super) async fn solve(mut self) -> Result<Solved, Failure> {
         self.look_at_http_context().await?;
+        let loading = to_definition(&frontend::lower::dockerfile_sources(&self.options).0);
+        let mut solved = self.plan().await.map_err(|failure| failure.in_file_of(&loading))?;
+        if let Solved::Outcome(Outcome::Plan(plan)) = &mut solved {
+            let files = plan.parts.iter_mut().flat_map(|part| &mut Arc::make_mut(&mut part.graph).sources);
+            files.for_each(|file| file.definition = loading.def.iter().map(|op| op.to_vec()).collect());
+        }
+        Ok(solved)
+    }
+
+    async fn plan(&mut self) -> Result<Solved, Failure> {
         let (bytes, ignore_beside) = self.load_dockerfile().await?;
         let (document, diagnostics) = parse(&self.options.filename, &bytes);
         if let Some(other) = Elsewhere::of(&self.options, &document, &bytes) {

@@ -79,6 +79,14 @@ impl Failure {
         Self { message: shown(&of_vertex(graph, id, error)), code, details }
     }
 
+    /// With places in a file that is loaded by `definition`, unless it is said already how theirs is.
+    pub(super) fn in_file_of(mut self, definition: &proto::pb::Definition) -> Self {
+        for info in self.details.sources.iter_mut().filter_map(|source| source.info.as_mut()) {
+            info.definition.get_or_insert_with(|| definition.clone());
+        }
+        self
+    }
+
     /// With further failures of the same graph, each in its place.
     pub(super) fn with_others(mut self, others: Vec<Self>) -> Self {
         if others.is_empty() {
@@ -117,6 +125,7 @@ impl Failure {
             filename: file.name().to_owned(),
             language: "Dockerfile".to_owned(),
             data: bytes.to_vec(),
+            definition: Vec::new(),
         };
         let says = |d: &Diagnostic, text: &str| {
             let hints: String = d.hints.iter().map(|hint| format!("\nhint: {hint}")).collect();

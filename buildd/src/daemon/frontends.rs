@@ -87,7 +87,8 @@ pub(super) fn is_built_in(source: &str) -> bool {
             .is_ok_and(|reference| DOCKERFILE_IMAGES.contains(&reference.repository().as_str()))
 }
 
-/// The graphs that a frontend is given by name; an empty definition is scratch.
+/// The graphs that a frontend is given by name; a definition without operations is scratch. Go's clients send one without
+/// anything where they have none.
 async fn graphs(
     parts: &Parts,
     run: &Run,
@@ -100,6 +101,10 @@ async fn graphs(
             return Err(Failure::new(Code::InvalidArgument, message));
         }
         let graph = match definition.def.is_empty() {
+            true if definition.metadata.is_empty() => {
+                let message = "invalid nil input definition to definition op";
+                return Err(Failure::new(Code::InvalidArgument, message));
+            }
             true => Graph::default(),
             false => definition::load(parts, run, definition).await?,
         };

@@ -245,7 +245,7 @@ fn entitlements(parts: &Parts, request: &SolveRequest) -> Result<BTreeSet<String
     match request.entitlements.iter().find(|e| !parts.entitlements.contains(e)) {
         Some(refused) => {
             let message = format!(
-                "entitlement {refused} is not allowed by the daemon: add it to `insecure-entitlements` in buildd.toml"
+                "granting entitlement {refused} is not allowed by build daemon configuration: add it to `insecure-entitlements` in buildd.toml"
             );
             Err(Failure::new(Code::PermissionDenied, message))
         }

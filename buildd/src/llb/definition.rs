@@ -205,14 +205,26 @@ fn op_metadata(meta: &VertexMeta) -> pb::OpMetadata {
 }
 
 fn info(info: &pb::SourceInfo) -> SourceInfo {
-    SourceInfo { filename: info.filename.clone(), language: info.language.clone(), data: info.data.to_vec() }
+    let def = info.definition.iter().flat_map(|definition| &definition.def);
+    SourceInfo {
+        filename: info.filename.clone(),
+        language: info.language.clone(),
+        data: info.data.to_vec(),
+        definition: def.map(|op| op.to_vec()).collect(),
+    }
+}
+
+/// How a file was loaded, where that is known.
+pub fn loaded_by(info: &SourceInfo) -> Option<pb::Definition> {
+    let def: Vec<_> = info.definition.iter().map(|op| op.clone().into()).collect();
+    (!def.is_empty()).then(|| pb::Definition { def, ..pb::Definition::default() })
 }
 
 fn source_info(info: &SourceInfo) -> pb::SourceInfo {
     pb::SourceInfo {
         filename: info.filename.clone(),
         data: info.data.clone().into(),
-        definition: None,
+        definition: loaded_by(info),
         language: info.language.clone(),
     }
 }

@@ -96,8 +96,12 @@ fn file() -> Op {
 /// A graph with every kind of op.
 fn everything() -> Graph {
     let mut builder = GraphBuilder::new();
-    let info =
-        SourceInfo { filename: "Dockerfile".into(), language: "Dockerfile".into(), data: b"FROM x".to_vec() };
+    let info = SourceInfo {
+        filename: "Dockerfile".into(),
+        language: "Dockerfile".into(),
+        data: b"FROM x".to_vec(),
+        definition: vec![b"op".to_vec()],
+    };
     builder.add_source(info);
     let mut nested = GraphBuilder::new();
     nested.add(vertex(source("local://n"), &[])).unwrap();

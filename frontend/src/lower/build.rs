@@ -208,6 +208,7 @@ impl<'a> Context<'a> {
         let image = std::mem::take(&mut stages[target].image);
         let stage = &stages[target];
         let source = SourceInfo {
+            definition: Vec::new(),
             filename: self.document.source.name().to_owned(),
             language: "Dockerfile".to_owned(),
             data: self.document.source.text().as_bytes().to_vec(),

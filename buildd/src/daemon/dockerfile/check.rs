@@ -13,7 +13,7 @@ use super::Dockerfile;
 use super::answers::{Answers, NoAnswer};
 use crate::daemon::failure::Failure;
 use crate::daemon::frontends::Outcome;
-use crate::errdetails::ALL_ERRORS;
+use crate::errdetails::{ALL_ERRORS, Lacks};
 
 /// How many errors are shown in their place.
 const SHOWN: usize = 10;
@@ -41,7 +41,11 @@ impl Dockerfile<'_> {
                 lowered.outline.answer(&document.source)
             }
             "frontend.targets" | "frontend.outline" => return Err(broken()),
-            other => return Err(Failure::new(Code::Unimplemented, format!("unsupported request {other}"))),
+            other => {
+                let mut failure = Failure::new(Code::Unimplemented, format!("unsupported request {other}"));
+                failure.details.lacks = Some(Box::new(Lacks::Subrequest(other.to_owned())));
+                return Err(failure);
+            }
         };
         Ok(Outcome::Answer(response(answer)))
     }

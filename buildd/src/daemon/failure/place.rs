@@ -83,7 +83,7 @@ fn source(info: &SourceInfo, ranges: &[SourceRange]) -> proto::errdefs::Source {
         info: Some(proto::pb::SourceInfo {
             filename: info.filename.clone(),
             data: near(&info.data, ranges).into(),
-            definition: None,
+            definition: crate::llb::loaded_by(info),
             language: info.language.clone(),
         }),
         ranges: ranges

@@ -39,6 +39,7 @@ use crate::daemon::plan::{Plan, Planned};
 use crate::daemon::provenance::Origin;
 use crate::daemon::run::Run;
 use crate::daemon::sandboxes;
+use crate::errdetails::Lacks;
 
 /// What an image without an entrypoint runs.
 const DEFAULT_PROGRAM: &str = "/run";
@@ -261,7 +262,7 @@ fn check_caps(
         Some(missing) => {
             let message = format!("unsupported frontend capability {missing}");
             let mut failure = Failure::new(Code::Unimplemented, message);
-            failure.details.frontend_cap = Some(missing.into());
+            failure.details.lacks = Some(Box::new(Lacks::Cap(missing.to_owned())));
             Err(failure)
         }
     }
@@ -359,7 +360,10 @@ mod tests {
         let missing = |label: &str, wanted: &str, inputs: &BTreeMap<_, _>| {
             check_caps(&image(label), &attrs(wanted), inputs).err().map(|e| {
                 assert_eq!(e.code, Code::Unimplemented);
-                e.details.frontend_cap.unwrap().into_string()
+                match *e.details.lacks.unwrap() {
+                    Lacks::Cap(name) => name,
+                    Lacks::Subrequest(name) => panic!("{name}"),
+                }
             })
         };
         let none = BTreeMap::new();

@@ -59,7 +59,7 @@ enum GitError {
     NoUrl(String),
     #[error("invalid git {what} `{value}`")]
     Invalid { what: &'static str, value: String },
-    #[error("repository `{url}` does not contain ref `{reference}`")]
+    #[error("repository does not contain ref {reference} ({url})")]
     NoRef { url: String, reference: String },
     #[error("subdirectory `{0}` is not a directory of the repository")]
     NoSubdir(String),

@@ -3,10 +3,12 @@
 //! BuildKit puts them into `grpc-status-details-bin` as `google.rpc.Status` with one `Any` per detail; the type URL is
 //! `github.com/moby/buildkit/errdefs.Source+json` and the value is what Go's encoding/json makes of the message.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use prost::Message as _;
-use proto::pb::{Position, Range};
+use proto::pb::{Definition, OpMetadata, Position, Range};
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 
@@ -87,11 +89,12 @@ struct InfoJson {
     definition: Option<DefinitionJson>,
 }
 
-/// How the file is loaded: its operations in base64.
+/// How the file is loaded: its operations in base64, and what is said of each, which is nothing.
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default)]
 struct DefinitionJson {
     def: Vec<String>,
+    metadata: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
 }
 
 #[derive(Serialize, Deserialize, Default)]
@@ -211,10 +214,18 @@ fn source_json(source: &proto::errdefs::Source) -> SourceJson {
             language: info.language.clone(),
             definition: info.definition.as_ref().map(|definition| DefinitionJson {
                 def: definition.def.iter().map(|op| STANDARD.encode(op)).collect(),
+                metadata: definition.metadata.keys().map(|op| (op.clone(), Default::default())).collect(),
             }),
         }),
         ranges: source.ranges.iter().filter(|range| !has_columns(range)).flat_map(line_ranges).collect(),
     }
+}
+
+/// Operations that are no base64 are left out: nobody has to be able to load the file.
+fn definition_message(json: DefinitionJson) -> Definition {
+    let def = json.def.iter().filter_map(|op| Some(STANDARD.decode(op).ok()?.into())).collect();
+    let metadata = json.metadata.into_keys().map(|op| (op, OpMetadata::default())).collect();
+    Definition { def, metadata, source: None }
 }
 
 fn source_message(json: SourceJson) -> Option<proto::errdefs::Source> {
@@ -223,7 +234,7 @@ fn source_message(json: SourceJson) -> Option<proto::errdefs::Source> {
         info: Some(proto::pb::SourceInfo {
             filename: info.filename,
             data: STANDARD.decode(&info.data).ok()?.into(),
-            definition: None,
+            definition: info.definition.map(definition_message),
             language: info.language,
         }),
         ranges: json.ranges.into_iter().map(range_message).collect(),
@@ -243,7 +254,11 @@ mod tests {
                 info: Some(proto::pb::SourceInfo {
                     filename: "Dockerfile".into(),
                     data: "FROM scratch\n".into(),
-                    definition: None,
+                    definition: Some(Definition {
+                        def: vec!["op".into()],
+                        metadata: [("sha256:cd".to_owned(), OpMetadata::default())].into(),
+                        source: None,
+                    }),
                     language: "Dockerfile".into(),
                 }),
                 ranges: vec![
@@ -254,7 +269,6 @@ mod tests {
             }],
             lacks: Some(Box::new(Lacks::Subrequest("x".into()))),
             messages: vec!["exit code: 1".into()],
-            ..ErrorDetails::default()
         };
         let status = status(Code::Unknown, "exit code: 1", &sent);
         assert_eq!(status.message(), "exit code: 1");

@@ -30,6 +30,7 @@ mod boot;
 mod cache_mounts;
 mod db;
 mod disk;
+mod downloads;
 mod epoch;
 mod error;
 mod filter;
@@ -62,6 +63,7 @@ use std::time::Duration;
 pub use blobs::{BlobPurpose, BlobRef, BlobWriter, Blobs};
 pub use cache_mounts::{CacheMountLease, CacheMountRequest, CacheMounts, MountOwner, Seed, Sharing};
 pub use disk::DiskSpace;
+pub use downloads::{DownloadRecord, Downloads};
 pub use error::StoreError;
 pub use filter::{Filtered, Filters, InvalidFilter};
 pub use history::{
@@ -137,6 +139,11 @@ impl Store {
     }
 
     /// The past builds.
+    pub fn downloads(&self) -> Downloads {
+        Downloads { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Past builds.
     pub fn history(&self) -> History {
         History { shared: Arc::clone(&self.shared) }
     }

@@ -181,6 +181,54 @@ fn urls() {
     assert!(gone.stderr.contains("127.0.0.1:1"), "{}", gone.stderr);
 }
 
+/// What a server still has is not fetched again.
+#[test]
+fn downloads_are_not_repeated() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let server = Fake::start(|request| {
+        let head = request.method == "HEAD";
+        let is_known = |tag: &str| request.header("if-none-match") == Some(tag);
+        match request.target.as_str() {
+            "/tagged" if head => Reply::new(200).header("ETag", "\"1\""),
+            "/tagged" => Reply::ok("tagged").header("ETag", "W/\"1\""),
+            "/headless" if head => Reply::new(405),
+            "/headless" if is_known("\"2\"") => Reply::new(304),
+            "/headless" => Reply::ok("headless").header("ETag", "\"2\""),
+            "/changing" if head => Reply::new(200).header("ETag", "\"4\""),
+            "/changing" if is_known("\"3\"") => Reply::ok("changed").header("ETag", "\"4\""),
+            "/changing" => Reply::ok("at first").header("ETag", "\"3\""),
+            "/checked" | "/untagged" => Reply::ok("body"),
+            _ => Reply::new(404),
+        }
+    });
+    let asked = |name: &str| {
+        let lines = server.lines().into_iter().filter(|line| line.contains(&format!("/{name}")));
+        lines.map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let sum = "230d8358dc8e8890b4c58deeb62912ee2f20357ae92a5cc861b98e68fe31acb5";
+    for (name, flags, twice, body) in [
+        ("tagged", "", &["GET", "HEAD"][..], "tagged"),
+        ("headless", "", &["GET", "HEAD", "GET"], "headless"),
+        ("changing", "", &["GET", "HEAD", "GET"], "changed"),
+        ("checked", &*format!("--checksum=sha256:{sum} "), &["GET"], "body"),
+        ("untagged", "", &["GET", "GET"], "body"),
+    ] {
+        let text = format!("FROM scratch\nADD {flags}http://{}/{name} /f\n", server.host);
+        for _ in 0..2 {
+            with_stdin(&scene, &build(&["-f", "-", "."]), text.as_bytes()).ok();
+        }
+        assert_eq!(result(&scene), body, "{name}");
+        assert_eq!(asked(name), twice, "{name}");
+        // What was pruned is fetched whole.
+        scene.run(&["prune", "--all", "--force"]).ok();
+        with_stdin(&scene, &build(&["-f", "-", "."]), text.as_bytes()).ok();
+        assert_eq!(asked(name)[twice.len()..], ["GET"], "{name}");
+    }
+}
+
 /// Runs git in a directory.
 fn git(dir: &Path, args: &[&str]) -> String {
     let mut command = Command::new("git");

@@ -80,12 +80,17 @@ impl<'a> Dockerfile<'a> {
     pub(super) async fn solve(mut self) -> Result<Solved, Failure> {
         self.look_at_http_context().await?;
         let loading = to_definition(&frontend::lower::dockerfile_sources(&self.options).0);
-        let mut solved = self.plan().await.map_err(|failure| failure.in_file_of(&loading))?;
-        if let Solved::Outcome(Outcome::Plan(plan)) = &mut solved {
-            let files = plan.parts.iter_mut().flat_map(|part| &mut Arc::make_mut(&mut part.graph).sources);
-            files.for_each(|file| file.definition = loading.def.iter().map(|op| op.to_vec()).collect());
-        }
-        Ok(solved)
+        let solved = self.plan().await.map_err(|failure| failure.in_file_of(&loading))?;
+        Ok(match solved {
+            Solved::Outcome(Outcome::Plan(mut plan)) => {
+                let graphs = plan.parts.iter_mut().map(|part| Arc::make_mut(&mut part.graph));
+                let files = graphs.flat_map(|graph| &mut graph.sources);
+                files.for_each(|file| file.definition = loading.def.iter().map(|op| op.to_vec()).collect());
+                Solved::Outcome(Outcome::Plan(plan))
+            }
+            Solved::Elsewhere(other) => Solved::Elsewhere(Box::new(other.loaded_by(&loading))),
+            other => other,
+        })
     }
 
     async fn plan(&mut self) -> Result<Solved, Failure> {

@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use self::blame::{Blamed, blamed};
 pub(super) use self::missing::{Missing, Unselected};
 use crate::causes::causes;
-use crate::errdetails::{self, CACHE_KEY, ErrorDetails, without_checksum};
+use crate::errdetails::{self, CACHE_KEY, ErrorDetails, Lacks, without_checksum};
 use crate::session::SessionError;
 
 /// A failed build.
@@ -45,6 +45,13 @@ impl Failure {
     /// A request that names two ways to its graph.
     pub(super) fn two_ways() -> Self {
         Self::new(Code::InvalidArgument, "cannot solve with both Definition and Frontend specified")
+    }
+
+    /// A frontend is to do something that it does not know.
+    pub(super) fn no_cap(name: &str) -> Self {
+        let mut failure = Self::new(Code::Unimplemented, format!("unsupported frontend capability {name}"));
+        failure.details.lacks = Some(Box::new(Lacks::Cap(name.to_owned())));
+        failure
     }
 
     /// A request that brings rules about sources: to build without them would be to break them.

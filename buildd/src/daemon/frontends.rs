@@ -26,6 +26,14 @@ pub(super) enum Outcome {
     Answer(BTreeMap<String, String>),
 }
 
+/// What the built-in frontend can do (`frontend/dockerfile/builder/caps.go`).
+const CAPS: [&str; 4] = [
+    "moby.buildkit.frontend.inputs",
+    "moby.buildkit.frontend.subrequests",
+    "moby.buildkit.frontend.contexts",
+    "moby.buildkit.frontend.gitquerystring",
+];
+
 /// The Dockerfile frontend's name.
 const DOCKERFILE: &str = "dockerfile.v0";
 /// Inputs that stand for the client's own directories; with nothing in them there is nothing to build.
@@ -65,10 +73,17 @@ pub(super) fn plan<'a>(
             // They are for who finds the frontend.
             own.retain(|name, _| name != "source" && name != "cmdline");
         }
+        let lacking = lacking_cap(attrs.get("frontend.caps").map_or("", String::as_str));
+        if let Some((cap, false)) = lacking {
+            return Err(Failure::no_cap(cap));
+        }
         let origin = Origin::asked(DOCKERFILE, own, run.requests.of(inputs), root.cloned());
         let graphs = graphs(parts, run, inputs).await?;
         match Dockerfile::new(parts, run, origin, graphs)?.solve().await? {
-            Solved::Outcome(outcome) => Ok(outcome),
+            Solved::Outcome(outcome) => match lacking {
+                None => Ok(outcome),
+                Some((cap, _)) => Err(Failure::no_cap(cap)),
+            },
             Solved::Elsewhere(other) => {
                 let mut attrs = attrs.clone();
                 attrs.insert("source".to_owned(), other.source.clone());
@@ -85,6 +100,15 @@ pub(super) fn is_built_in(source: &str) -> bool {
     source == DOCKERFILE
         || cache::oci::Reference::parse(source)
             .is_ok_and(|reference| DOCKERFILE_IMAGES.contains(&reference.repository().as_str()))
+}
+
+/// What the built-in frontend is asked for and cannot do, and whether another that the Dockerfile names may.
+fn lacking_cap(wanted: &str) -> Option<(&str, bool)> {
+    let split = wanted.split(',').map(|cap| cap.split_once('+').unwrap_or((cap, "")));
+    let unknown = split.filter(|(name, _)| !name.is_empty() && !CAPS.contains(name));
+    unknown
+        .map(|(name, detail)| (name, detail.split('+').any(|d| d == "forward")))
+        .min_by_key(|(_, forward)| *forward)
 }
 
 /// The graphs that a frontend is given by name; a definition without operations is scratch. Go's clients send one without
@@ -111,4 +135,21 @@ async fn graphs(
         graphs.insert(name.clone(), graph);
     }
     Ok(graphs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities() {
+        for (wanted, lacking) in [
+            ("", None),
+            ("moby.buildkit.frontend.inputs,moby.buildkit.frontend.contexts+forward", None),
+            ("x+forward", Some(("x", true))),
+            ("x+forward,y", Some(("y", false))),
+        ] {
+            assert_eq!(lacking_cap(wanted), lacking, "{wanted}");
+        }
+    }
 }

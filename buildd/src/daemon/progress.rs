@@ -97,10 +97,12 @@ impl Teller {
 }
 
 fn status(vertex: &str, s: Status) -> VertexStatus {
+    // Clients tell what is transferred by the id, and that it is by the name.
+    let name = if s.id.starts_with(TRANSFERRING) { TRANSFERRING } else { &s.id };
     VertexStatus {
-        id: s.id.clone(),
         vertex: vertex.to_owned(),
-        name: s.id,
+        name: name.to_owned(),
+        id: s.id,
         current: s.current as i64,
         total: s.total as i64,
         timestamp: Some(from_system(SystemTime::now())),
@@ -167,6 +169,9 @@ impl GraphTeller {
 }
 
 /// How the error of a command begins that was run and failed ([`ExecError::Exit`]).
+/// What happens to a client's directory, in BuildKit's word.
+const TRANSFERRING: &str = "transferring";
+
 const EXIT: &str = "exit code: ";
 
 /// A step that is under way; it fails when it is dropped without an end.

@@ -216,8 +216,10 @@ fn info(info: &pb::SourceInfo) -> SourceInfo {
 
 /// How a file was loaded, where that is known.
 pub fn loaded_by(info: &SourceInfo) -> Option<pb::Definition> {
-    let def: Vec<_> = info.definition.iter().map(|op| op.clone().into()).collect();
-    (!def.is_empty()).then(|| pb::Definition { def, ..pb::Definition::default() })
+    let def: Vec<Bytes> = info.definition.iter().map(|op| op.clone().into()).collect();
+    // Without any, Go's clients take it for no definition at all.
+    let metadata = def.iter().map(|op| (Digest::of(op).to_string(), pb::OpMetadata::default())).collect();
+    (!def.is_empty()).then(|| pb::Definition { def, metadata, source: None })
 }
 
 fn source_info(info: &SourceInfo) -> pb::SourceInfo {

@@ -32,10 +32,11 @@ pub(super) enum Cf {
     History,
     StatCache,
     Contents,
+    Downloads,
 }
 
 impl Cf {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Meta,
         Self::Records,
         Self::Trees,
@@ -47,6 +48,7 @@ impl Cf {
         Self::History,
         Self::StatCache,
         Self::Contents,
+        Self::Downloads,
     ];
 
     /// The column family's name on disk.
@@ -64,6 +66,7 @@ impl Cf {
             Self::History => "history",
             Self::StatCache => "stat_cache",
             Self::Contents => "contents",
+            Self::Downloads => "downloads",
         }
     }
 }

@@ -20,7 +20,7 @@ use super::layers::LayerInfo;
 use super::layout::Layout;
 use super::shared::Shared;
 use super::table::Table;
-use super::{trash, verify};
+use super::{downloads, trash, verify};
 
 /// What opening a store had to put in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,6 +68,7 @@ pub(super) fn recover(shared: &Shared, boot_id: &str) -> Result<Recovery, StoreE
     sweep.layers()?;
     sweep.cache_mounts()?;
     sweep.images()?;
+    downloads::sweep(shared)?;
     if !same_boot {
         let mut batch = Batch::default();
         batch.clear(Cf::StatCache);

@@ -9,6 +9,7 @@ use solver::{Digest, Key, LayerId};
 use super::blobs::BlobEntry;
 use super::cache_mounts::{MountEntry, MountStates};
 use super::db::{Batch, Cf, Db, Sync};
+use super::downloads::DownloadRecord;
 use super::epoch::Epochs;
 use super::error::StoreError;
 use super::history::BuildRecord;
@@ -49,6 +50,7 @@ pub(super) struct Tables {
     pub(super) leases: Table<String, Held>,
     pub(super) cache_mounts: Table<String, MountEntry>,
     pub(super) history: Table<String, BuildRecord>,
+    pub(super) downloads: Table<Digest, DownloadRecord>,
     pub(super) contents: Table<Digest, Digest>,
 }
 
@@ -62,6 +64,7 @@ impl Tables {
             leases: Table::new(db, Cf::Leases),
             cache_mounts: Table::new(db, Cf::CacheMounts),
             history: Table::new(db, Cf::History),
+            downloads: Table::new(db, Cf::Downloads),
             contents: Table::new(db, Cf::Contents),
         }
     }

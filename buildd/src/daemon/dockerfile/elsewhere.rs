@@ -63,6 +63,14 @@ impl Elsewhere {
         other.then(|| Self { source: source.to_owned(), command_line: command_line.to_owned(), otherwise })
     }
 
+    /// The same, in a file that is loaded by `definition`.
+    pub(super) fn loaded_by(mut self, definition: &proto::pb::Definition) -> Self {
+        if let Otherwise::Place(Some(proto::errdefs::Source { info: Some(info), .. })) = &mut self.otherwise {
+            info.definition = Some(definition.clone());
+        }
+        self
+    }
+
     /// Says where a failure comes from that does not say it itself.
     pub(in crate::daemon) fn locate(self, mut failure: Failure) -> Failure {
         if !failure.details.sources.is_empty() {

@@ -39,7 +39,6 @@ use crate::daemon::plan::{Plan, Planned};
 use crate::daemon::provenance::Origin;
 use crate::daemon::run::Run;
 use crate::daemon::sandboxes;
-use crate::errdetails::Lacks;
 
 /// What an image without an entrypoint runs.
 const DEFAULT_PROGRAM: &str = "/run";
@@ -259,12 +258,7 @@ fn check_caps(
     }
     match wanted.into_iter().find(|cap| !has.contains(cap)) {
         None => Ok(()),
-        Some(missing) => {
-            let message = format!("unsupported frontend capability {missing}");
-            let mut failure = Failure::new(Code::Unimplemented, message);
-            failure.details.lacks = Some(Box::new(Lacks::Cap(missing.to_owned())));
-            Err(failure)
-        }
+        Some(missing) => Err(Failure::no_cap(&missing)),
     }
 }
 
@@ -348,6 +342,7 @@ fn outcome(returned: Returned) -> Result<Outcome, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::errdetails::Lacks;
 
     #[test]
     fn capabilities() {

@@ -7,9 +7,11 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use cache::layer::Meta;
-use cache::store::BlobPurpose;
+use cache::store::{BlobPurpose, DownloadRecord};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use reqwest::StatusCode;
+use reqwest::header::{ETAG, IF_NONE_MATCH};
 use solver::digest::Hasher;
 use solver::op::{SourceOp, attr};
 use solver::{Digest, ExecError, Output, SourceAnswer, SourceIdentity, Status, VertexContext, redacted};
@@ -29,6 +31,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const DEFAULT_MODE: u32 = 0o600;
 /// How much of a file is looked at to tell whether it is an archive, in bytes.
 const ARCHIVE_HEAD: u64 = 1024;
+/// Some servers answer BuildKit in a way of its own.
+const USER_AGENT: &str = concat!("rbuild/", env!("CARGO_PKG_VERSION"), " buildkit/v0.32");
 /// The host that stands for the build's own client.
 const SESSION_HOST: &str = "buildkit-session";
 
@@ -105,14 +109,21 @@ impl HttpSource {
         op: &SourceOp,
         cx: &VertexContext,
     ) -> Result<SourceAnswer, ExecError> {
-        let d = self.download(op, cx).await?;
         let mut h = Hasher::new("rbuild.source.http.v1");
-        h.digest(&d.body)
-            .str(&d.name)
-            .u64(d.meta.mode.into())
-            .u64(d.meta.uid.into())
-            .u64(d.meta.gid.into())
-            .i64(d.meta.mtime);
+        let (body, name, meta) = match checksum(op) {
+            // What it is is known without the server; its name in headers and its time do not count then, as in BuildKit.
+            Some(body) => (body, file_name(op, None, None), meta(op, None)?),
+            None => {
+                let Download { body, name, meta, .. } = self.download(op, cx).await?;
+                (body, name, meta)
+            }
+        };
+        h.digest(&body)
+            .str(&name)
+            .u64(meta.mode.into())
+            .u64(meta.uid.into())
+            .u64(meta.gid.into())
+            .i64(meta.mtime);
         Ok(SourceAnswer { identity: SourceIdentity::Digest(h.finish()), output: None })
     }
 
@@ -148,7 +159,10 @@ impl HttpSource {
 
     /// What provenance tells of the source.
     pub(super) async fn told(&self, op: &SourceOp, cx: &VertexContext) -> Result<Pin, ExecError> {
-        let digest = self.download(op, cx).await?.body;
+        let digest = match checksum(op) {
+            Some(known) => known,
+            None => self.download(op, cx).await?.body,
+        };
         Ok(Pin::Http { url: redacted(&op.identifier).into_owned(), digest })
     }
 
@@ -167,34 +181,49 @@ impl HttpSource {
         for (k, v) in &op.attrs {
             h.str(k).str(v);
         }
-        let key = (cx.build.clone(), h.finish());
+        let request = h.finish();
+        let key = (cx.build.clone(), request);
         // Several graphs of a build may ask at once, and the body may be another one the second time.
         let _turn = self.turns.turn(key.clone()).await;
         if let Some(known) = self.lock().get(&key) {
             return Ok(known.clone());
         }
-        let download = self.get(op, cx).await?;
+        let download = self.get(op, &request, cx).await?;
         self.lock().insert(key, download.clone());
         Ok(download)
     }
 
     /// Downloads into a blob.
-    async fn get(&self, op: &SourceOp, cx: &VertexContext) -> Result<Download, ExecError> {
+    async fn get(&self, op: &SourceOp, request: &Digest, cx: &VertexContext) -> Result<Download, ExecError> {
         let url = op.identifier.clone();
         let parsed = reqwest::Url::parse(&url).ok();
         if let Some(own) = parsed.filter(|u| u.host_str() == Some(SESSION_HOST) && u.scheme() == "http") {
             let body = self.upload(&own, cx).await?;
-            let (name, meta) = (file_name(op, None, &own), meta(op, None)?);
+            let (name, meta) = (file_name(op, None, Some(&own)), meta(op, None)?);
             return Ok(Download { body: self.store(body, None, cx).await?, name, meta, modified: None });
         }
         let failed = |source| ExecError::failed(HttpError::Request { url: url.clone(), source });
-        let response = self.client().get(&url).send().await.map_err(failed)?;
+        let known = self.known(request, cx)?;
+        let known = match known {
+            Some(known) if self.is_current(&url, &known).await => return again(known, op),
+            other => other,
+        };
+        let asked = self.client().get(&url);
+        let asked = match &known {
+            Some(known) => asked.header(IF_NONE_MATCH, &known.etag),
+            None => asked,
+        };
+        let response = asked.send().await.map_err(failed)?;
+        if let (Some(known), StatusCode::NOT_MODIFIED) = (known, response.status()) {
+            return again(known, op);
+        }
         if !response.status().is_success() {
             let status = response.status().as_u16();
             return Err(ExecError::failed(HttpError::Status { url, status }));
         }
         let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
-        let name = file_name(op, header("content-disposition"), response.url());
+        let name = file_name(op, header("content-disposition"), Some(response.url()));
+        let etag = header("etag").map(str::to_owned);
         let modified = header("last-modified").and_then(modified);
         let (meta, total) = (meta(op, modified)?, response.content_length());
         let body = response.bytes_stream().map_err(failed);
@@ -204,7 +233,32 @@ impl HttpSource {
         {
             return Err(ExecError::failed(HttpError::Checksum { got: body, want: want.clone() }));
         }
+        if let Some(etag) = etag {
+            let record = DownloadRecord { etag, body, name: name.clone(), modified };
+            self.maker.chains.store.downloads().put(request, &record).map_err(from_store)?;
+        }
         Ok(Download { body, name, meta, modified })
+    }
+
+    /// What the request gave before; its body stays for the build.
+    fn known(&self, request: &Digest, cx: &VertexContext) -> Result<Option<DownloadRecord>, ExecError> {
+        let store = &self.maker.chains.store;
+        let Some(record) = store.downloads().get(request).map_err(from_store)? else { return Ok(None) };
+        let held = store.blobs().hold(&self.maker.leases.of(&cx.build), &record.body).map_err(from_store)?;
+        Ok(held.map(|_| record))
+    }
+
+    /// Whether the server still has what it gave. Some servers ignore a validator they are asked with, so the one that
+    /// they tell is compared, too; one that knows no HEAD is asked again with GET.
+    async fn is_current(&self, url: &str, known: &DownloadRecord) -> bool {
+        let asked = self.client().head(url).header(IF_NONE_MATCH, &known.etag).send().await;
+        let Ok(answer) = asked else { return false };
+        let told = answer.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
+        match (answer.status(), told) {
+            (StatusCode::OK | StatusCode::NOT_MODIFIED, Some(told)) => strong(told) == strong(&known.etag),
+            (StatusCode::NOT_MODIFIED, None) => true,
+            _ => false,
+        }
     }
 
     /// What the build's client uploads. It does so only once.
@@ -251,7 +305,7 @@ impl HttpSource {
             reqwest::Client::builder()
                 .connect_timeout(CONNECT_TIMEOUT)
                 .read_timeout(READ_TIMEOUT)
-                .user_agent(concat!("rbuild/", env!("CARGO_PKG_VERSION")))
+                .user_agent(USER_AGENT)
                 .build()
                 .expect("the TLS provider is installed at start")
         })
@@ -261,14 +315,33 @@ impl HttpSource {
 /// A file as it comes in.
 type Body<'a> = BoxStream<'a, Result<Bytes, ExecError>>;
 
-fn file_name(op: &SourceOp, disposition: Option<&str>, url: &reqwest::Url) -> String {
+/// The digest that the body has to have, if it is given.
+fn checksum(op: &SourceOp) -> Option<Digest> {
+    op.attrs.get(attr::HTTP_CHECKSUM)?.parse().ok()
+}
+
+/// A validator without the mark that it is a weak one: servers that compress lose it on the way.
+fn strong(etag: &str) -> &str {
+    etag.strip_prefix("W/").unwrap_or(etag)
+}
+
+/// What a request gave before.
+fn again(known: DownloadRecord, op: &SourceOp) -> Result<Download, ExecError> {
+    let DownloadRecord { body, name, modified, .. } = known;
+    Ok(Download { body, name, meta: meta(op, modified)?, modified })
+}
+
+/// The name as the source says it, as the server does, or by the URL: that of the answer, or else that of the source.
+fn file_name(op: &SourceOp, disposition: Option<&str>, url: Option<&reqwest::Url>) -> String {
     if let Some(name) = op.attrs.get(attr::HTTP_FILENAME).filter(|n| !n.is_empty()) {
         return name.clone();
     }
     if let Some(name) = disposition.and_then(disposition_name) {
         return name;
     }
-    let last = url.path_segments().and_then(|mut s| s.next_back()).unwrap_or_default();
+    let own = || reqwest::Url::parse(&op.identifier).ok();
+    let url = url.cloned().or_else(own);
+    let last = url.as_ref().and_then(|url| url.path_segments()?.next_back()).unwrap_or_default();
     if last.is_empty() || last == "." || last == ".." { "download".to_owned() } else { last.to_owned() }
 }
 
@@ -300,9 +373,12 @@ fn newest(head: impl Read, archive: impl Read) -> Result<Option<i64>, ExecError>
     Ok(newest)
 }
 
-/// The time in a Last-Modified header, in nanoseconds since 1970.
+/// The time in a Last-Modified header, in nanoseconds since 1970: any of the three forms of RFC 9110, section 5.6.7, and
+/// with the zone named UTC, as Go has it.
 fn modified(header: &str) -> Option<i64> {
-    i64::try_from(jiff::fmt::rfc2822::parse(header).ok()?.timestamp().as_nanosecond()).ok()
+    let text = header.strip_suffix("UTC").map_or_else(|| header.to_owned(), |rest| format!("{rest}GMT"));
+    let time = httpdate::parse_http_date(&text).ok()?;
+    i64::try_from(time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_nanos()).ok()
 }
 
 fn meta(op: &SourceOp, modified: Option<i64>) -> Result<Meta, ExecError> {
@@ -340,6 +416,7 @@ mod tests {
         assert_eq!(newest(&tar[..], &tar[..]).unwrap(), Some(9));
         assert_eq!(newest(&b"text"[..], &b"text"[..]).unwrap(), None);
         assert_eq!(modified("Fri, 20 Nov 2026 13:10:20 GMT"), Some(1_795_180_220_000_000_000));
+        assert_eq!(modified("Friday, 20-Nov-26 13:10:20 UTC"), Some(1_795_180_220_000_000_000));
         assert_eq!(modified("yesterday"), None);
     }
 

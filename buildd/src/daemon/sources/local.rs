@@ -21,11 +21,12 @@ impl LocalSource {
         op: &SourceOp,
         cx: &VertexContext,
     ) -> Result<SourceAnswer, ExecError> {
-        let request = LocalRequest::new(op.scheme_and_ref().1, &op.attrs)?;
+        let name = op.scheme_and_ref().1;
+        let request = LocalRequest::new(name, &op.attrs)?;
         let started = std::time::SystemTime::now();
         let (local, context) = self.locals.walk(request, cx).await?;
         cx.progress.status(Status {
-            id: "transferring context:".into(),
+            id: format!("transferring {name}:"),
             current: context.stats.bytes,
             total: 0,
             started,

@@ -67,7 +67,7 @@ enum Verb {
     Inspect(inspect::Args),
     Du(du::Args),
     Prune(prune::Args),
-    Daemon(DaemonArgs),
+    Daemon(Box<DaemonArgs>),
     Dockerfile(dockerfile::Args),
     Debug(debug::Args),
     Version(version::Args),
@@ -90,7 +90,7 @@ pub fn main(daemon: impl FnOnce(DaemonArgs) -> ExitCode) -> ExitCode {
     };
     match cli.verb {
         Verb::Daemon(args) => match args.prepare() {
-            Ok(()) => daemon(args),
+            Ok(()) => daemon(*args),
             Err(err) => fail(&err, ExitCode::FAILURE),
         },
         verb => client(verb, cli.addr, cli.tls),

@@ -23,6 +23,7 @@ mod journal;
 mod leases;
 mod listen;
 mod locals;
+mod metrics;
 mod mounting;
 mod nearby;
 mod parts;

@@ -62,6 +62,7 @@ fn with_flags(mut config: Config, flags: &cli::StockFlags, tls: cli::TlsFlags, r
     {
         *key = flag.or(key.take());
     }
+    config.grpc.debug_address = flags.debug_address.clone().or(config.grpc.debug_address);
     let worker = &mut config.worker.oci;
     worker.labels.extend(flags.labels.clone());
     worker.gc = flags.gc.unwrap_or(worker.gc);

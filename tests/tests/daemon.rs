@@ -1,13 +1,13 @@
 //! Starting, stopping, and being started.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tests::{Daemon, Scene, output, program, ready};
+use tests::{Daemon, Scene, base, output, program, ready};
 
 #[test]
 fn a_stale_socket_is_replaced() {
@@ -220,4 +220,63 @@ fn a_busy_daemon_of_another_version_is_used_if_it_fits() {
     let by_hand = unusable("3.0", "it was not started by a client");
     let expected = ["fits 1.0", &busy, "replaced 2.0", "exit 7", "by hand 3.0", &by_hand];
     assert_eq!(lines, expected, "{out:?}");
+}
+
+/// What a plain HTTP/1.1 client is answered.
+fn http(socket: &std::path::Path, request: &str) -> String {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn figures_have_an_address_of_their_own() {
+    if !ready() {
+        return;
+    }
+    let dir = tempfile::TempDir::new().unwrap();
+    let socket = dir.path().join("figures");
+    let config = format!("[grpc]\ndebugAddress = \"unix://{}\"\n", socket.display());
+    let mut daemon = Daemon::start(&dir.path().join("d"), &config);
+    let context = dir.path().join("context");
+    base::context(&context, &[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    daemon.build(&context, &["-o", "type=cacheonly"]).ok();
+    daemon.build(&context, &["--target", "none"]).fails();
+    let answer = http(&socket, "GET /metrics");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("content-type: application/openmetrics-text"), "{answer}");
+    for line in [
+        "rbuild_builds_total{status=\"done\"} 1",
+        "rbuild_builds_total{status=\"failed\"} 1",
+        "rbuild_builds_running 0",
+        "# EOF",
+    ] {
+        assert!(answer.lines().any(|l| l == line), "no `{line}` in\n{answer}");
+    }
+    for (request, status) in [("GET /", "404"), ("GET /debug/pprof/", "404"), ("POST /metrics", "405")] {
+        let answer = http(&socket, request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+    }
+    // A second daemon does not take the address away.
+    let other = dir.path().join("other");
+    let config = dir.path().join("other.toml");
+    fs_err::write(&config, format!("[grpc]\ndebugAddress = \"unix://{}\"\n", socket.display())).unwrap();
+    let taken = output(
+        Command::new(program())
+            .args(["daemon", "--addr", "tcp://127.0.0.1:0", "--root"])
+            .arg(&other)
+            .arg("--config")
+            .arg(&config),
+    );
+    assert!(taken.fails().stderr.contains("another daemon listens on"));
+    daemon.stop();
+    assert!(!socket.exists());
+    let bad = output(
+        Command::new(program())
+            .args(["daemon", "--addr", "tcp://127.0.0.1:0", "--debugaddr", "nonsense", "--root"])
+            .arg(&other),
+    );
+    assert!(bad.fails().stderr.contains("invalid address `tcp://nonsense`"));
 }

@@ -48,6 +48,9 @@ pub struct Registry {
 pub struct Grpc {
     /// `unix://PATH` or `tcp://HOST:PORT`; `--addr` wins.
     pub address: Vec<String>,
+    /// Where figures for Prometheus are served, as `address` or `HOST:PORT`; `--debugaddr` wins.
+    #[serde(rename = "debugAddress")]
+    pub debug_address: Option<String>,
     /// Encryption of tcp addresses.
     pub tls: GrpcTls,
 }
@@ -314,6 +317,7 @@ const KNOWN: &[&str] = &[
     "registry.*.insecure",
     "registry.*.ca",
     "grpc.address",
+    "grpc.debugAddress",
     "grpc.tls.cert",
     "grpc.tls.key",
     "grpc.tls.ca",

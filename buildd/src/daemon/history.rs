@@ -21,6 +21,7 @@ use tonic::{Code, Status};
 use super::control::store_status;
 use super::failure::Failure;
 use super::journal::Journal;
+use super::metrics::Metrics;
 use super::provenance::Provenance;
 use super::timestamp::to_millis;
 use filter::Filter;
@@ -33,6 +34,7 @@ const WAITING: usize = 256;
 #[derive(Debug)]
 pub(super) struct Histories {
     store: Store,
+    metrics: Arc<Metrics>,
     running: Mutex<BTreeMap<String, BuildRecord>>,
     events: broadcast::Sender<BuildHistoryEvent>,
 }
@@ -63,9 +65,9 @@ pub(super) struct Recording {
 }
 
 impl Histories {
-    /// Those of a store.
-    pub(super) fn new(store: Store) -> Self {
-        Self { store, running: Mutex::default(), events: broadcast::channel(WAITING).0 }
+    /// Those of a store; those that end are counted.
+    pub(super) fn new(store: Store, metrics: Arc<Metrics>) -> Self {
+        Self { store, metrics, running: Mutex::default(), events: broadcast::channel(WAITING).0 }
     }
 
     /// Begins a build.
@@ -191,6 +193,7 @@ impl Recording {
             Err(f) if f.code == Code::Cancelled => BuildStatus::Cancelled,
             Err(f) => BuildStatus::Failed { code: f.code as i32, message: f.message.clone() },
         };
+        self.histories.metrics.count(&self.record);
         match store.history().put(&self.record) {
             Ok(()) => {
                 let size = self.histories.log_size(&self.record);

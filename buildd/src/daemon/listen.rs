@@ -91,7 +91,7 @@ impl Address {
 }
 
 /// Removes its sockets when dropped.
-struct Sockets(Vec<PathBuf>);
+pub(super) struct Sockets(pub(super) Vec<PathBuf>);
 
 impl Drop for Sockets {
     fn drop(&mut self) {
@@ -123,9 +123,7 @@ pub(super) async fn serve(
         match address {
             Address::Unix(path) => {
                 // Before anything of another daemon's is replaced.
-                if StdUnixStream::connect(path).is_ok() {
-                    return Err(ListenError::InUse(path.display().to_string()));
-                }
+                refuse_if_in_use(path)?;
                 let side = side::listen(path).map_err(|source| bind_error(path, source))?;
                 sides.push(tokio::spawn(side::serve(side, parts.passed.clone())));
                 // The main socket comes last: whoever sees it can use everything.
@@ -136,9 +134,7 @@ pub(super) async fn serve(
                 tasks.push(tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped)));
             }
             Address::Tcp(host) => {
-                let listener = TcpListener::bind(host)
-                    .await
-                    .map_err(|source| ListenError::Bind { address: host.clone(), source })?;
+                let listener = bind_tcp(host).await?;
                 let server = Server::builder()
                     .http2_keepalive_interval(Some(KEEPALIVE))
                     .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER));
@@ -224,8 +220,22 @@ fn bind_error(path: &Path, source: io::Error) -> ListenError {
     ListenError::Bind { address: path.display().to_string(), source }
 }
 
+fn refuse_if_in_use(path: &Path) -> Result<(), ListenError> {
+    match StdUnixStream::connect(path) {
+        Ok(_) => Err(ListenError::InUse(path.display().to_string())),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Binds `HOST:PORT`.
+pub(super) async fn bind_tcp(host: &str) -> Result<TcpListener, ListenError> {
+    let failed = |source| ListenError::Bind { address: host.to_owned(), source };
+    TcpListener::bind(host).await.map_err(failed)
+}
+
 /// Binds beside the path and renames: the socket appears only when it serves, and a stale one is replaced.
-fn bind_unix(path: &Path) -> Result<UnixListener, ListenError> {
+pub(super) fn bind_unix(path: &Path) -> Result<UnixListener, ListenError> {
+    refuse_if_in_use(path)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}", std::process::id()));
     let beside = PathBuf::from(beside);

@@ -18,6 +18,7 @@ use super::gateway::Gateways;
 use super::history::Histories;
 use super::leases::Leases;
 use super::locals::Locals;
+use super::metrics::Metrics;
 use super::mounting::Mounting;
 use super::sandboxes::Sandboxes;
 use super::side::Passed;
@@ -52,6 +53,8 @@ pub(super) struct Parts {
     pub sources: Arc<Sources>,
     /// Running and past builds.
     pub histories: Arc<Histories>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Hands results on.
     pub exporter: Exporter,
     /// How the files of steps come together.

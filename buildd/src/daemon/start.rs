@@ -23,6 +23,7 @@ use super::history::Histories;
 use super::leases::Leases;
 use super::listen::{self, Address, ListenError};
 use super::locals::Locals;
+use super::metrics::{self, Metrics};
 use super::mounting::{Mounting, MountingError};
 use super::parts::Parts;
 use super::sandboxes::Sandboxes;
@@ -166,6 +167,7 @@ async fn serve(
 ) -> Result<(), DaemonError> {
     let addresses = addresses(args, &config)?;
     let certificates = certificates(&config)?;
+    let debug_address = config.grpc.debug_address.clone().filter(|address| !address.is_empty());
     let parts = Arc::new(put_together(args, config, lock, sandboxes)?);
     let builds = Arc::new(Builds::new(parts.store.tmp()));
     let stop = CancellationToken::new();
@@ -176,6 +178,9 @@ async fn serve(
     tokio::spawn(gc::serve(parts.clone(), parts.garbage.clone(), stop.clone()));
     if let Some(idle) = args.idle_timeout {
         tokio::spawn(leave_when_idle(idle, parts.clone(), builds.clone(), stop.clone()));
+    }
+    if let Some(address) = debug_address {
+        metrics::serve(&address, parts.metrics.clone(), builds.clone(), stop.clone()).await?;
     }
     let served = listen::serve(&addresses, certificates, &parts, &builds, stop, args.background).await;
     let deadline = tokio::time::Instant::now() + STRAGGLERS;
@@ -252,9 +257,11 @@ fn put_together(
         diff_ids: diff_ids.clone(),
         seen: Arc::default(),
     };
+    let metrics = Arc::new(Metrics::new());
     Ok(Parts {
         provenance_environment: Arc::new(config.provenance_environment()?),
-        histories: Arc::new(Histories::new(store.clone())),
+        histories: Arc::new(Histories::new(store.clone(), metrics.clone())),
+        metrics,
         entitlements: config.entitlements(args.defaults.rootless),
         garbage: Arc::default(),
         config,

@@ -15,6 +15,8 @@ pub struct StockFlags {
     pub gc: Option<bool>,
     /// `--oci-max-parallelism`: steps at a time; 0 is a number fit for the machine.
     pub max_parallelism: Option<usize>,
+    /// `--debugaddr`: where figures for Prometheus are served.
+    pub debug_address: Option<String>,
     /// Flags that were given and mean nothing here, without their dashes.
     pub without_effect: Vec<&'static str>,
 }
@@ -22,6 +24,7 @@ pub struct StockFlags {
 const ENTITLEMENT: &str = "allow-insecure-entitlement";
 const LABELS: &str = "oci-worker-labels";
 const GC: &str = "oci-worker-gc";
+const DEBUG_ADDRESS: &str = "debugaddr";
 const PARALLELISM: &str = "oci-max-parallelism";
 
 /// Texts that mean nothing here: other engines' workers, and what this one decides itself.
@@ -43,7 +46,6 @@ const TEXTS: &[&str] = &[
     "containerd-worker-platform",
     "containerd-worker-runtime",
     "containerd-worker-snapshotter",
-    "debugaddr",
     "log-format",
     "log-level",
     "oci-cni-binary-dir",
@@ -91,7 +93,7 @@ fn switch(name: &'static str) -> Arg {
 
 impl clap::Args for StockFlags {
     fn augment_args(cmd: Command) -> Command {
-        let read = [text(ENTITLEMENT), text(LABELS), switch(GC)];
+        let read = [text(ENTITLEMENT), text(LABELS), text(DEBUG_ADDRESS), switch(GC)];
         let parallelism = text(PARALLELISM).value_parser(clap::value_parser!(usize));
         let ignored = TEXTS.iter().map(|name| text(name)).chain(SWITCHES.iter().map(|name| switch(name)));
         cmd.args(read).arg(parallelism).args(ignored)
@@ -122,6 +124,7 @@ impl FromArgMatches for StockFlags {
             self.labels.insert(key.to_owned(), value.to_owned());
         }
         self.gc = matches.get_many::<bool>(GC).into_iter().flatten().last().copied();
+        self.debug_address = all(DEBUG_ADDRESS).next_back().map(str::to_owned);
         self.max_parallelism = matches.get_many::<usize>(PARALLELISM).into_iter().flatten().last().copied();
         let natural = |name, value| NATURAL.contains(&(name, value));
         let told = |name: &&'static str| all(name).any(|value| !natural(*name, value));
@@ -160,6 +163,7 @@ mod tests {
             "network.host,security.insecure",
             "--oci-max-parallelism",
             "3",
+            "--debugaddr=127.0.0.1:6060",
         ]);
         let args = args.unwrap();
         assert_eq!(args.addr, ["unix:///x/s", "tcp://127.0.0.1:1"]);
@@ -171,6 +175,7 @@ mod tests {
             labels: labels.into(),
             gc: Some(false),
             max_parallelism: Some(3),
+            debug_address: Some("127.0.0.1:6060".to_owned()),
             without_effect: Vec::new(),
         };
         assert_eq!(args.stock, want);

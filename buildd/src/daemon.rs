@@ -30,6 +30,7 @@ mod parts;
 mod plan;
 mod progress;
 mod provenance;
+mod reflection;
 mod rootfs_tar;
 mod run;
 mod sandboxes;

@@ -13,6 +13,9 @@ mod packages {
     tonic::include_proto!("packages");
 }
 
+/// The `.proto` files as a `google.protobuf.FileDescriptorSet`: what services and messages there are, for gRPC's reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 pub use packages::containerd::services::content::v1 as content;
 pub use packages::errdefs;
 pub use packages::fsutil::types as fsutil;

@@ -25,6 +25,7 @@ use super::builds::Builds;
 use super::control::ControlService;
 use super::gateway::GatewayService;
 use super::parts::Parts;
+use super::reflection;
 use super::services::{
     ContainersService, ContentService, DebugService, ImagesService, VersionService, take_up,
 };
@@ -71,6 +72,9 @@ pub enum ListenError {
         #[source]
         source: io::Error,
     },
+    /// What the services are cannot be told.
+    #[error("cannot describe the gRPC services")]
+    Reflection(#[from] tonic_reflection::server::Error),
     /// The server failed.
     #[error("the gRPC server failed")]
     Serve(#[source] tonic::transport::Error),
@@ -130,7 +134,7 @@ pub(super) async fn serve(
                 let listener = bind_unix(path)?;
                 sockets.0.extend([path.clone(), crate::sidesocket::path(path)]);
                 let incoming = UnixListenerStream::new(listener);
-                let router = router(Server::builder(), parts, builds, leaving);
+                let router = router(Server::builder(), parts, builds, leaving)?;
                 tasks.push(tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped)));
             }
             Address::Tcp(host) => {
@@ -138,7 +142,7 @@ pub(super) async fn serve(
                 let server = Server::builder()
                     .http2_keepalive_interval(Some(KEEPALIVE))
                     .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER));
-                let router = router(server, parts, builds, leaving);
+                let router = router(server, parts, builds, leaving)?;
                 tasks.push(match &certificates {
                     Some(certificates) => {
                         let incoming = tls::incoming(listener, certificates.clone(), KEEPALIVE, stop.clone());
@@ -191,7 +195,7 @@ fn router(
     parts: &Arc<Parts>,
     builds: &Arc<Builds>,
     stop: Option<CancellationToken>,
-) -> tonic::transport::server::Router {
+) -> Result<tonic::transport::server::Router, ListenError> {
     let control = ControlService { parts: parts.clone(), builds: builds.clone() };
     let control = ControlServer::new(control)
         .max_decoding_message_size(MAX_MESSAGE)
@@ -201,10 +205,12 @@ fn router(
         .max_encoding_message_size(MAX_MESSAGE);
     let (_, health) = tonic_health::server::health_reporter();
     let (parts, builds) = (parts.clone(), builds.clone());
-    server
+    let router = server
         .add_service(control)
         .add_service(gateway)
         .add_service(health)
+        .add_service(reflection::v1()?)
+        .add_service(reflection::v1alpha()?)
         .add_service(VersionServer::new(VersionService {
             parts: parts.clone(),
             builds: builds.clone(),
@@ -213,7 +219,8 @@ fn router(
         .add_service(ImagesServer::new(ImagesService { parts: parts.clone(), builds: builds.clone() }))
         .add_service(ContainersServer::new(ContainersService { parts: parts.clone(), builds }))
         .add_service(ContentServer::new(ContentService { store: parts.store.clone() }))
-        .add_service(DebugServer::new(DebugService { parts }))
+        .add_service(DebugServer::new(DebugService { parts }));
+    Ok(router)
 }
 
 fn bind_error(path: &Path, source: io::Error) -> ListenError {

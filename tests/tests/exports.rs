@@ -136,11 +136,16 @@ fn rewritten_times() {
             assert!(entry.unwrap().header().mtime().unwrap() <= 1_700_000_000);
         }
     }
-    let out = scene.dockerfile(
-        text,
-        &["-o", "type=image,name=x,rewrite-timestamp=true", "--build-arg", "SOURCE_DATE_EPOCH=1"],
-    );
-    assert!(out.fails().stderr.contains("needs `push=true`"));
+    // In the image store, too: the same image, and steps that use it see the times.
+    let epoch = ["--build-arg", "SOURCE_DATE_EPOCH=1700000000", "-o"];
+    let output = "type=image,name=x,rewrite-timestamp=true,oci-mediatypes=true";
+    scene.dockerfile(text, &[&epoch[..], &[output, "--metadata-file", "../m.json"]].concat()).ok();
+    let told: Value = serde_json::from_slice(&fs_err::read(scene.path("m.json")).unwrap()).unwrap();
+    assert_eq!(told["containerimage.config.digest"], manifest["config"]["digest"]);
+    let out = scene.dockerfile("FROM x\nRUN stat -c '%Y %n' /f /d/Dockerfile\n", &[]).ok();
+    for file in ["1700000000 /f", "1700000000 /d/Dockerfile"] {
+        assert!(out.stderr.contains(file), "no `{file}` in {}", out.stderr);
+    }
     let out = scene.dockerfile(text, &["-o", "type=oci,dest=../x.tar,source-date-epoch=today"]);
     assert!(out.fails().stderr.contains("source-date-epoch"));
 }

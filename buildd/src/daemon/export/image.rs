@@ -3,20 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use cache::oci::Reference;
+use cache::oci::{CONFIG_LIMIT, Descriptor, MANIFEST_LIMIT, Reference, ResolvedImage};
 use cache::store::{BlobRef, ImageRecord, Lease};
-use solver::{ExecError, VertexContext};
+use solver::{Digest, ExecError, VertexContext};
 
 use super::assemble::Assembled;
 use super::layers::Form;
 use super::{ExportRequest, Exporter, Results};
-use crate::daemon::chains::from_store;
+use crate::daemon::blocking::blocking;
+use crate::daemon::chains::{Chains, from_store};
 use crate::daemon::progress::Step;
-
-/// Rewritten layers are for elsewhere.
-#[derive(Debug, thiserror::Error)]
-#[error("`rewrite-timestamp` needs `push=true`, or an archive: layers of the image store keep their times")]
-struct NotPushed;
+use crate::daemon::sources::image::chain_of;
+use crate::daemon::sources::image::place::{Arrived, Placing};
 
 impl Exporter {
     pub(super) async fn image(
@@ -26,25 +24,50 @@ impl Exporter {
         step: &Step,
         cx: &VertexContext,
     ) -> Result<BTreeMap<String, String>, ExecError> {
-        let form = match request.push {
+        let rewritten = results.built.iter().any(|built| request.rewritten(built).is_some());
+        let form = match request.push || rewritten {
             true => Form::Blobs(request.packing()),
             // A name alone costs no compression.
             false => Form::AsIs,
         };
         let layers = self.layer_blobs(form, &cx.build);
-        // The store names layers by their files, and these keep their times.
-        let rewritten = results.built.iter().any(|built| request.rewritten(built).is_some());
-        if rewritten && !request.push {
-            return Err(ExecError::failed(NotPushed));
+        let mut made = self.assemble(request, results, &layers, step, cx).await?;
+        if rewritten && !request.names.is_empty() {
+            step.part("unpacking rewritten layers", self.unpack(&mut made, cx)).await?;
         }
-        let made = self.assemble(request, results, &layers, step, cx).await?;
-        for name in request.names.iter().filter(|_| !rewritten) {
+        for name in &request.names {
             step.part(&format!("naming to {name}"), async { self.name(name, &made, &layers.lease) }).await?;
         }
         if request.push {
             self.push_names(&request.names, &made, step, cx).await?;
         }
         Ok(made.response(request))
+    }
+
+    /// Brings images into the store whose layers there are others: the store names layers by their files, times included.
+    async fn unpack(&self, made: &mut Assembled, cx: &VertexContext) -> Result<(), ExecError> {
+        for image in &mut made.images {
+            let (chains, lease) = (self.chains.clone(), self.images.lease(&cx.build));
+            let (manifest, config) = (image.manifest.clone(), image.config.digest);
+            let ids = blocking(move || {
+                let resolved = resolved(&chains, manifest, &config)?;
+                let ids = chain_of(resolved.layers().map(|(_, diff_id)| diff_id));
+                let placing =
+                    Placing { chains: &chains, image: &resolved, layers: &ids, origin: None, lease: &lease };
+                let mut arrived = Vec::new();
+                for at in placing.missing()? {
+                    let blob = resolved.manifest.layers[at].digest;
+                    let damaged = || ExecError::Changed { path: blob.to_string() };
+                    arrived.push((at, Arrived::of_blob(&chains, &blob)?.ok_or_else(damaged)?));
+                }
+                placing.place(arrived)?;
+                Ok::<_, ExecError>(ids)
+            });
+            for (layer, id) in image.layers.iter_mut().zip(ids.await?.iter()) {
+                layer.id = *id;
+            }
+        }
+        Ok(())
     }
 
     fn name(&self, name: &Reference, made: &Assembled, lease: &Lease) -> Result<(), ExecError> {
@@ -75,4 +98,19 @@ impl Exporter {
         };
         store.images().put(&name.to_string(), &record).map_err(from_store)
     }
+}
+
+/// An image whose documents and blobs are in the store. Blocking.
+fn resolved(chains: &Chains, manifest: Descriptor, config: &Digest) -> Result<ResolvedImage, ExecError> {
+    let blobs = chains.store.blobs();
+    let manifest_bytes = blobs.read(&manifest.digest, MANIFEST_LIMIT).map_err(from_store)?;
+    let config_bytes = blobs.read(config, CONFIG_LIMIT).map_err(from_store)?;
+    Ok(ResolvedImage {
+        digest: manifest.digest,
+        manifest: serde_json::from_slice(&manifest_bytes).map_err(ExecError::failed)?,
+        config: serde_json::from_slice(&config_bytes).map_err(ExecError::failed)?,
+        manifest_descriptor: manifest,
+        manifest_bytes,
+        config_bytes,
+    })
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -23,6 +24,8 @@ pub struct Config {
     pub worker: Workers,
     /// Name servers of sandboxes.
     pub dns: Option<DnsConfig>,
+    /// What is kept of past builds.
+    pub history: HistoryConfig,
     /// A directory of JSON files, objects that provenance's parameters take in.
     #[serde(rename = "provenanceEnvDir")]
     pub provenance_env_dir: Option<PathBuf>,
@@ -51,6 +54,10 @@ pub struct Grpc {
     /// Where figures for Prometheus are served, as `address` or `HOST:PORT`; `--debugaddr` wins.
     #[serde(rename = "debugAddress")]
     pub debug_address: Option<String>,
+    /// The user that unix sockets belong to; the daemon's own where it is missing.
+    pub uid: Option<u32>,
+    /// The group whose members may connect to unix sockets; nobody else may where it is missing.
+    pub gid: Option<u32>,
     /// Encryption of tcp addresses.
     pub tls: GrpcTls,
 }
@@ -86,6 +93,10 @@ pub struct OciWorker {
     pub labels: BTreeMap<String, String>,
     /// Whether garbage is collected.
     pub gc: bool,
+    /// Rules of garbage collection in place of the default ones; the bounds below do not count then.
+    pub gcpolicy: Vec<GcPolicy>,
+    /// The older name of `reservedSpace`, which wins.
+    pub gckeepstorage: Option<Size>,
     /// Bytes below which nothing is collected.
     pub reserved_space: Option<Size>,
     /// Bytes that the cache may hold.
@@ -113,11 +124,73 @@ impl Default for OciWorker {
             max_parallelism: 0,
             labels: BTreeMap::new(),
             gc: true,
+            gcpolicy: Vec::new(),
+            gckeepstorage: None,
             reserved_space: None,
             max_used_space: None,
             min_free_space: None,
             step: StepConfig::default(),
         }
+    }
+}
+
+/// `[[worker.oci.gcpolicy]]`: a rule of garbage collection; they are applied one after the other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct GcPolicy {
+    /// Internal things too.
+    pub all: bool,
+    /// Of what to remove things, as `du --filter` has it; empty is of everything.
+    pub filters: Vec<String>,
+    /// What was used within this time stays.
+    pub keep_duration: Period,
+    /// The older name of `maxUsedSpace`, which wins.
+    pub keep_bytes: Option<Size>,
+    /// Bytes below which nothing is removed.
+    pub reserved_space: Option<Size>,
+    /// Bytes above which things are removed.
+    pub max_used_space: Option<Size>,
+    /// Bytes of the disk that should be free.
+    pub min_free_space: Option<Size>,
+}
+
+/// `[history]`: what is kept of past builds; where a key is missing, 48 hours and 50 builds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct HistoryConfig {
+    /// Builds older than this go, once there are more than `max_entries`.
+    pub max_age: Option<Period>,
+    /// How many builds are kept whatever their age.
+    pub max_entries: Option<usize>,
+}
+
+/// A time: seconds, or a text such as `48h` or `1h30m`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "GivenPeriod")]
+pub struct Period(pub Duration);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum GivenPeriod {
+    Seconds(u64),
+    Text(String),
+}
+
+/// A text that is no time.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is no time: want seconds, or a text such as \"48h\" or \"1h30m\"")]
+struct NoPeriod(String);
+
+impl TryFrom<GivenPeriod> for Period {
+    type Error = NoPeriod;
+
+    fn try_from(given: GivenPeriod) -> Result<Self, NoPeriod> {
+        let text = match given {
+            GivenPeriod::Seconds(n) => return Ok(Self(Duration::from_secs(n))),
+            GivenPeriod::Text(text) => text,
+        };
+        let seconds = text.parse().ok().map(Duration::from_secs);
+        seconds.or_else(|| frontend::number::duration(&text)).map(Self).ok_or(NoPeriod(text))
     }
 }
 
@@ -318,17 +391,29 @@ const KNOWN: &[&str] = &[
     "registry.*.ca",
     "grpc.address",
     "grpc.debugAddress",
+    "grpc.uid",
+    "grpc.gid",
     "grpc.tls.cert",
     "grpc.tls.key",
     "grpc.tls.ca",
     "worker.oci.max-parallelism",
     "worker.oci.gc",
+    "worker.oci.gckeepstorage",
+    "worker.oci.gcpolicy.all",
+    "worker.oci.gcpolicy.filters",
+    "worker.oci.gcpolicy.keepDuration",
+    "worker.oci.gcpolicy.keepBytes",
+    "worker.oci.gcpolicy.reservedSpace",
+    "worker.oci.gcpolicy.maxUsedSpace",
+    "worker.oci.gcpolicy.minFreeSpace",
     "worker.oci.labels.*",
     "worker.oci.reservedSpace",
     "worker.oci.maxUsedSpace",
     "worker.oci.minFreeSpace",
     "worker.oci.step.pids",
     "worker.oci.step.memory",
+    "history.maxAge",
+    "history.maxEntries",
     "dns.nameservers",
     "dns.options",
     "dns.searchDomains",
@@ -345,6 +430,9 @@ fn collect(table: &toml::Table, path: &mut Vec<String>, found: &mut Vec<String>)
         path.push(key.clone());
         match value {
             toml::Value::Table(t) => collect(t, path, found),
+            toml::Value::Array(list) if list.iter().any(toml::Value::is_table) => {
+                list.iter().filter_map(toml::Value::as_table).for_each(|t| collect(t, path, found));
+            }
             _ if KNOWN.iter().any(|k| matches_key(k, path)) => {}
             _ => found.push(path.join(".")),
         }

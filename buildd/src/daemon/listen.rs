@@ -22,6 +22,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use super::builds::Builds;
+use super::config::Grpc;
 use super::control::ControlService;
 use super::gateway::GatewayService;
 use super::parts::Parts;
@@ -131,7 +132,7 @@ pub(super) async fn serve(
                 let side = side::listen(path).map_err(|source| bind_error(path, source))?;
                 sides.push(tokio::spawn(side::serve(side, parts.passed.clone())));
                 // The main socket comes last: whoever sees it can use everything.
-                let listener = bind_unix(path)?;
+                let listener = bind_unix(path, &parts.config.grpc)?;
                 sockets.0.extend([path.clone(), crate::sidesocket::path(path)]);
                 let incoming = UnixListenerStream::new(listener);
                 let router = router(Server::builder(), parts, builds, leaving)?;
@@ -240,8 +241,9 @@ pub(super) async fn bind_tcp(host: &str) -> Result<TcpListener, ListenError> {
     TcpListener::bind(host).await.map_err(failed)
 }
 
-/// Binds beside the path and renames: the socket appears only when it serves, and a stale one is replaced.
-pub(super) fn bind_unix(path: &Path) -> Result<UnixListener, ListenError> {
+/// Binds beside the path and renames: the socket appears only when it serves, and a stale one is replaced. It belongs to
+/// the configured owner; members of the group may connect.
+pub(super) fn bind_unix(path: &Path, grpc: &Grpc) -> Result<UnixListener, ListenError> {
     refuse_if_in_use(path)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}", std::process::id()));
@@ -249,7 +251,9 @@ pub(super) fn bind_unix(path: &Path) -> Result<UnixListener, ListenError> {
     let _ = fs_err::remove_file(&beside);
     let failed = |source| bind_error(path, source);
     let listener = UnixListener::bind(&beside).map_err(failed)?;
-    fs_err::set_permissions(&beside, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    std::os::unix::fs::chown(&beside, grpc.uid, grpc.gid).map_err(failed)?;
+    let mode = if grpc.gid.is_some() { 0o660 } else { 0o600 };
+    fs_err::set_permissions(&beside, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
     fs_err::rename(&beside, path).map_err(failed)?;
     Ok(listener)
 }

@@ -180,7 +180,8 @@ async fn serve(
         tokio::spawn(leave_when_idle(idle, parts.clone(), builds.clone(), stop.clone()));
     }
     if let Some(address) = debug_address {
-        metrics::serve(&address, parts.metrics.clone(), builds.clone(), stop.clone()).await?;
+        metrics::serve(&address, &parts.config.grpc, parts.metrics.clone(), builds.clone(), stop.clone())
+            .await?;
     }
     let served = listen::serve(&addresses, certificates, &parts, &builds, stop, args.background).await;
     let deadline = tokio::time::Instant::now() + STRAGGLERS;

@@ -14,6 +14,7 @@ use tonic::transport::server::TcpIncoming;
 use super::Metrics;
 use crate::daemon::blocking::blocking;
 use crate::daemon::builds::Builds;
+use crate::daemon::config::Grpc;
 use crate::daemon::listen::{Address, ListenError, Sockets, bind_tcp, bind_unix};
 
 /// Where they are.
@@ -25,9 +26,10 @@ const TEXT: HeaderValue =
 /// Begins to serve them over HTTP until `stop`. Whoever reaches the address may read them: they name no build.
 ///
 /// # Errors
-/// An address that cannot be listened on.
+/// An address that cannot be listened on; sockets belong to whom `grpc` says.
 pub(in crate::daemon) async fn serve(
     address: &str,
+    grpc: &Grpc,
     metrics: Arc<Metrics>,
     builds: Arc<Builds>,
     stop: CancellationToken,
@@ -54,7 +56,7 @@ pub(in crate::daemon) async fn serve(
     let stopped = stop.cancelled_owned();
     match address {
         Address::Unix(path) => {
-            let incoming = UnixListenerStream::new(bind_unix(&path)?);
+            let incoming = UnixListenerStream::new(bind_unix(&path, grpc)?);
             let sockets = Sockets(vec![path]);
             tokio::spawn(async move {
                 let _served = server.serve_with_incoming_shutdown(incoming, stopped).await;

@@ -13,7 +13,7 @@ use solver::{ExecError, Output, Source, SourceAnswer, VertexContext};
 
 use git::GitSource;
 use http::HttpSource;
-use image::ImageSource;
+use image::{Found, ImageSource};
 use local::LocalSource;
 
 use super::chains::Chains;
@@ -30,6 +30,17 @@ pub(super) struct Sources {
     local: LocalSource,
     http: HttpSource,
     git: GitSource,
+}
+
+/// What a source is.
+#[derive(Debug)]
+pub(super) enum About {
+    /// An image, of a registry, of the image store or of a client's layout.
+    Image(Arc<Found>),
+    /// A file behind a URL.
+    File(http::About),
+    /// A commit.
+    Commit(git::About),
 }
 
 /// A scheme that nothing serves.
@@ -89,17 +100,24 @@ impl Sources {
         }
     }
 
-    /// What a file behind a URL is; `None` for other sources.
+    /// What a source is, without bringing in more than it takes to tell; `None` for what only the client has. A commit comes
+    /// with its objects if they are wanted.
     ///
     /// # Errors
-    /// A file that cannot be had; cancellation.
-    pub(super) async fn file(
+    /// A source that cannot be had; cancellation.
+    pub(super) async fn about(
         &self,
         op: &SourceOp,
+        platform: Option<&Platform>,
+        with_objects: bool,
         cx: &VertexContext,
-    ) -> Result<Option<http::About>, ExecError> {
+    ) -> Result<Option<About>, ExecError> {
         match op.scheme_and_ref().0 {
-            "http" | "https" => self.http.about(op, cx).await.map(Some),
+            "docker-image" | "oci-layout" => {
+                self.images.of_op(op, platform, cx).await.map(|found| Some(About::Image(found)))
+            }
+            "http" | "https" => self.http.about(op, cx).await.map(|about| Some(About::File(about))),
+            "git" => self.git.about(op, with_objects, cx).await.map(|about| Some(About::Commit(about))),
             _ => Ok(None),
         }
     }

@@ -27,6 +27,7 @@ const FRONTEND: &[&str] = &[
     "gateway.exec.secretenv",
     "gateway.exec.signals",
     "gateway.exec.filesystem",
+    "source.metaresolver",
 ];
 
 /// Operations and their settings. (`soruce` is how BuildKit spells it.)
@@ -46,10 +47,16 @@ const LLB: &[&str] = &[
     "source.git.subdir",
     "source.git.checksum",
     "source.git.skipsubmodules",
+    "source.git.httpauth",
+    "source.git.knownsshhosts",
+    "source.git.mountsshsock",
+    "source.git.mtime",
+    "source.git.fetchbycommit",
     "source.http",
     "source.http.checksum",
     "source.http.perm",
     "soruce.http.uidgid",
+    "source.ocilayout",
     "source.buildop.llbfilename",
     "exec.meta.base",
     "exec.meta.network",

@@ -1,18 +1,22 @@
 //! What sources are, without bringing them in.
 
+use std::collections::BTreeMap;
+
 use proto::gateway::{
-    ResolveImageConfigRequest, ResolveImageConfigResponse, ResolveSourceHttpResponse,
-    ResolveSourceImageResponse, ResolveSourceMetaRequest, ResolveSourceMetaResponse,
+    ResolveImageConfigRequest, ResolveImageConfigResponse, ResolveSourceGitResponse,
+    ResolveSourceHttpResponse, ResolveSourceImageResponse, ResolveSourceMetaRequest,
+    ResolveSourceMetaResponse,
 };
 use proto::pb;
-use solver::op::{Platform, SourceOp};
+use solver::op::{Platform, SourceOp, attr};
 use tonic::Code;
 
 use super::Bridge;
 use crate::daemon::failure::{self, Failure};
-use crate::daemon::sources::image::{Found, Prefer, host_platform};
+use crate::daemon::sources::About;
 
-const IMAGE: &str = "docker-image://";
+/// `ResolverType` of images in a client's OCI layout (`client/llb/sourceresolver/types.go`).
+const LAYOUT: i32 = 1;
 
 impl Bridge {
     pub(super) async fn image_config(
@@ -22,13 +26,22 @@ impl Bridge {
         if !request.source_policies.is_empty() {
             return Err(Failure::no_policies());
         }
-        let image = Image {
-            reference: &request.r#ref,
-            platform: request.platform.as_ref(),
+        let layout = request.resolver_type == LAYOUT;
+        let scheme = if layout { "oci-layout" } else { "docker-image" };
+        let mut op = SourceOp { identifier: format!("{scheme}://{}", request.r#ref), attrs: BTreeMap::new() };
+        if layout {
+            op.attrs.insert(attr::OCI_LAYOUT_SESSION_ID.to_owned(), request.session_id);
+            op.attrs.insert(attr::OCI_LAYOUT_STORE_ID.to_owned(), request.store_id);
+        }
+        let asked = Asked {
+            platform: request.platform,
             mode: &request.resolve_mode,
             log_name: &request.log_name,
+            objects: false,
         };
-        let found = self.image(image).await?;
+        let Some(About::Image(found)) = self.about(&mut op, asked).await? else {
+            return Err(Failure::new(Code::InvalidArgument, format!("`{}` is no image", request.r#ref)));
+        };
         Ok(ResolveImageConfigResponse {
             digest: found.image.digest.to_string(),
             config: found.image.config_bytes.clone().into(),
@@ -45,85 +58,97 @@ impl Bridge {
         }
         let source =
             request.source.ok_or_else(|| Failure::new(Code::InvalidArgument, "source is required"))?;
-        let Some(reference) = source.identifier.strip_prefix(IMAGE) else {
-            return self.file(source, &request.log_name).await;
-        };
-        let image = Image {
-            reference,
-            platform: request.platform.as_ref(),
+        let mut op = SourceOp { identifier: source.identifier.clone(), attrs: source.attrs.clone() };
+        let objects = request.git.is_some_and(|git| git.return_object);
+        let asked = Asked {
+            platform: request.platform,
             mode: &request.resolve_mode,
             log_name: &request.log_name,
+            objects,
         };
-        let found = self.image(image).await?;
-        let config = match request.image.is_some_and(|i| i.no_config) {
-            true => Vec::new(),
-            false => found.image.config_bytes.clone(),
-        };
-        let image = ResolveSourceImageResponse {
-            digest: found.image.digest.to_string(),
-            config: config.into(),
-            attestation_chain: None,
-        };
-        Ok(ResolveSourceMetaResponse { source: Some(source), image: Some(image), ..Default::default() })
-    }
-
-    /// What a file behind a URL is. Of other sources nothing is told ahead: the solver pins them when it evaluates the
-    /// graph.
-    async fn file(&self, source: pb::SourceOp, log_name: &str) -> Result<ResolveSourceMetaResponse, Failure> {
-        let op = SourceOp { identifier: source.identifier.clone(), attrs: source.attrs.clone() };
-        let http = match op.scheme_and_ref().0 {
-            "http" | "https" => {
-                let shown = solver::redacted(&source.identifier).into_owned();
-                let name = if log_name.is_empty() { format!("resolve {shown}") } else { log_name.to_owned() };
-                let step = self.run.teller.step(&name);
-                let cx = self.run.context(step.progress());
-                let found = step.end(self.parts.sources.file(&op, &cx).await);
-                found.map_err(|e| Failure::of_export(&e))?
+        let about = self.about(&mut op, asked).await?;
+        let mut response = ResolveSourceMetaResponse { source: Some(source), ..Default::default() };
+        match about {
+            // A client's own directory.
+            None => {}
+            Some(About::Image(found)) => {
+                let config = match request.image.is_some_and(|i| i.no_config) {
+                    true => Vec::new(),
+                    false => found.image.config_bytes.clone(),
+                };
+                response.image = Some(ResolveSourceImageResponse {
+                    digest: found.image.digest.to_string(),
+                    config: config.into(),
+                    attestation_chain: None,
+                });
             }
-            _ => None,
-        };
-        let http = http.map(|about| ResolveSourceHttpResponse {
-            checksum: about.digest.to_string(),
-            filename: about.name,
-            last_modified: about.modified.map(|nanos| prost_types::Timestamp {
-                seconds: nanos.div_euclid(1_000_000_000),
-                nanos: nanos.rem_euclid(1_000_000_000) as i32,
-            }),
-            ..ResolveSourceHttpResponse::default()
-        });
-        Ok(ResolveSourceMetaResponse { source: Some(source), http, ..Default::default() })
+            Some(About::File(about)) => {
+                response.http = Some(ResolveSourceHttpResponse {
+                    checksum: about.digest.to_string(),
+                    filename: about.name,
+                    last_modified: about.modified.map(|nanos| prost_types::Timestamp {
+                        seconds: nanos.div_euclid(1_000_000_000),
+                        nanos: nanos.rem_euclid(1_000_000_000) as i32,
+                    }),
+                    ..ResolveSourceHttpResponse::default()
+                });
+            }
+            Some(About::Commit(about)) => {
+                // BuildKit names the commit apart only where a tag stands around it.
+                let commit = if about.commit == about.object { String::new() } else { about.commit };
+                let full_ref = if about.full_ref.is_empty() { about.object.clone() } else { about.full_ref };
+                response.git = Some(ResolveSourceGitResponse {
+                    checksum: about.object,
+                    r#ref: full_ref,
+                    commit_checksum: commit,
+                    commit_object: about.commit_object.into(),
+                    tag_object: about.tag_object.into(),
+                });
+            }
+        }
+        Ok(response)
     }
 
-    async fn image(&self, wanted: Image<'_>) -> Result<std::sync::Arc<Found>, Failure> {
-        let platform = wanted.platform.map_or_else(host_platform, |p| Platform {
-            architecture: p.architecture.clone(),
-            os: p.os.clone(),
-            variant: p.variant.clone(),
-            os_version: p.os_version.clone(),
+    /// What a source is, shown as a step.
+    async fn about(&self, op: &mut SourceOp, asked: Asked<'_>) -> Result<Option<About>, Failure> {
+        let platform = asked.platform.map(|p| Platform {
+            architecture: p.architecture,
+            os: p.os,
+            variant: p.variant,
+            os_version: p.os_version,
         });
-        let prefer = if wanted.mode == "pull" { Prefer::Registry } else { Prefer::Local };
-        let name = match wanted.log_name {
-            "" => format!("resolve image config for {IMAGE}{}", wanted.reference),
+        let (scheme, reference) = op.scheme_and_ref();
+        let (is_image, reference) = (matches!(scheme, "docker-image" | "oci-layout"), reference.to_owned());
+        let name = match asked.log_name {
+            "" if is_image => format!("resolve image config for {}", op.identifier),
+            "" => format!("resolve {}", solver::redacted(&op.identifier)),
             name => name.to_owned(),
         };
+        if is_image && asked.mode == "pull" {
+            op.attrs.insert(attr::IMAGE_RESOLVE_MODE.to_owned(), asked.mode.to_owned());
+        }
         let step = self.run.teller.step(&name);
         let cx = self.run.context(step.progress());
         let found = tokio::select! {
-            found = self.parts.images.resolve(wanted.reference, &platform, prefer, &cx) => found,
+            found = self.parts.sources.about(op, platform.as_ref(), asked.objects, &cx) => found,
             () = self.run.cancel.cancelled() => Err(solver::ExecError::Canceled),
         };
-        step.end(found).map_err(|e| {
-            let message =
-                format!("failed to resolve source metadata for {}: {}", wanted.reference, failure::text(&e));
-            Failure { code: Code::Unknown, message, ..Failure::of_export(&e) }
+        step.end(found).map_err(|e| match is_image {
+            true => {
+                let cause = failure::text(&e);
+                let message = format!("failed to resolve source metadata for {reference}: {cause}");
+                Failure { code: Code::Unknown, message, ..Failure::of_export(&e) }
+            }
+            false => Failure::of_export(&e),
         })
     }
 }
 
-/// An image that is asked for.
-struct Image<'a> {
-    reference: &'a str,
-    platform: Option<&'a pb::Platform>,
+/// How a source is asked about.
+struct Asked<'a> {
+    platform: Option<pb::Platform>,
     mode: &'a str,
     log_name: &'a str,
+    /// With the objects of a commit.
+    objects: bool,
 }

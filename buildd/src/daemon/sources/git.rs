@@ -52,6 +52,21 @@ struct Pinned {
     fetched: OnceCell<Output>,
 }
 
+/// What a git source is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct About {
+    /// The commit's hash.
+    pub commit: String,
+    /// What the name stands for: the commit, or the annotated tag around it.
+    pub object: String,
+    /// The full name; empty for a commit given as such.
+    pub full_ref: String,
+    /// The commit as git stores it, if it was asked for.
+    pub commit_object: Vec<u8>,
+    /// The tag as git stores it, if there is one and it was asked for.
+    pub tag_object: Vec<u8>,
+}
+
 /// A git source failed.
 #[derive(Debug, thiserror::Error)]
 enum GitError {
@@ -132,6 +147,29 @@ impl GitSource {
         }
     }
 
+    /// What the source is; with its objects if they are wanted, which have to be fetched.
+    pub(super) async fn about(
+        &self,
+        op: &SourceOp,
+        with_objects: bool,
+        cx: &VertexContext,
+    ) -> Result<About, ExecError> {
+        let pinned = self.pin(op, cx).await?;
+        let (commit_object, tag_object) = match with_objects {
+            false => Default::default(),
+            true => {
+                let (work, access) = self.enter(&pinned.request, cx).await?;
+                let git = Git::new(work.path(), &access, cx);
+                tokio::select! {
+                    objects = checkout::objects(&pinned, &git) => objects?,
+                    () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
+                }
+            }
+        };
+        let Found { commit, object, full_ref } = pinned.found.clone();
+        Ok(About { commit, object, full_ref, commit_object, tag_object })
+    }
+
     /// What provenance tells of the source.
     pub(super) async fn told(&self, op: &SourceOp, cx: &VertexContext) -> Result<Pin, ExecError> {
         let pinned = self.pin(op, cx).await?;
@@ -204,7 +242,7 @@ async fn look_up(request: &Request, git: &Git<'_>) -> Result<Found, ExecError> {
     let Found { commit, object, .. } = &found;
     match &request.checksum {
         Some(want) if !commit.starts_with(want.as_str()) && !object.starts_with(want.as_str()) => {
-            let got = if commit == object { commit.clone() } else { format!("{object} or {commit}") };
+            let got = if found.is_tag() { format!("{object} or {commit}") } else { commit.clone() };
             Err(ExecError::failed(GitError::Checksum { want: want.clone(), got }))
         }
         _ => Ok(found),

@@ -213,7 +213,7 @@ impl ImageSource {
         })
     }
 
-    async fn of_op(
+    pub(super) async fn of_op(
         &self,
         op: &SourceOp,
         platform: Option<&Platform>,

@@ -42,6 +42,17 @@ pub(super) async fn time(pinned: &Pinned, git: &Git<'_>) -> Result<i64, ExecErro
     commit_time(pinned, git).await
 }
 
+/// The commit as git stores it, and the annotated tag around it if it was found by one; `git` runs in an empty directory.
+pub(super) async fn objects(pinned: &Pinned, git: &Git<'_>) -> Result<(Vec<u8>, Vec<u8>), ExecError> {
+    fetch(pinned, git).await?;
+    let commit = git.bytes(&["cat-file", "commit", &pinned.found.commit]).await?;
+    let tag = match pinned.found.is_tag() {
+        true => git.bytes(&["cat-file", "tag", &pinned.found.object]).await?,
+        false => Vec::new(),
+    };
+    Ok((commit, tag))
+}
+
 async fn commit_time(pinned: &Pinned, git: &Git<'_>) -> Result<i64, ExecError> {
     let time = git.run(&["log", "-1", "--format=%ct", &pinned.found.commit]).await?;
     time.trim().parse().map_err(ExecError::failed)

@@ -27,6 +27,13 @@ pub(super) struct Found {
     pub(super) full_ref: String,
 }
 
+impl Found {
+    /// Whether there is an annotated tag around the commit.
+    pub(super) fn is_tag(&self) -> bool {
+        self.object != self.commit
+    }
+}
+
 /// Finds `wanted` in the output of `ls-remote --symref`.
 pub(super) fn select(listing: &str, wanted: &str) -> Option<Found> {
     let lines = listing.lines().filter_map(|line| line.split_once('\t'));

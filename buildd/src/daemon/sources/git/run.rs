@@ -58,6 +58,11 @@ impl<'a> Git<'a> {
 
     /// Runs a command, shows what it says, and returns its output.
     pub(super) async fn run(&self, args: &[&str]) -> Result<String, ExecError> {
+        self.bytes(args).await.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// As [`Self::run`], for output that need not be text.
+    pub(super) async fn bytes(&self, args: &[&str]) -> Result<Vec<u8>, ExecError> {
         let output = self.output(args).await?;
         let said = String::from_utf8_lossy(&output.stderr);
         if !said.is_empty() {
@@ -69,7 +74,7 @@ impl<'a> Git<'a> {
                 message: said.trim().to_owned(),
             }));
         }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        Ok(output.stdout)
     }
 
     /// Whether a command succeeds; it says nothing.

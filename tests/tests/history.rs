@@ -106,6 +106,13 @@ fn builds_are_counted_and_their_logs_kept() {
     assert_eq!(failed.num_warnings, 1, "{failed:?}");
     let error = failed.error.as_ref().expect("it failed");
     assert!(error.message.contains("exit code: 3") && error.code == Code::Unknown as i32, "{error:?}");
+    let details = failed.external_error.as_ref().expect("its details");
+    assert_eq!(details.media_type, "application/vnd.googeapis.google.rpc.status+proto");
+    let kept = client.content(&details.digest, 0, details.size).unwrap();
+    let status = <proto::rpc::Status as prost::Message>::decode(&kept[..]).unwrap();
+    assert_eq!((&status.message, status.code), (&error.message, error.code));
+    assert!(status.details.iter().any(|any| any.type_url.ends_with("errdefs.Source+json")), "{status:?}");
+    assert!(error.details.is_empty() && first.external_error.is_none());
     let log = first.logs.as_ref().expect("a log");
     assert_eq!(log.media_type, "application/vnd.buildkit.status.v0");
     assert!(log.size > 3_000_000, "{log:?}");

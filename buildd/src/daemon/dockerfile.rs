@@ -103,7 +103,8 @@ impl<'a> Dockerfile<'a> {
             let answer = self.subrequest(request, &document, &bytes, &diagnostics, ignore_beside).await;
             return answer.map(Solved::Outcome);
         }
-        if !diagnostics.is_empty() {
+        if let Some(first) = diagnostics.first() {
+            self.warn(&document, &bytes, &self.findings_before(&document, first));
             let platform = self.options.platforms.first();
             let all = self.survey(&document, diagnostics, platform, &Answers::new(Vec::new(), &self.inputs));
             return Err(Failure::of_diagnostics(&document.source, &bytes, &all));

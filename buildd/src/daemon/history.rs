@@ -10,8 +10,10 @@ use std::time::SystemTime;
 
 use cache::oci::media_type;
 use cache::store::{
-    BlobPurpose, BuildRecord, BuildStatement, BuildStatus, Destination, Lease, StepCounts, Store, StoreError,
+    BlobPurpose, BuildError, BuildRecord, BuildStatement, BuildStatus, Destination, Lease, StepCounts, Store,
+    StoreError,
 };
+use prost::Message as _;
 use proto::control::{
     BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRequest, SolveRequest, UpdateBuildHistoryRequest,
 };
@@ -83,6 +85,7 @@ impl Histories {
             response: BTreeMap::new(),
             steps: StepCounts::default(),
             log: None,
+            error: None,
             statements: Vec::new(),
             pinned: false,
         };
@@ -191,7 +194,15 @@ impl Recording {
                 BuildStatus::Done
             }
             Err(f) if f.code == Code::Cancelled => BuildStatus::Cancelled,
-            Err(f) => BuildStatus::Failed { code: f.code as i32, message: f.message.clone() },
+            Err(f) => {
+                match keep_error(store, lease, f) {
+                    Ok(error) => self.record.error = Some(error),
+                    Err(e) => {
+                        tracing::warn!(build = self.record.reference, "cannot keep a build's error: {e}")
+                    }
+                }
+                BuildStatus::Failed { code: f.code as i32, message: f.message.clone() }
+            }
         };
         self.histories.metrics.count(&self.record);
         match store.history().put(&self.record) {
@@ -220,6 +231,17 @@ fn keep(store: &Store, lease: &Lease, told: &Told) -> Result<BuildStatement, Sto
         predicate: store.blobs().put(lease, text.as_bytes(), purpose)?,
         size: text.len() as u64,
     })
+}
+
+/// Writes a failure with its details into a blob, held by `lease`. The files that it quotes lose the credentials of URLs.
+fn keep_error(store: &Store, lease: &Lease, failure: &Failure) -> Result<BuildError, StoreError> {
+    let mut failure = failure.clone();
+    for info in failure.details.sources.iter_mut().filter_map(|source| source.info.as_mut()) {
+        info.data = solver::redacted(&String::from_utf8_lossy(&info.data)).into_owned().into();
+    }
+    let bytes = crate::errdetails::full(&failure.status()).encode_to_vec();
+    let purpose = BlobPurpose { description: event::ERROR.to_owned(), ..BlobPurpose::default() };
+    Ok(BuildError { blob: store.blobs().put(lease, &bytes, purpose)?, size: bytes.len() as u64 })
 }
 
 fn destinations(request: &SolveRequest) -> Vec<Destination> {

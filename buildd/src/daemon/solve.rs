@@ -139,7 +139,7 @@ async fn work(
                 Err(e) => return Err(e),
             };
             built.provenance = attestations.provenance.clone().map(|o| Arc::new(provenance.clone().with(o)));
-            let platform = results.multi_platform.then(|| oci_platform(&built.platform).to_string());
+            let platform = results.multi_platform.then(|| oci_platform(&built.platform).full());
             told.push(Told { platform, provenance });
         }
     }

@@ -61,6 +61,23 @@ impl Platform {
     }
 }
 
+impl Platform {
+    /// As [`fmt::Display`], with the system's version and features, which tell the platforms of one result apart:
+    /// `windows(10.0.17763+win32k)/amd64`.
+    pub fn full(&self) -> String {
+        let mut features: Vec<&str> = self.os_features.iter().map(String::as_str).collect();
+        features.sort_unstable();
+        let version = self.os_version.iter().map(String::as_str).filter(|version| !version.is_empty());
+        let options: String =
+            version.map(str::to_owned).chain(features.iter().map(|f| format!("+{f}"))).collect();
+        let short = self.to_string();
+        match options.is_empty() {
+            true => short,
+            false => short.replacen(&self.os, &format!("{}({options})", self.os), 1),
+        }
+    }
+}
+
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.os.is_empty() {
@@ -155,6 +172,18 @@ fn normalize_architecture(architecture: &str, variant: &str) -> (String, Option<
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn versions_tell_platforms_apart() {
+        for (given, full) in
+            [("windows(10.0.17763)/amd64", "windows(10.0.17763)/amd64"), ("linux/arm/v6", "linux/arm/v6")]
+        {
+            assert_eq!(given.parse::<Platform>().unwrap().full(), full);
+        }
+        let features = vec!["b".to_owned(), "a".to_owned()];
+        let platform = Platform { os_features: features, ..Platform::host() };
+        assert!(platform.full().starts_with("linux(+a+b)/"), "{}", platform.full());
+    }
 
     #[test]
     fn specifiers_parse() {

@@ -53,6 +53,15 @@ pub struct BuildStatement {
     pub size: u64,
 }
 
+/// A blob that tells more of a failure than its message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildError {
+    /// The blob; kept as long as the build is.
+    pub blob: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
 /// How many vertices a build had.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepCounts {
@@ -91,6 +100,9 @@ pub struct BuildRecord {
     pub steps: StepCounts,
     /// The blob that holds its status events; kept as long as the build is.
     pub log: Option<Digest>,
+    /// Its failure with all details.
+    #[serde(default)]
+    pub error: Option<BuildError>,
     /// What is told of its results.
     #[serde(default)]
     pub statements: Vec<BuildStatement>,
@@ -103,7 +115,9 @@ json_value!(BuildRecord);
 impl BuildRecord {
     /// The blobs that it needs.
     pub fn blobs(&self) -> impl Iterator<Item = Digest> {
-        self.log.into_iter().chain(self.statements.iter().map(|statement| statement.predicate))
+        let error = self.error.map(|error| error.blob);
+        let statements = self.statements.iter().map(|statement| statement.predicate);
+        self.log.into_iter().chain(error).chain(statements)
     }
 }
 

@@ -78,6 +78,7 @@ fn history_keeps_logs_and_is_trimmed() {
             response: BTreeMap::new(),
             steps: StepCounts::default(),
             log: Some(add_blob(store, &lease, &format!("log {n}"))),
+            error: None,
             statements: vec![BuildStatement {
                 platform: None,
                 predicate_type: "x".to_owned(),
@@ -137,6 +138,7 @@ fn a_log_that_something_else_needs_outlives_its_build() {
             response: BTreeMap::new(),
             steps: StepCounts::default(),
             log: Some(log),
+            error: None,
             statements: Vec::new(),
             pinned: false,
         };

@@ -57,12 +57,7 @@ impl Dockerfile<'_> {
         ignore_beside: Option<Vec<u8>>,
     ) -> Result<BTreeMap<String, String>, Failure> {
         if let Some(first) = diagnostics.first() {
-            let options = match (&self.options.check, &document.directives.check) {
-                (Some(options), _) => options.clone(),
-                (None, Some(check)) => CheckOptions::parse(check.first_word()).unwrap_or_default(),
-                (None, None) => CheckOptions::default(),
-            };
-            let findings = findings_before(document, options, first);
+            let findings = self.findings_before(document, first);
             let answers = Answers::new(Vec::new(), &self.inputs);
             return Ok(self.linted(document, &findings, diagnostics.to_vec(), &answers));
         }
@@ -83,6 +78,16 @@ impl Dockerfile<'_> {
                 },
             }
         }
+    }
+
+    /// What is found in a file that does not parse, as far as the error.
+    pub(super) fn findings_before(&self, document: &Document, error: &Diagnostic) -> Vec<Finding> {
+        let options = match (&self.options.check, &document.directives.check) {
+            (Some(options), _) => options.clone(),
+            (None, Some(check)) => CheckOptions::parse(check.first_word()).unwrap_or_default(),
+            (None, None) => CheckOptions::default(),
+        };
+        findings_before(document, options, error)
     }
 
     /// The findings, and the errors: BuildKit's answer has only the first of those.

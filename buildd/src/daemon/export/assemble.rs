@@ -112,7 +112,7 @@ impl Exporter {
             Manifest { media_type: Some(types.1.to_owned()), ..Manifest::new(config.clone(), descriptors) };
         let mut manifest = self.keep(lease, types.1, &manifest.to_json())?;
         manifest.platform = Some(oci_platform(&built.platform));
-        let platform = oci_platform(&built.platform).to_string();
+        let platform = oci_platform(&built.platform).full();
         Ok(AssembledImage { manifest, config, layers, platform, created_ms })
     }
 

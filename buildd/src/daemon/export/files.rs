@@ -70,7 +70,7 @@ impl Exporter {
         let now = now.as_secs() as i64 * NANOS;
         let mut all = Vec::new();
         for built in &results.built {
-            let name = oci_platform(&built.platform).to_string();
+            let name = oci_platform(&built.platform).full();
             let dir = name.replace('/', "_");
             let mtime = request.epoch.apply(built.epoch).map(|seconds| seconds.saturating_mul(NANOS));
             let mut files = PlatformFiles {

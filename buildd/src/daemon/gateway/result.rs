@@ -63,7 +63,7 @@ pub(super) fn response(
     let named: Vec<NamedPlatform> = plan
         .parts
         .iter()
-        .map(|p| NamedPlatform { id: oci_platform(&p.platform).to_string(), platform: p.platform.clone() })
+        .map(|p| NamedPlatform { id: oci_platform(&p.platform).full(), platform: p.platform.clone() })
         .collect();
     let mut metadata = BTreeMap::new();
     for (part, named) in plan.parts.iter().zip(&named) {
@@ -198,7 +198,7 @@ fn platforms(metadata: &BTreeMap<String, Bytes>) -> Result<Vec<NamedPlatform>, F
     let of_config = config(metadata, "")?.map(|c| c.platform());
     let platform = of_config.filter(|p| !p.os.is_empty() && !p.architecture.is_empty());
     let platform = platform.unwrap_or_else(host_platform);
-    Ok(vec![NamedPlatform { id: oci_platform(&platform).to_string(), platform }])
+    Ok(vec![NamedPlatform { id: oci_platform(&platform).full(), platform }])
 }
 
 /// The time of a platform's result, else that of all.

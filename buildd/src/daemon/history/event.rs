@@ -13,6 +13,9 @@ use super::log::MEDIA_TYPE;
 use crate::daemon::provenance::PREDICATE_TYPE;
 use crate::daemon::timestamp;
 
+/// A failure with its details, in BuildKit's spelling.
+pub(super) const ERROR: &str = "application/vnd.googeapis.google.rpc.status+proto";
+
 /// A build as an event of the history stream; `log_size` is that of its log, in bytes.
 pub(super) fn of(b: &BuildRecord, log_size: Option<u64>) -> BuildHistoryEvent {
     let error = match &b.status {
@@ -45,6 +48,12 @@ pub(super) fn of(b: &BuildRecord, log_size: Option<u64>) -> BuildHistoryEvent {
         result,
         results,
         pinned: b.pinned,
+        external_error: b.error.map(|error| Descriptor {
+            media_type: ERROR.to_owned(),
+            digest: error.blob.to_string(),
+            size: error.size as i64,
+            ..Descriptor::default()
+        }),
         num_cached_steps: b.steps.cached as i32,
         num_total_steps: b.steps.total as i32,
         num_completed_steps: b.steps.completed as i32,

@@ -169,6 +169,7 @@ mod tests {
             response: BTreeMap::new(),
             steps: StepCounts::default(),
             log: None,
+            error: None,
             statements: Vec::new(),
             pinned: false,
         };

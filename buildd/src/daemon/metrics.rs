@@ -122,6 +122,7 @@ mod tests {
             response: BTreeMap::new(),
             steps: StepCounts { total: 5, completed: 5, cached: 2, warnings: 0 },
             log: None,
+            error: None,
             statements: Vec::new(),
             pinned: false,
         };

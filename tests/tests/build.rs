@@ -301,6 +301,24 @@ fn push_and_pull() {
     assert_eq!(scene.dockerfile(&from, &["-t", "app"]).ok().ran(), Vec::<String>::new());
     scene.run(&["pull", "-q", &name]).ok();
     assert_eq!(inspect(&scene, &name)["Id"], id);
+
+    // Under its digest only: no tag, and no name here.
+    let parts = format!("{}/team/parts", registry.host());
+    let output = format!("-otype=image,name={parts},push=true,push-by-digest=true");
+    let file = scene.path("metadata");
+    scene
+        .dockerfile(
+            &format!("FROM {name}\nRUN echo part > /f\n"),
+            &[&output, "--metadata-file", file.to_str().unwrap()],
+        )
+        .ok();
+    let metadata: serde_json::Value = serde_json::from_slice(&fs_err::read(file).unwrap()).unwrap();
+    let digest = metadata["containerimage.digest"].as_str().unwrap();
+    scene.run(&["inspect", &parts]).fails();
+    scene.run(&["pull", "-q", &parts]).fails();
+    let pinned = format!("{parts}@{digest}");
+    scene.run(&["pull", "-q", &pinned]).ok();
+    assert_eq!(scene.run(&["run", "--rm", &pinned, "cat", "/f"]).ok().stdout, "part\n");
 }
 
 #[test]

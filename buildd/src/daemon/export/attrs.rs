@@ -45,6 +45,8 @@ pub(crate) struct ExportRequest {
     pub names: Vec<Reference>,
     /// Push them.
     pub push: bool,
+    /// Under no tag: only its digest names it, there and here.
+    pub push_by_digest: bool,
     /// How layers are stored.
     pub compression: Compression,
     /// Also layers that exist in another form.
@@ -164,6 +166,7 @@ impl ExportRequest {
                 .map(parse)
                 .collect::<Result<_, _>>()?,
             push: flag("push", false)?,
+            push_by_digest: flag("push-by-digest", false)?,
             compression: compression(attrs)?,
             force_compression: flag("force-compression", false)?,
             oci_types,

@@ -32,14 +32,16 @@ impl Exporter {
         };
         let layers = self.layer_blobs(form, &cx.build);
         let mut made = self.assemble(request, results, &layers, step, cx).await?;
-        if rewritten && !request.names.is_empty() {
+        // Several machines push one platform each that way, and somebody puts them together under a tag.
+        let tags = if request.push_by_digest { &[][..] } else { &request.names };
+        if rewritten && !tags.is_empty() {
             step.part("unpacking rewritten layers", self.unpack(&mut made, cx)).await?;
         }
-        for name in &request.names {
+        for name in tags {
             step.part(&format!("naming to {name}"), async { self.name(name, &made, &layers.lease) }).await?;
         }
         if request.push {
-            self.push_names(&request.names, &made, step, cx).await?;
+            self.push_names(&request.names, request.push_by_digest, &made, step, cx).await?;
         }
         Ok(made.response(request))
     }

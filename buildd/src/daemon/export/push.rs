@@ -29,10 +29,11 @@ struct StoredBlob {
 }
 
 impl Exporter {
-    /// Pushes what was made under each of `names`.
+    /// Pushes what was made under each of the names, or into their repositories under its digest.
     pub(super) async fn push_names(
         &self,
         names: &[Reference],
+        by_digest: bool,
         made: &Assembled,
         step: &Step,
         cx: &VertexContext,
@@ -51,8 +52,12 @@ impl Exporter {
         }));
         for name in names {
             step.part("pushing layers", self.push_blobs(&client, name, made)).await?;
-            let manifests = self.push_manifests(&client, name, made);
-            step.part(&format!("pushing manifest for {name}@{}", made.target.digest), manifests).await?;
+            let repository = Reference::parse(&name.repository()).map_err(ExecError::failed)?;
+            let pinned = repository.with_digest(made.target.digest);
+            let to = if by_digest { &pinned } else { name };
+            let manifests = self.push_manifests(&client, &repository, to, made);
+            let shown = if by_digest { to.to_string() } else { format!("{to}@{}", made.target.digest) };
+            step.part(&format!("pushing manifest for {shown}"), manifests).await?;
         }
         Ok(())
     }
@@ -78,15 +83,15 @@ impl Exporter {
     async fn push_manifests(
         &self,
         client: &Client,
-        name: &Reference,
+        repository: &Reference,
+        to: &Reference,
         made: &Assembled,
     ) -> Result<(), ExecError> {
-        let repository = Reference::parse(&name.repository()).map_err(ExecError::failed)?;
         for manifest in made.manifests() {
             let by_digest = repository.with_digest(manifest.digest);
             self.push_manifest(client, &by_digest, manifest).await?;
         }
-        self.push_manifest(client, name, &made.target).await
+        self.push_manifest(client, to, &made.target).await
     }
 
     async fn push_manifest(&self, client: &Client, to: &Reference, d: &Descriptor) -> Result<(), ExecError> {

@@ -37,7 +37,7 @@ impl Exporter {
     ) -> Result<Digest, ExecError> {
         let image = step.part("exporting layers", self.stored(record, Form::compressed(), cx)).await?;
         let made = Assembled { target: image.manifest.clone(), images: vec![image], attested: Vec::new() };
-        self.push_names(std::slice::from_ref(to), &made, step, cx).await?;
+        self.push_names(std::slice::from_ref(to), false, &made, step, cx).await?;
         Ok(made.target.digest)
     }
 

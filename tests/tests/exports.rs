@@ -12,7 +12,7 @@ use std::path::Path;
 use fake::{Fake, Reply};
 use proto::gateway::SolveRequest;
 use proto::pb::Definition;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::llb::Llb;
 use tests::{Api, Scene, ready};
 
@@ -244,4 +244,44 @@ fn hard_links_stay_links() {
     let inode = |name: &str| fs_err::metadata(scene.path("out/d").join(name)).unwrap().ino();
     assert_eq!(inode("a"), inode("b"));
     assert_eq!(fs_err::read_to_string(scene.path("out/d/b")).unwrap(), "x\n");
+}
+
+#[test]
+fn annotations_at_each_level() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let file = scene.path("o.tar");
+    let output = format!("-otype=oci,dest={},oci-mediatypes=false", file.display());
+    let text = "FROM base\nRUN echo x > /x\n";
+    let given = ["--annotation", "m=1", "--annotation", "manifest-descriptor:d=2"];
+    scene.dockerfile(text, &[&[&*output][..], &given].concat()).ok();
+    let all = entries(&file);
+    let index: Value = serde_json::from_slice(&all["index.json"]).unwrap();
+    assert_eq!(index["manifests"][0]["annotations"]["d"], "2");
+    let manifest = target(&all);
+    assert_eq!(manifest["annotations"], json!({"m": "1"}));
+    assert_eq!(manifest["mediaType"], "application/vnd.oci.image.manifest.v1+json", "Docker's type has none");
+
+    let platforms = ["--platform", "linux/amd64,linux/arm64"];
+    let given = ["--annotation", "index,manifest[linux/arm64]:k=v", "--annotation", "index-descriptor:n=3"];
+    let scratch = "FROM scratch\nCOPY Dockerfile /\n";
+    scene.dockerfile(scratch, &[&[&*output][..], &platforms, &given].concat()).ok();
+    let all = entries(&file);
+    let top: Value = serde_json::from_slice(&all["index.json"]).unwrap();
+    assert_eq!(top["manifests"][0]["annotations"]["n"], "3");
+    let index = target(&all);
+    assert_eq!(index["annotations"], json!({"k": "v"}));
+    let of = |n: usize| blob(&all, &index["manifests"][n])["annotations"].clone();
+    assert_eq!((of(0), of(1)), (Value::Null, json!({"k": "v"})));
+
+    for (annotation, expected) in [
+        ("index:k=v", "index annotations not supported for single platform export"),
+        ("blob:k=v", "unknown annotation type \"blob\""),
+        ("manifest[?]:k=v", "invalid annotation"),
+    ] {
+        let out = scene.dockerfile(text, &[&*output, "--annotation", annotation]).fails();
+        assert!(out.stderr.contains(expected), "{annotation} wants {expected}:\n{}", out.stderr);
+    }
 }

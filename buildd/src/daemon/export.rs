@@ -1,5 +1,6 @@
 //! Results leave the daemon: as named images, archives, directories, pushes.
 
+mod annotations;
 mod archive;
 mod assemble;
 mod attested;

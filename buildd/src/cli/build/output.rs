@@ -30,6 +30,11 @@ impl Args {
             if named && !self.tags.is_empty() && !output.attrs.contains_key("name") {
                 output.attrs.insert("name".into(), self.tags.join(","));
             }
+            if named {
+                for text in &self.annotations {
+                    output.attrs.extend(annotation(text)?);
+                }
+            }
             if output.kind == "image" && self.push {
                 output.attrs.insert("push".into(), "true".into());
             }
@@ -39,6 +44,24 @@ impl Args {
             false => Ok(outputs),
         }
     }
+}
+
+/// The exporter's attributes for one `--annotation`.
+fn annotation(text: &str) -> Result<Vec<(String, String)>, ClientError> {
+    let bad = |why: &str| ClientError::Usage(format!("invalid value `{text}` for `--annotation`: {why}"));
+    let (name, value) = text.split_once('=').ok_or_else(|| bad("want [PLACE:]KEY=VALUE"))?;
+    let (places, key) = name.split_once(':').map_or(("", name), |(places, key)| (places, key));
+    let one = |place: &str| {
+        let kind = place.split('[').next().unwrap_or_default();
+        match kind {
+            "" => Ok((format!("annotation.{key}"), value.to_owned())),
+            "index" | "index-descriptor" | "manifest" | "manifest-descriptor" => {
+                Ok((format!("annotation-{place}.{key}"), value.to_owned()))
+            }
+            other => Err(bad(&format!("unknown annotation type \"{other}\""))),
+        }
+    };
+    places.split(',').map(one).collect()
 }
 
 /// One `-o`; `None` for `type=cacheonly`.
@@ -129,6 +152,21 @@ mod tests {
         assert!(outputs(args(&["type=cacheonly"], &[])).is_empty());
         let pushed = outputs(Args { push: true, ..args(&["type=tar,dest=/x/t"], &["a"]) });
         assert_eq!(pushed.iter().map(|o| o.kind.as_str()).collect::<Vec<_>>(), ["tar", "image"]);
+    }
+
+    #[test]
+    fn annotations_go_to_images() {
+        let given = ["a=1", "index,manifest[linux/arm64]:b.c=x=y"].map(str::to_owned).to_vec();
+        let made =
+            outputs(Args { annotations: given, ..args(&["type=oci,dest=/x/f", "type=tar,dest=/x/t"], &[]) });
+        assert_eq!(made[0].attrs["annotation.a"], "1");
+        assert_eq!(made[0].attrs["annotation-index.b.c"], "x=y");
+        assert_eq!(made[0].attrs["annotation-manifest[linux/arm64].b.c"], "x=y");
+        assert!(made[1].attrs.is_empty(), "files have no annotations");
+        for bad in ["a", "blob:a=1"] {
+            let args = Args { annotations: vec![bad.to_owned()], ..args(&[], &["a"]) };
+            assert!(args.outputs().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use cache::store::{BlobPurpose, Lease};
 use frontend::config::{ContainerConfig, History, ImageConfig, RootFs};
 use solver::{Digest, ExecError, LayerId, VertexContext};
 
+use super::annotations::Place;
 use super::attested::Attested;
 use super::layers::{LayerBlob, LayerBlobs, Rewrite};
 use super::{Built, ExportRequest, Exporter, Results};
@@ -73,14 +74,24 @@ impl Exporter {
             }
             images.push(image);
         }
+        let annotations = &request.annotations;
         let mut target = match images.as_slice() {
+            [_] if !results.multi_platform
+                && attested.is_empty()
+                && !annotations.of(Place::Index, None).is_empty() =>
+            {
+                return Err(ExecError::failed(NoIndex));
+            }
             [only] if !results.multi_platform && attested.is_empty() => only.manifest.clone(),
             all => {
                 let manifests = all.iter().map(|i| &i.manifest).chain(attested.iter().map(|a| &a.manifest));
                 let index = Index::new(manifests.cloned().collect());
                 let kind = if request.oci_types { media_type::OCI_INDEX } else { media_type::DOCKER_INDEX };
-                let index = Index { media_type: Some(kind.to_owned()), ..index };
-                self.keep(&blobs.lease, kind, &index.to_json())?
+                let annotated = annotations.of(Place::Index, None);
+                let index = Index { media_type: Some(kind.to_owned()), annotations: annotated, ..index };
+                let mut target = self.keep(&blobs.lease, kind, &index.to_json())?;
+                target.annotations = annotations.of(Place::IndexDescriptor, None);
+                target
             }
         };
         // With a time of its own an image is the same however often it is made.
@@ -88,7 +99,7 @@ impl Exporter {
             Some(seconds) => seconds.max(0) as u64 * 1000,
             None => images.iter().map(|image| image.created_ms).max().unwrap_or_default(),
         };
-        target.annotations.insert(ANNOTATION_CREATED.to_owned(), rfc3339(created));
+        target.annotations.entry(ANNOTATION_CREATED.to_owned()).or_insert_with(|| rfc3339(created));
         Ok(Assembled { target, images, attested })
     }
 
@@ -108,11 +119,16 @@ impl Exporter {
         };
         let config = self.keep(lease, types.0, &json)?;
         let descriptors = layers.iter().map(|l| with_types(&l.descriptor, request.oci_types)).collect();
-        let manifest =
-            Manifest { media_type: Some(types.1.to_owned()), ..Manifest::new(config.clone(), descriptors) };
+        let platform = oci_platform(&built.platform).full();
+        let annotations = |place| request.annotations.of(place, Some(&platform));
+        let manifest = Manifest {
+            media_type: Some(types.1.to_owned()),
+            annotations: annotations(Place::Manifest),
+            ..Manifest::new(config.clone(), descriptors)
+        };
         let mut manifest = self.keep(lease, types.1, &manifest.to_json())?;
         manifest.platform = Some(oci_platform(&built.platform));
-        let platform = oci_platform(&built.platform).full();
+        manifest.annotations = annotations(Place::ManifestDescriptor);
         Ok(AssembledImage { manifest, config, layers, platform, created_ms })
     }
 
@@ -200,6 +216,11 @@ impl Assembled {
         self.images.iter().flat_map(|i| i.layers.iter().map(|l| l.id)).collect()
     }
 }
+
+/// An index is annotated that is not made.
+#[derive(Debug, thiserror::Error)]
+#[error("index annotations not supported for single platform export")]
+struct NoIndex;
 
 /// The config with diff IDs and times. Times are those of the layers, so a build from the cache gives the same image.
 fn finish_config(built: &Built, epoch: Option<i64>, layers: &[LayerBlob]) -> ImageConfig {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use cache::oci::{Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, Reference};
 
+use super::annotations::Annotations;
 use super::layers::Packing;
 
 /// Where a result goes.
@@ -65,6 +66,8 @@ pub(crate) struct ExportRequest {
     pub epoch: EpochChoice,
     /// Layers above the base image hold no later time than that.
     pub rewrite_timestamp: bool,
+    /// What is set in manifests and the index.
+    pub annotations: Annotations,
     /// What is told of an image is an artifact that names the image, rather than an image of its own.
     pub oci_artifact: bool,
     /// Also statements that are for images only go with the image.
@@ -105,6 +108,11 @@ impl EpochChoice {
 /// An attribute that cannot be.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AttrError {
+    /// An annotation for something that is none.
+    #[error(
+        "invalid annotation `{0}`: want annotation[-manifest|-manifest-descriptor|-index|-index-descriptor][[PLATFORM]].KEY"
+    )]
+    Annotation(String),
     /// No such exporter.
     #[error("exporter `{0}` could not be found")]
     Kind(String),
@@ -150,7 +158,9 @@ impl ExportRequest {
             Some(value) => Err(AttrError::Value { name, value: value.to_owned() }),
         };
         let names = attrs.get("name").map(String::as_str).unwrap_or_default();
-        let oci_types = flag("oci-mediatypes", true)?;
+        let annotations = Annotations::new(attrs)?;
+        // Docker's types have no place for them; BuildKit turns to the others, too.
+        let oci_types = flag("oci-mediatypes", true)? || !annotations.is_empty();
         let oci_artifact = flag("oci-artifact", oci_types)?;
         if oci_artifact && !oci_types {
             return Err(AttrError::Conflict("oci-artifact=true", "oci-mediatypes=false"));
@@ -181,6 +191,7 @@ impl ExportRequest {
             attestation_prefix: attrs.get("attestation-prefix").cloned().unwrap_or_default(),
             epoch: epoch(attrs)?,
             rewrite_timestamp: flag("rewrite-timestamp", false)?,
+            annotations,
         })
     }
 }

@@ -185,6 +185,9 @@ pub fn has_columns(range: &Range) -> bool {
     [range.start, range.end].iter().flatten().any(|p| p.character > 0)
 }
 
+/// Lines of a source that are told one by one: clients may name as many as numbers go.
+const MAX_LINES: usize = 1000;
+
 /// A range for each line, as BuildKit tells them.
 fn line_ranges(range: &Range) -> impl Iterator<Item = RangeJson> + use<> {
     let line = |p: Option<Position>| p.map_or(0, |p| p.line);
@@ -217,7 +220,13 @@ fn source_json(source: &proto::errdefs::Source) -> SourceJson {
                 metadata: definition.metadata.keys().map(|op| (op.clone(), Default::default())).collect(),
             }),
         }),
-        ranges: source.ranges.iter().filter(|range| !has_columns(range)).flat_map(line_ranges).collect(),
+        ranges: source
+            .ranges
+            .iter()
+            .filter(|range| !has_columns(range))
+            .flat_map(line_ranges)
+            .take(MAX_LINES)
+            .collect(),
     }
 }
 
@@ -288,6 +297,15 @@ mod tests {
         assert_eq!(found.sources[0].info.as_ref().unwrap().data, "RUN a");
         assert_eq!(found.sources[0].ranges[0].start.unwrap().line, 1);
         assert_eq!(found.vertex, None);
+    }
+
+    #[test]
+    fn lines_beyond_any_file_cost_nothing() {
+        let line = |line| Some(Position { line, character: 0 });
+        let range = Range { start: line(1), end: line(i32::MAX) };
+        let source = proto::errdefs::Source { info: Some(Default::default()), ranges: vec![range; 10] };
+        let sent = ErrorDetails { sources: vec![source], ..ErrorDetails::default() };
+        assert_eq!(details(&status(Code::Unknown, "x", &sent)).sources[0].ranges.len(), MAX_LINES);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod event;
 mod filter;
 mod log;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -233,11 +234,14 @@ fn keep(store: &Store, lease: &Lease, told: &Told) -> Result<BuildStatement, Sto
     })
 }
 
-/// Writes a failure with its details into a blob, held by `lease`. The files that it quotes lose the credentials of URLs.
+/// Writes a failure with its details into a blob, held by `lease`. The files that it quotes lose the credentials of URLs,
+/// and how they were loaded is not kept where it has any: every client may read the blob.
 fn keep_error(store: &Store, lease: &Lease, failure: &Failure) -> Result<BuildError, StoreError> {
     let mut failure = failure.clone();
     for info in failure.details.sources.iter_mut().filter_map(|source| source.info.as_mut()) {
+        let tells = |bytes: &[u8]| matches!(solver::redacted(&String::from_utf8_lossy(bytes)), Cow::Owned(_));
         info.data = solver::redacted(&String::from_utf8_lossy(&info.data)).into_owned().into();
+        info.definition.take_if(|definition| definition.def.iter().any(|op| tells(op)));
     }
     let bytes = crate::errdetails::full(&failure.status()).encode_to_vec();
     let purpose = BlobPurpose { description: event::ERROR.to_owned(), ..BlobPurpose::default() };

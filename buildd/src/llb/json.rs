@@ -150,10 +150,11 @@ fn platform(p: pb::Platform) -> Value {
     ])
 }
 
-/// Without what differs from session to session.
+/// Without what differs from session to session, and without the credentials of URLs: it becomes part of images.
 fn source(mut op: pb::SourceOp) -> Value {
     op.attrs.remove(attr::LOCAL_SESSION_ID);
     op.attrs.remove(attr::LOCAL_UNIQUE_ID);
+    op.attrs.values_mut().for_each(|value| *value = solver::redacted(value).into_owned());
     some([("identifier", solver::redacted(&op.identifier).into()), ("attrs", texts(op.attrs))])
 }
 

@@ -198,7 +198,7 @@ impl History {
             if goes {
                 self.shared.tables.history.delete_in(&mut batch, &build.reference);
                 trimmed += 1;
-                blobs.extend(build.statements.iter().map(|statement| statement.predicate));
+                blobs.extend(build.blobs().filter(|blob| Some(*blob) != build.log));
             }
             let Some(log) = build.log.filter(|_| goes || log_bytes > limits.max_log_bytes) else { continue };
             log_bytes = log_bytes.saturating_sub(self.size(&log)?);

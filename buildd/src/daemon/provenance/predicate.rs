@@ -279,7 +279,8 @@ fn source(graph: &Graph, file: Option<&Graph>, steps: &llb::Steps) -> Value {
     }
     let mut infos: Vec<Value> = Vec::new();
     for info in &graph.sources {
-        let data = base64::engine::general_purpose::STANDARD.encode(&info.data);
+        let text = String::from_utf8_lossy(&info.data);
+        let data = base64::engine::general_purpose::STANDARD.encode(solver::redacted(&text).as_bytes());
         infos.push(json!({ "filename": info.filename, "language": info.language, "data": data }));
     }
     if let Some(file) = file {

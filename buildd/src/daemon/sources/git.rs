@@ -204,8 +204,14 @@ impl GitSource {
             return Ok(known.clone());
         }
         let request = Request::new(op).map_err(ExecError::failed)?;
-        let (work, access) = self.enter(&request, cx).await?;
-        let found = look_up(&request, &Git::new(work.path(), &access, cx)).await?;
+        let found = async {
+            let (work, access) = self.enter(&request, cx).await?;
+            look_up(&request, &Git::new(work.path(), &access, cx)).await
+        };
+        let found = tokio::select! {
+            found = found => found?,
+            () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
+        };
         let pinned = Arc::new(Pinned { request, found, fetched: OnceCell::new() });
         self.lock().insert(key, pinned.clone());
         Ok(pinned)

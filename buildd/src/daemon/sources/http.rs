@@ -223,7 +223,7 @@ impl HttpSource {
         }
         let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
         let name = file_name(op, header("content-disposition"), Some(response.url()));
-        let etag = header("etag").map(str::to_owned);
+        let etag = header("etag").filter(|etag| strong(etag).len() > r#""""#.len()).map(str::to_owned);
         let modified = header("last-modified").and_then(modified);
         let (meta, total) = (meta(op, modified)?, response.content_length());
         let body = response.bytes_stream().map_err(failed);
@@ -366,8 +366,18 @@ fn newest(head: impl Read, archive: impl Read) -> Result<Option<i64>, ExecError>
     }
     let plain = cache::oci::Decompressor::new(archive).map_err(ExecError::failed)?;
     let mut newest = None;
-    for entry in tar::Archive::new(plain).entries().map_err(ExecError::failed)? {
-        let time = entry.and_then(|entry| entry.header().mtime()).map_err(ExecError::failed)?;
+    // Raw: long names are entries then, which nobody reads into memory.
+    for entry in tar::Archive::new(plain).entries().map_err(ExecError::failed)?.raw(true) {
+        let entry = entry.map_err(ExecError::failed)?;
+        let kind = entry.header().entry_type();
+        if kind.is_gnu_longname()
+            || kind.is_gnu_longlink()
+            || kind.is_pax_global_extensions()
+            || kind.is_pax_local_extensions()
+        {
+            continue;
+        }
+        let time = entry.header().mtime().map_err(ExecError::failed)?;
         newest = newest.max(i64::try_from(time).ok());
     }
     Ok(newest)

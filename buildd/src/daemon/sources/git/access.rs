@@ -1,6 +1,8 @@
 //! What lets git in: the client's secrets and SSH agent. None of it is on git's command line, which everybody can read.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -41,13 +43,14 @@ impl Access {
             env.push(("GIT_CONFIG_KEY_0", format!("http.{}.extraheader", scope(&request.url)).into()));
             env.push(("GIT_CONFIG_VALUE_0", format!("Authorization: {value}").into()));
         }
-        let mut ssh = OsString::from("ssh -F /dev/null -o BatchMode=yes");
+        // The keys of the daemon's own user are not the client's.
+        let mut ssh = OsString::from("ssh -F /dev/null -o BatchMode=yes -o IdentityFile=none");
         let hosts = dir.path().join("known_hosts");
         fs_err::write(&hosts, known_hosts).map_err(ExecError::failed)?;
         // A host that the client says nothing of is believed, unless /etc/ssh/ssh_known_hosts knows it under another key.
         let strict = if known_hosts.is_empty() { "accept-new" } else { "yes" };
         ssh.push(format!(" -o StrictHostKeyChecking={strict} -o UserKnownHostsFile="));
-        ssh.push(&hosts);
+        ssh.push(quoted(&hosts));
         env.push(("GIT_SSH_COMMAND", ssh));
         let agent = match agent {
             None => None,
@@ -87,6 +90,21 @@ async fn authorization(
     Ok(None)
 }
 
+/// A path as one word to the shell that runs ssh, and to ssh, which splits its options at blanks.
+fn quoted(path: &Path) -> OsString {
+    let text = path.as_os_str().as_bytes().to_vec();
+    let mut quoted = b"'\"".to_vec();
+    for byte in text {
+        match byte {
+            b'\'' => quoted.extend_from_slice(b"'\\''"),
+            b'"' | b'\\' => quoted.extend_from_slice(&[b'\\', byte]),
+            _ => quoted.push(byte),
+        }
+    }
+    quoted.extend_from_slice(b"\"'");
+    OsString::from_vec(quoted)
+}
+
 /// Host and port of an HTTP URL.
 fn host(url: &str) -> Option<&str> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
@@ -102,6 +120,12 @@ fn scope(url: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_are_one_word() {
+        assert_eq!(quoted(Path::new("/srv/my cache/k")), r#"'"/srv/my cache/k"'"#);
+        assert_eq!(quoted(Path::new("/it's")), r#"'"/it'\''s"'"#);
+    }
 
     #[test]
     fn a_token_goes_to_its_own_repository() {

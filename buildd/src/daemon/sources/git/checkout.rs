@@ -8,6 +8,7 @@ use solver::{ExecError, redacted};
 use walkdir::{DirEntry, WalkDir};
 
 use super::{GitError, Pinned, run::Git};
+use crate::daemon::blocking::blocking;
 
 /// Checks the commit out into the directory in which `git` runs, which is empty.
 pub(super) async fn checkout(pinned: &Pinned, git: &Git<'_>) -> Result<(), ExecError> {
@@ -27,13 +28,15 @@ pub(super) async fn checkout(pinned: &Pinned, git: &Git<'_>) -> Result<(), ExecE
         true => Some(commit_time(pinned, git).await?),
         false => None,
     };
-    if !request.keep_git_dir {
-        remove_git_dirs(git.dir()).map_err(ExecError::failed)?;
-    }
-    match time {
-        Some(time) => set_times(git.dir(), time).map_err(ExecError::failed),
-        None => Ok(()),
-    }
+    let (tree, keep) = (git.dir().to_owned(), request.keep_git_dir);
+    let tidied = blocking(move || {
+        match keep {
+            true => forget_credentials(&tree.join(".git"))?,
+            false => remove_git_dirs(&tree)?,
+        }
+        time.map_or(Ok(()), |time| set_times(&tree, time))
+    });
+    tidied.await.map_err(ExecError::failed)
 }
 
 /// When the commit was made, in seconds since 1970; `git` runs in an empty directory.
@@ -94,12 +97,10 @@ async fn keep(pinned: &Pinned, git: &Git<'_>) -> Result<(), ExecError> {
         git.run(&["update-ref", &found.full_ref, object]).await?;
     }
     git.run(&["reflog", "expire", "--all", "--expire=now"]).await?;
-    let git_dir = git.dir().join(".git");
-    match fs_err::remove_file(git_dir.join("FETCH_HEAD")) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(ExecError::failed(e)),
-        _ => {}
+    match fs_err::remove_file(git.dir().join(".git/FETCH_HEAD")) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(ExecError::failed(e)),
+        _ => Ok(()),
     }
-    forget_credentials(&git_dir).map_err(ExecError::failed)
 }
 
 /// Masks the credentials of URLs in git's own files, submodules' included: they become part of the image.

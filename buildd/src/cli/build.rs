@@ -33,7 +33,7 @@ pub(super) struct Args {
     /// Sets an ARG, KEY=VALUE; KEY alone takes the environment's value
     #[arg(long = "build-arg", value_name = "KEY[=VALUE]")]
     build_args: Vec<String>,
-    /// Annotates the image: [PLACE:]KEY=VALUE, where PLACE is manifest (the default), manifest-descriptor, index or
+    /// Annotates the image: `[PLACE:]KEY=VALUE`, where PLACE is manifest (the default), manifest-descriptor, index or
     /// index-descriptor, several of them with commas, with `[PLATFORM]` where that matters
     #[arg(long = "annotation", value_name = "ANNOTATION")]
     annotations: Vec<String>,

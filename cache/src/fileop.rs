@@ -25,7 +25,7 @@ mod untar;
 mod users;
 mod wildcard;
 
-pub use archive::is_archive;
+pub use archive::{ARCHIVE_HEAD, is_archive};
 pub use env::{CopyProgress, FileInput, FileOpEnv, FileOutput};
 pub use error::{ActionError, FileOpError};
 pub use execute::execute;

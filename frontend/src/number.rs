@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Go's `strconv.ParseBool`.
-pub(crate) fn boolean(text: &str) -> Option<bool> {
+/// Go's `strconv.ParseBool`; `None` for what is no boolean.
+pub fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),

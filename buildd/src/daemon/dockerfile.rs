@@ -8,6 +8,7 @@ mod policy;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use cache::fileop::{ARCHIVE_HEAD, is_archive};
 use frontend::ast::Document;
 use frontend::diagnostic::Diagnostic;
 use frontend::lint::Finding;
@@ -35,8 +36,6 @@ pub(super) use policy::{NETWORK_HOST, check as check_policy};
 const CONTEXT: &str = "context";
 /// A Dockerfile larger than this is not read.
 const DOCKERFILE_LIMIT: u64 = 16 << 20;
-/// How much of a file is looked at to tell whether it is an archive, in bytes.
-const HEAD: u64 = 1024;
 
 /// The Dockerfile frontend for one build.
 pub(super) struct Dockerfile<'a> {
@@ -184,8 +183,8 @@ impl<'a> Dockerfile<'a> {
     async fn look_at_http_context(&mut self) -> Result<(), Failure> {
         let Some((graph, name)) = frontend::lower::http_context_file(&self.options) else { return Ok(()) };
         let output = self.look_at(graph.into(), Need::Present).await?;
-        let head = self.parts.read_head(&output, name, HEAD).await?;
-        let is_archive = cache::fileop::is_archive(&head);
+        let head = self.parts.read_head(&output, name, ARCHIVE_HEAD).await?;
+        let is_archive = is_archive(&head);
         if let ContextSpec::Http { archive, .. } = &mut self.options.context.spec {
             *archive = is_archive;
         }

@@ -49,7 +49,10 @@ pub(super) fn unpack(
     Ok(true)
 }
 
-/// Whether a build context that begins with `head` (1 KiB is enough) is an archive and no Dockerfile: it is compressed,
+/// How much of a file's beginning [`is_archive`] needs, in bytes.
+pub const ARCHIVE_HEAD: u64 = 1024;
+
+/// Whether a build context that begins with `head` ([`ARCHIVE_HEAD`] bytes are enough) is an archive and no Dockerfile: it is compressed,
 /// or a tar's first header (POSIX.1-1988, with its checksum).
 pub fn is_archive(head: &[u8]) -> bool {
     if Format::of(head) != Format::Plain {

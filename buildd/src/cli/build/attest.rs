@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use frontend::number::boolean;
+
 use crate::client::ClientError;
 use crate::csv::fields;
 
@@ -50,15 +52,6 @@ fn quoted(field: &str) -> String {
     match field.contains([',', '"']) {
         true => format!("\"{}\"", field.replace('"', "\"\"")),
         false => field.to_owned(),
-    }
-}
-
-/// A truth value as Go reads it.
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
     }
 }
 

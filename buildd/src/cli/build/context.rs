@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use cache::fileop::{ARCHIVE_HEAD, is_archive};
 use cache::oci::Layout;
 use frontend::lower::GitSource;
 use tempfile::TempDir;
@@ -13,8 +14,6 @@ use super::layout::LayoutName;
 use crate::cli::context::absolute;
 use crate::client::{ClientError, LocalDir, UploadSource, random_id};
 
-/// How much of stdin is looked at to tell whether it is an archive, in bytes.
-const HEAD: u64 = 1024;
 /// The local source with the Dockerfile, and the setting that says that the Dockerfile is not in a remote context.
 const DOCKERFILE: &str = "dockerfile";
 
@@ -110,8 +109,8 @@ impl Sources {
         file: Option<&Path>,
     ) -> Result<(), ClientError> {
         let mut head = Vec::new();
-        stdin.by_ref().take(HEAD).read_to_end(&mut head).map_err(|e| ClientError::io("-", e))?;
-        let is_archive = cache::fileop::is_archive(&head);
+        stdin.by_ref().take(ARCHIVE_HEAD).read_to_end(&mut head).map_err(|e| ClientError::io("-", e))?;
+        let is_archive = is_archive(&head);
         let whole = std::io::Cursor::new(head).chain(stdin);
         if is_archive {
             let name = random_id()?;

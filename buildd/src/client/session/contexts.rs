@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use frontend::number::boolean;
 use futures_util::stream::BoxStream;
 use proto::filesync::file_sync_server::FileSync;
 use proto::fsutil::Packet;
@@ -47,7 +48,7 @@ impl FileSync for Contexts {
 /// The values of a header, unescaped when they are flagged as such.
 fn values(metadata: &MetadataMap, key: &str) -> Vec<String> {
     let flag = metadata.get(format!("{key}-encoded").as_str()).and_then(|v| v.to_str().ok());
-    let encoded = matches!(flag, Some("1" | "t" | "T" | "true" | "TRUE" | "True"));
+    let encoded = flag.and_then(boolean) == Some(true);
     let texts = metadata.get_all(key).iter().filter_map(|v| v.to_str().ok());
     texts.map(|text| if encoded { unescape(text) } else { text.to_owned() }).collect()
 }

@@ -74,23 +74,21 @@ impl Exporter {
             }
             images.push(image);
         }
-        let annotations = &request.annotations;
+        let for_index = request.annotations.of(Place::Index, None);
         let mut target = match images.as_slice() {
-            [_] if !results.multi_platform
-                && attested.is_empty()
-                && !annotations.of(Place::Index, None).is_empty() =>
-            {
-                return Err(ExecError::failed(NoIndex));
+            [only] if !results.multi_platform && attested.is_empty() => {
+                if !for_index.is_empty() {
+                    return Err(ExecError::failed(NoIndex));
+                }
+                only.manifest.clone()
             }
-            [only] if !results.multi_platform && attested.is_empty() => only.manifest.clone(),
             all => {
                 let manifests = all.iter().map(|i| &i.manifest).chain(attested.iter().map(|a| &a.manifest));
                 let index = Index::new(manifests.cloned().collect());
                 let kind = if request.oci_types { media_type::OCI_INDEX } else { media_type::DOCKER_INDEX };
-                let annotated = annotations.of(Place::Index, None);
-                let index = Index { media_type: Some(kind.to_owned()), annotations: annotated, ..index };
+                let index = Index { media_type: Some(kind.to_owned()), annotations: for_index, ..index };
                 let mut target = self.keep(&blobs.lease, kind, &index.to_json())?;
-                target.annotations = annotations.of(Place::IndexDescriptor, None);
+                target.annotations = request.annotations.of(Place::IndexDescriptor, None);
                 target
             }
         };

@@ -5,9 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use cache::Hashing;
 use cache::tree::TreePath;
 use cache::view::{FileType, MergedView};
-use sha2::{Digest as _, Sha256};
 use solver::{ExecError, VertexContext};
 
 use super::leaving::{AllFiles, PlatformFiles};
@@ -126,28 +126,15 @@ fn digests(view: &MergedView, dir: &TreePath, out: &mut Vec<(String, String)>) -
         match found.stat.file_type {
             FileType::Dir => digests(view, &path, out)?,
             FileType::File => {
-                let mut hash = Sha256::new();
+                let mut hashing = Hashing::new(io::sink());
                 let mut file = view.open_file(&found).map_err(ExecError::failed)?;
-                io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(ExecError::failed)?;
+                io::copy(&mut file, &mut hashing).map_err(ExecError::failed)?;
+                let (_, digest, _) = hashing.finish();
                 let name = String::from_utf8_lossy(found.path.as_bytes()).into_owned();
-                out.push((name, hex::encode(hash.finalize())));
+                out.push((name, digest.hex()));
             }
             _ => {}
         }
     }
     Ok(())
-}
-
-/// Feeds a hash.
-struct HashWriter<'a>(&'a mut Sha256);
-
-impl io::Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache::oci::ImageMetadata;
+use frontend::number::boolean;
 use futures_util::stream::{self, StreamExt as _};
 use prost::Message as _;
 use proto::gateway::llb_bridge_server::LlbBridgeServer;
@@ -270,7 +271,7 @@ fn caps(list: &str) -> BTreeSet<String> {
 
 /// What Go's `strconv.ParseBool` takes for true.
 fn is_true(text: &str) -> bool {
-    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
+    boolean(text) == Some(true)
 }
 
 /// Makes a definition something that can be mounted.

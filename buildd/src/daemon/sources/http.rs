@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use cache::fileop::{ARCHIVE_HEAD, is_archive};
 use cache::layer::Meta;
 use cache::store::{BlobPurpose, DownloadRecord};
 use futures_util::stream::BoxStream;
@@ -29,8 +30,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// What BuildKit gives a downloaded file that names no other mode.
 const DEFAULT_MODE: u32 = 0o600;
-/// How much of a file is looked at to tell whether it is an archive, in bytes.
-const ARCHIVE_HEAD: u64 = 1024;
 /// Some servers answer BuildKit in a way of its own.
 const USER_AGENT: &str = concat!("rbuild/", env!("CARGO_PKG_VERSION"), " buildkit/v0.32");
 /// The host that stands for the build's own client.
@@ -361,7 +360,7 @@ fn disposition_name(header: &str) -> Option<String> {
 fn newest(head: impl Read, archive: impl Read) -> Result<Option<i64>, ExecError> {
     let mut begin = Vec::new();
     head.take(ARCHIVE_HEAD).read_to_end(&mut begin).map_err(ExecError::failed)?;
-    if !cache::fileop::is_archive(&begin) {
+    if !is_archive(&begin) {
         return Ok(None);
     }
     let plain = cache::oci::Decompressor::new(archive).map_err(ExecError::failed)?;

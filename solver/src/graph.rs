@@ -159,6 +159,24 @@ impl Graph {
         (0..self.vertices.len() as u32).map(VertexId)
     }
 
+    /// Names each source file once, though graphs that this one was put together of had it, too.
+    pub fn unite_sources(&mut self) {
+        let mut kept: Vec<SourceInfo> = Vec::with_capacity(self.sources.len());
+        let mut places = Vec::with_capacity(self.sources.len());
+        for source in self.sources.drain(..) {
+            let known = kept.iter().position(|other| *other == source);
+            places.push(known.unwrap_or(kept.len()) as u32);
+            if known.is_none() {
+                kept.push(source);
+            }
+        }
+        self.sources = kept;
+        let locations = self.vertices.iter_mut().flat_map(|vertex| &mut vertex.meta.locations);
+        for location in locations {
+            location.source = places.get(location.source as usize).copied().unwrap_or(location.source);
+        }
+    }
+
     /// Which vertices `heads` need, themselves included; indexed by vertex.
     pub fn reachable(&self, heads: impl IntoIterator<Item = Edge>) -> Vec<bool> {
         let mut seen = vec![false; self.vertices.len()];
@@ -236,5 +254,39 @@ impl GraphBuilder {
     pub fn finish(mut self, head: Option<Edge>) -> Graph {
         self.graph.head = head;
         self.graph
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_file_is_named_once() {
+        let file = |name: &str| SourceInfo {
+            filename: name.to_owned(),
+            language: String::new(),
+            data: Vec::new(),
+            definition: Vec::new(),
+        };
+        let vertex = |source: u32| Vertex {
+            op: Op::Merge(crate::op::MergeOp { inputs: Vec::new() }),
+            inputs: Vec::new(),
+            platform: None,
+            constraints: Vec::new(),
+            meta: VertexMeta {
+                locations: vec![SourceLocation { source, ranges: Vec::new() }],
+                ..VertexMeta::default()
+            },
+        };
+        let mut graph = Graph {
+            vertices: [0, 1, 2, 3, 9].map(vertex).into(),
+            sources: ["a", "b", "a", "c"].map(file).into(),
+            head: None,
+        };
+        graph.unite_sources();
+        assert_eq!(graph.sources, ["a", "b", "c"].map(file));
+        let places: Vec<u32> = graph.vertices.iter().map(|v| v.meta.locations[0].source).collect();
+        assert_eq!(places, [0, 1, 0, 2, 9], "what refers to no file still does not");
     }
 }

@@ -4,10 +4,12 @@ use proto::content::ReadContentRequest;
 use proto::content::content_client::ContentClient;
 use proto::control::control_client::ControlClient;
 use proto::control::{
-    BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRecord, BuildHistoryRequest, StatusRequest,
-    UpdateBuildHistoryRequest,
+    BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRecord, BuildHistoryRequest, SolveRequest,
+    StatusRequest, UpdateBuildHistoryRequest,
 };
-use tests::{Daemon, Scene, ready};
+use proto::gateway;
+use tests::llb::Llb;
+use tests::{Api, Daemon, Scene, ready};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -205,6 +207,56 @@ fn statements_are_read_through_the_content_store() {
         .update(UpdateBuildHistoryRequest { r#ref: record.r#ref, delete: true, ..Default::default() })
         .unwrap();
     assert_eq!(refused(&statement.digest, 0, 0), Code::NotFound);
+}
+
+/// A graph that a frontend made for one build may be the input of another: which request made it is told as long as both run.
+#[test]
+fn where_inputs_come_from() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let (client, api) = (Client::connect(&scene.daemon), Api::connect(&scene.daemon));
+    let mut llb = Llb::new();
+    let dockerfile = llb.file(
+        None,
+        "/Dockerfile",
+        "FROM scratch AS a\nCOPY Dockerfile /f\nFROM made\nCOPY Dockerfile /g\n",
+    );
+    let (dockerfile, context) = (llb.definition(&dockerfile), llb.definition(&dockerfile));
+    let own = [("dockerfile".to_owned(), dockerfile), ("context".to_owned(), context)];
+    let producer = api.gateway("producer");
+    let made = producer.solve(gateway::SolveRequest {
+        frontend: "dockerfile.v0".to_owned(),
+        frontend_opt: [("target".to_owned(), "a".to_owned())].into(),
+        frontend_inputs: own.clone().into(),
+        ..gateway::SolveRequest::default()
+    });
+    let Some(gateway::result::Result::Ref(made)) = made.unwrap().result else { panic!("no reference") };
+    let consume = |reference: &str| {
+        let inputs = own.clone().into_iter().chain([("made".to_owned(), made.def.clone().unwrap())]);
+        let attrs = [("context:made".to_owned(), "input:made".to_owned())];
+        api.solve(SolveRequest {
+            r#ref: reference.to_owned(),
+            frontend: "dockerfile.v0".to_owned(),
+            frontend_attrs: attrs.into(),
+            frontend_inputs: inputs.collect(),
+            ..SolveRequest::default()
+        })
+        .unwrap();
+        let request = BuildHistoryRequest { r#ref: reference.to_owned(), ..BuildHistoryRequest::default() };
+        let record = client.events(request).unwrap().swap_remove(0).record.unwrap();
+        let digest = record.result.unwrap().attestations.swap_remove(0).digest;
+        serde_json::from_slice::<serde_json::Value>(&client.content(&digest, 0, 0).unwrap()).unwrap()
+    };
+    let told = consume("beside");
+    let input = &told["buildDefinition"]["externalParameters"]["request"]["inputs"]["made"]["request"];
+    assert_eq!(input["args"]["target"], "a", "{told:#}");
+    let files = &told["runDetails"]["metadata"]["buildkit_metadata"]["source"]["infos"];
+    assert_eq!(files.as_array().unwrap().len(), 1, "both read the same file: {files:#}");
+    producer.end();
+    let told = consume("after");
+    assert_eq!(told["buildDefinition"]["externalParameters"]["request"].get("inputs"), None, "{told:#}");
 }
 
 #[test]

@@ -82,9 +82,13 @@ impl<'a> Dockerfile<'a> {
         let solved = self.plan().await.map_err(|failure| failure.in_file_of(&loading))?;
         Ok(match solved {
             Solved::Outcome(Outcome::Plan(mut plan)) => {
-                let graphs = plan.parts.iter_mut().map(|part| Arc::make_mut(&mut part.graph));
-                let files = graphs.flat_map(|graph| &mut graph.sources);
-                files.for_each(|file| file.definition = loading.def.iter().map(|op| op.to_vec()).collect());
+                for graph in plan.parts.iter_mut().map(|part| Arc::make_mut(&mut part.graph)) {
+                    // Others came along with inputs.
+                    if let Some(file) = graph.sources.first_mut() {
+                        file.definition = loading.def.iter().map(|op| op.to_vec()).collect();
+                    }
+                    graph.unite_sources();
+                }
                 Solved::Outcome(Outcome::Plan(plan))
             }
             Solved::Elsewhere(other) => Solved::Elsewhere(Box::new(other.loaded_by(&loading))),

@@ -43,7 +43,7 @@ const GATEWAY: &str = "gateway.v0";
 /// Images of the Dockerfile frontend: this daemon's own takes their place.
 const DOCKERFILE_IMAGES: [&str; 2] = ["docker.io/docker/dockerfile", "docker.io/docker/dockerfile-upstream"];
 
-/// Asks the frontend `name`. `root` are the attributes of the client that asks, where it is a frontend itself. Frontends ask
+/// Asks the frontend `name`. `root` is what was asked for in the first place, where a frontend asks. Frontends ask
 /// each other, so the future has a type of its own.
 ///
 /// # Errors
@@ -54,7 +54,7 @@ pub(super) fn plan<'a>(
     name: &'a str,
     attrs: &'a BTreeMap<String, String>,
     inputs: &'a BTreeMap<String, Definition>,
-    root: Option<&'a BTreeMap<String, String>>,
+    root: Option<&'a Arc<Origin>>,
 ) -> BoxFuture<'a, Result<Outcome, Failure>> {
     Box::pin(async move {
         match name {
@@ -77,7 +77,7 @@ pub(super) fn plan<'a>(
         if let Some((cap, false)) = lacking {
             return Err(Failure::no_cap(cap));
         }
-        let origin = Origin::asked(DOCKERFILE, own, run.requests.of(inputs), root.cloned());
+        let origin = Origin::asked(DOCKERFILE, own, parts.requests.of(inputs), root.cloned());
         let graphs = graphs(parts, run, inputs).await?;
         match Dockerfile::new(parts, run, origin, graphs)?.solve().await? {
             Solved::Outcome(outcome) => match lacking {

@@ -20,6 +20,7 @@ use super::leases::Leases;
 use super::locals::Locals;
 use super::metrics::Metrics;
 use super::mounting::Mounting;
+use super::provenance::Requests;
 use super::sandboxes::Sandboxes;
 use super::side::Passed;
 use super::sources::Sources;
@@ -71,6 +72,8 @@ pub(super) struct Parts {
     pub entitlements: Vec<String>,
     /// Clients that are their own frontends.
     pub gateways: Gateways,
+    /// Whose results clients have.
+    pub requests: Requests,
     /// Told when there may be garbage.
     pub garbage: Arc<Notify>,
     /// A checkpoint is going to be made.
@@ -153,6 +156,7 @@ impl Parts {
         self.locals.forget(build);
         self.images.forget(build);
         self.sources.forget(build);
+        self.requests.forget(build);
     }
 }
 

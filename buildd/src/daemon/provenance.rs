@@ -9,7 +9,7 @@ mod origin;
 mod predicate;
 mod purl;
 
-pub(super) use attest::{Attestations, PREDICATE_TYPE, ProvenanceOptions, Statement};
+pub(super) use attest::{Attestations, Detail, PREDICATE_TYPE, ProvenanceOptions, Statement};
 pub(super) use capture::{Capture, Pin};
 pub(super) use origin::{Made, Origin, Requests};
 pub(super) use predicate::{Facts, Provenance};

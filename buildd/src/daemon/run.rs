@@ -16,7 +16,6 @@ use super::failure::{EXCERPTS, Failure, Missing};
 use super::journal::Journal;
 use super::nearby::Nearby;
 use super::progress::Teller;
-use super::provenance::Requests;
 
 /// Frontends in images that a build may have running inside of each other.
 const MAX_NESTED: usize = 8;
@@ -41,8 +40,6 @@ pub(super) struct Run {
     nearby: Nearby,
     /// Frontends in images that may still be started inside of each other.
     pub frontends: Arc<Semaphore>,
-    /// What its client asked frontends for.
-    pub requests: Requests,
     /// When it began.
     pub started: SystemTime,
     graphs: AtomicU64,
@@ -71,7 +68,6 @@ impl Run {
             build,
             nearby,
             frontends: Arc::new(Semaphore::new(MAX_NESTED)),
-            requests: Requests::default(),
             started: SystemTime::now(),
             graphs: AtomicU64::new(0),
             first: std::sync::OnceLock::new(),

@@ -18,7 +18,7 @@ use super::gateway;
 use super::history::{Done, Told};
 use super::nearby::Nearby;
 use super::parts::Parts;
-use super::provenance::{Attestations, Capture, Facts, Made, Provenance, ProvenanceOptions};
+use super::provenance::{Attestations, Capture, Detail, Facts, Made, Provenance, ProvenanceOptions};
 use super::run::Run;
 use super::sources::image::{host_platform, oci_platform};
 
@@ -160,7 +160,7 @@ async fn provenance(parts: &Parts, run: &Run, built: &Built) -> Result<Option<Pr
         started: run.started,
         environment: parts.provenance_environment.clone(),
     };
-    let options = ProvenanceOptions { max: false, ..ProvenanceOptions::default() };
+    let options = ProvenanceOptions { detail: Detail::Sources, ..ProvenanceOptions::default() };
     Ok(Some(Provenance::new(options, facts, made, capture)))
 }
 

@@ -26,6 +26,7 @@ use super::locals::Locals;
 use super::metrics::{self, Metrics};
 use super::mounting::{Mounting, MountingError};
 use super::parts::Parts;
+use super::provenance::Requests;
 use super::sandboxes::Sandboxes;
 use super::side::Passed;
 use super::sources::Sources;
@@ -281,6 +282,7 @@ fn put_together(
         sandboxes,
         worker,
         gateways: Gateways::default(),
+        requests: Requests::default(),
         checkpointing: Arc::default(),
     })
 }

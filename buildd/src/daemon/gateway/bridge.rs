@@ -30,10 +30,10 @@ pub(in crate::daemon) struct Bridge {
     pub(super) run: Arc<Run>,
     /// Graphs that the client gave to `Control.Solve`.
     pub(super) inputs: BTreeMap<String, Definition>,
-    /// Attributes that the client gave there.
-    attrs: BTreeMap<String, String>,
     /// Stands for the client where it is its own frontend.
     origin: Arc<Origin>,
+    /// What is told of requests to frontends besides: what was asked for in the first place.
+    root: Arc<Origin>,
     references: Mutex<HashMap<String, Arc<Reference>>>,
     pub(super) containers: Containers,
     /// What the client returned.
@@ -72,20 +72,20 @@ impl Reference {
 }
 
 impl Bridge {
-    /// A client's end, for one that asks for `origin` with `attrs` and `inputs`.
+    /// A client's end, for one that stands for `origin` and is given `inputs`.
     pub(super) fn new(
         parts: &Arc<Parts>,
         run: &Arc<Run>,
         inputs: BTreeMap<String, Definition>,
-        attrs: BTreeMap<String, String>,
-        origin: Origin,
+        origin: Arc<Origin>,
+        root: Arc<Origin>,
     ) -> Self {
         Self {
             parts: parts.clone(),
             run: run.clone(),
             inputs,
-            attrs,
-            origin: Arc::new(origin),
+            origin,
+            root,
             references: Mutex::default(),
             containers: Containers::default(),
             returned: watch::channel(None).0,
@@ -106,7 +106,8 @@ impl Bridge {
             try_join_all(references.iter().map(|r| r.output(&self.run, Need::Available))).await?;
         }
         for part in &plan.parts {
-            self.run.requests.note(&crate::llb::to_definition(&part.graph), &part.origin);
+            let definition = crate::llb::to_definition(&part.graph);
+            self.parts.requests.note(&self.run.reference, &definition, &part.origin);
         }
         let ids: Vec<String> = references.into_iter().map(|r| self.keep(r)).collect();
         result::response(&request, &plan, &ids)
@@ -125,7 +126,7 @@ impl Bridge {
             }
             (None, name) => {
                 let (attrs, inputs) = (&request.frontend_opt, &request.frontend_inputs);
-                frontends::plan(&self.parts, &self.run, name, attrs, inputs, Some(&self.attrs)).await
+                frontends::plan(&self.parts, &self.run, name, attrs, inputs, Some(&self.root)).await
             }
             (Some(_), _) => Err(Failure::two_ways()),
         }

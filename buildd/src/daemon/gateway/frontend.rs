@@ -59,8 +59,8 @@ const NAME: &str = "gateway.v0";
 /// How long a frontend that has returned may take to end.
 const PARTING: Duration = Duration::from_secs(10);
 
-/// Runs the frontend of the image `source` and gives what it returns. `root` are the attributes of the client that asks, where
-/// it is a frontend itself.
+/// Runs the frontend of the image `source` and gives what it returns. `root` is what was asked for
+/// in the first place, where a frontend asks.
 ///
 /// # Errors
 /// An image that cannot be had or lacks a capability; what the frontend returns; a frontend that ends without returning.
@@ -70,13 +70,13 @@ pub(in crate::daemon) async fn ask(
     source: &str,
     attrs: &BTreeMap<String, String>,
     inputs: &BTreeMap<String, Definition>,
-    root: Option<&BTreeMap<String, String>>,
+    root: Option<&Arc<Origin>>,
 ) -> Result<Outcome, Failure> {
     let _nested = run.frontends.clone().try_acquire_owned().map_err(|_| {
         Failure::new(Code::ResourceExhausted, "too many frontends of images run inside of each other")
     })?;
     // What runs the frontend is none of its own containers.
-    let host = Bridge::new(parts, run, BTreeMap::new(), BTreeMap::new(), Origin::default());
+    let host = Bridge::new(parts, run, BTreeMap::new(), Arc::default(), Arc::default());
     let image = host.image_config(ResolveImageConfigRequest {
         r#ref: source.to_owned(),
         ..ResolveImageConfigRequest::default()
@@ -103,8 +103,10 @@ pub(in crate::daemon) async fn ask(
     })
     .await?;
     let meta = command(parts, run, &config, attrs).await?;
-    let origin = Origin::asked(NAME, attrs.clone(), run.requests.of(inputs), root.cloned());
-    let asked = Arc::new(Bridge::new(parts, run, inputs.clone(), attrs.clone(), origin));
+    let origin = Origin::asked(NAME, attrs.clone(), parts.requests.of(inputs), root.cloned());
+    let origin = Arc::new(origin);
+    let root = root.unwrap_or(&origin).clone();
+    let asked = Arc::new(Bridge::new(parts, run, inputs.clone(), origin, root));
     let ended = converse(&host, &asked, meta).await;
     asked.containers.release_all().await;
     host.containers.release_all().await;

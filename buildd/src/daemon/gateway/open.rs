@@ -68,13 +68,10 @@ pub(in crate::daemon) async fn returned(
     run: &Arc<Run>,
     request: &SolveRequest,
 ) -> Result<Results, Failure> {
-    let bridge = Arc::new(Bridge::new(
-        parts,
-        run,
-        request.frontend_inputs.clone(),
-        request.frontend_attrs.clone(),
-        Origin::default(),
-    ));
+    let inputs = parts.requests.of(&request.frontend_inputs);
+    let root = Origin::asked("", request.frontend_attrs.clone(), inputs, None);
+    let bridge =
+        Arc::new(Bridge::new(parts, run, request.frontend_inputs.clone(), Arc::default(), Arc::new(root)));
     parts.gateways.lock().insert(run.reference.clone(), bridge.clone());
     parts.gateways.opened.notify_waiters();
     let _closing = Closing { gateways: &parts.gateways, bridge: &bridge };

@@ -24,8 +24,8 @@ pub(in crate::daemon) struct Attestations {
 /// The options of `attest:provenance`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::daemon) struct ProvenanceOptions {
-    /// Also what was built, from which lines, and arguments that may be private.
-    pub max: bool,
+    /// How much is told.
+    pub detail: Detail,
     /// SLSA 0.2 rather than 1.
     pub old: bool,
     /// Who says that it built this.
@@ -38,10 +38,21 @@ pub(in crate::daemon) struct ProvenanceOptions {
     pub inline_only: bool,
 }
 
+/// How much is told of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::daemon) enum Detail {
+    /// Nothing that may be private.
+    Least,
+    /// Also the source files: what the history keeps, which leaves arguments out.
+    Sources,
+    /// Also what was built, from which lines, and arguments.
+    Most,
+}
+
 impl Default for ProvenanceOptions {
     fn default() -> Self {
         Self {
-            max: true,
+            detail: Detail::Most,
             old: false,
             builder: String::new(),
             reproducible: false,
@@ -89,9 +100,9 @@ impl ProvenanceOptions {
             };
             match name {
                 "mode" => {
-                    options.max = match value {
-                        "max" | "full" => true,
-                        "min" => false,
+                    options.detail = match value {
+                        "max" | "full" => Detail::Most,
+                        "min" => Detail::Least,
                         _ => return Err(invalid(format!("invalid mode \"{value}\""))),
                     }
                 }
@@ -161,7 +172,7 @@ mod tests {
         let all =
             "mode=min,version=v0.2,builder-id=https://b,reproducible=true,filename=p.json,inline-only=1";
         let want = ProvenanceOptions {
-            max: false,
+            detail: Detail::Least,
             old: true,
             builder: "https://b".to_owned(),
             reproducible: true,

@@ -28,8 +28,8 @@ pub(in crate::daemon) struct Origin {
     pub attrs: BTreeMap<String, String>,
     /// The requests that made the graphs which the frontend was given.
     pub inputs: BTreeMap<String, Value>,
-    /// The attributes of the client that asked the frontend, where it is one of its own.
-    pub root: Option<BTreeMap<String, String>>,
+    /// What the client asked for in the first place, where this is asked by another frontend or a client of its own.
+    pub root: Option<Arc<Self>>,
     /// Graphs that were looked into besides the result's: of the Dockerfile, of the ignore file.
     looked_at: Mutex<Vec<Arc<Graph>>>,
     /// The graph that gave the file which was read.
@@ -45,7 +45,7 @@ impl Origin {
         frontend: &str,
         attrs: BTreeMap<String, String>,
         inputs: BTreeMap<String, Value>,
-        root: Option<BTreeMap<String, String>>,
+        root: Option<Arc<Self>>,
     ) -> Self {
         Self {
             frontend: frontend.to_owned(),
@@ -86,15 +86,9 @@ impl Origin {
         if self.frontend.is_empty() {
             return Request::default();
         }
-        let mut request = Request::of(&self.frontend, &self.attrs, capture);
-        if !self.inputs.is_empty() {
-            let inputs: Map<String, Value> = self.inputs.clone().into_iter().collect();
-            request.body.insert("inputs".to_owned(), inputs.into());
-        }
-        if let Some(root) = self.root.as_ref().map(|attrs| Request::of("", attrs, capture))
-            && root.body.contains_key("args")
-            && (root.body != request.body || root.source != request.source)
-        {
+        let mut request = Request::of(self, capture);
+        let root = self.root.as_ref().map(|root| Request::of(root, capture));
+        if let Some(root) = root.filter(|root| !root.body.is_empty() && *root != request) {
             request.body.insert("root".to_owned(), root.told());
         }
         request
@@ -111,7 +105,9 @@ pub(super) struct Request {
 }
 
 impl Request {
-    fn of(frontend: &str, attrs: &BTreeMap<String, String>, capture: &Capture) -> Self {
+    /// What `origin` alone asks for.
+    fn of(origin: &Origin, capture: &Capture) -> Self {
+        let Origin { frontend, attrs, inputs, .. } = origin;
         let get = |name: &str| attrs.get(name).map(String::as_str).filter(|value| !value.is_empty());
         let context_key = match (get("contextkey"), get("input:context")) {
             (Some(key), _) => key,
@@ -120,7 +116,7 @@ impl Request {
         };
         let mut request = Self::default();
         if !frontend.is_empty() {
-            request.body.insert("frontend".to_owned(), frontend.into());
+            request.body.insert("frontend".to_owned(), frontend.as_str().into());
         }
         if let Some(context) = get(context_key) {
             request.source.insert("uri".to_owned(), redacted(context).into());
@@ -143,6 +139,10 @@ impl Request {
         if !args.is_empty() {
             request.body.insert("args".to_owned(), args.into());
         }
+        if !inputs.is_empty() {
+            let inputs: Map<String, Value> = inputs.clone().into_iter().collect();
+            request.body.insert("inputs".to_owned(), inputs.into());
+        }
         request
     }
 
@@ -152,38 +152,54 @@ impl Request {
     }
 }
 
-/// The requests whose results a client has, so that it can be told where a graph comes from that it passes on.
+/// The requests whose results clients have, so that it can be told where a graph comes from that they pass on.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Requests {
-    /// By the digest of the last vertex; `None` where it came from several requests.
-    by_head: Mutex<HashMap<String, Option<Value>>>,
+    /// What was asked, and in which running build, by the digest of the last vertex.
+    by_head: Mutex<HashMap<String, Vec<Asked>>>,
+}
+
+/// A request of a build.
+#[derive(Debug, PartialEq)]
+struct Asked {
+    build: String,
+    request: Value,
 }
 
 impl Requests {
-    /// Notes that `definition` was given to the client by the frontend that `origin` asked.
-    pub(in crate::daemon) fn note(&self, definition: &Definition, origin: &Origin) {
+    /// Notes that `definition` was given to the client of `build` by the frontend that `origin` asked.
+    pub(in crate::daemon) fn note(&self, build: &str, definition: &Definition, origin: &Origin) {
         let Some(head) = head(definition).filter(|_| !origin.frontend.is_empty()) else { return };
         // What the frontend was asked, not what the client was.
-        let mut request = origin.request(&Capture::default());
-        request.body.remove("root");
-        let request = request.told();
+        let request = Request::of(origin, &Capture::default()).told();
+        let asked = Asked { build: build.to_owned(), request };
         let mut all = self.lock();
-        let known = all.entry(head).or_insert_with(|| Some(request.clone()));
-        if known.as_ref() != Some(&request) {
-            *known = None;
+        let known = all.entry(head).or_default();
+        if !known.contains(&asked) {
+            known.push(asked);
         }
     }
 
-    /// Where the graphs come from that a frontend is given.
+    /// Forgets the requests of a build.
+    pub(in crate::daemon) fn forget(&self, build: &str) {
+        self.lock().retain(|_, asked| {
+            asked.retain(|asked| asked.build != build);
+            !asked.is_empty()
+        });
+    }
+
+    /// Where the graphs come from that a frontend is given; nothing where several requests made the same.
     pub(in crate::daemon) fn of(&self, inputs: &BTreeMap<String, Definition>) -> BTreeMap<String, Value> {
         let all = self.lock();
         let find = |(name, definition): (&String, &Definition)| {
-            Some((name.clone(), all.get(&head(definition)?)?.clone()?))
+            let (first, others) = all.get(&head(definition)?)?.split_first()?;
+            let alike = others.iter().all(|other| other.request == first.request);
+            alike.then(|| (name.clone(), first.request.clone()))
         };
         inputs.iter().filter_map(find).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Option<Value>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Asked>>> {
         self.by_head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -233,9 +249,9 @@ mod tests {
     #[test]
     fn a_client_that_is_its_own_frontend_is_told_only_as_the_root() {
         let mut asked = origin("dockerfile.v0", &[("target", "t")]);
-        asked.root = Some([("attest:provenance".to_owned(), String::new())].into());
+        asked.root = Some(origin("", &[("attest:provenance", "")]).into());
         assert!(!asked.request(&Capture::default()).body.contains_key("root"));
-        asked.root = Some([("x".to_owned(), "y".to_owned())].into());
+        asked.root = Some(origin("", &[("x", "y")]).into());
         let root = &asked.request(&Capture::default()).body["root"];
         assert_eq!(*root, json!({ "configSource": {}, "request": { "args": { "x": "y" } } }));
         assert_eq!(origin("", &[("x", "y")]).request(&Capture::default()), Request::default());
@@ -249,11 +265,16 @@ mod tests {
         };
         let definition = Definition { def: vec![op("a")], ..Definition::default() };
         let requests = Requests::default();
-        requests.note(&definition, &origin("dockerfile.v0", &[("target", "t")]));
-        requests.note(&definition, &origin("dockerfile.v0", &[("target", "t")]));
+        requests.note("1", &definition, &origin("dockerfile.v0", &[("target", "t")]));
+        requests.note("2", &definition, &origin("dockerfile.v0", &[("target", "t")]));
         let inputs = BTreeMap::from([("in".to_owned(), definition.clone())]);
         assert_eq!(requests.of(&inputs)["in"]["request"]["args"]["target"], "t");
-        requests.note(&definition, &origin("dockerfile.v0", &[("target", "u")]));
+        requests.note("3", &definition, &origin("dockerfile.v0", &[("target", "u")]));
+        assert!(requests.of(&inputs).is_empty());
+        requests.forget("3");
+        assert_eq!(requests.of(&inputs).len(), 1);
+        requests.forget("1");
+        requests.forget("2");
         assert!(requests.of(&inputs).is_empty());
     }
 }

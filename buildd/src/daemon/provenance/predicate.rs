@@ -8,7 +8,7 @@ use cache::oci::Descriptor;
 use serde_json::{Map, Value, json};
 use solver::{Edge, Graph, Op, redacted};
 
-use super::attest::ProvenanceOptions;
+use super::attest::{Detail, ProvenanceOptions};
 use super::capture::Capture;
 use super::origin::{Made, Request};
 use crate::daemon::about;
@@ -89,21 +89,21 @@ impl Provenance {
         let mut complete = !self.made.origin.frontend.is_empty();
         let (secrets, ssh) = self.capture.given();
         let mut config = None;
-        if self.options.max {
+        if self.options.detail == Detail::Most {
             put(&mut request.body, "secrets", secrets);
             put(&mut request.body, "ssh", ssh);
             let steps = llb::steps(&self.made.graph);
-            let source = source(&self.made.graph, self.made.origin.file(), &steps);
-            if !source.is_null() {
-                metadata.insert("source".to_owned(), source);
-            }
+            put_sources(&self.made, &steps, &mut metadata);
             let layers = of_steps(&self.made.graph, &steps, layers);
             if !layers.is_empty() {
                 metadata.insert("layers".to_owned(), layers.into());
             }
             config = Some(json!({ "llbDefinition": steps.steps, "digestMapping": steps.names }));
-        } else if scrub(&mut request.body) {
-            complete = false;
+        } else {
+            if self.options.detail == Detail::Sources {
+                put_sources(&self.made, &llb::steps(&self.made.graph), &mut metadata);
+            }
+            complete &= !scrub(&mut request.body);
         }
         put(&mut request.body, "locals", self.capture.locals());
         let mut environment: Map<String, Value> = (*self.facts.environment).clone();
@@ -272,10 +272,11 @@ fn scrub(body: &mut Map<String, Value>) -> bool {
     found
 }
 
-/// The source files of a graph, the first of which `file` gave, and which lines its steps come from.
-fn source(graph: &Graph, file: Option<&Graph>, steps: &llb::Steps) -> Value {
+/// Adds the source files of a graph, the first of which the frontend read, and which lines its steps come from.
+fn put_sources(made: &Made, steps: &llb::Steps, metadata: &mut Map<String, Value>) {
+    let (graph, file) = (&made.graph, made.origin.file());
     if graph.sources.is_empty() {
-        return Value::Null;
+        return;
     }
     let mut infos: Vec<Value> = Vec::new();
     for info in &graph.sources {
@@ -288,7 +289,7 @@ fn source(graph: &Graph, file: Option<&Graph>, steps: &llb::Steps) -> Value {
         infos[0]["llbDefinition"] = made.steps.into();
         infos[0]["digestMapping"] = json!(made.names);
     }
-    json!({ "infos": infos, "locations": steps.locations })
+    metadata.insert("source".to_owned(), json!({ "infos": infos, "locations": steps.locations }));
 }
 
 /// The layers of each step that the result's own layers lie on, by step and output.
@@ -361,8 +362,8 @@ mod tests {
 
     #[test]
     fn the_least() {
-        let told =
-            provenance(ProvenanceOptions { max: false, ..ProvenanceOptions::default() }).predicate(&[]);
+        let told = provenance(ProvenanceOptions { detail: Detail::Least, ..ProvenanceOptions::default() })
+            .predicate(&[]);
         let definition = &told["buildDefinition"];
         assert_eq!(definition["externalParameters"]["request"]["args"], json!({ "target": "t" }));
         assert_eq!(definition["internalParameters"].get("buildConfig"), None);

@@ -38,7 +38,8 @@ pub enum Op {
     Passthrough(PassthroughOp),
 }
 
-/// A source, identified as LLB does it: `docker-image://…`, `local://…`, `git://…`, `https://…`, `oci-layout://…`.
+/// A source, identified as LLB does it: `docker-image://…`, `local://…`, `git://…`, `https://…`, `oci-layout://…`,
+/// `docker-image+blob://…`, `oci-layout+blob://…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceOp {
     /// Scheme, `://` and the reference.
@@ -67,6 +68,10 @@ pub mod attr {
     pub const GIT_SKIP_SUBMODULES: &str = "git.skipsubmodules";
     pub const GIT_MTIME: &str = "git.mtime";
     pub const GIT_FETCH_BY_COMMIT: &str = "git.fetchbycommit";
+    pub const GIT_BUNDLE: &str = "git.bundle";
+    pub const GIT_CHECKOUT_BUNDLE: &str = "git.checkoutbundle";
+    /// The attributes that ask for a signature begin with these.
+    pub const SIGNATURES: [&str; 2] = ["git.sig.", "http.sig."];
     pub const LOCAL_SESSION_ID: &str = "local.session";
     pub const LOCAL_UNIQUE_ID: &str = "local.unique";
     pub const INCLUDE_PATTERNS: &str = "local.includepattern";
@@ -79,6 +84,8 @@ pub mod attr {
     pub const HTTP_PERM: &str = "http.perm";
     pub const HTTP_UID: &str = "http.uid";
     pub const HTTP_GID: &str = "http.gid";
+    pub const HTTP_AUTH_HEADER_SECRET: &str = "http.authheadersecret";
+    pub const HTTP_HEADER_PREFIX: &str = "http.header.";
     pub const IMAGE_RESOLVE_MODE: &str = "image.resolvemode";
     pub const IMAGE_RECORD_TYPE: &str = "image.recordtype";
     pub const IMAGE_LAYER_LIMIT: &str = "image.layerlimit";

@@ -10,7 +10,7 @@ mod predicate;
 mod purl;
 
 pub(super) use attest::{Attestations, Detail, PREDICATE_TYPE, ProvenanceOptions, Statement};
-pub(super) use capture::{Capture, Pin};
+pub(super) use capture::{Capture, Pin, PinnedBlob};
 pub(super) use origin::{Made, Origin, Requests};
 pub(super) use predicate::{Facts, Provenance};
 pub(super) use purl::purl;

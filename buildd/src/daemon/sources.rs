@@ -1,5 +1,7 @@
 //! What graphs begin with: images, sessions' directories, git repositories, URLs.
 
+mod blob;
+mod file;
 pub(super) mod git;
 pub(super) mod http;
 pub(super) mod image;
@@ -8,11 +10,13 @@ mod local;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use solver::op::{Platform, SourceOp};
-use solver::{ExecError, Output, Source, SourceAnswer, VertexContext};
+use solver::op::{Platform, SourceOp, attr};
+use solver::{ExecError, Output, Source, SourceAnswer, VertexContext, redacted};
 
+use blob::BlobSource;
 use git::GitSource;
 use http::HttpSource;
+use image::blob::{LAYOUT_BLOB, REGISTRY_BLOB};
 use image::{Found, ImageSource};
 use local::LocalSource;
 
@@ -30,6 +34,7 @@ pub(super) struct Sources {
     local: LocalSource,
     http: HttpSource,
     git: GitSource,
+    blobs: BlobSource,
 }
 
 /// What a source is.
@@ -59,11 +64,31 @@ impl Sources {
     ) -> Self {
         let maker = super::snapshot::Maker { chains: chains.clone(), leases: leases.clone() };
         Self {
-            images,
+            images: images.clone(),
             local: LocalSource { locals, maker: maker.clone() },
             http: HttpSource::new(maker.clone(), sessions.clone()),
-            git: GitSource::new(maker, sessions),
+            git: GitSource::new(maker.clone(), sessions, images.clone()),
+            blobs: BlobSource { images, maker },
         }
+    }
+}
+
+/// A source is to be verified against a key. To fetch it all the same would be worse than not to.
+#[derive(Debug, thiserror::Error)]
+#[error("`{attr}` of `{source_name}`: signatures cannot be verified by this daemon")]
+struct Signed {
+    attr: String,
+    source_name: String,
+}
+
+/// Refuses a source that is to be verified.
+fn unsigned(op: &SourceOp) -> Result<(), ExecError> {
+    match op.attrs.keys().find(|name| attr::SIGNATURES.iter().any(|prefix| name.starts_with(prefix))) {
+        None => Ok(()),
+        Some(attr) => Err(ExecError::failed(Signed {
+            attr: attr.clone(),
+            source_name: redacted(&op.identifier).into_owned(),
+        })),
     }
 }
 
@@ -84,6 +109,7 @@ impl Sources {
             "local" => Ok(Some(Pin::Local(reference.to_owned()))),
             "http" | "https" => self.http.told(op, cx).await.map(Some),
             "git" => self.git.told(op, cx).await.map(Some),
+            REGISTRY_BLOB | LAYOUT_BLOB => self.blobs.told(op).map(Some),
             _ => Ok(None),
         }
     }
@@ -137,11 +163,13 @@ impl Source for Sources {
         platform: Option<&Platform>,
         cx: &VertexContext,
     ) -> Result<SourceAnswer, ExecError> {
+        unsigned(op)?;
         match op.scheme_and_ref().0 {
             "docker-image" | "oci-layout" => self.images.identify(op, platform, cx).await,
             "local" => self.local.identify(op, cx).await,
             "http" | "https" => self.http.identify(op, cx).await,
             "git" => self.git.identify(op, cx).await,
+            REGISTRY_BLOB | LAYOUT_BLOB => self.blobs.identify(op),
             _ => Err(ExecError::failed(UnknownScheme(op.identifier.clone()))),
         }
     }
@@ -158,6 +186,7 @@ impl Source for Sources {
             "local" => self.local.fetch(answer, cx).await,
             "http" | "https" => self.http.fetch(op, cx).await,
             "git" => self.git.fetch(op, cx).await,
+            REGISTRY_BLOB | LAYOUT_BLOB => self.blobs.fetch(op, cx).await,
             _ => Err(ExecError::failed(UnknownScheme(op.identifier.clone()))),
         }
     }

@@ -16,6 +16,8 @@ pub const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 /// An in-toto statement, the layer of an attestation manifest.
 pub const IN_TOTO: &str = "application/vnd.in-toto+json";
+/// Bytes of which nothing else is known (RFC 2046).
+pub const OCTET_STREAM: &str = "application/octet-stream";
 
 /// A Docker manifest list.
 pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";

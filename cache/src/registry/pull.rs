@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::try_unfold;
-use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use reqwest::{Method, Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 use solver::Digest;
@@ -102,6 +102,43 @@ impl Client {
                 Err(failure(endpoint, path, response, stall, missing).await)
             }
         }
+    }
+
+    /// The descriptor of a blob of which only the digest is known: the first place that has it tells its size.
+    ///
+    /// # Errors
+    /// A blob that is nowhere, a registry that cannot be asked or does not tell the size.
+    pub async fn describe_blob(&self, reference: &Reference, digest: &Digest) -> Result<Descriptor, Error> {
+        let places = self.transport.for_blob(reference.domain(), digest)?;
+        first_that_answers(&self.transport, places, |endpoint| async move {
+            let size = || self.blob_size_at(&endpoint, reference.path(), digest);
+            let size = self.transport.tuning.at(&endpoint).retry(size).await?;
+            Ok(Descriptor::new(media_type::OCTET_STREAM, *digest, size))
+        })
+        .await
+    }
+
+    async fn blob_size_at(&self, endpoint: &Endpoint, path: &str, digest: &Digest) -> Result<u64, Error> {
+        let stall = self.transport.tuning.stall_timeout;
+        let call = Call {
+            method: Method::HEAD,
+            url: endpoint.url(path, &format!("blobs/{digest}"))?,
+            scopes: &[endpoint.scope(path, "pull")],
+            timeout: stall,
+            prepare: &|request| request,
+        };
+        let response = self.call(endpoint, call).await?;
+        if !response.status().is_success() {
+            let missing = || Error::BlobNotFound { digest: *digest, repository: path.to_owned() };
+            return Err(failure(endpoint, path, response, stall, missing).await);
+        }
+        // HEAD has no body; its length is only in the header.
+        let length =
+            response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        length.ok_or_else(|| Error::Protocol {
+            host: endpoint.host.clone(),
+            reason: "a blob without a size".to_owned(),
+        })
     }
 
     /// Starts to fetch a blob; the first request is made when the stream is first read.

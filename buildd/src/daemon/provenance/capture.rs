@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use solver::op::{ExecOp, MountKind, NetMode, Platform, attr};
 use solver::{Digest, ExecError, Graph, Op, VertexContext, redacted};
 
-use super::purl;
+use super::purl::{purl, qualify};
 use crate::daemon::sources::Sources;
 use crate::daemon::sources::image::oci_platform;
 
@@ -25,12 +25,16 @@ pub(in crate::daemon) enum Pin {
         /// It is in an OCI layout of the client.
         layout: bool,
     },
+    /// One blob of an image.
+    Blob(PinnedBlob),
     /// A commit.
     Git {
         /// The repository, and after `#` the branch or tag where one was named. Credentials are masked.
         url: String,
         /// In hexadecimal digits.
         commit: String,
+        /// Where its commits came from instead.
+        bundle: Option<PinnedBlob>,
     },
     /// A file.
     Http {
@@ -41,6 +45,29 @@ pub(in crate::daemon) enum Pin {
     },
     /// A directory of the client, of which nothing can be told but its name.
     Local(String),
+}
+
+/// A blob, by its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::daemon) struct PinnedBlob {
+    /// Repository and digest.
+    pub reference: Reference,
+    /// It is in an OCI layout of the client.
+    pub layout: bool,
+}
+
+impl PinnedBlob {
+    /// As a material, qualified in alphabetical order.
+    fn material(&self, qualifiers: &[(&str, &str)]) -> Value {
+        let mut uri = purl(if self.layout { "oci" } else { "docker" }, &self.reference, None);
+        for (name, value) in qualifiers {
+            qualify(&mut uri, name, value);
+        }
+        match self.reference.digest() {
+            Some(digest) => json!({ "uri": uri, "digest": { "sha256": digest.hex() } }),
+            None => json!({ "uri": uri }),
+        }
+    }
 }
 
 /// What one or several graphs are made from.
@@ -135,13 +162,18 @@ impl Capture {
             Pin::Image { reference, platform, digest, layout } => {
                 let kind = if *layout { "oci" } else { "docker" };
                 let uri = purl(kind, reference, Some(&oci_platform(platform)));
-                Some(json!({ "uri": uri, "digest": { "sha256": digest.hex() } }))
+                vec![json!({ "uri": uri, "digest": { "sha256": digest.hex() } })]
             }
-            Pin::Git { url, commit } => Some(json!({ "uri": url, "digest": of_commit(commit) })),
-            Pin::Http { url, digest } => Some(json!({ "uri": url, "digest": { "sha256": digest.hex() } })),
-            Pin::Local(_) => None,
+            Pin::Blob(blob) => vec![blob.material(&[("ref_type", "blob")])],
+            Pin::Git { url, commit, bundle } => {
+                let bundle =
+                    bundle.iter().map(|blob| blob.material(&[("ref_type", "bundle"), ("vcs_url", url)]));
+                std::iter::once(json!({ "uri": url, "digest": of_commit(commit) })).chain(bundle).collect()
+            }
+            Pin::Http { url, digest } => vec![json!({ "uri": url, "digest": { "sha256": digest.hex() } })],
+            Pin::Local(_) => Vec::new(),
         };
-        sources.iter().filter_map(material).collect()
+        sources.iter().flat_map(material).collect()
     }
 
     /// Names of the client's directories.
@@ -192,7 +224,7 @@ impl Capture {
             None => context.to_string(),
         };
         self.sources.iter().find_map(|pin| match pin {
-            Pin::Git { url, commit } if *url == repository => Some(of_commit(commit)),
+            Pin::Git { url, commit, .. } if *url == repository => Some(of_commit(commit)),
             Pin::Http { url, digest } if *url == context => Some(json!({ "sha256": digest.hex() })),
             _ => None,
         })
@@ -212,7 +244,7 @@ mod tests {
     use super::*;
 
     fn git(url: &str, commit: &str) -> Pin {
-        Pin::Git { url: url.into(), commit: commit.into() }
+        Pin::Git { url: url.into(), commit: commit.into(), bundle: None }
     }
 
     #[test]

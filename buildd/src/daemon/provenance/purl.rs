@@ -8,19 +8,37 @@ pub(in crate::daemon) fn purl(kind: &str, reference: &Reference, platform: Optio
     // As users write it: without what is implied.
     let hub = repository.strip_prefix("docker.io/");
     let name = hub.map_or(&*repository, |path| path.strip_prefix("library/").unwrap_or(path));
-    let mut url = format!("pkg:{kind}/{name}");
+    let mut url = format!("pkg:{kind}/");
+    escape(&mut url, name, |byte| byte == b'/');
     if let Some(tag) = reference.tag() {
         url.push('@');
         url.push_str(tag);
     }
-    let digest = reference.digest().map(|digest| format!("digest={digest}"));
-    let platform = platform.map(|platform| format!("platform={}", platform.to_string().replace('/', "%2F")));
-    let qualifiers: Vec<String> = digest.into_iter().chain(platform).collect();
-    if !qualifiers.is_empty() {
-        url.push('?');
-        url.push_str(&qualifiers.join("&"));
+    let digest = reference.digest().map(|digest| ("digest", digest.to_string()));
+    let platform = platform.map(|platform| ("platform", platform.to_string()));
+    for (name, value) in digest.into_iter().chain(platform) {
+        qualify(&mut url, name, &value);
     }
     url
+}
+
+/// Adds a qualifier; they stand in alphabetical order.
+pub(super) fn qualify(url: &mut String, name: &str, value: &str) {
+    url.push(if url.contains('?') { '&' } else { '?' });
+    url.push_str(name);
+    url.push('=');
+    // What packageurl-go leaves as it is.
+    escape(url, value, |byte| b"$&+:=@".contains(&byte));
+}
+
+/// Adds a text with all but unreserved characters (RFC 3986) and those in `plain` as percent signs and digits.
+fn escape(url: &mut String, text: &str, plain: impl Fn(u8) -> bool) {
+    for byte in text.bytes() {
+        match byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || plain(byte) {
+            true => url.push(byte.into()),
+            false => url.push_str(&format!("%{byte:02X}")),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -32,11 +50,15 @@ mod tests {
         let of = |name: &str| purl("docker", &Reference::parse(name).unwrap().with_default_tag(), None);
         assert_eq!(of("busybox"), "pkg:docker/busybox@latest");
         assert_eq!(of("moby/buildkit:v1"), "pkg:docker/moby/buildkit@v1");
-        assert_eq!(of("localhost:5000/a/b:1"), "pkg:docker/localhost:5000/a/b@1");
+        assert_eq!(of("localhost:5000/a/b:1"), "pkg:docker/localhost%3A5000/a/b@1");
         let digest = format!("sha256:{}", "0".repeat(64));
         assert_eq!(of(&format!("a@{digest}")), format!("pkg:docker/a?digest={digest}"));
         let platform = Platform { os: "linux".into(), architecture: "amd64".into(), ..Platform::default() };
         let named = Reference::parse("busybox:1").unwrap();
         assert_eq!(purl("oci", &named, Some(&platform)), "pkg:oci/busybox@1?platform=linux%2Famd64");
+        let mut url = purl("oci", &named, None);
+        qualify(&mut url, "ref_type", "bundle");
+        qualify(&mut url, "vcs_url", "http://h:1/.git#v1");
+        assert_eq!(url, "pkg:oci/busybox@1?ref_type=bundle&vcs_url=http:%2F%2Fh:1%2F.git%23v1");
     }
 }

@@ -2,17 +2,20 @@
 //!
 //! The URL is in the attribute `git.fullurl`; the identifier's fragment names ref and subdirectory.
 //! git runs with a clean environment and configuration: no hooks, no system settings, no prompts, no transport that
-//! reads this machine's files, and nothing that begins with a dash ever reaches its command line (T7).
+//! reads this machine's files (but for a bundle that the daemon itself has put there), and nothing that begins with a dash ever reaches its command line (T7).
 
 mod access;
+mod bundle;
 mod checkout;
 mod refs;
 mod request;
 mod run;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cache::layer::Meta;
 use solver::digest::Hasher;
 use solver::op::SourceOp;
 use solver::{ExecError, Output, SourceAnswer, SourceIdentity, VertexContext, redacted};
@@ -22,12 +25,15 @@ use tokio::sync::OnceCell;
 use access::Access;
 use checkout::{below, checkout};
 use refs::Found;
-use request::{Request, is_commit};
+use request::Request;
 use run::Git;
 
 use crate::daemon::blocking::blocking;
-use crate::daemon::provenance::Pin;
+use crate::daemon::chains::from_store;
+use crate::daemon::provenance::{Pin, PinnedBlob};
 use crate::daemon::snapshot::Maker;
+use crate::daemon::sources::image::ImageSource;
+use crate::daemon::sources::image::blob::LocatorError;
 use crate::daemon::turns::Turns;
 use crate::session::SessionManager;
 
@@ -37,9 +43,24 @@ pub(crate) struct GitSource {
     maker: Maker,
     /// Who lets git in.
     sessions: Arc<SessionManager>,
+    /// Bundles are blobs of images.
+    images: Arc<ImageSource>,
     /// By build and identifier: a branch that moves during a build does not move within it.
     pinned: Mutex<HashMap<(String, String), Arc<Pinned>>>,
+    /// By build, and remote with reference: sources that differ in other things see the same commit.
+    found: Mutex<HashMap<(String, String), Found>>,
     turns: Turns<(String, String)>,
+}
+
+/// Where git works.
+#[derive(Debug)]
+struct Place {
+    /// Goes with this.
+    dir: TempDir,
+    /// What lets git in.
+    access: Access,
+    /// The file that has the commits, instead of the remote.
+    bundle: Option<PathBuf>,
 }
 
 /// A commit, and how it was named.
@@ -86,11 +107,28 @@ enum GitError {
     NoCommit,
     #[error("fetch-by-commit requires a full commit SHA checksum, got \"{0}\"")]
     ShortCommit(String),
+    #[error("invalid git.bundle locator")]
+    Bundle(#[from] LocatorError),
+    #[error("git.bundle requires git.checksum to be set")]
+    BundleWithoutChecksum,
+    #[error("commit {commit} not found in bundle {bundle}")]
+    NotInBundle { commit: String, bundle: String },
+    #[error("failed to inspect git bundle {0}: no refs found")]
+    EmptyBundle(String),
+    #[error("git.checkoutbundle is incompatible with {0}")]
+    BundleAnd(&'static str),
 }
 
 impl GitSource {
-    pub(super) fn new(maker: Maker, sessions: Arc<SessionManager>) -> Self {
-        Self { maker, sessions, pinned: Mutex::default(), turns: Turns::default() }
+    pub(super) fn new(maker: Maker, sessions: Arc<SessionManager>, images: Arc<ImageSource>) -> Self {
+        Self {
+            maker,
+            sessions,
+            images,
+            pinned: Mutex::default(),
+            found: Mutex::default(),
+            turns: Turns::default(),
+        }
     }
 
     pub(super) async fn identify(
@@ -108,6 +146,9 @@ impl GitSource {
         if r.commit_times {
             h.str("commit times");
         }
+        if r.as_bundle {
+            h.str("bundle").str(&bundle::tip(&r.reference));
+        }
         Ok(SourceAnswer { identity: SourceIdentity::Digest(h.finish()), output: None })
     }
 
@@ -117,20 +158,36 @@ impl GitSource {
     }
 
     async fn check_out(&self, pinned: &Pinned, cx: &VertexContext) -> Result<Output, ExecError> {
-        let (work, access) = self.enter(&pinned.request, cx).await?;
-        let top = work.path().join("tree");
+        let place = self.enter(&pinned.request, cx).await?;
+        let top = place.dir.path().join("tree");
         fs_err::create_dir(&top).map_err(ExecError::failed)?;
-        let git = Git::new(&top, &access, cx);
+        let git = Git::new(&top, &place, cx);
+        let (maker, build) = (self.maker.clone(), cx.build.clone());
+        if pinned.request.as_bundle {
+            let file = place.dir.path().join("made.bundle");
+            tokio::select! {
+                r = bundle::create(pinned, &file, &git) => r?,
+                () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
+            };
+            let description = format!("git bundle checkout for {}", pinned.request.url);
+            return blocking(move || {
+                let bytes = fs_err::File::open(&file).map_err(ExecError::failed)?;
+                let meta = Meta { mode: 0o644, ..Meta::default() };
+                let output = maker.of_file(bundle::FILE, &meta, bytes, &build, &description);
+                drop(place);
+                output
+            })
+            .await;
+        }
         tokio::select! {
             r = checkout(pinned, &git) => r?,
             () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
         };
         let root = below(&top, &pinned.request.subdir).map_err(ExecError::failed)?;
-        let (maker, build, description) =
-            (self.maker.clone(), cx.build.clone(), format!("git snapshot for {}", pinned.request.url));
+        let description = format!("git snapshot for {}", pinned.request.url);
         blocking(move || {
             let output = maker.of_directory(&root, &build, &description);
-            drop(work);
+            drop(place);
             output
         })
         .await
@@ -139,8 +196,8 @@ impl GitSource {
     /// When the commit was made, in seconds since 1970.
     pub(super) async fn time(&self, op: &SourceOp, cx: &VertexContext) -> Result<i64, ExecError> {
         let pinned = self.pin(op, cx).await?;
-        let (work, access) = self.enter(&pinned.request, cx).await?;
-        let git = Git::new(work.path(), &access, cx);
+        let place = self.enter(&pinned.request, cx).await?;
+        let git = Git::new(place.dir.path(), &place, cx);
         tokio::select! {
             time = checkout::time(&pinned, &git) => time,
             () = cx.cancel.cancelled() => Err(ExecError::Canceled),
@@ -158,8 +215,8 @@ impl GitSource {
         let (commit_object, tag_object) = match with_objects {
             false => Default::default(),
             true => {
-                let (work, access) = self.enter(&pinned.request, cx).await?;
-                let git = Git::new(work.path(), &access, cx);
+                let place = self.enter(&pinned.request, cx).await?;
+                let git = Git::new(place.dir.path(), &place, cx);
                 tokio::select! {
                     objects = checkout::objects(&pinned, &git) => objects?,
                     () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
@@ -177,36 +234,62 @@ impl GitSource {
         if !pinned.request.reference.is_empty() {
             url = format!("{url}#{}", pinned.request.reference);
         }
-        Ok(Pin::Git { url, commit: pinned.found.commit.clone() })
+        let bundle = pinned.request.bundle.clone().map(PinnedBlob::from);
+        Ok(Pin::Git { url, commit: pinned.found.commit.clone(), bundle })
     }
 
-    /// A directory to work in, and what lets git in.
-    async fn enter(&self, request: &Request, cx: &VertexContext) -> Result<(TempDir, Access), ExecError> {
-        let work = tempfile::tempdir_in(self.maker.chains.store.tmp()).map_err(ExecError::failed)?;
-        let access = Access::new(request, &work, &self.sessions, cx).await?;
-        Ok((work, access))
+    /// Where git works, with all that it needs.
+    async fn enter(&self, request: &Request, cx: &VertexContext) -> Result<Place, ExecError> {
+        let store = &self.maker.chains.store;
+        let dir = tempfile::tempdir_in(store.tmp()).map_err(ExecError::failed)?;
+        let access = Access::new(request, &dir, &self.sessions, cx).await?;
+        let Some(locator) = &request.bundle else { return Ok(Place { dir, access, bundle: None }) };
+        self.images.fetch_blob(locator, cx).await?;
+        let (file, blobs, digest) = (dir.path().join("given.bundle"), store.clone(), locator.digest);
+        let bundle = Some(file.clone());
+        blocking(move || {
+            let mut blob = blobs.blobs().open(&digest).map_err(from_store)?;
+            let mut file = fs_err::File::create_new(file).map_err(ExecError::failed)?;
+            std::io::copy(&mut blob, &mut file).map_err(ExecError::failed)
+        })
+        .await?;
+        Ok(Place { dir, access, bundle })
     }
 
     /// Forgets what was pinned for a build.
     pub(super) fn forget(&self, build: &str) {
         self.lock().retain(|(b, _), _| b != build);
+        self.found().retain(|(b, _), _| b != build);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Arc<Pinned>>> {
         self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn found(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Found>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn pin(&self, op: &SourceOp, cx: &VertexContext) -> Result<Arc<Pinned>, ExecError> {
         let key = (cx.build.clone(), format!("{op:?}"));
+        let request = Request::new(op).map_err(ExecError::failed)?;
+        let asked = (cx.build.clone(), request.asked());
         // Several graphs of a build may ask at once, and the branch may have moved the second time.
-        let _turn = self.turns.turn(key.clone()).await;
+        let _turn = self.turns.turn(asked.clone()).await;
         if let Some(known) = self.lock().get(&key) {
             return Ok(known.clone());
         }
-        let request = Request::new(op).map_err(ExecError::failed)?;
+        let known = request.given().or_else(|| self.found().get(&asked).cloned());
         let found = async {
-            let (work, access) = self.enter(&request, cx).await?;
-            look_up(&request, &Git::new(work.path(), &access, cx)).await
+            match known {
+                Some(found) => checked(&request, found),
+                None => {
+                    let place = self.enter(&request, cx).await?;
+                    let found = look_up(&request, &Git::new(place.dir.path(), &place, cx)).await?;
+                    self.found().insert(asked, found.clone());
+                    checked(&request, found)
+                }
+            }
         };
         let found = tokio::select! {
             found = found => found?,
@@ -220,31 +303,22 @@ impl GitSource {
 
 /// Finds the commit behind a branch, a tag or HEAD.
 async fn look_up(request: &Request, git: &Git<'_>) -> Result<Found, ExecError> {
-    let given = |commit: &str, full_ref: String| Found {
-        commit: commit.to_owned(),
-        object: commit.to_owned(),
-        full_ref,
-    };
     let reference = &request.reference;
-    let found = match &request.checksum {
-        _ if is_commit(reference) => given(reference, String::new()),
-        Some(commit) if request.by_commit => given(
-            commit,
-            match reference.as_str() {
-                "" => String::new(),
-                full if full.starts_with("refs/") => full.to_owned(),
-                branch => format!("refs/heads/{branch}"),
-            },
-        ),
-        _ => {
+    let listing = match git.bundle() {
+        Some(_) => bundle::list(request, git).await?,
+        None => {
             let patterns = refs::patterns(reference);
             let mut args = vec!["ls-remote", "--symref", "--", &request.url];
             args.extend(patterns.iter().map(String::as_str));
-            let listing = git.run(&args).await?;
-            let missing = || GitError::NoRef { url: request.url.clone(), reference: reference.clone() };
-            refs::select(&listing, reference).ok_or_else(|| ExecError::failed(missing()))?
+            git.run(&args).await?
         }
     };
+    let missing = || GitError::NoRef { url: request.url.clone(), reference: reference.clone() };
+    refs::select(&listing, reference).ok_or_else(|| ExecError::failed(missing()))
+}
+
+/// What was found, if it is what the request's checksum says.
+fn checked(request: &Request, found: Found) -> Result<Found, ExecError> {
     let Found { commit, object, .. } = &found;
     match &request.checksum {
         Some(want) if !commit.starts_with(want.as_str()) && !object.starts_with(want.as_str()) => {

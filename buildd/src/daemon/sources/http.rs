@@ -1,5 +1,8 @@
 //! `https://…`: one file from a web server, or from a client that uploads it (`http://buildkit-session/…`).
 
+mod coding;
+mod headers;
+
 use std::collections::HashMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,24 +15,24 @@ use cache::store::{BlobPurpose, DownloadRecord};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use reqwest::StatusCode;
-use reqwest::header::{ETAG, IF_NONE_MATCH};
+use reqwest::header::{ETAG, HeaderMap, IF_NONE_MATCH};
 use solver::digest::Hasher;
 use solver::op::{SourceOp, attr};
 use solver::{Digest, ExecError, Output, SourceAnswer, SourceIdentity, Status, VertexContext, redacted};
 use tokio_util::io::ReaderStream;
 
+use super::file::{self, file_name, meta};
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
 use crate::daemon::provenance::Pin;
 use crate::daemon::snapshot::Maker;
 use crate::daemon::turns::Turns;
 use crate::session::{ARRIVAL, SessionManager};
+use coding::Coding;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A server that sends nothing for this long has stalled.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// What BuildKit gives a downloaded file that names no other mode.
-const DEFAULT_MODE: u32 = 0o600;
 /// Some servers answer BuildKit in a way of its own.
 const USER_AGENT: &str = concat!("rbuild/", env!("CARGO_PKG_VERSION"), " buildkit/v0.32");
 /// The host that stands for the build's own client.
@@ -88,8 +91,6 @@ enum HttpError {
     NoUpload(String),
     #[error("digest mismatch {got}: {want}")]
     Checksum { got: Digest, want: String },
-    #[error("invalid `{attr}` `{value}` of a download")]
-    Attr { attr: &'static str, value: String },
 }
 
 impl HttpSource {
@@ -117,12 +118,8 @@ impl HttpSource {
                 (body, name, meta)
             }
         };
-        h.digest(&body)
-            .str(&name)
-            .u64(meta.mode.into())
-            .u64(meta.uid.into())
-            .u64(meta.gid.into())
-            .i64(meta.mtime);
+        h.digest(&body);
+        file::identify(&mut h, &name, &meta);
         Ok(SourceAnswer { identity: SourceIdentity::Digest(h.finish()), output: None })
     }
 
@@ -199,15 +196,21 @@ impl HttpSource {
         if let Some(own) = parsed.filter(|u| u.host_str() == Some(SESSION_HOST) && u.scheme() == "http") {
             let body = self.upload(&own, cx).await?;
             let (name, meta) = (file_name(op, None, Some(&own)), meta(op, None)?);
-            return Ok(Download { body: self.store(body, None, cx).await?, name, meta, modified: None });
+            return Ok(Download {
+                body: self.store(body, Coding::Identity, None, cx).await?,
+                name,
+                meta,
+                modified: None,
+            });
         }
         let failed = |source| ExecError::failed(HttpError::Request { url: url.clone(), source });
+        let headers = headers::headers(op, &self.sessions, cx).await?;
         let known = self.known(request, cx)?;
         let known = match known {
-            Some(known) if self.is_current(&url, &known).await => return again(known, op),
+            Some(known) if self.is_current(&url, &headers, &known).await => return again(known, op),
             other => other,
         };
-        let asked = self.client().get(&url);
+        let asked = self.client().get(&url).headers(headers);
         let asked = match &known {
             Some(known) => asked.header(IF_NONE_MATCH, &known.etag),
             None => asked,
@@ -224,9 +227,10 @@ impl HttpSource {
         let name = file_name(op, header("content-disposition"), Some(response.url()));
         let etag = header("etag").filter(|etag| strong(etag).len() > r#""""#.len()).map(str::to_owned);
         let modified = header("last-modified").and_then(modified);
+        let coding = Coding::of(header("content-encoding"));
         let (meta, total) = (meta(op, modified)?, response.content_length());
         let body = response.bytes_stream().map_err(failed);
-        let body = self.store(body.boxed(), total, cx).await?;
+        let body = self.store(body.boxed(), coding, total, cx).await?;
         if let Some(want) = op.attrs.get(attr::HTTP_CHECKSUM)
             && *want != body.to_string()
         {
@@ -249,9 +253,9 @@ impl HttpSource {
 
     /// Whether the server still has what it gave. Some servers ignore a validator they are asked with, so the one that
     /// they tell is compared, too; one that knows no HEAD is asked again with GET.
-    async fn is_current(&self, url: &str, known: &DownloadRecord) -> bool {
-        let asked = self.client().head(url).header(IF_NONE_MATCH, &known.etag).send().await;
-        let Ok(answer) = asked else { return false };
+    async fn is_current(&self, url: &str, headers: &HeaderMap, known: &DownloadRecord) -> bool {
+        let asked = self.client().head(url).headers(headers.clone()).header(IF_NONE_MATCH, &known.etag);
+        let Ok(answer) = asked.send().await else { return false };
         let told = answer.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
         match (answer.status(), told) {
             (StatusCode::OK | StatusCode::NOT_MODIFIED, Some(told)) => strong(told) == strong(&known.etag),
@@ -276,11 +280,12 @@ impl HttpSource {
     async fn store(
         &self,
         mut body: Body<'_>,
+        coding: Coding,
         total: Option<u64>,
         cx: &VertexContext,
     ) -> Result<Digest, ExecError> {
         let store = &self.maker.chains.store;
-        let mut writer = store.blobs().writer().map_err(from_store)?;
+        let mut writer = coding.decoder(store.blobs().writer().map_err(from_store)?);
         let (started, total) = (SystemTime::now(), total.unwrap_or(0));
         let mut current = 0;
         loop {
@@ -289,14 +294,18 @@ impl HttpSource {
                 () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
             };
             let Some(chunk) = chunk else { break };
-            std::io::Write::write_all(&mut writer, &chunk).map_err(ExecError::failed)?;
+            writer.write(&chunk).map_err(ExecError::failed)?;
             current += chunk.len() as u64;
         }
         let status =
             Status { id: "transferring".into(), current, total, started, completed: Some(SystemTime::now()) };
         cx.progress.status(status);
         let lease = self.maker.leases.of(&cx.build);
-        blocking(move || writer.commit(&lease, None, BlobPurpose::default())).await.map_err(from_store)
+        blocking(move || {
+            let writer = writer.finish().map_err(ExecError::failed)?;
+            writer.commit(&lease, None, BlobPurpose::default()).map_err(from_store)
+        })
+        .await
     }
 
     fn client(&self) -> &reqwest::Client {
@@ -328,31 +337,6 @@ fn strong(etag: &str) -> &str {
 fn again(known: DownloadRecord, op: &SourceOp) -> Result<Download, ExecError> {
     let DownloadRecord { body, name, modified, .. } = known;
     Ok(Download { body, name, meta: meta(op, modified)?, modified })
-}
-
-/// The name as the source says it, as the server does, or by the URL: that of the answer, or else that of the source.
-fn file_name(op: &SourceOp, disposition: Option<&str>, url: Option<&reqwest::Url>) -> String {
-    if let Some(name) = op.attrs.get(attr::HTTP_FILENAME).filter(|n| !n.is_empty()) {
-        return name.clone();
-    }
-    if let Some(name) = disposition.and_then(disposition_name) {
-        return name;
-    }
-    let own = || reqwest::Url::parse(&op.identifier).ok();
-    let url = url.cloned().or_else(own);
-    let last = url.as_ref().and_then(|url| url.path_segments()?.next_back()).unwrap_or_default();
-    if last.is_empty() || last == "." || last == ".." { "download".to_owned() } else { last.to_owned() }
-}
-
-/// `filename=` of a Content-Disposition, its last component only (RFC 6266, section 4.3).
-fn disposition_name(header: &str) -> Option<String> {
-    let (_, rest) = header.split_once("filename=")?;
-    let name = match rest.strip_prefix('"') {
-        Some(quoted) => quoted.split('"').next()?,
-        None => rest.split(';').next()?.trim(),
-    };
-    let name = name.rsplit(['/', '\\']).next()?;
-    (!name.is_empty() && name != "." && name != "..").then(|| name.to_owned())
 }
 
 /// The time of the newest file in an archive, in seconds since 1970; `None` where it is none, or has none. The same
@@ -390,24 +374,6 @@ fn modified(header: &str) -> Option<i64> {
     i64::try_from(time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_nanos()).ok()
 }
 
-fn meta(op: &SourceOp, modified: Option<i64>) -> Result<Meta, ExecError> {
-    let number = |attr: &'static str, radix| match op.attrs.get(attr) {
-        Some(value) => u32::from_str_radix(value.trim_start_matches("0o"), radix)
-            .map(Some)
-            .map_err(|_| ExecError::failed(HttpError::Attr { attr, value: value.clone() })),
-        None => Ok(None),
-    };
-    // Without a time of its own the file is from 1970, as in BuildKit: the time of the download must not count.
-    let mtime = modified.unwrap_or(0);
-    Ok(Meta {
-        mode: number(attr::HTTP_PERM, 8)?.unwrap_or(DEFAULT_MODE),
-        uid: number(attr::HTTP_UID, 10)?.unwrap_or(0),
-        gid: number(attr::HTTP_GID, 10)?.unwrap_or(0),
-        mtime,
-        ..Meta::default()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -427,18 +393,5 @@ mod tests {
         assert_eq!(modified("Fri, 20 Nov 2026 13:10:20 GMT"), Some(1_795_180_220_000_000_000));
         assert_eq!(modified("Friday, 20-Nov-26 13:10:20 UTC"), Some(1_795_180_220_000_000_000));
         assert_eq!(modified("yesterday"), None);
-    }
-
-    #[test]
-    fn names_in_headers() {
-        for (header, want) in [
-            ("attachment; filename=\"a b.txt\"", Some("a b.txt")),
-            ("attachment; filename=x.tar; size=1", Some("x.tar")),
-            ("attachment; filename=\"../../etc/passwd\"", Some("passwd")),
-            ("attachment; filename=\"..\"", None),
-            ("inline", None),
-        ] {
-            assert_eq!(disposition_name(header).as_deref(), want, "{header}");
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! Images: looked up in the image store, at a registry or in a client's OCI layout, pulled when their files are needed.
 
+pub(in crate::daemon) mod blob;
 mod credentials;
 mod documents;
 mod layout;

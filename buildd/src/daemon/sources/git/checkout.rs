@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use solver::{ExecError, redacted};
 use walkdir::{DirEntry, WalkDir};
 
-use super::{GitError, Pinned, run::Git};
+use super::{GitError, Pinned, bundle, run::Git};
 use crate::daemon::blocking::blocking;
 
 /// Checks the commit out into the directory in which `git` runs, which is empty.
@@ -62,18 +62,28 @@ async fn commit_time(pinned: &Pinned, git: &Git<'_>) -> Result<i64, ExecError> {
 }
 
 /// Makes a repository and brings the commit in, with as little of its history as the server allows.
-async fn fetch(pinned: &Pinned, git: &Git<'_>) -> Result<(), ExecError> {
+pub(super) async fn fetch(pinned: &Pinned, git: &Git<'_>) -> Result<(), ExecError> {
     let Pinned { request, found, .. } = pinned;
+    let there = format!("{}^{{commit}}", found.commit);
+    if let (Some(file), Some(locator)) = (git.bundle(), &request.bundle) {
+        bundle::unpack(file, locator, git).await?;
+        let (commit, bundle) = (found.commit.clone(), locator.reference.to_string());
+        return match git.succeeds(&["cat-file", "-e", &there]).await {
+            true => Ok(()),
+            false => Err(ExecError::failed(GitError::NotInBundle { commit, bundle })),
+        };
+    }
     let format = if found.commit.len() == 64 { "sha256" } else { "sha1" };
     let format = format!("--object-format={format}");
     git.run(&["init", "--quiet", "--initial-branch=master", &format, "."]).await?;
-    let there = format!("{}^{{commit}}", found.commit);
     let by_name = !request.by_commit && !found.full_ref.is_empty();
     // The name may have moved on since it was looked up; servers may refuse to give a bare commit, or know no depth.
     let names = [by_name.then_some(&found.full_ref), Some(&found.commit)];
-    for depth in [&["--depth=1"][..], &[]] {
+    // A bundle needs the whole history.
+    let depths: &[&[&str]] = if request.as_bundle { &[&[]] } else { &[&["--depth=1"], &[]] };
+    for depth in depths {
         for wanted in names.into_iter().flatten() {
-            let fetch = ["fetch", "--quiet", "--no-tags"].iter().chain(depth);
+            let fetch = ["fetch", "--quiet", "--no-tags"].iter().chain(*depth);
             let fetch: Vec<_> = fetch.copied().chain(["--", &request.url, wanted]).collect();
             if git.succeeds(&fetch).await && git.succeeds(&["cat-file", "-e", &there]).await {
                 return Ok(());

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 /// The names under which `wanted` may be listed, the preferred first. Empty is the default branch.
-fn names(wanted: &str) -> Vec<String> {
+pub(super) fn names(wanted: &str) -> Vec<String> {
     match wanted {
         "" => vec!["HEAD".to_owned()],
         full if full.starts_with("refs/") => vec![full.to_owned()],

@@ -3,6 +3,8 @@
 use solver::op::{SourceOp, attr};
 
 use super::GitError;
+use super::refs::Found;
+use crate::daemon::sources::image::blob::Locator;
 
 /// A git source, taken from its identifier and attributes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +22,10 @@ pub(super) struct Request {
     pub(super) commit_times: bool,
     /// The checksum names the commit, and the remote is not asked what the reference is.
     pub(super) by_commit: bool,
+    /// What has the commits, instead of the remote. The checksum is set then.
+    pub(super) bundle: Option<Locator>,
+    /// The result is a bundle with the commit and its history, not its files.
+    pub(super) as_bundle: bool,
     pub(super) access: AccessRequest,
 }
 
@@ -67,15 +73,40 @@ impl Request {
             Some(sum) if by_commit && !is_commit(sum) => return Err(GitError::ShortCommit(sum.clone())),
             _ => {}
         }
+        let bundle = text(attr::GIT_BUNDLE);
+        // The layout that a bundle is in goes by the bundle's own name where no attribute names it.
+        let name = bundle.split_once("://").and_then(|(_, name)| name.split('@').next());
+        let bundle = match bundle.is_empty() {
+            true => None,
+            false => Some(Locator::new(&bundle, op, name)?),
+        };
+        if bundle.is_some() {
+            match &checksum {
+                None => return Err(GitError::BundleWithoutChecksum),
+                Some(sum) if is_commit(reference) && !reference.starts_with(sum.as_str()) => {
+                    return Err(GitError::Checksum { want: sum.clone(), got: reference.to_owned() });
+                }
+                Some(_) => {}
+            }
+        }
+        let (keep_git_dir, as_bundle) = (flag(attr::KEEP_GIT_DIR), flag(attr::GIT_CHECKOUT_BUNDLE));
+        if as_bundle && keep_git_dir {
+            return Err(GitError::BundleAnd("git.keepgitdir"));
+        }
+        if as_bundle && !subdir.is_empty() {
+            return Err(GitError::BundleAnd("git.subdir"));
+        }
         Ok(Self {
             url,
             reference: reference.to_owned(),
             subdir: subdir.trim_matches('/').to_owned(),
             checksum,
-            keep_git_dir: flag(attr::KEEP_GIT_DIR),
+            keep_git_dir,
             submodules: !flag(attr::GIT_SKIP_SUBMODULES),
             commit_times: text(attr::GIT_MTIME) == "commit",
             by_commit,
+            bundle,
+            as_bundle,
             access: AccessRequest {
                 header_secret: text(attr::GIT_AUTH_HEADER_SECRET),
                 token_secret: text(attr::GIT_AUTH_TOKEN_SECRET),
@@ -83,6 +114,38 @@ impl Request {
                 known_hosts: text(attr::GIT_KNOWN_SSH_HOSTS),
             },
         })
+    }
+
+    /// What is to be looked up, and where.
+    pub(super) fn asked(&self) -> String {
+        let bundle = self.bundle.as_ref().map(|locator| locator.digest);
+        format!("{}#{} {bundle:?}", self.url, self.reference)
+    }
+
+    /// The commit, where the request itself names it.
+    pub(super) fn given(&self) -> Option<Found> {
+        let reference = &self.reference;
+        let of = |commit: &str, full_ref: String| Found {
+            commit: commit.to_owned(),
+            object: commit.to_owned(),
+            full_ref,
+        };
+        match &self.checksum {
+            _ if is_commit(reference) => Some(of(reference, String::new())),
+            Some(commit) if self.by_commit => Some(of(
+                commit,
+                match reference.as_str() {
+                    "" => String::new(),
+                    full if full.starts_with("refs/") => full.to_owned(),
+                    branch => format!("refs/heads/{branch}"),
+                },
+            )),
+            // A bundle has no default branch: what it is made for is its commit.
+            Some(commit) if self.bundle.is_some() && reference.is_empty() && is_commit(commit) => {
+                Some(of(commit, String::new()))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -127,5 +190,30 @@ mod tests {
         assert_eq!(of(&[(attr::GIT_CHECKSUM, "main")]), Err(no_hash.to_owned()));
         let named = request(&format!("git://x/y#{commit}"), &[by_commit]).unwrap();
         assert!(!named.by_commit, "the ref is one already");
+    }
+
+    #[test]
+    fn bundles() {
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let sum = (attr::GIT_CHECKSUM, commit);
+        let locator = format!("oci-layout+blob://not/real@sha256:{}", "a".repeat(64));
+        let given = (attr::GIT_BUNDLE, locator.as_str());
+        let found = request("git://x/y", &[sum, given]).unwrap();
+        assert_eq!(found.bundle.as_ref().unwrap().layout.as_ref().unwrap().store, "not/real");
+        assert_eq!(found.given().unwrap().commit, commit);
+        assert_eq!(request("git://x/y#main", &[sum, given]).unwrap().given(), None);
+        let store = request("git://x/y", &[sum, given, (attr::OCI_LAYOUT_STORE_ID, "s")]).unwrap();
+        assert_eq!(store.bundle.unwrap().layout.unwrap().store, "s");
+        let as_bundle = (attr::GIT_CHECKOUT_BUNDLE, "true");
+        for (identifier, attrs, reason) in [
+            ("git://x/y", &[given][..], "git.bundle requires git.checksum"),
+            ("git://x/y", &[sum, (attr::GIT_BUNDLE, "https://h/b")], "invalid git.bundle locator"),
+            (&format!("git://x/y#{}", "f".repeat(40)), &[sum, given], "expected checksum to match"),
+            ("git://x/y", &[as_bundle, (attr::KEEP_GIT_DIR, "true")], "incompatible with git.keepgitdir"),
+            ("git://x/y#main:sub", &[as_bundle], "incompatible with git.subdir"),
+        ] {
+            let error = request(identifier, attrs).unwrap_err();
+            assert!(error.contains(reason), "{identifier} {attrs:?}: {error}");
+        }
     }
 }

@@ -6,12 +6,12 @@ use std::process::{Output, Stdio};
 use solver::{ExecError, Stream, VertexContext, redacted};
 use tokio::process::Command;
 
-use super::access::Access;
+use super::Place;
 
 /// git in a directory, for one vertex.
 pub(super) struct Git<'a> {
     dir: &'a Path,
-    access: &'a Access,
+    place: &'a Place,
     cx: &'a VertexContext,
 }
 
@@ -47,13 +47,18 @@ const PASSED: [&str; 10] = [
 const PROTOCOLS: &str = "http:https:ssh:git";
 
 impl<'a> Git<'a> {
-    pub(super) fn new(dir: &'a Path, access: &'a Access, cx: &'a VertexContext) -> Self {
-        Self { dir, access, cx }
+    pub(super) fn new(dir: &'a Path, place: &'a Place, cx: &'a VertexContext) -> Self {
+        Self { dir, place, cx }
     }
 
     /// Where it runs.
     pub(super) fn dir(&self) -> &'a Path {
         self.dir
+    }
+
+    /// The file that has the commits, instead of the remote.
+    pub(super) fn bundle(&self) -> Option<&'a Path> {
+        self.place.bundle.as_deref()
     }
 
     /// Runs a command, shows what it says, and returns its output.
@@ -94,7 +99,7 @@ impl<'a> Git<'a> {
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_ALLOW_PROTOCOL", PROTOCOLS)
             .env("LC_ALL", "C")
-            .envs(self.access.env.iter().map(|(name, value)| (name, value)))
+            .envs(self.place.access.env.iter().map(|(name, value)| (name, value)))
             .current_dir(self.dir);
         command.output().await.map_err(|e| ExecError::failed(RunError::Start(e)))
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use cache::oci::Descriptor;
-use cache::registry::{BlobStream, Transfer};
+use cache::registry::{BlobStream, Client, Transfer};
 use cache::store::Lease;
 use futures_util::{StreamExt, TryStreamExt};
 use solver::{Digest, ExecError, LayerId, Progress, Status, VertexContext};
@@ -102,6 +102,21 @@ impl ImageSource {
         }
     }
 
+    /// A registry client that shows how far its transfers are.
+    pub(super) fn client_showing(&self, progress: &Progress, cx: &VertexContext) -> Client {
+        let (progress, started) = (progress.clone(), SystemTime::now());
+        self.client(cx).with_progress(Arc::new(move |t: Transfer| {
+            let completed = (t.current == t.total).then(SystemTime::now);
+            progress.status(Status {
+                id: t.digest.to_string(),
+                current: t.current,
+                total: t.total,
+                started,
+                completed,
+            });
+        }))
+    }
+
     /// Unpacks a layer as it comes.
     async fn receive(
         &self,
@@ -130,18 +145,9 @@ impl ImageSource {
         progress: &Progress,
         cx: &VertexContext,
     ) -> Result<BlobStream, ExecError> {
-        let (progress, started) = (progress.clone(), SystemTime::now());
-        let client = self.client(cx).with_progress(Arc::new(move |t: Transfer| {
-            let completed = (t.current == t.total).then(SystemTime::now);
-            progress.status(Status {
-                id: t.digest.to_string(),
-                current: t.current,
-                total: t.total,
-                started,
-                completed,
-            });
-        }));
-        client.fetch_blob(&found.reference, descriptor).map_err(|e| ExecError::failed(ImageError::from(e)))
+        self.client_showing(progress, cx)
+            .fetch_blob(&found.reference, descriptor)
+            .map_err(|e| ExecError::failed(ImageError::from(e)))
     }
 }
 

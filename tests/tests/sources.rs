@@ -1,0 +1,230 @@
+//! Sources that only clients with graphs of their own ask for: blobs of images, bundles, downloads with headers.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use proto::pb;
+use sha2::{Digest as _, Sha256};
+use tests::llb::{Edge, Llb};
+use tests::{Api, Scene, ready};
+
+/// A file that a server gives, and the headers that come with it.
+#[derive(Debug, Clone, Default)]
+struct File {
+    bytes: Vec<u8>,
+    headers: Vec<(&'static str, String)>,
+}
+
+/// A web server that notes what it is asked. It ends with the test's process.
+struct Server {
+    host: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    fn start(files: HashMap<String, File>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let notes = asked.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                serve(stream, &files, &notes);
+            }
+        });
+        Self { host, asked }
+    }
+
+    /// The requests so far, each with its headers, in lower case.
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+fn serve(mut stream: TcpStream, files: &HashMap<String, File>, notes: &Mutex<Vec<String>>) {
+    let mut request = String::new();
+    for line in BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()) {
+        request.push_str(&line.to_lowercase());
+        request.push('\n');
+    }
+    let words: Vec<&str> = request.split_whitespace().take(2).collect();
+    let (head, file) = match words[..] {
+        [method, path] => (method == "head", files.get(path).cloned()),
+        _ => return,
+    };
+    notes.lock().unwrap().push(request);
+    let status = if file.is_some() { "200 OK" } else { "404 Not Found" };
+    let File { bytes, headers } = file.unwrap_or_default();
+    let mut answer = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n", bytes.len());
+    for (name, value) in headers {
+        answer.push_str(&format!("{name}: {value}\r\n"));
+    }
+    answer.push_str("\r\n");
+    let mut answer = answer.into_bytes();
+    if !head {
+        answer.extend(bytes);
+    }
+    let _ = stream.write_all(&answer);
+}
+
+fn source(llb: &mut Llb, identifier: &str, attrs: &[(&str, &str)]) -> Edge {
+    let attrs = attrs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    llb.op(&[], pb::op::Op::Source(pb::SourceOp { identifier: identifier.to_owned(), attrs }))
+}
+
+fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+}
+
+#[test]
+fn downloads_with_headers_and_codings() {
+    if !ready() {
+        return;
+    }
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(b"the text\n").unwrap();
+    let packed = File {
+        bytes: packed.finish().unwrap(),
+        headers: vec![("Content-Encoding", "gzip".into()), ("ETag", "\"1\"".into())],
+    };
+    let cut = File { bytes: packed.bytes[..packed.bytes.len() - 9].to_vec(), ..packed.clone() };
+    let server = Server::start([("/packed".to_owned(), packed), ("/cut".to_owned(), cut)].into());
+    let scene = Scene::new();
+    let api = Api::connect(&scene.daemon);
+    let gateway = api.gateway("downloads");
+    let attrs = [
+        ("http.header.accept", "a/b"),
+        ("http.header.user-agent", "me"),
+        ("http.header.x-other", "no"),
+        ("http.filename", "../name"),
+    ];
+    let mut llb = Llb::new();
+    let file = source(&mut llb, &format!("http://{}/packed", server.host), &attrs);
+    assert_eq!(gateway.read(llb.definition(&file), "/name").unwrap(), "the text\n");
+    let asked = server.asked();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    for header in ["accept: a/b\n", "user-agent: me\n", "accept-encoding: gzip\n"] {
+        assert!(asked[0].contains(header), "{asked:?}");
+    }
+    assert!(!asked[0].contains("x-other"), "{asked:?}");
+    for (path, attr, reason) in [
+        ("cut", ("http.uid", "0"), "corrupt "),
+        ("packed", ("http.sig.pubkey", "a key"), "signatures cannot be verified"),
+        ("packed", ("http.authheadersecret", "absent"), "failed to retrieve HTTP auth secret absent"),
+    ] {
+        let file = source(&mut llb, &format!("http://{}/{path}", server.host), &[attr]);
+        let error = gateway.read(llb.definition(&file), "/packed").unwrap_err();
+        assert!(error.message().contains(reason), "{path}: {error}");
+    }
+    gateway.end();
+}
+
+#[test]
+fn blobs_of_registries_are_files() {
+    if !ready() {
+        return;
+    }
+    let (good, bad) = (b"a blob\n".to_vec(), digest(b"something else"));
+    let at = |digest: &str| format!("/v2/some/name/blobs/{digest}");
+    let file = |bytes: &[u8]| File { bytes: bytes.to_vec(), ..File::default() };
+    let server =
+        Server::start([(at(&digest(&good)), file(&good)), (at(&bad), file(b"someth1ng else"))].into());
+    let scene = Scene::new();
+    let api = Api::connect(&scene.daemon);
+    let gateway = api.gateway("blobs");
+    let mut llb = Llb::new();
+    let name = |digest: &str| format!("docker-image+blob://{}/some/name@{digest}", server.host);
+    let blob = source(&mut llb, &name(&digest(&good)), &[("http.perm", "0640"), ("http.uid", "12")]);
+    let path = digest(&good).replace("sha256:", "/");
+    assert_eq!(gateway.read(llb.definition(&blob), &path).unwrap(), "a blob\n");
+    let asked = server.asked().len();
+    let named = source(&mut llb, &name(&digest(&good)), &[("http.filename", "f")]);
+    assert_eq!(gateway.read(llb.definition(&named), "/f").unwrap(), "a blob\n");
+    assert_eq!(server.asked().len(), asked, "it is here already");
+    for (identifier, reason) in [
+        (name(&bad), "was asked for, registry"),
+        (name(&digest(b"nowhere")), "is not in `some/name`"),
+        (name(&digest(&good)).replace("docker-image", "oci-layout"), "requires store id"),
+        (format!("docker-image+blob://{}/some/name:tag", server.host), "names no blob"),
+    ] {
+        let blob = source(&mut llb, &identifier, &[]);
+        let error = gateway.read(llb.definition(&blob), "/f").unwrap_err();
+        assert!(error.message().to_lowercase().contains(reason), "{identifier}: {error}");
+    }
+    gateway.end();
+}
+
+fn git(dir: &Path, args: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(["-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=master"])
+        .args(args)
+        .current_dir(dir)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn bundles_stand_in_for_repositories() {
+    if !ready() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    git(dir.path(), &["init", "-q"]);
+    for text in ["one", "two"] {
+        fs_err::write(dir.path().join("file"), text).unwrap();
+        git(dir.path(), &["add", "."]);
+        git(dir.path(), &["commit", "-q", "-m", text]);
+    }
+    git(dir.path(), &["tag", "-a", "-m", "x", "v1", "HEAD~1"]);
+    let (first, second) =
+        (git(dir.path(), &["rev-parse", "HEAD~1"]), git(dir.path(), &["rev-parse", "HEAD"]));
+    git(dir.path(), &["bundle", "create", "-q", "b", "master", "v1"]);
+    let bundle = fs_err::read(dir.path().join("b")).unwrap();
+    let (sum, garbage) = (digest(&bundle), b"no bundle".to_vec());
+    let at = |digest: &str| format!("/v2/b/blobs/{digest}");
+    let file = |bytes: &[u8]| File { bytes: bytes.to_vec(), ..File::default() };
+    let server = Server::start([(at(&sum), file(&bundle)), (at(&digest(&garbage)), file(&garbage))].into());
+    let scene = Scene::new();
+    let api = Api::connect(&scene.daemon);
+    let gateway = api.gateway("bundles");
+    let mut llb = Llb::new();
+    let mut read = |reference: &str, commit: &str, sum: &str, more: &[(&str, &str)], path: &str| {
+        let locator = format!("docker-image+blob://{}/b@{sum}", server.host);
+        // The remote does not exist: everything comes from the bundle.
+        let url = ("git.fullurl", "https://nowhere.invalid/r.git");
+        let attrs = [&[url, ("git.checksum", commit), ("git.bundle", &locator)], more].concat();
+        let source = source(&mut llb, &format!("git://nowhere.invalid/r.git#{reference}"), &attrs);
+        gateway.read(llb.definition(&source), path).map_err(|error| error.message().to_owned())
+    };
+    for (reference, commit, text) in [
+        ("", &second, "two"),
+        ("master", &second, "two"),
+        ("v1", &first, "one"),
+        ("refs/tags/v1", &first, "one"),
+        (&*first, &first, "one"),
+        ("", &second[..8].to_owned(), "two"),
+    ] {
+        assert_eq!(read(reference, commit, &sum, &[], "/file").as_deref(), Ok(text), "{reference} {commit}");
+    }
+    let made = read("master", &second, &sum, &[("git.checkoutbundle", "true")], "/bundle").unwrap();
+    assert!(made.starts_with("# v2 git bundle\n") && made.contains(&format!("{second} refs/heads/master")));
+    assert!(!made.contains(&format!("-{first}")), "the history is in it");
+    let absent = "0123456789abcdef0123456789abcdef01234567";
+    for (reference, commit, sum, reason) in [
+        ("master", &*first, &*sum, "expected checksum to match"),
+        ("nothing", &second, &sum, "does not contain ref nothing"),
+        ("", absent, &sum, "not found in bundle"),
+        ("master", &second, &digest(&garbage), "does not look like a v2 or v3 bundle file"),
+    ] {
+        let error = read(reference, commit, sum, &[], "/file").unwrap_err();
+        assert!(error.contains(reason), "{reference} {commit}: {error}");
+    }
+    gateway.end();
+}

@@ -15,6 +15,7 @@ const FILES: &[&str] = &[
     "buildkit/gateway.proto",
     "buildkit/ops.proto",
     "buildkit/policy.proto",
+    "buildkit/policysession.proto",
     "buildkit/secrets.proto",
     "buildkit/sshforward.proto",
     "buildkit/upload.proto",

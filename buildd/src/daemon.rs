@@ -28,6 +28,7 @@ mod mounting;
 mod nearby;
 mod parts;
 mod plan;
+mod policies;
 mod progress;
 mod provenance;
 mod reflection;

@@ -16,6 +16,7 @@ const VERTEX: &str = "github.com/moby/buildkit/errdefs.Vertex+json";
 const SOURCE: &str = "github.com/moby/buildkit/errdefs.Source+json";
 const FRONTEND_CAP: &str = "github.com/moby/buildkit/errdefs.FrontendCap+json";
 const SUBREQUEST: &str = "github.com/moby/buildkit/errdefs.Subrequest+json";
+const DECISION: &str = "github.com/moby/buildkit/policysession.DecisionResponse+json";
 
 /// What is known of a failure beyond its message.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -26,17 +27,19 @@ pub struct ErrorDetails {
     pub sources: Vec<proto::errdefs::Source>,
     /// What is wrong at each of the places, where that is more than one thing; part of the message, too.
     pub messages: Vec<String>,
-    /// What the frontend cannot do.
-    pub lacks: Option<Box<Lacks>>,
+    /// What is refused, as clients look for it.
+    pub refusal: Option<Box<Refusal>>,
 }
 
-/// Something that a frontend was asked for and does not know.
+/// Something that was asked for and is not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lacks {
-    /// A capability.
+pub enum Refusal {
+    /// A capability that the frontend does not know.
     Cap(String),
-    /// A question.
+    /// A question that the frontend does not know.
     Subrequest(String),
+    /// A source that the client's policy forbids, for these reasons in the policy's words.
+    Denied(Vec<String>),
 }
 
 /// The field of an answer to `--check` with all errors of the file as text; BuildKit's fields have the first only.
@@ -69,6 +72,22 @@ struct VertexJson {
 struct NameJson {
     #[serde(default)]
     name: String,
+}
+
+/// What a policy decided, as Go's encoding/json makes it of the message.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DecisionJson {
+    #[serde(default)]
+    action: serde_json::Value,
+    #[serde(default)]
+    deny_messages: Vec<MessageJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MessageJson {
+    #[serde(default)]
+    message: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -126,9 +145,14 @@ pub fn status(code: Code, message: impl Into<String>, details: &ErrorDetails) ->
     if !details.messages.is_empty() {
         any.push(encode(MESSAGES, &details.messages));
     }
-    any.extend(details.lacks.iter().map(|lacks| match &**lacks {
-        Lacks::Cap(name) => encode(FRONTEND_CAP, &NameJson { name: name.clone() }),
-        Lacks::Subrequest(name) => encode(SUBREQUEST, &NameJson { name: name.clone() }),
+    any.extend(details.refusal.iter().map(|refusal| match &**refusal {
+        Refusal::Cap(name) => encode(FRONTEND_CAP, &NameJson { name: name.clone() }),
+        Refusal::Subrequest(name) => encode(SUBREQUEST, &NameJson { name: name.clone() }),
+        Refusal::Denied(messages) => {
+            let said = |message: &String| MessageJson { message: message.clone() };
+            let deny_messages = messages.iter().map(said).collect();
+            encode(DECISION, &DecisionJson { action: "DENY".into(), deny_messages })
+        }
     }));
     if any.is_empty() {
         return Status::new(code, message);
@@ -164,8 +188,14 @@ pub fn details(status: &Status) -> ErrorDetails {
             }
             MESSAGES => found.messages = serde_json::from_slice(&any.value).unwrap_or_default(),
             WORDS => words = serde_json::from_slice::<Vec<Vec<RangeJson>>>(&any.value).unwrap_or_default(),
-            FRONTEND_CAP => found.lacks = name(&any.value).map(|name| Box::new(Lacks::Cap(name))),
-            SUBREQUEST => found.lacks = name(&any.value).map(|name| Box::new(Lacks::Subrequest(name))),
+            DECISION => {
+                let decision = serde_json::from_slice::<DecisionJson>(&any.value);
+                let messages = decision.map(|decision| decision.deny_messages).unwrap_or_default();
+                let messages = messages.into_iter().map(|said| said.message).collect();
+                found.refusal = Some(Box::new(Refusal::Denied(messages)));
+            }
+            FRONTEND_CAP => found.refusal = name(&any.value).map(|name| Box::new(Refusal::Cap(name))),
+            SUBREQUEST => found.refusal = name(&any.value).map(|name| Box::new(Refusal::Subrequest(name))),
             _ => {}
         }
     }
@@ -276,9 +306,14 @@ mod tests {
                     Range { start: position(1), end: Some(Position { line: 1, character: 4 }) },
                 ],
             }],
-            lacks: Some(Box::new(Lacks::Subrequest("x".into()))),
+            refusal: Some(Box::new(Refusal::Subrequest("x".into()))),
             messages: vec!["exit code: 1".into()],
         };
+        let denied = ErrorDetails {
+            refusal: Some(Box::new(Refusal::Denied(vec!["not that one".into()]))),
+            ..ErrorDetails::default()
+        };
+        assert_eq!(details(&status(Code::Unknown, "x", &denied)), denied);
         let status = status(Code::Unknown, "exit code: 1", &sent);
         assert_eq!(status.message(), "exit code: 1");
         assert_eq!(details(&status), sent);

@@ -16,8 +16,10 @@ mod name;
 #[cfg(test)]
 mod tests;
 
+pub use decode::platform as from_platform;
 pub use definition::{from_definition, loaded_by, to_definition};
 pub use digests::vertex_digests;
+pub use encode::platform as to_platform;
 pub use error::{Invalid, LlbError};
 pub use exec::decode_exec as exec_op;
 pub use json::{Steps, steps};

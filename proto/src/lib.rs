@@ -25,6 +25,7 @@ pub use packages::moby::buildkit::v1 as control;
 pub use packages::moby::buildkit::v1::apicaps as caps;
 pub use packages::moby::buildkit::v1::frontend as gateway;
 pub use packages::moby::buildkit::v1::sourcepolicy;
+pub use packages::moby::buildkit::v1::sourcepolicy::policysession;
 pub use packages::moby::buildkit::v1::types as worker;
 pub use packages::moby::exporter::v1 as exporter;
 pub use packages::moby::filesync::v1 as filesync;

@@ -7,6 +7,7 @@ mod flags;
 mod layout;
 mod metadata;
 mod output;
+mod policy;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -172,6 +173,7 @@ impl Args {
             dirs: sources.dirs,
             outputs,
             entitlements: self.entitlements(),
+            source_policy: policy::from_environment()?,
             services,
         })
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use proto::control::{Exporter, SolveRequest, StatusRequest, StatusResponse};
 use proto::gateway;
+use proto::sourcepolicy::Policy;
 use rustix::fs::{Mode, OFlags};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -35,6 +36,8 @@ pub struct BuildRequest {
     pub outputs: Vec<Output>,
     /// What the build may do beyond the ordinary, such as `network.host`.
     pub entitlements: Vec<String>,
+    /// What its sources may be, and what takes the place of which.
+    pub source_policy: Option<Policy>,
     /// Secrets and SSH agents; directories are added to it.
     pub services: Services,
 }
@@ -164,6 +167,7 @@ impl Begun {
             exporter_attrs_deprecated: first.attrs,
             exporters,
             entitlements: request.entitlements,
+            source_policy: request.source_policy,
             ..SolveRequest::default()
         };
         let (frontend, attrs) = (request.frontend, request.attrs);

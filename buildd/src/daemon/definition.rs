@@ -13,6 +13,7 @@ use tonic::Code;
 use super::dockerfile::check_policy;
 use super::failure::Failure;
 use super::parts::Parts;
+use super::policies::{self, Rules};
 use super::run::Run;
 
 /// The input of a build op that holds the definition, and the file's name in it.
@@ -27,7 +28,7 @@ const MAX_DEPTH: usize = 8;
 /// Reads a definition; its graph holds no build ops.
 ///
 /// # Errors
-/// A malformed definition, what the build was not granted, and whatever fails in making nested definitions.
+/// A malformed definition, what policies forbid or the build was not granted, and whatever fails in making nested definitions.
 pub(super) async fn load(parts: &Parts, run: &Run, definition: &Definition) -> Result<Graph, Failure> {
     load_nested(parts, run, definition, 0).await
 }
@@ -39,6 +40,7 @@ async fn load_nested(
     depth: usize,
 ) -> Result<Graph, Failure> {
     let graph = crate::llb::from_definition(definition).map_err(|e| Failure::invalid(&e))?;
+    let graph = policies::apply(parts, run, graph, &Rules::default()).await?;
     check_policy(&graph, run)?;
     expand(parts, run, graph, depth).await
 }
@@ -86,8 +88,9 @@ async fn nested(
         return Err(invalid("only LLB builder is currently allowed"));
     }
     if let Some(graph) = &op.definition {
-        check_policy(graph, run)?;
-        return expand(parts, run, graph.as_ref().clone(), depth + 1).await;
+        let graph = policies::apply(parts, run, graph.as_ref().clone(), &Rules::default()).await?;
+        check_policy(&graph, run)?;
+        return expand(parts, run, graph, depth + 1).await;
     }
     let input = op.inputs.get(DEFINITION).and_then(|&i| vertex.inputs.get(i));
     let input = input.ok_or_else(|| invalid(format!("no llb definition input {DEFINITION} found")))?;

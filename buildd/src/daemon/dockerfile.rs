@@ -24,6 +24,7 @@ use super::frontends::Outcome;
 use super::mounting::Mounting;
 use super::parts::Parts;
 use super::plan::{Plan, Planned};
+use super::policies::{self, Rules};
 use super::provenance::Origin;
 use super::run::Run;
 use super::sources::image::host_platform;
@@ -131,6 +132,7 @@ impl<'a> Dockerfile<'a> {
         }
         let mut parts = Vec::new();
         for Lowered { graph, image, epoch, .. } in lowered {
+            let graph = self.allowed(graph).await?;
             policy::check(&graph, self.run)?;
             parts.push(Planned {
                 platform: image.platform(),
@@ -153,12 +155,17 @@ impl<'a> Dockerfile<'a> {
     ) -> Result<Lowered, Failure> {
         let mut answers = Answers::new(ignore.to_vec(), &self.inputs);
         loop {
+            let mut refusal = None;
             let errors = match lower(document, &self.options, platform, &answers) {
                 Ok(lowered) => return Ok(lowered),
                 Err(LowerError::Needs(needs)) => match self.answer(document, &mut answers, needs).await {
                     Ok(()) => Vec::new(),
                     Err(NoAnswer::Failed(failure)) => return Err(failure),
                     Err(NoAnswer::Wrong(error)) => vec![*error],
+                    Err(NoAnswer::Denied(error, why)) => {
+                        refusal = why;
+                        vec![*error]
+                    }
                 },
                 Err(LowerError::Failed(failure)) => {
                     self.warn(document, bytes, &failure.findings);
@@ -167,9 +174,16 @@ impl<'a> Dockerfile<'a> {
             };
             if !errors.is_empty() {
                 let all = self.survey(document, errors, platform, &answers);
-                return Err(Failure::of_diagnostics(&document.source, bytes, &all));
+                let mut failure = Failure::of_diagnostics(&document.source, bytes, &all);
+                failure.details.refusal = refusal;
+                return Err(failure);
             }
         }
+    }
+
+    /// A graph as source policies leave it.
+    async fn allowed(&self, graph: Graph) -> Result<Graph, Failure> {
+        policies::apply(self.parts, self.run, graph, &Rules::default()).await
     }
 
     /// All errors of the file, where a build would tell some.
@@ -186,7 +200,7 @@ impl<'a> Dockerfile<'a> {
     /// Finds out whether an HTTP context is an archive; if not, it is the Dockerfile.
     async fn look_at_http_context(&mut self) -> Result<(), Failure> {
         let Some((graph, name)) = frontend::lower::http_context_file(&self.options) else { return Ok(()) };
-        let output = self.look_at(graph.into(), Need::Present).await?;
+        let output = self.look_at(self.allowed(graph).await?.into(), Need::Present).await?;
         let head = self.parts.read_head(&output, name, ARCHIVE_HEAD).await?;
         let is_archive = is_archive(&head);
         if let ContextSpec::Http { archive, .. } = &mut self.options.context.spec {
@@ -205,7 +219,7 @@ impl<'a> Dockerfile<'a> {
             Some(input) => (input.clone(), Need::Present),
             None => (graph, self.reading()),
         };
-        let graph = Arc::new(graph);
+        let graph = Arc::new(self.allowed(graph).await?);
         let output = self.look_at(graph.clone(), need).await?;
         self.origin.reads(graph);
         for name in &names {
@@ -245,7 +259,7 @@ impl<'a> Dockerfile<'a> {
             return Ok(own);
         }
         let Some(graph) = frontend::lower::dockerignore_source(&self.options) else { return Ok(Vec::new()) };
-        match self.look_at(graph.into(), Need::Known).await {
+        match self.look_at(self.allowed(graph).await?.into(), Need::Known).await {
             Ok(output) => Ok(self.read(&output, ".dockerignore").await?.unwrap_or_default()),
             // A build that copies nothing needs no context.
             Err(failure) if failure.code == tonic::Code::NotFound => Ok(Vec::new()),

@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use self::blame::{Blamed, blamed};
 pub(super) use self::missing::{Missing, Unselected};
 use crate::causes::causes;
-use crate::errdetails::{self, CACHE_KEY, ErrorDetails, Lacks, without_checksum};
+use crate::errdetails::{self, CACHE_KEY, ErrorDetails, Refusal, without_checksum};
 use crate::session::SessionError;
 
 /// A failed build.
@@ -50,13 +50,8 @@ impl Failure {
     /// A frontend is to do something that it does not know.
     pub(super) fn no_cap(name: &str) -> Self {
         let mut failure = Self::new(Code::Unimplemented, format!("unsupported frontend capability {name}"));
-        failure.details.lacks = Some(Box::new(Lacks::Cap(name.to_owned())));
+        failure.details.refusal = Some(Box::new(Refusal::Cap(name.to_owned())));
         failure
-    }
-
-    /// A request that brings rules about sources: to build without them would be to break them.
-    pub(super) fn no_policies() -> Self {
-        Self::new(Code::Unimplemented, "this daemon applies no source policies")
     }
 
     /// What a client that is its own frontend says of its failure.

@@ -37,6 +37,7 @@ use bridge::Bridge;
 
 pub(super) use frontend::ask as ask_frontend;
 pub(super) use open::{Gateways, returned};
+pub(super) use resolve::source_meta;
 
 /// Header with the ref of the build that a call belongs to.
 const HEADER_BUILD: &str = "buildkit-controlapi-buildid";

@@ -15,6 +15,7 @@ use super::chains::Chains;
 use super::failure::{EXCERPTS, Failure, Missing};
 use super::journal::Journal;
 use super::nearby::Nearby;
+use super::policies::Policies;
 use super::progress::Teller;
 
 /// Frontends in images that a build may have running inside of each other.
@@ -38,6 +39,8 @@ pub(super) struct Run {
     /// The solver's end of it.
     pub build: Build,
     nearby: Nearby,
+    /// What its sources may be.
+    pub policies: Policies,
     /// Frontends in images that may still be started inside of each other.
     pub frontends: Arc<Semaphore>,
     /// When it began.
@@ -47,17 +50,27 @@ pub(super) struct Run {
     first: std::sync::OnceLock<String>,
 }
 
+/// What a build may do and use.
+#[derive(Debug)]
+pub(super) struct Rights {
+    /// What was granted by both sides.
+    pub entitlements: BTreeSet<String>,
+    /// What its sources may be.
+    pub policies: Policies,
+}
+
 impl Run {
     /// A build that tells `journal`.
     pub(super) fn new(
         reference: &str,
         session: &str,
-        entitlements: BTreeSet<String>,
+        rights: Rights,
         journal: Arc<Journal>,
         cancel: CancellationToken,
         build: Build,
         nearby: Nearby,
     ) -> Self {
+        let Rights { entitlements, policies } = rights;
         Self {
             reference: reference.to_owned(),
             session: session.to_owned(),
@@ -67,6 +80,7 @@ impl Run {
             cancel,
             build,
             nearby,
+            policies,
             frontends: Arc::new(Semaphore::new(MAX_NESTED)),
             started: SystemTime::now(),
             graphs: AtomicU64::new(0),

@@ -18,8 +18,9 @@ use super::gateway;
 use super::history::{Done, Told};
 use super::nearby::Nearby;
 use super::parts::Parts;
+use super::policies::Policies;
 use super::provenance::{Attestations, Capture, Detail, Facts, Made, Provenance, ProvenanceOptions};
-use super::run::Run;
+use super::run::{Rights, Run};
 use super::sources::image::{host_platform, oci_platform};
 
 /// How long a build waits for the session that it names.
@@ -43,12 +44,15 @@ pub(super) async fn solve(
     })?;
     let _lease = parts.leases.begin(&request.r#ref);
     let _memory = Memory { parts, build: &request.r#ref };
-    let entitlements = entitlements(parts, &request)?;
+    let rights = Rights {
+        entitlements: entitlements(parts, &request)?,
+        policies: Policies::new(request.source_policy.as_ref(), &request.source_policy_session)?,
+    };
     let engine = parts.engine.begin(&request.r#ref, &request.session, listed.cancel.clone());
     let run = Arc::new(Run::new(
         &request.r#ref,
         &request.session,
-        entitlements,
+        rights,
         listed.journal.clone(),
         listed.cancel.clone(),
         engine,
@@ -166,11 +170,6 @@ async fn provenance(parts: &Parts, run: &Run, built: &Built) -> Result<Option<Pr
 
 /// Wishes whose silent neglect would make a build other than the one that was asked for.
 fn refuse_what_would_be_ignored(request: &SolveRequest) -> Result<(), Failure> {
-    if request.source_policy.as_ref().is_some_and(|policy| !policy.rules.is_empty())
-        || !request.source_policy_session.is_empty()
-    {
-        return Err(Failure::no_policies());
-    }
     match request.cache.as_ref().and_then(|cache| cache.exports.first()) {
         Some(entry) => {
             let message = format!("unknown cache exporter: \"{}\"", entry.r#type);

@@ -99,7 +99,8 @@ pub(super) fn bounded(what: &'static str, count: usize) -> Result<(), Invalid> {
     if count > MAX_PARTS { Err(Invalid::TooMany { what, count, most: MAX_PARTS }) } else { Ok(()) }
 }
 
-pub(super) fn platform(p: &pb::Platform) -> Platform {
+/// A platform of the wire.
+pub fn platform(p: &pb::Platform) -> Platform {
     Platform {
         architecture: p.architecture.clone(),
         os: p.os.clone(),

@@ -42,7 +42,8 @@ pub(super) fn encode_op(op: &Op, inputs: usize) -> pb::op::Op {
     }
 }
 
-pub(super) fn platform(p: &Platform) -> pb::Platform {
+/// A platform on the wire.
+pub fn platform(p: &Platform) -> pb::Platform {
     pb::Platform {
         architecture: p.architecture.clone(),
         os: p.os.clone(),

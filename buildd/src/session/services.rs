@@ -7,6 +7,8 @@ use proto::filesync::{
     CredentialsRequest, FetchTokenRequest, FetchTokenResponse, GetTokenAuthorityRequest,
     VerifyTokenAuthorityRequest,
 };
+use proto::policysession::policy_verifier_client::PolicyVerifierClient;
+use proto::policysession::{CheckPolicyRequest, CheckPolicyResponse};
 use proto::secrets::GetSecretRequest;
 use proto::secrets::secrets_client::SecretsClient;
 use proto::sshforward::CheckAgentRequest;
@@ -106,6 +108,19 @@ impl Session {
             salt: salt.to_vec().into(),
         };
         Ok(self.live(client.verify_token_authority(request)).await?.into_inner().signed)
+    }
+
+    /// Lets the client decide on a source.
+    ///
+    /// # Errors
+    /// The client does not do that, could not do it, or went away.
+    pub async fn check_policy(
+        &self,
+        request: CheckPolicyRequest,
+    ) -> Result<CheckPolicyResponse, SessionError> {
+        self.require("/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolicy")?;
+        let mut client = PolicyVerifierClient::new(self.channel()).max_encoding_message_size(MAX_MESSAGE);
+        Ok(self.live(client.check_policy(request)).await?.into_inner())
     }
 
     /// Lets the client fetch a registry token, so that its password stays with it.

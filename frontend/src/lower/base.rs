@@ -145,6 +145,9 @@ fn use_image(
     mut reference: Reference,
     mut platform: Platform,
 ) -> Result<()> {
+    if let Some(other) = found.elsewhere.clone() {
+        return Err(Fault::NoImage { name: reference.to_string(), other }.into());
+    }
     if let Some(name) = &found.reference {
         reference =
             Reference::parse(name).map_err(|source| Fault::ResolvedName { name: name.clone(), source })?;

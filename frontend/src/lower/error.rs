@@ -269,6 +269,12 @@ pub enum Fault {
     StageName { name: String, source: ReferenceError },
     #[error("failed to parse ref {}: {source}", quote(.name))]
     ResolvedName { name: String, source: ReferenceError },
+    #[error("ref mutated by policy to non-image: docker-image://{name} -> {other}")]
+    NoImage { name: String, other: String },
+    #[error(
+        "context recursion limit exceeded; this may indicate a cycle in the provided source policies: {0}"
+    )]
+    ContextCycle(String),
     #[error("target stage {} could not be found{}", quote(.name), did_you_mean(.suggestion.as_deref()))]
     UnknownTarget { name: String, suggestion: Option<String> },
     #[error(

@@ -42,6 +42,9 @@ pub(crate) struct PendingLocal {
     pub(crate) paths: UsedPaths,
 }
 
+/// How often policies may put another source in a context's place.
+const REPLACEMENTS: usize = 10;
+
 /// The context of this name for this platform, if there is one.
 pub(super) fn find(
     context: &Context<'_>,
@@ -75,12 +78,29 @@ pub(super) fn load(
     named: &NamedContext,
     paths: UsedPaths,
 ) -> Result<(State, Option<ImageConfig>)> {
+    load_replaced(context, named, paths, REPLACEMENTS)
+}
+
+/// As [`load`], while policies may put another source in the context's place so many times.
+fn load_replaced(
+    context: &mut Context<'_>,
+    named: &NamedContext,
+    paths: UsedPaths,
+    left: usize,
+) -> Result<(State, Option<ImageConfig>)> {
     let spec = || Fault::ContextSpec { spec: named.spec.clone(), name: named.full_name.clone() };
     let (kind, rest) = named.spec.split_once(':').ok_or_else(spec)?;
     let bare = rest.strip_prefix("//").unwrap_or(rest);
     match kind {
         "docker-image" if bare == SCRATCH => Ok((State::scratch(), None)),
-        "docker-image" => image(context, named, bare),
+        "docker-image" => match image(context, named, bare)? {
+            Image::Found(found) => Ok((found.0, Some(found.1))),
+            Image::Elsewhere(_) if left == 0 => Err(Fault::ContextCycle(named.spec.clone()).into()),
+            Image::Elsewhere(source) => {
+                let spec = source.replacen("://", ":", 1);
+                load_replaced(context, &NamedContext { spec, ..named.clone() }, paths, left - 1)
+            }
+        },
         "oci-layout" => oci_layout(context, named, bare),
         "git" => git(context, named)?.ok_or_else(|| Fault::GitContext(named.spec.clone()).into()),
         _ if kind.starts_with("git@") => {
@@ -102,7 +122,7 @@ fn find_image(
     reference: &str,
     shown: &str,
     oci_store: Option<String>,
-) -> Result<(ResolvedImage, ImageConfig)> {
+) -> Result<ResolvedImage> {
     let request = ImageRequest {
         reference: reference.to_owned(),
         platform: named.platform.clone().unwrap_or_else(|| context.target_platform.clone()),
@@ -113,21 +133,32 @@ fn find_image(
         suggestion: None,
     };
     context.images.push(request.clone());
-    let Some(found) = context.resolved.image(&request) else {
-        return Err(LowerError::Needs(vec![Need::Image(request)]));
-    };
-    let image: ImageConfig =
-        serde_json::from_slice(&found.config).map_err(|error| Fault::ImageConfig(error.to_string()))?;
-    Ok((found.clone(), ImageConfig { created: None, ..image }))
+    match context.resolved.image(&request) {
+        Some(found) => Ok(found.clone()),
+        None => Err(LowerError::Needs(vec![Need::Image(request)])),
+    }
 }
 
-fn image(
-    context: &mut Context<'_>,
-    named: &NamedContext,
-    text: &str,
-) -> Result<(State, Option<ImageConfig>)> {
+fn config_of(found: &ResolvedImage) -> Result<ImageConfig> {
+    let image: ImageConfig =
+        serde_json::from_slice(&found.config).map_err(|error| Fault::ImageConfig(error.to_string()))?;
+    Ok(ImageConfig { created: None, ..image })
+}
+
+/// What a context that is an image turns out to be.
+enum Image {
+    Found(Box<(State, ImageConfig)>),
+    /// Another source, which a policy put in its place.
+    Elsewhere(String),
+}
+
+fn image(context: &mut Context<'_>, named: &NamedContext, text: &str) -> Result<Image> {
     let reference = Reference::parse(text).map_err(Fault::ContextImage)?.or_latest();
-    let (found, image) = find_image(context, named, &reference.to_string(), text, None)?;
+    let found = find_image(context, named, &reference.to_string(), text, None)?;
+    if let Some(source) = found.elsewhere {
+        return Ok(Image::Elsewhere(source));
+    }
+    let image = config_of(&found)?;
     let mut reference = match &found.reference {
         Some(name) => Reference::parse(name).map_err(Fault::ContextImage)?.or_latest(),
         None => reference,
@@ -138,7 +169,7 @@ fn image(
     let name = format!("[context {}] {reference}", named.full_name);
     let meta = VertexMeta { description: described(&name, None), ..VertexMeta::default() };
     let output = image_source(context, &reference.to_string(), named.platform.clone(), meta);
-    Ok((State::of(Some(output)).with_config(&image), Some(image)))
+    Ok(Image::Found(Box::new((State::of(Some(output)).with_config(&image), image))))
 }
 
 fn oci_layout(
@@ -151,7 +182,8 @@ fn oci_layout(
         store.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(store, |(store, _)| store);
     let reference =
         Reference::parse(&named.name).map_err(Fault::ContextImage)?.with_digest(digest).to_string();
-    let (_, image) = find_image(context, named, &reference, &reference, Some(store.to_owned()))?;
+    let found = find_image(context, named, &reference, &reference, Some(store.to_owned()))?;
+    let image = config_of(&found)?;
     let mut attrs =
         std::collections::BTreeMap::from([(attr::OCI_LAYOUT_STORE_ID.to_owned(), store.to_owned())]);
     if let Some(session) = &context.options.session {

@@ -85,6 +85,9 @@ impl ImageRequest {
 pub struct ResolvedImage {
     /// Another reference that a policy put in place of the one asked for.
     pub reference: Option<String>,
+    /// Another source, no image, that a policy put in place of the image: its LLB identifier, such as `local://context`. Then
+    /// the rest is empty.
+    pub elsewhere: Option<String>,
     /// The digest to pin, with its algorithm.
     pub digest: Option<String>,
     /// The image config, JSON.

@@ -31,7 +31,7 @@ impl World {
                 "rootfs": {"type": "layers", "diff_ids": layers},
             });
             let digest = Some(format!("sha256:{}", "d".repeat(64)));
-            ResolvedImage { config: image.to_string().into_bytes(), digest, reference: None }
+            ResolvedImage { config: image.to_string().into_bytes(), digest, ..ResolvedImage::default() }
         };
         let triggers =
             json!({"OnBuild": ["ENV T=1", "COPY --from=base /x /y"], "User": "app", "WorkingDir": "/w"});

@@ -8,12 +8,13 @@ use frontend::diagnostic::Diagnostic;
 use frontend::lower::{ImageRequest, LocalRequest, Need as Wanted, Resolved, ResolvedImage, TimeRequest};
 use frontend::options::ResolveMode;
 use futures_util::future::try_join_all;
-use solver::op::Platform;
+use solver::op::{Platform, SourceOp, attr};
 use solver::{Edge, Graph, GraphBuilder, Need, Op, Vertex, VertexMeta};
 
 use super::Dockerfile;
 use crate::daemon::failure::{self, Failure};
-use crate::daemon::sources::image::{LayoutStore, Prefer};
+use crate::daemon::policies::{self, Rules};
+use crate::errdetails::Refusal;
 
 /// What was looked up so far.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(super) struct Answers<'a> {
 pub(super) enum NoAnswer {
     /// The Dockerfile names something that is not there.
     Wrong(Box<Diagnostic>),
+    /// The Dockerfile names something that a policy forbids.
+    Denied(Box<Diagnostic>, Option<Box<Refusal>>),
     /// Anything else.
     Failed(Failure),
 }
@@ -103,34 +106,42 @@ impl Dockerfile<'_> {
     }
 
     async fn source_time(&self, request: &TimeRequest) -> Result<Option<i64>, Failure> {
+        let source =
+            policies::resolve(self.parts, self.run, &request.source, None, &Rules::default()).await?;
         let step = self.run.teller.step(&request.log_name);
         let cx = self.run.context(step.progress());
-        let time = step.end(self.parts.sources.time(&request.source, &cx).await);
+        let time = step.end(self.parts.sources.time(&source, &cx).await);
         time.map_err(|e| Failure::of_export(&e))
     }
 
     async fn image(&self, document: &Document, request: &ImageRequest) -> Result<ResolvedImage, NoAnswer> {
+        let op = image_source(request, &self.run.session);
+        let platform = Some(&request.platform);
+        let allowed = policies::resolve(self.parts, self.run, &op, platform, &Rules::default()).await;
+        let mut allowed = allowed.map_err(|failure| {
+            let cause = format!("failed to resolve source metadata for {}: {failure}", request.reference);
+            NoAnswer::Denied(Box::new(request.failure(document, &cause)), failure.details.refusal)
+        })?;
+        let (scheme, reference) = allowed.scheme_and_ref();
+        let replaced = (allowed.identifier != op.identifier).then(|| reference.to_owned());
+        if replaced.is_some() && !matches!(scheme, "docker-image" | "oci-layout") {
+            let elsewhere = Some(allowed.identifier);
+            return Ok(ResolvedImage { elsewhere, ..ResolvedImage::default() });
+        }
+        if self.options.resolve_mode == ResolveMode::ForcePull {
+            allowed.attrs.insert(attr::IMAGE_RESOLVE_MODE.to_owned(), "pull".to_owned());
+        }
         let step = self.run.teller.step(&request.log_name);
-        let prefer = match self.options.resolve_mode {
-            ResolveMode::ForcePull => Prefer::Registry,
-            ResolveMode::Default | ResolveMode::PreferLocal => Prefer::Local,
-        };
         let cx = self.run.context(step.progress());
-        let images = &self.parts.images;
-        let found = match &request.oci_store {
-            Some(store) => {
-                let layout = LayoutStore { session: self.run.session.clone(), store: store.clone() };
-                images.resolve_layout(&request.reference, &request.platform, &layout, &cx).await
-            }
-            None => images.resolve(&request.reference, &request.platform, prefer, &cx).await,
-        };
+        let found = self.parts.images.of_op(&allowed, platform, &cx).await;
         let found = step.end(found).map_err(|e| {
             let why = failure::text(&e);
             let cause = format!("failed to resolve source metadata for {}: {why}", request.reference);
             NoAnswer::Wrong(Box::new(request.failure(document, &cause)))
         })?;
         Ok(ResolvedImage {
-            reference: None,
+            reference: replaced,
+            elsewhere: None,
             digest: Some(found.image.digest.to_string()),
             config: found.image.config_bytes.clone(),
         })
@@ -148,8 +159,21 @@ impl Dockerfile<'_> {
         };
         let mut graph = GraphBuilder::new();
         let id = graph.add(vertex).map_err(|e| Failure::invalid(&e))?;
-        let graph = graph.finish(Some(Edge { vertex: id, output: 0 }));
+        let graph = self.allowed(graph.finish(Some(Edge { vertex: id, output: 0 }))).await?;
         let output = self.run.evaluate(&Arc::new(graph), Need::Known).await?;
         Ok(self.read(&output, ".dockerignore").await?.unwrap_or_default())
     }
+}
+
+/// An image that the Dockerfile names, as LLB has it.
+fn image_source(request: &ImageRequest, session: &str) -> SourceOp {
+    let Some(store) = &request.oci_store else {
+        let identifier = format!("docker-image://{}", request.reference);
+        return SourceOp { identifier, attrs: BTreeMap::new() };
+    };
+    let attrs = [
+        (attr::OCI_LAYOUT_SESSION_ID.to_owned(), session.to_owned()),
+        (attr::OCI_LAYOUT_STORE_ID.to_owned(), store.clone()),
+    ];
+    SourceOp { identifier: format!("oci-layout://{}", request.reference), attrs: attrs.into() }
 }

@@ -13,7 +13,7 @@ use super::Dockerfile;
 use super::answers::{Answers, NoAnswer};
 use crate::daemon::failure::Failure;
 use crate::daemon::frontends::Outcome;
-use crate::errdetails::{ALL_ERRORS, Lacks};
+use crate::errdetails::{ALL_ERRORS, Refusal};
 
 /// How many errors are shown in their place.
 const SHOWN: usize = 10;
@@ -43,7 +43,7 @@ impl Dockerfile<'_> {
             "frontend.targets" | "frontend.outline" => return Err(broken()),
             other => {
                 let mut failure = Failure::new(Code::Unimplemented, format!("unsupported request {other}"));
-                failure.details.lacks = Some(Box::new(Lacks::Subrequest(other.to_owned())));
+                failure.details.refusal = Some(Box::new(Refusal::Subrequest(other.to_owned())));
                 return Err(failure);
             }
         };
@@ -71,7 +71,7 @@ impl Dockerfile<'_> {
                 }
                 Err((needs, findings)) => match self.answer(document, &mut answers, needs).await {
                     Ok(()) => {}
-                    Err(NoAnswer::Wrong(error)) => {
+                    Err(NoAnswer::Wrong(error) | NoAnswer::Denied(error, _)) => {
                         return Ok(self.linted(document, &findings, vec![*error], &answers));
                     }
                     Err(NoAnswer::Failed(failure)) => return Err(failure),

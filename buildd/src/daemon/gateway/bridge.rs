@@ -19,6 +19,7 @@ use crate::daemon::failure::Failure;
 use crate::daemon::frontends::{self, Outcome};
 use crate::daemon::parts::Parts;
 use crate::daemon::plan::{Plan, Planned};
+use crate::daemon::policies::{self, Rules};
 use crate::daemon::provenance::{Made, Origin};
 use crate::daemon::run::Run;
 use crate::daemon::sources::image::host_platform;
@@ -94,13 +95,16 @@ impl Bridge {
 
     /// Makes references to what a definition or a frontend gives.
     pub(super) async fn solve(&self, request: SolveRequest) -> Result<SolveResponse, Failure> {
-        if !request.source_policies.is_empty() {
-            return Err(Failure::no_policies());
-        }
-        let plan = match self.outcome(&request).await? {
+        let rules = Rules::new(&request.source_policies).map_err(|e| Failure::invalid(&e))?;
+        let mut plan = match self.outcome(&request).await? {
             Outcome::Plan(plan) => plan,
             Outcome::Answer(answer) => return Ok(result::answer(&request, answer)),
         };
+        // What the frontend was told to build was looked at already.
+        for part in plan.parts.iter_mut().filter(|_| !rules.is_empty()) {
+            let graph = policies::apply(&self.parts, &self.run, part.graph.as_ref().clone(), &rules).await?;
+            part.graph = Arc::new(graph);
+        }
         let references: Vec<Arc<Reference>> = plan.parts.iter().map(Reference::of).collect();
         if request.evaluate {
             try_join_all(references.iter().map(|r| r.output(&self.run, Need::Available))).await?;

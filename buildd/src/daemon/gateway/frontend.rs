@@ -85,7 +85,7 @@ pub(in crate::daemon) async fn ask(
     let config: ImageMetadata = serde_json::from_slice(&image.config)
         .map_err(|e| Failure::new(Code::InvalidArgument, format!("invalid image config of {source}: {e}")))?;
     check_caps(&config, attrs, inputs)?;
-    let definition = image_definition(source, &image.digest)?;
+    let definition = image_definition(&image.r#ref, &image.digest)?;
     let files = reference(&host, definition.clone()).await?;
     let own = reference(&host, file("/frontend.bin", definition.encode_to_vec())).await?;
     let none = config.config.labels.get(LABEL_NO_NETWORK).is_some_and(|value| is_true(value));
@@ -345,7 +345,7 @@ fn outcome(returned: Returned) -> Result<Outcome, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::errdetails::Lacks;
+    use crate::errdetails::Refusal;
 
     #[test]
     fn capabilities() {
@@ -358,9 +358,9 @@ mod tests {
         let missing = |label: &str, wanted: &str, inputs: &BTreeMap<_, _>| {
             check_caps(&image(label), &attrs(wanted), inputs).err().map(|e| {
                 assert_eq!(e.code, Code::Unimplemented);
-                match *e.details.lacks.unwrap() {
-                    Lacks::Cap(name) => name,
-                    Lacks::Subrequest(name) => panic!("{name}"),
+                match *e.details.refusal.unwrap() {
+                    Refusal::Cap(name) => name,
+                    other => panic!("{other:?}"),
                 }
             })
         };

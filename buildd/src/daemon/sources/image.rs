@@ -214,7 +214,11 @@ impl ImageSource {
         })
     }
 
-    pub(super) async fn of_op(
+    /// The image that a source stands for.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub(crate) async fn of_op(
         &self,
         op: &SourceOp,
         platform: Option<&Platform>,

@@ -24,6 +24,10 @@ const FILES: &[&str] = &[
     "fsutil/types.proto",
     "google/rpc/error_details.proto",
     "google/rpc/status.proto",
+    "opentelemetry/collector.proto",
+    "opentelemetry/common.proto",
+    "opentelemetry/resource.proto",
+    "opentelemetry/trace.proto",
     "rbuild/rbuild.proto",
 ];
 

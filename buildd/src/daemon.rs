@@ -45,6 +45,7 @@ mod start;
 mod stat;
 mod timestamp;
 mod tls;
+mod traces;
 mod turns;
 mod users;
 mod worker;

@@ -67,7 +67,7 @@ pub use downloads::{DownloadRecord, Downloads};
 pub use error::StoreError;
 pub use filter::{Filtered, Filters, InvalidFilter};
 pub use history::{
-    BuildError, BuildRecord, BuildStatement, BuildStatus, Destination, History, HistoryLimits, StepCounts,
+    BuildBlob, BuildRecord, BuildStatement, BuildStatus, Destination, History, HistoryLimits, StepCounts,
 };
 pub use images::{ImageRecord, Images};
 pub use layers::{LayerAbout, LayerInfo, Layers, Origin, Staging};

@@ -31,5 +31,6 @@ pub use packages::moby::exporter::v1 as exporter;
 pub use packages::moby::filesync::v1 as filesync;
 pub use packages::moby::sshforward::v1 as sshforward;
 pub use packages::moby::upload::v1 as upload;
+pub use packages::opentelemetry::proto as otlp;
 pub use packages::pb;
 pub use packages::rbuild::v1 as rbuild;

@@ -141,6 +141,11 @@ impl Daemon {
         self.environment.insert(MOUNTING, way.to_owned());
     }
 
+    /// A variable in the environment of the next start.
+    pub fn set_environment(&mut self, name: &'static str, value: &str) {
+        self.environment.insert(name, value.to_owned());
+    }
+
     /// Lets it listen on a port of loopback as well, from its next start; gives the address.
     pub fn listen_tcp(&mut self) -> String {
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());

@@ -16,6 +16,7 @@ use super::blocking::blocking;
 use super::builds::Builds;
 use super::history::LogReader;
 use super::parts::Parts;
+use super::traces::TraceContext;
 use super::{about, solve, timestamp};
 use crate::causes::causes;
 
@@ -42,11 +43,13 @@ impl Control for ControlService {
 
     async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
         let (parts, builds) = (self.parts.clone(), self.builds.clone());
+        let trace = TraceContext::of(request.metadata());
         let request = request.into_inner();
         // A task of its own, so that it ends in order also when the client hangs up, which cancels it.
         let caller = CancellationToken::new();
         let _hung_up = caller.clone().drop_guard();
-        let done = tokio::spawn(async move { solve::solve(&parts, &builds, request, caller).await }).await;
+        let done =
+            tokio::spawn(async move { solve::solve(&parts, &builds, request, trace, caller).await }).await;
         let response = done.map_err(|_| Status::internal("the build panicked; see the daemon's log"))?;
         Ok(Response::new(SolveResponse { exporter_response: response.map_err(|f| f.status())? }))
     }
@@ -170,7 +173,11 @@ impl Control for ControlService {
     ) -> Result<Response<UpdateBuildHistoryResponse>, Status> {
         let r = request.into_inner();
         let histories = self.parts.histories.clone();
-        blocking(move || histories.update(&r)).await?;
+        if r.finalize && !r.delete {
+            histories.finalize(&r.r#ref).await;
+        } else {
+            blocking(move || histories.update(&r)).await?;
+        }
         Ok(Response::new(UpdateBuildHistoryResponse {}))
     }
 }

@@ -3,6 +3,7 @@
 mod event;
 mod filter;
 mod log;
+mod trace;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::time::SystemTime;
 
 use cache::oci::media_type;
 use cache::store::{
-    BlobPurpose, BuildError, BuildRecord, BuildStatement, BuildStatus, Destination, Lease, StepCounts, Store,
+    BlobPurpose, BuildBlob, BuildRecord, BuildStatement, BuildStatus, Destination, Lease, StepCounts, Store,
     StoreError,
 };
 use prost::Message as _;
@@ -39,6 +40,8 @@ pub(super) struct Histories {
     store: Store,
     metrics: Arc<Metrics>,
     running: Mutex<BTreeMap<String, BuildRecord>>,
+    /// Traces that are not kept yet, by their build.
+    traces: Mutex<BTreeMap<String, trace::Waiting>>,
     events: broadcast::Sender<BuildHistoryEvent>,
 }
 
@@ -70,7 +73,13 @@ pub(super) struct Recording {
 impl Histories {
     /// Those of a store; those that end are counted.
     pub(super) fn new(store: Store, metrics: Arc<Metrics>) -> Self {
-        Self { store, metrics, running: Mutex::default(), events: broadcast::channel(WAITING).0 }
+        Self {
+            store,
+            metrics,
+            running: Mutex::default(),
+            traces: Mutex::default(),
+            events: broadcast::channel(WAITING).0,
+        }
     }
 
     /// Begins a build.
@@ -87,6 +96,7 @@ impl Histories {
             steps: StepCounts::default(),
             log: None,
             error: None,
+            trace: None,
             statements: Vec::new(),
             pinned: false,
         };
@@ -142,11 +152,8 @@ impl Histories {
     /// A build that is not known, or a store that cannot be written.
     pub(super) fn update(&self, r: &UpdateBuildHistoryRequest) -> Result<(), Status> {
         let history = self.store.history();
+        let _alone = self.lock();
         let found = history.get(&r.r#ref).map_err(store_status)?;
-        // A record is whole as soon as it is there: nothing is left to finalize.
-        if r.finalize && !r.delete {
-            return Ok(());
-        }
         let mut record = found.ok_or_else(|| Status::not_found(format!("no build `{}`", r.r#ref)))?;
         if r.delete {
             history.remove(&r.r#ref).map_err(store_status)?;
@@ -163,6 +170,10 @@ impl Histories {
 
     fn log_size(&self, build: &BuildRecord) -> Option<u64> {
         build.log.and_then(|digest| self.store.blobs().size(&digest).ok().flatten())
+    }
+
+    fn traces(&self) -> MutexGuard<'_, BTreeMap<String, trace::Waiting>> {
+        self.traces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BuildRecord>> {
@@ -236,7 +247,7 @@ fn keep(store: &Store, lease: &Lease, told: &Told) -> Result<BuildStatement, Sto
 
 /// Writes a failure with its details into a blob, held by `lease`. The files that it quotes lose the credentials of URLs,
 /// and how they were loaded is not kept where it has any: every client may read the blob.
-fn keep_error(store: &Store, lease: &Lease, failure: &Failure) -> Result<BuildError, StoreError> {
+fn keep_error(store: &Store, lease: &Lease, failure: &Failure) -> Result<BuildBlob, StoreError> {
     let mut failure = failure.clone();
     for info in failure.details.sources.iter_mut().filter_map(|source| source.info.as_mut()) {
         let tells = |bytes: &[u8]| matches!(solver::redacted(&String::from_utf8_lossy(bytes)), Cow::Owned(_));
@@ -245,7 +256,7 @@ fn keep_error(store: &Store, lease: &Lease, failure: &Failure) -> Result<BuildEr
     }
     let bytes = crate::errdetails::full(&failure.status()).encode_to_vec();
     let purpose = BlobPurpose { description: event::ERROR.to_owned(), ..BlobPurpose::default() };
-    Ok(BuildError { blob: store.blobs().put(lease, &bytes, purpose)?, size: bytes.len() as u64 })
+    Ok(BuildBlob { blob: store.blobs().put(lease, &bytes, purpose)?, size: bytes.len() as u64 })
 }
 
 fn destinations(request: &SolveRequest) -> Vec<Destination> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use proto::content::content_server::ContentServer;
 use proto::control::control_server::ControlServer;
 use proto::gateway::llb_bridge_server::LlbBridgeServer;
+use proto::otlp::collector::trace::v1::trace_service_server::TraceServiceServer;
 use proto::rbuild::containers_server::ContainersServer;
 use proto::rbuild::debug_server::DebugServer;
 use proto::rbuild::images_server::ImagesServer;
@@ -28,7 +29,7 @@ use super::gateway::GatewayService;
 use super::parts::Parts;
 use super::reflection;
 use super::services::{
-    ContainersService, ContentService, DebugService, ImagesService, VersionService, take_up,
+    ContainersService, ContentService, DebugService, ImagesService, TracesService, VersionService, take_up,
 };
 use super::side;
 use super::tls::{self, Certificates};
@@ -220,6 +221,10 @@ fn router(
         .add_service(ImagesServer::new(ImagesService { parts: parts.clone(), builds: builds.clone() }))
         .add_service(ContainersServer::new(ContainersService { parts: parts.clone(), builds }))
         .add_service(ContentServer::new(ContentService { store: parts.store.clone() }))
+        .add_service(
+            TraceServiceServer::new(TracesService { traces: parts.traces.clone() })
+                .max_decoding_message_size(MAX_MESSAGE),
+        )
         .add_service(DebugServer::new(DebugService { parts }));
     Ok(router)
 }

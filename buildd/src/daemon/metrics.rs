@@ -123,6 +123,7 @@ mod tests {
             steps: StepCounts { total: 5, completed: 5, cached: 2, warnings: 0 },
             log: None,
             error: None,
+            trace: None,
             statements: Vec::new(),
             pinned: false,
         };

@@ -25,6 +25,7 @@ use super::sandboxes::Sandboxes;
 use super::side::Passed;
 use super::sources::Sources;
 use super::sources::image::ImageSource;
+use super::traces::Traces;
 use super::worker::LocalWorker;
 use crate::daemon::blocking::blocking;
 use crate::session::SessionManager;
@@ -54,6 +55,8 @@ pub(super) struct Parts {
     pub sources: Arc<Sources>,
     /// Running and past builds.
     pub histories: Arc<Histories>,
+    /// Spans.
+    pub traces: Arc<Traces>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Hands results on.

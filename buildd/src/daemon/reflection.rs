@@ -1,14 +1,15 @@
 //! gRPC's reflection: what services an address has, and what they take.
 
-use proto::{content, control, gateway, rbuild};
+use proto::{content, control, gateway, otlp, rbuild};
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 use tonic_reflection::server::{Builder, Error, v1alpha};
 
 /// The services of an address, but for reflection itself.
-const SERVICES: [&str; 8] = [
+const SERVICES: [&str; 9] = [
     control::control_server::SERVICE_NAME,
     gateway::llb_bridge_server::SERVICE_NAME,
     content::content_server::SERVICE_NAME,
+    otlp::collector::trace::v1::trace_service_server::SERVICE_NAME,
     rbuild::version_server::SERVICE_NAME,
     rbuild::images_server::SERVICE_NAME,
     rbuild::containers_server::SERVICE_NAME,

@@ -8,6 +8,7 @@ mod image_json;
 mod images;
 mod load;
 mod naming;
+mod traces;
 mod transfer;
 mod version;
 
@@ -15,4 +16,5 @@ pub(crate) use containers::{ContainersService, take_up};
 pub(crate) use content::ContentService;
 pub(crate) use debug::DebugService;
 pub(crate) use images::ImagesService;
+pub(crate) use traces::TracesService;
 pub(crate) use version::VersionService;

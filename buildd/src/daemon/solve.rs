@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use proto::control::SolveRequest;
 use solver::Need;
@@ -22,6 +22,7 @@ use super::policies::Policies;
 use super::provenance::{Attestations, Capture, Detail, Facts, Made, Provenance, ProvenanceOptions};
 use super::run::{Rights, Run};
 use super::sources::image::{host_platform, oci_platform};
+use super::traces::{self, TraceContext};
 
 /// How long a build waits for the session that it names.
 const SESSION_ARRIVAL: Duration = Duration::from_secs(10);
@@ -34,6 +35,7 @@ pub(super) async fn solve(
     parts: &Arc<Parts>,
     builds: &Arc<Builds>,
     request: SolveRequest,
+    trace: TraceContext,
     caller: CancellationToken,
 ) -> Result<BTreeMap<String, String>, Failure> {
     if request.r#ref.is_empty() {
@@ -61,7 +63,12 @@ pub(super) async fn solve(
     let _passed = parts.passed.claim(&request.session);
     let _over = watch_session(parts, &run);
     let recording = (!request.internal).then(|| parts.histories.begin(&request));
+    let listening = (trace.sampled && recording.is_some()).then(|| parts.traces.listen(trace.trace));
     let result = work(parts, &run, &request, recording.is_some()).await;
+    if listening.is_some() || trace.sampled && parts.traces.are_sent_on() {
+        tell(parts, &run, &trace, result.as_ref().err().map(|failure| failure.message.clone())).await;
+    }
+    let pending = listening.map(|listening| parts.histories.expect_trace(&request.r#ref, listening));
     let result = match recording {
         None => result,
         Some(recording) => {
@@ -73,8 +80,22 @@ pub(super) async fn solve(
             .await
         }
     };
+    if let Some(pending) = pending {
+        pending.keep(parts.leases.of(&request.r#ref), trace.parent.is_some());
+    }
     parts.checkpoint_soon();
     Ok(result?.response)
+}
+
+/// Makes the build's spans.
+async fn tell(parts: &Arc<Parts>, run: &Run, trace: &TraceContext, error: Option<String>) {
+    let (trace, journal) = (*trace, run.journal.clone());
+    let nanos = |time: SystemTime| {
+        time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+    };
+    let times = (nanos(run.started), nanos(SystemTime::now()));
+    let spans = blocking(move || traces::of_build(&trace, &journal, times, error.as_deref())).await;
+    parts.traces.take(spans);
 }
 
 /// What is kept in memory for a build; gone when dropped, also after a panic.

@@ -32,6 +32,7 @@ use super::side::Passed;
 use super::sources::Sources;
 use super::sources::image::ImageSource;
 use super::tls::Certificates;
+use super::traces::{Collector, CollectorError, Target, Traces};
 use super::worker::{LocalWorker, StepLimits};
 use crate::private_dir::private_dir;
 use crate::session::SessionManager;
@@ -88,6 +89,9 @@ pub enum DaemonError {
     /// The certificates give no TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The environment asks for traces in a way that is not known.
+    #[error(transparent)]
+    Traces(#[from] CollectorError),
     /// No runtime.
     #[error("cannot start the async runtime")]
     Runtime(#[source] std::io::Error),
@@ -190,6 +194,7 @@ async fn serve(
     if !builds.ended(deadline).await {
         tracing::warn!("builds did not end in time");
     }
+    parts.traces.shutdown().await;
     parts.diff_ids.close();
     if let Err(e) = parts.store.checkpoint() {
         tracing::warn!("cannot make the last builds durable: {e}");
@@ -260,9 +265,12 @@ fn put_together(
         seen: Arc::default(),
     };
     let metrics = Arc::new(Metrics::new());
+    let collector =
+        Target::of_environment(|name| std::env::var(name).ok())?.map(Collector::start).transpose()?;
     Ok(Parts {
         provenance_environment: Arc::new(config.provenance_environment()?),
         histories: Arc::new(Histories::new(store.clone(), metrics.clone())),
+        traces: Arc::new(Traces::new(collector)),
         metrics,
         entitlements: config.entitlements(args.defaults.rootless),
         garbage: Arc::default(),

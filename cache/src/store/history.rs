@@ -53,9 +53,9 @@ pub struct BuildStatement {
     pub size: u64,
 }
 
-/// A blob that tells more of a failure than its message.
+/// A blob that tells more of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BuildError {
+pub struct BuildBlob {
     /// The blob; kept as long as the build is.
     pub blob: Digest,
     /// Its length in bytes.
@@ -102,7 +102,10 @@ pub struct BuildRecord {
     pub log: Option<Digest>,
     /// Its failure with all details.
     #[serde(default)]
-    pub error: Option<BuildError>,
+    pub error: Option<BuildBlob>,
+    /// Its spans.
+    #[serde(default)]
+    pub trace: Option<BuildBlob>,
     /// What is told of its results.
     #[serde(default)]
     pub statements: Vec<BuildStatement>,
@@ -117,7 +120,8 @@ impl BuildRecord {
     pub fn blobs(&self) -> impl Iterator<Item = Digest> {
         let error = self.error.map(|error| error.blob);
         let statements = self.statements.iter().map(|statement| statement.predicate);
-        self.log.into_iter().chain(error).chain(statements)
+        let trace = self.trace.map(|trace| trace.blob);
+        self.log.into_iter().chain(error).chain(trace).chain(statements)
     }
 }
 

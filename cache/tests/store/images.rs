@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cache::store::{
-    BuildError, BuildRecord, BuildStatement, BuildStatus, Held, HistoryLimits, LayerAbout, StepCounts,
+    BuildBlob, BuildRecord, BuildStatement, BuildStatus, Held, HistoryLimits, LayerAbout, StepCounts,
     StoreError,
 };
 use solver::{Digest, LayerId};
@@ -79,7 +79,8 @@ fn history_keeps_logs_and_is_trimmed() {
             response: BTreeMap::new(),
             steps: StepCounts::default(),
             log: Some(add_blob(store, &lease, &format!("log {n}"))),
-            error: Some(BuildError { blob: add_blob(store, &lease, &format!("error {n}")), size: 7 }),
+            error: Some(BuildBlob { blob: add_blob(store, &lease, &format!("error {n}")), size: 7 }),
+            trace: Some(BuildBlob { blob: add_blob(store, &lease, &format!("trace {n}")), size: 7 }),
             statements: vec![BuildStatement {
                 platform: None,
                 predicate_type: "x".to_owned(),
@@ -101,6 +102,7 @@ fn history_keeps_logs_and_is_trimmed() {
     assert_eq!(store.blobs().size(&Digest::of(b"log 2")).unwrap(), None, "its log went along");
     assert_eq!(store.blobs().size(&Digest::of(b"statement 2")).unwrap(), None, "and its statement");
     assert_eq!(store.blobs().size(&Digest::of(b"error 2")).unwrap(), None, "and its error");
+    assert_eq!(store.blobs().size(&Digest::of(b"trace 2")).unwrap(), None, "and its spans");
     assert_eq!(prune_all(store).items, 0);
     assert!(store.du(&[], Duration::ZERO).unwrap().is_empty(), "logs are no cache");
     // Logs are bounded together: the oldest go, but for pinned builds'.
@@ -108,9 +110,10 @@ fn history_keeps_logs_and_is_trimmed() {
     assert_eq!(store.history().trim(limits).unwrap(), 0);
     let logs: Vec<_> = store.history().list().unwrap().into_iter().map(|b| b.log.is_some()).collect();
     assert_eq!(logs, [true, true], "one runs, one is pinned");
-    let needed = ["log 0", "log 1", "error 0", "error 1", "statement 0", "statement 1"];
+    let kinds = ["log", "error", "trace", "statement"];
+    let needed = [0, 1].into_iter().flat_map(|n| kinds.map(|kind| format!("{kind} {n}")));
     let needed = needed.map(|text| Digest::of(text.as_bytes()));
-    assert_eq!(store.history().blobs().unwrap(), needed.into());
+    assert_eq!(store.history().blobs().unwrap(), needed.collect());
     let mut build = store.history().get("build-1").unwrap().unwrap();
     build.pinned = false;
     store.history().put(&build).unwrap();
@@ -142,6 +145,7 @@ fn a_log_that_something_else_needs_outlives_its_build() {
             steps: StepCounts::default(),
             log: Some(log),
             error: None,
+            trace: None,
             statements: Vec::new(),
             pinned: false,
         };

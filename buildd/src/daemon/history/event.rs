@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cache::oci::media_type;
-use cache::store::{BuildRecord, BuildStatement, BuildStatus};
+use cache::store::{BuildBlob, BuildRecord, BuildStatement, BuildStatus};
 use proto::control::{
     BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRecord, BuildResultInfo, Descriptor, Exporter,
 };
@@ -15,6 +15,9 @@ use crate::daemon::timestamp;
 
 /// A failure with its details, in BuildKit's spelling.
 pub(super) const ERROR: &str = "application/vnd.googeapis.google.rpc.status+proto";
+
+/// Spans, as BuildKit keeps them.
+pub(super) const TRACE: &str = "application/vnd.buildkit.otlp.json.v0";
 
 /// A build as an event of the history stream; `log_size` is that of its log, in bytes.
 pub(super) fn of(b: &BuildRecord, log_size: Option<u64>) -> BuildHistoryEvent {
@@ -48,12 +51,8 @@ pub(super) fn of(b: &BuildRecord, log_size: Option<u64>) -> BuildHistoryEvent {
         result,
         results,
         pinned: b.pinned,
-        external_error: b.error.map(|error| Descriptor {
-            media_type: ERROR.to_owned(),
-            digest: error.blob.to_string(),
-            size: error.size as i64,
-            ..Descriptor::default()
-        }),
+        external_error: b.error.map(|error| descriptor(ERROR, &error)),
+        trace: b.trace.map(|trace| descriptor(TRACE, &trace)),
         num_cached_steps: b.steps.cached as i32,
         num_total_steps: b.steps.total as i32,
         num_completed_steps: b.steps.completed as i32,
@@ -65,6 +64,15 @@ pub(super) fn of(b: &BuildRecord, log_size: Option<u64>) -> BuildHistoryEvent {
         None => BuildHistoryEventType::Started,
     };
     BuildHistoryEvent { r#type: kind as i32, record: Some(record) }
+}
+
+fn descriptor(media_type: &str, blob: &BuildBlob) -> Descriptor {
+    Descriptor {
+        media_type: media_type.to_owned(),
+        digest: blob.blob.to_string(),
+        size: blob.size as i64,
+        ..Descriptor::default()
+    }
 }
 
 /// What is told of the only result, or of each platform's.

@@ -170,6 +170,7 @@ mod tests {
             steps: StepCounts::default(),
             log: None,
             error: None,
+            trace: None,
             statements: Vec::new(),
             pinned: false,
         };

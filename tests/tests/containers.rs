@@ -119,6 +119,14 @@ fn several_processes_share_a_container() {
         let heard = processes.until(name, |heard| heard.done).unwrap();
         assert_eq!((heard.code(), heard.stdout.as_str()), (0, text));
     }
+    // One may read what the other writes: the client is told at once that both have started.
+    processes.start("writer", shell("c", "echo early"));
+    processes.start("reader", shell("c", "true"));
+    processes.until("reader", |heard| heard.started).unwrap();
+    assert!(processes.heard.get("writer").is_none_or(|heard| heard.stdout.is_empty()));
+    for name in ["writer", "reader"] {
+        assert_eq!(processes.until(name, |heard| heard.done).unwrap().code(), 0);
+    }
     processes.signal("first", "TERM");
     assert_eq!(processes.until("first", |heard| heard.done).unwrap().code(), 9);
     let late = processes.run("late", shell("c", "true")).unwrap();

@@ -4,6 +4,7 @@
 //! the first, and end with it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cache::store::Staging;
@@ -36,6 +37,8 @@ pub(super) struct Container {
     inputs: Vec<Output>,
     mounts: Mounts,
     _staging: Staging,
+    /// A first process was asked for.
+    begun: AtomicBool,
     /// The first process; locked while it starts.
     first: tokio::sync::Mutex<Option<Arc<SandboxHandle>>>,
     /// Cancelled when the container is released.
@@ -81,6 +84,11 @@ impl Container {
             // How it ended is told to whoever follows it.
             let _ended = blocking(move || first.wait()).await;
         }
+    }
+
+    /// Whether a process was asked for before; from now on one was.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.swap(true, Ordering::AcqRel)
     }
 
     /// What the container's mount `index`, in the order of the request, shows now.
@@ -137,6 +145,7 @@ impl Bridge {
             inputs,
             mounts: mounts.map_err(|e| Failure::of_export(&e))?,
             _staging: staging,
+            begun: AtomicBool::new(false),
             first: tokio::sync::Mutex::default(),
             released,
         };

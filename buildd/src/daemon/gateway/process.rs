@@ -178,9 +178,16 @@ struct Process {
 
 impl Process {
     async fn run(self, given: Given, gone: CancellationToken) {
+        // BuildKit's client expects it first, whatever happened. It hands the messages of all processes on in their order:
+        // one whose output is another's input could not go on while the client waits for that other to start.
+        let joins = self.container.has_begun();
+        if joins {
+            self.teller.tell(Input::Started(StartedMessage {})).await;
+        }
         let started = self.start().await;
-        // BuildKit's client expects it first, whatever happened.
-        self.teller.tell(Input::Started(StartedMessage {})).await;
+        if !joins {
+            self.teller.tell(Input::Started(StartedMessage {})).await;
+        }
         match started {
             Ok((handle, streams)) => self.follow(&handle, streams, given, &gone).await,
             Err(failure) => {

@@ -1,9 +1,11 @@
 //! LLB definitions played straight into the API.
 
+use base64::Engine as _;
 use prost::Message as _;
-use proto::control::{Exporter, SolveRequest};
+use proto::control::{Exporter, SolveRequest, SolveResponse};
 use proto::gateway::{self, ReturnRequest};
 use proto::pb;
+use serde_json::Value;
 use tests::llb::{Edge, Llb};
 use tests::{Api, Scene, ready};
 use tonic::Code;
@@ -290,6 +292,91 @@ fn what_a_client_returns_is_exported() {
     let error = proto::rpc::Status { code: Code::DataLoss as i32, message: "mine".into(), details: vec![] };
     let err = gateway.returns(ReturnRequest { result: None, error: Some(error) }).unwrap_err();
     assert_eq!((err.code(), err.message()), (Code::DataLoss, "mine"));
+}
+
+/// What an export's answer says of the image, and the descriptor in it.
+fn exported(response: &SolveResponse) -> (&std::collections::BTreeMap<String, String>, Value) {
+    let answer = &response.exporter_response;
+    let json =
+        base64::engine::general_purpose::STANDARD.decode(&answer["containerimage.descriptor"]).unwrap();
+    (answer, serde_json::from_slice(&json).unwrap())
+}
+
+/// An image exporter.
+fn image(attrs: &[(&str, &str)]) -> Exporter {
+    let attrs = attrs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    Exporter { r#type: "image".into(), attrs }
+}
+
+#[test]
+fn what_is_said_of_a_result_reaches_exporters_and_clients() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let api = Api::connect(&scene.daemon);
+    let builds = std::cell::Cell::new(0);
+    let returned = |exporters: Vec<Exporter>, metadata: &[(&str, &str)]| {
+        builds.set(builds.get() + 1);
+        let build = format!("said{}", builds.get());
+        let request = SolveRequest { r#ref: build, exporters, ..SolveRequest::default() };
+        let mut gateway = api.gateway_for(request);
+        let said = metadata.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned().into())).collect();
+        let result = gateway::Result { metadata: said, ..gateway::Result::default() };
+        gateway.returns(ReturnRequest { result: Some(result), error: None })
+    };
+    // Nothing is an image, too. Its frontend names it where the exporter leaves that to it, annotates it, and talks to the client.
+    let said = [
+        ("image.name", "a:1,b"),
+        ("annotation-manifest-descriptor.k", "v"),
+        ("frontend.told", "yes"),
+        ("frontendnot.told", "no"),
+    ];
+    let response = returned(vec![image(&[("name", "*")])], &said).unwrap();
+    let (answer, descriptor) = exported(&response);
+    assert_eq!(answer["image.name"], "docker.io/library/a:1,docker.io/library/b:latest");
+    assert_eq!(descriptor["annotations"]["k"], "v");
+    assert_eq!(descriptor["mediaType"], "application/vnd.oci.image.manifest.v1+json");
+    assert_eq!((answer["frontend.told"].as_str(), answer.get("frontendnot.told")), ("yes", None));
+    let response = returned(vec![image(&[("name", "own")])], &said).unwrap();
+    assert_eq!(response.exporter_response["image.name"], "docker.io/library/own:latest");
+    for (key, value, why) in [
+        ("containerimage.config", "null", "invalid null image config"),
+        ("containerimage.config", r#"{"os":"linux"}"#, "os and architecture must be specified together"),
+        ("refs.platforms", "null", "invalid empty platforms index"),
+        ("image.name", "UPPER", "invalid image name"),
+        ("annotation-blob.k", "v", "invalid annotation"),
+    ] {
+        let err = returned(vec![image(&[("name", "*")])], &[(key, value)]).unwrap_err();
+        assert_eq!(err.code(), Code::InvalidArgument, "{key}");
+        assert!(err.message().contains(why), "{key}: {}", err.message());
+    }
+
+    // Exporters' own attributes, and the time that a build argument sets.
+    let mut llb = Llb::new();
+    let file = llb.file(None, "/f", "f");
+    let config = r#"{"architecture":"s390x","os":"linux","created":"2020-01-01T00:00:00Z","config":{}}"#;
+    let solve = |epoch: &str, more: &[(&str, &str)]| {
+        let exporters = vec![image(&[&[("name", "x"), ("containerimage.config", config)], more].concat())];
+        let frontend_attrs = [("build-arg:SOURCE_DATE_EPOCH".to_owned(), epoch.to_owned())].into();
+        let definition = Some(llb.definition(&file));
+        let request = SolveRequest {
+            r#ref: "s".into(),
+            exporters,
+            definition,
+            frontend_attrs,
+            ..SolveRequest::default()
+        };
+        exported(&api.solve(request).unwrap()).1
+    };
+    let created = |descriptor: &Value| descriptor["annotations"]["org.opencontainers.image.created"].clone();
+    let early = solve("1445412480", &[]);
+    assert_eq!(created(&early), "2015-10-21T07:28:00Z");
+    assert_eq!(early["platform"]["architecture"], "s390x");
+    assert_eq!(early["digest"], solve("1445412480", &[])["digest"]);
+    assert_eq!(created(&solve("1445412480", &[("source-date-epoch", "1")])), "1970-01-01T00:00:01Z");
+    assert_ne!(created(&solve("context", &[])), "2015-10-21T07:28:00Z");
+    assert_ne!(created(&solve("1445412480", &[("source-date-epoch", "")])), "2015-10-21T07:28:00Z");
 }
 
 #[test]

@@ -138,11 +138,13 @@ impl<'a> Dockerfile<'a> {
                 platform: image.platform(),
                 graph: Arc::new(graph),
                 origin: self.origin.clone(),
+                // The build's own entries get their times when they leave.
+                inherited: image.history.iter().take_while(|entry| entry.created.is_some()).count(),
                 config: Some(image),
                 epoch,
             });
         }
-        Ok(Solved::Outcome(Outcome::Plan(Plan { parts, multi_platform })))
+        Ok(Solved::Outcome(Outcome::Plan(Plan { parts, multi_platform, ..Plan::default() })))
     }
 
     /// Lowers, looking up whatever the frontend asks for, until it asks for nothing more.

@@ -11,6 +11,7 @@ mod layers;
 mod leaving;
 mod placed;
 mod push;
+mod settle;
 mod sink;
 mod stored;
 
@@ -22,14 +23,15 @@ use solver::op::Platform;
 use solver::{ExecError, Output, VertexContext};
 
 pub(super) use archive::write_stored;
-pub(super) use attrs::{ExportKind, ExportRequest};
+pub(super) use attrs::{EpochChoice, ExportKind, ExportRequest};
 pub(super) use layers::Form;
 pub(super) use leaving::{AllFiles, Entry, Leaving};
 pub(super) use placed::Seen;
 
 use super::chains::Chains;
 use super::diffids::DiffIds;
-use super::progress::Teller;
+use super::metadata::Metadata;
+use super::progress::Step;
 use super::provenance::{Made, Provenance};
 use super::sources::image::ImageSource;
 use crate::session::SessionManager;
@@ -46,6 +48,8 @@ pub(super) struct Built {
     pub config: Option<ImageConfig>,
     /// `SOURCE_DATE_EPOCH`, in seconds since 1970.
     pub epoch: Option<i64>,
+    /// So many entries of the config's history are those of the image that it is built on.
+    pub inherited: usize,
     /// How it came about; `None` where there was nothing to make.
     pub made: Option<Made>,
     /// What is told of how it came about, where that is asked for.
@@ -59,6 +63,8 @@ pub(super) struct Results {
     pub built: Vec<Built>,
     /// The result is an index, even of one platform.
     pub multi_platform: bool,
+    /// What a frontend said of it besides.
+    pub metadata: Metadata,
 }
 
 impl ExportRequest {
@@ -102,7 +108,7 @@ impl Exporter {
         }
     }
 
-    /// Runs one export and returns what the client is told of it.
+    /// Runs one export as `step` and returns what the client is told of it.
     ///
     /// # Errors
     /// A client that went away, a full disk, a registry that refuses.
@@ -110,10 +116,9 @@ impl Exporter {
         &self,
         request: &ExportRequest,
         results: &Results,
-        teller: &Teller,
+        step: Step,
         cx: &VertexContext,
     ) -> Result<BTreeMap<String, String>, ExecError> {
-        let step = teller.step(request.kind.step_name());
         let done = match request.kind {
             ExportKind::Image => self.image(request, results, &step, cx).await,
             ExportKind::Oci | ExportKind::Docker => self.archive(request, results, &step, cx).await,

@@ -66,6 +66,11 @@ impl Failure {
         Self::new(code(error), text(error))
     }
 
+    /// The client's session did not do what it was asked for.
+    pub(super) fn of_session(error: &SessionError) -> Self {
+        Self::new(if error.is_missing() { Code::NotFound } else { Code::Unknown }, causes(error))
+    }
+
     /// A vertex of a graph failed, or the whole.
     pub(super) fn of_graph(graph: &Graph, vertex: Option<VertexId>, error: &ExecError) -> Self {
         let code = code(error);

@@ -36,7 +36,7 @@ use super::parts::Parts;
 use bridge::Bridge;
 
 pub(super) use frontend::ask as ask_frontend;
-pub(super) use open::{Gateways, returned};
+pub(super) use open::{Gateways, Open};
 pub(super) use resolve::source_meta;
 
 /// Header with the ref of the build that a call belongs to.

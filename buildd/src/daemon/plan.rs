@@ -9,6 +9,7 @@ use solver::{Graph, Need};
 
 use super::export::{Built, Results};
 use super::failure::Failure;
+use super::metadata::Metadata;
 use super::provenance::{Made, Origin};
 use super::run::Run;
 
@@ -25,6 +26,8 @@ pub(super) struct Planned {
     pub config: Option<ImageConfig>,
     /// `SOURCE_DATE_EPOCH`, in seconds since 1970.
     pub epoch: Option<i64>,
+    /// So many entries of the config's history are those of the image that it is built on.
+    pub inherited: usize,
 }
 
 /// Results for one or several platforms.
@@ -34,6 +37,8 @@ pub(super) struct Plan {
     pub parts: Vec<Planned>,
     /// The result is an index, even of one platform.
     pub multi_platform: bool,
+    /// What a frontend said of it besides.
+    pub metadata: Metadata,
 }
 
 impl Plan {
@@ -43,15 +48,15 @@ impl Plan {
     /// The first vertex that failed.
     pub(super) async fn evaluate(self, run: &Run) -> Result<Results, Failure> {
         let built = try_join_all(self.parts.into_iter().map(|part| part.evaluate(run))).await?;
-        Ok(Results { built, multi_platform: self.multi_platform })
+        Ok(Results { built, multi_platform: self.multi_platform, metadata: self.metadata })
     }
 }
 
 impl Planned {
     async fn evaluate(self, run: &Run) -> Result<Built, Failure> {
         let output = run.evaluate(&self.graph, Need::Available).await?;
-        let made = Some(Made { graph: self.graph, origin: self.origin });
-        let (platform, config, epoch) = (self.platform, self.config, self.epoch);
-        Ok(Built { platform, output, config, epoch, made, provenance: None })
+        let made = Some(Made { graph: self.graph.clone(), origin: self.origin.clone() });
+        let Self { platform, config, epoch, inherited, .. } = self;
+        Ok(Built { platform, output, config, epoch, inherited, made, provenance: None })
     }
 }

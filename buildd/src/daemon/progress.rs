@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use proto::control::{StatusResponse, Vertex, VertexLog, VertexStatus};
+use proto::control::{StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning};
 use solver::{Digest, Event, EventSink, ExecError, Graph, Op, Progress, Status, Update, VertexId, redacted};
 
 use super::failure;
@@ -204,6 +204,20 @@ impl Step {
             self.teller.update(&self.vertex.digest, Update::Status(s));
         }
         result
+    }
+
+    /// Tells warnings.
+    pub(super) fn warn(&self, warnings: &[String]) {
+        if warnings.is_empty() {
+            return;
+        }
+        let warning = |short: &String| VertexWarning {
+            vertex: self.vertex.digest.clone(),
+            short: short.clone().into(),
+            ..VertexWarning::default()
+        };
+        let warnings = warnings.iter().map(warning).collect();
+        self.teller.journal.push(&StatusResponse { warnings, ..StatusResponse::default() });
     }
 
     /// Ends the step with a result, which is handed on.

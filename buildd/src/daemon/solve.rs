@@ -11,18 +11,20 @@ use tonic::Code;
 
 use super::blocking::blocking;
 use super::builds::Builds;
-use super::export::{Built, ExportKind, ExportRequest, Results};
+use super::export::{Built, EpochChoice, ExportKind, ExportRequest, Results};
 use super::failure::Failure;
 use super::frontends::{self, Outcome};
 use super::gateway;
 use super::history::{Done, Told};
 use super::nearby::Nearby;
 use super::parts::Parts;
+use super::platforms;
 use super::policies::Policies;
 use super::provenance::{Attestations, Capture, Detail, Facts, Made, Provenance, ProvenanceOptions};
 use super::run::{Rights, Run};
-use super::sources::image::{host_platform, oci_platform};
+use super::sources::image::oci_platform;
 use super::traces::{self, TraceContext};
+use crate::session::{ARRIVAL, Session};
 
 /// How long a build waits for the session that it names.
 const SESSION_ARRIVAL: Duration = Duration::from_secs(10);
@@ -132,7 +134,7 @@ async fn work(
     request: &SolveRequest,
     recorded: bool,
 ) -> Result<Done, Failure> {
-    let exports = exports(request)?;
+    let mut exports = exports(request)?;
     if !request.frontend.is_empty() && definition(request).is_some() {
         return Err(Failure::two_ways());
     }
@@ -141,7 +143,13 @@ async fn work(
     let _ahead = exports.iter().any(named).then(|| parts.diff_ids.expect(&run.reference));
     let attestations = Attestations::read(&request.frontend_attrs)?;
     let mut results = match request.frontend.as_str() {
-        "" if request.definition.is_none() => gateway::returned(parts, run, request).await?,
+        "" if request.definition.is_none() => {
+            let open = gateway::Open::new(parts, run, request);
+            let results = open.result().await?;
+            // The client may look into its result to decide.
+            ask_for_exports(parts, run, request, &results, open.ids(), &mut exports).await?;
+            results
+        }
         "" => graph(parts, run, request).await?,
         name => {
             let (attrs, inputs) = (&request.frontend_attrs, &request.frontend_inputs);
@@ -151,6 +159,9 @@ async fn work(
             }
         }
     };
+    if request.definition.is_some() || !request.frontend.is_empty() {
+        ask_for_exports(parts, run, request, &results, Vec::new(), &mut exports).await?;
+    }
     let mut told = Vec::new();
     if recorded || attestations.provenance.is_some() {
         for built in &mut results.built {
@@ -168,7 +179,42 @@ async fn work(
             told.push(Told { platform, provenance });
         }
     }
-    Ok(Done { response: export(parts, run, &exports, &results).await?, told })
+    let warnings = platforms::mismatch(request.frontend_attrs.get("platform"), &results)?;
+    let mut response = export(parts, run, &exports, &results, warnings).await?;
+    response.extend(results.metadata.for_client());
+    if request.enable_session_exporter {
+        let session = session(parts, run).await?;
+        session.finalize_export(&response).await.map_err(|e| Failure::of_session(&e))?;
+    }
+    Ok(Done { response, told })
+}
+
+/// Adds the exports that the client's session wishes for, now that there are results, which it knows by `ids`.
+async fn ask_for_exports(
+    parts: &Parts,
+    run: &Run,
+    request: &SolveRequest,
+    results: &Results,
+    ids: Vec<String>,
+    exports: &mut Vec<ExportRequest>,
+) -> Result<(), Failure> {
+    if !request.enable_session_exporter {
+        return Ok(());
+    }
+    let metadata = results.metadata.clone().into_inner();
+    let wished = session(parts, run).await?.find_exporters(metadata, ids).await;
+    for wish in wished.map_err(|e| Failure::of_session(&e))? {
+        let read = ExportRequest::new(exports.len(), &wish.r#type, &wish.attrs);
+        exports.push(read.map_err(|e| Failure::invalid(&e))?);
+    }
+    let alone = exports.len() == 1;
+    exports.iter_mut().for_each(|export| export.alone = alone);
+    Ok(())
+}
+
+/// The client's session.
+async fn session(parts: &Parts, run: &Run) -> Result<Session, Failure> {
+    parts.sessions.get(&run.session, ARRIVAL).await.map_err(|e| Failure::of_session(&e))
 }
 
 /// What is to be told of a result, without what may be private.
@@ -211,9 +257,8 @@ async fn graph(parts: &Parts, run: &Run, request: &SolveRequest) -> Result<Resul
     let graph = Arc::new(super::definition::load(parts, run, definition).await?);
     let output = run.evaluate(&graph, Need::Available).await?;
     let made = Some(Made { graph, origin: Arc::default() });
-    let built =
-        Built { platform: host_platform(), output, config: None, epoch: None, made, provenance: None };
-    Ok(Results { built: vec![built], multi_platform: false })
+    let built = Built { output, made, ..Built::scratch() };
+    Ok(Results { built: vec![built], ..Results::default() })
 }
 
 async fn export(
@@ -221,19 +266,31 @@ async fn export(
     run: &Run,
     exports: &[ExportRequest],
     results: &Results,
+    warnings: Vec<String>,
 ) -> Result<BTreeMap<String, String>, Failure> {
     let mut response = BTreeMap::new();
+    let mut warnings = Some(warnings).filter(|warnings| !warnings.is_empty());
+    if exports.is_empty()
+        && let Some(warnings) = warnings.take()
+    {
+        let step = run.teller.step("Verifying build result");
+        step.warn(&warnings);
+        step.end(Ok::<_, Failure>(()))?;
+    }
     for request in exports {
         let cx = run.context(solver::Progress::new(|_| {}));
+        let (request, results) = &request.settled(results)?;
+        let step = run.teller.step(request.kind.step_name());
+        step.warn(&warnings.take().unwrap_or_default());
         let done = async {
             match request.kind {
                 // Files are read from directories, so all layers have to be here.
                 ExportKind::Local | ExportKind::Tar => {
                     let fetched = parts.fetch_layers(results, &cx).await?;
-                    parts.exporter.export(request, &fetched, &run.teller, &cx).await
+                    parts.exporter.export(request, &fetched, step, &cx).await
                 }
                 ExportKind::Image | ExportKind::Oci | ExportKind::Docker => {
-                    parts.exporter.export(request, results, &run.teller, &cx).await
+                    parts.exporter.export(request, results, step, &cx).await
                 }
             }
         };
@@ -253,11 +310,25 @@ fn exports(request: &SolveRequest) -> Result<Vec<ExportRequest>, Failure> {
         all.push((request.exporter_deprecated.clone(), &request.exporter_attrs_deprecated));
     }
     let alone = all.len() == 1;
+    let epoch = build_epoch(&request.frontend_attrs);
     let read = |(i, (kind, attrs)): (usize, (String, &BTreeMap<String, String>))| {
         let request = ExportRequest::new(i, &kind, attrs).map_err(|e| Failure::invalid(&e))?;
-        Ok(ExportRequest { alone, ..request })
+        let epoch = match request.epoch {
+            EpochChoice::OfBuild => epoch.unwrap_or_default(),
+            own => own,
+        };
+        Ok(ExportRequest { alone, epoch, ..request })
     };
     all.into_iter().enumerate().map(read).collect()
+}
+
+/// `SOURCE_DATE_EPOCH` as the build's argument says it, for exporters that are not given a time of their own. What is no
+/// number is for the frontend, such as `context`.
+fn build_epoch(attrs: &BTreeMap<String, String>) -> Option<EpochChoice> {
+    match attrs.get("build-arg:SOURCE_DATE_EPOCH")?.as_str() {
+        "" => Some(EpochChoice::None),
+        seconds => seconds.parse().ok().map(EpochChoice::Given),
+    }
 }
 
 /// What the client asks for and the daemon's configuration grants.

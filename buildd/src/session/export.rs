@@ -6,6 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use proto::exporter::exporter_client::ExporterClient;
+use proto::exporter::{ExporterRequest, FinalizeExportRequest, FindExportersRequest};
 use proto::filesync::BytesMessage;
 use proto::filesync::file_send_client::FileSendClient;
 use proto::fsutil::Packet;
@@ -72,6 +75,44 @@ impl Session {
         let request = Request::from_parts(headers, Extensions::default(), packets);
         let incoming = lazy(call_packets(self.channel(), METHOD, request));
         self.live(send(files, incoming, tx)).await
+    }
+
+    /// Which exports the client wishes for, now that there are results: `metadata` is said of them, and the client knows
+    /// them by `refs`. None where it does not say.
+    ///
+    /// # Errors
+    /// What the client answers; it went away.
+    pub async fn find_exporters(
+        &self,
+        metadata: BTreeMap<String, Bytes>,
+        refs: Vec<String>,
+    ) -> Result<Vec<ExporterRequest>, SessionError> {
+        if !self.supports("/moby.exporter.v1.Exporter/FindExporters") {
+            return Ok(Vec::new());
+        }
+        let mut client = ExporterClient::new(self.channel());
+        let request = FindExportersRequest { metadata, refs };
+        match self.live(client.find_exporters(request)).await {
+            Ok(answer) => Ok(answer.into_inner().exporters),
+            Err(error) if error.is_absence() => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells the client what the exporters say, so that it can end what it began.
+    ///
+    /// # Errors
+    /// What the client answers; it went away.
+    pub async fn finalize_export(&self, response: &BTreeMap<String, String>) -> Result<(), SessionError> {
+        if !self.supports("/moby.exporter.v1.Exporter/FinalizeExport") {
+            return Ok(());
+        }
+        let mut client = ExporterClient::new(self.channel());
+        let request = FinalizeExportRequest { exporter_response: response.clone() };
+        match self.live(client.finalize_export(request)).await {
+            Err(error) if !error.is_absence() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn export_headers(&self, exporter: usize) -> Result<MetadataMap, SessionError> {

@@ -69,6 +69,12 @@ impl Annotations {
         self.0.is_empty()
     }
 
+    /// These and others, which win.
+    pub(super) fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
     /// Those of one place; of a platform, those of all platforms first.
     pub(super) fn of(&self, place: Place, platform: Option<&str>) -> BTreeMap<String, String> {
         let here = |annotation: &&Annotation| annotation.place == place;

@@ -231,20 +231,27 @@ fn finish_config(built: &Built, epoch: Option<i64>, layers: &[LayerBlob]) -> Ima
     });
     config.rootfs =
         RootFs { diff_ids: layers.iter().map(|l| l.diff_id.to_string()).collect(), ..RootFs::default() };
-    let epoch = epoch.map(|s| rfc3339(s.max(0) as u64 * 1000));
+    let at = epoch.map(|s| rfc3339(s.max(0) as u64 * 1000));
+    let clamp = |time: &mut String| {
+        if let (Some(at), true) = (&at, is_later(time, epoch)) {
+            time.clone_from(at);
+        }
+    };
     let mut upcoming = layers.iter();
     let mut last = layers.first().map(|l| l.created_ms);
-    for entry in &mut config.history {
+    for (i, entry) in config.history.iter_mut().enumerate() {
         if !entry.empty_layer {
             last = upcoming.next().map(|l| l.created_ms).or(last);
         }
-        if entry.created.is_none() {
-            entry.created = epoch.clone().or_else(|| last.map(rfc3339));
+        match &mut entry.created {
+            Some(time) if i >= built.inherited => clamp(time),
+            Some(_) => {}
+            None => entry.created = at.clone().or_else(|| last.map(rfc3339)),
         }
     }
     // A result with more layers than its history tells of, as of a graph without a frontend.
     for layer in upcoming {
-        let created = epoch.clone().or_else(|| Some(rfc3339(layer.created_ms)));
+        let created = at.clone().or_else(|| Some(rfc3339(layer.created_ms)));
         config.history.push(History {
             created,
             comment: "buildkit.exporter.image.v0".to_owned(),
@@ -252,8 +259,16 @@ fn finish_config(built: &Built, epoch: Option<i64>, layers: &[LayerBlob]) -> Ima
         });
     }
     let newest = layers.iter().map(|l| l.created_ms).max();
-    config.created = epoch.or_else(|| newest.map(rfc3339)).or(Some(rfc3339(0)));
+    match &mut config.created {
+        Some(time) => clamp(time),
+        None => config.created = at.or_else(|| newest.map(rfc3339)).or(Some(rfc3339(0))),
+    }
     config
+}
+
+/// Whether a time is later than `epoch`, in seconds since 1970, or none at all.
+fn is_later(time: &str, epoch: Option<i64>) -> bool {
+    time.parse::<jiff::Timestamp>().map_or(true, |time| Some(time.as_second()) >= epoch)
 }
 
 /// The layers of the base image, as its config tells them.

@@ -6,6 +6,7 @@ use cache::oci::{Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, Reference}
 
 use super::annotations::Annotations;
 use super::layers::Packing;
+use crate::daemon::metadata::Metadata;
 
 /// Where a result goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,10 @@ pub(crate) struct ExportRequest {
     pub id: usize,
     /// Names for the image.
     pub names: Vec<Reference>,
+    /// The build's frontend names the image.
+    pub named_by_frontend: bool,
+    /// What the attributes say of the result; it wins over what the frontend says.
+    pub metadata: Metadata,
     /// Push them.
     pub push: bool,
     /// Under no tag: only its digest names it, there and here.
@@ -165,16 +170,13 @@ impl ExportRequest {
         if oci_artifact && !oci_types {
             return Err(AttrError::Conflict("oci-artifact=true", "oci-mediatypes=false"));
         }
-        let parse = |n: &str| Ok::<_, AttrError>(Reference::parse(n)?.with_default_tag());
+        let named_by_frontend = names == "*";
         Ok(Self {
             kind,
             id,
-            names: names
-                .split(',')
-                .map(str::trim)
-                .filter(|n| !n.is_empty())
-                .map(parse)
-                .collect::<Result<_, _>>()?,
+            names: if named_by_frontend { Vec::new() } else { image_names(names)? },
+            named_by_frontend,
+            metadata: Metadata::of_attrs(attrs),
             push: flag("push", false)?,
             push_by_digest: flag("push-by-digest", false)?,
             compression: compression(attrs)?,
@@ -194,6 +196,15 @@ impl ExportRequest {
             annotations,
         })
     }
+}
+
+/// Reads names that commas separate.
+///
+/// # Errors
+/// A malformed one.
+pub(super) fn image_names(names: &str) -> Result<Vec<Reference>, AttrError> {
+    let parse = |name: &str| Ok(Reference::parse(name)?.with_default_tag());
+    names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(parse).collect()
 }
 
 /// `source-date-epoch`; an empty one takes the build's away.

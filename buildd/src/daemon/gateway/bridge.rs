@@ -12,7 +12,7 @@ use tokio::sync::{OnceCell, watch};
 use tonic::Code;
 
 use super::container::Containers;
-use super::result::{self, Returned};
+use super::result::{self, Returned, ReturnedPart};
 use crate::daemon::definition;
 use crate::daemon::export::{Built, Results};
 use crate::daemon::failure::Failure;
@@ -49,15 +49,13 @@ pub(super) struct Reference {
     pub(super) origin: Arc<Origin>,
     /// `SOURCE_DATE_EPOCH`, where a frontend read it.
     pub(super) epoch: Option<i64>,
+    /// So many entries of its config's history are those of the image that it is built on.
+    pub(super) inherited: usize,
     available: OnceCell<Output>,
     present: OnceCell<Output>,
 }
 
 impl Reference {
-    fn new(graph: Arc<Graph>, origin: Arc<Origin>, epoch: Option<i64>) -> Self {
-        Self { graph, origin, epoch, available: OnceCell::new(), present: OnceCell::new() }
-    }
-
     fn is_evaluated(&self) -> bool {
         self.available.initialized() || self.present.initialized()
     }
@@ -125,8 +123,8 @@ impl Bridge {
                 let graph = definition::load(&self.parts, &self.run, definition).await?;
                 let (graph, platform) = (Arc::new(graph), host_platform());
                 let origin = self.origin.clone();
-                let part = Planned { platform, graph, origin, config: None, epoch: None };
-                Ok(Outcome::Plan(Plan { parts: vec![part], multi_platform: false }))
+                let part = Planned { platform, graph, origin, config: None, epoch: None, inherited: 0 };
+                Ok(Outcome::Plan(Plan { parts: vec![part], ..Plan::default() }))
             }
             (None, name) => {
                 let (attrs, inputs) = (&request.frontend_opt, &request.frontend_inputs);
@@ -156,6 +154,12 @@ impl Bridge {
         }
         let found = self.lock().get(id).cloned();
         found.map(Some).ok_or_else(|| Failure::new(Code::NotFound, format!("no such ref: {id}")))
+    }
+
+    /// The id under which a reference is known.
+    pub(super) fn id_of(&self, reference: &Arc<Reference>) -> Option<String> {
+        let all = self.lock();
+        all.iter().find(|(_, known)| Arc::ptr_eq(known, reference)).map(|(id, _)| id.clone())
     }
 
     fn keep(&self, reference: Arc<Reference>) -> String {
@@ -229,13 +233,12 @@ impl Bridge {
                 Some(reference) => reference.output(&self.run, Need::Available).await?,
                 None => Output::scratch(crate::daemon::chains::Chains::empty()),
             };
-            let epoch = part.epoch.or_else(|| part.reference.as_ref()?.epoch);
-            let made = part.reference.map(|r| Made { graph: r.graph.clone(), origin: r.origin.clone() });
-            let (platform, config) = (part.platform, part.config);
-            Ok::<_, Failure>(Built { platform, output, config, epoch, made, provenance: None })
+            let ReturnedPart { platform, reference, config, epoch, inherited } = part;
+            let made = reference.map(|r| Made { graph: r.graph.clone(), origin: r.origin.clone() });
+            Ok::<_, Failure>(Built { platform, output, config, epoch, inherited, made, provenance: None })
         }))
         .await?;
-        Ok(Results { built, multi_platform: returned.multi_platform })
+        Ok(Results { built, multi_platform: returned.multi_platform, metadata: returned.metadata })
     }
 
     /// Notes what the client looked into besides what it returned: it may have made this of it.
@@ -259,6 +262,13 @@ impl Bridge {
 
 impl Reference {
     fn of(part: &Planned) -> Arc<Self> {
-        Arc::new(Self::new(part.graph.clone(), part.origin.clone(), part.epoch))
+        Arc::new(Self {
+            graph: part.graph.clone(),
+            origin: part.origin.clone(),
+            epoch: part.epoch,
+            inherited: part.inherited,
+            available: OnceCell::new(),
+            present: OnceCell::new(),
+        })
     }
 }

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::transport::Server;
 
-use super::result::Returned;
+use super::result::{Returned, ReturnedPart};
 use super::{Bridge, GatewayService};
 use crate::causes::causes;
 use crate::container::{Source, Streams};
@@ -328,18 +328,19 @@ fn definition(op: pb::op::Op) -> Definition {
 /// What a frontend returned, as if it were built in.
 fn outcome(returned: Returned) -> Result<Outcome, Failure> {
     if returned.parts.is_empty() {
-        let text = |(key, value): (String, bytes::Bytes)| (key, String::from_utf8_lossy(&value).into_owned());
-        return Ok(Outcome::Answer(returned.metadata.into_iter().map(text).collect()));
+        return Ok(Outcome::Answer(returned.metadata.texts()));
     }
-    let part = |part: super::result::ReturnedPart| Planned {
+    let part = |part: ReturnedPart| Planned {
         platform: part.platform,
-        epoch: part.epoch.or_else(|| part.reference.as_ref()?.epoch),
+        epoch: part.epoch,
         origin: part.reference.as_ref().map(|reference| reference.origin.clone()).unwrap_or_default(),
         graph: part.reference.map(|reference| reference.graph.clone()).unwrap_or_default(),
         config: part.config,
+        inherited: part.inherited,
     };
     let parts = returned.parts.into_iter().map(part).collect();
-    Ok(Outcome::Plan(Plan { parts, multi_platform: returned.multi_platform }))
+    let Returned { multi_platform, metadata, .. } = returned;
+    Ok(Outcome::Plan(Plan { parts, multi_platform, metadata }))
 }
 
 #[cfg(test)]

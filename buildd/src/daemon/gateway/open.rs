@@ -24,10 +24,11 @@ pub(in crate::daemon) struct Gateways {
     opened: Notify,
 }
 
-/// Closes a bridge when dropped.
-struct Closing<'a> {
+/// The bridge of a build whose client is its own frontend; closed when dropped.
+#[derive(Debug)]
+pub(in crate::daemon) struct Open<'a> {
     gateways: &'a Gateways,
-    bridge: &'a Bridge,
+    bridge: Arc<Bridge>,
 }
 
 impl Gateways {
@@ -51,7 +52,7 @@ impl Gateways {
     }
 }
 
-impl Drop for Closing<'_> {
+impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.gateways.lock().remove(&self.bridge.run.reference);
         // Where the build was cancelled; otherwise none is left.
@@ -59,23 +60,32 @@ impl Drop for Closing<'_> {
     }
 }
 
-/// Opens a bridge for a build and waits for what its client returns.
-///
-/// # Errors
-/// The error that the client returned; a step of the result that failed; cancellation.
-pub(in crate::daemon) async fn returned(
-    parts: &Arc<Parts>,
-    run: &Arc<Run>,
-    request: &SolveRequest,
-) -> Result<Results, Failure> {
-    let inputs = parts.requests.of(&request.frontend_inputs);
-    let root = Origin::asked("", request.frontend_attrs.clone(), inputs, None);
-    let bridge =
-        Arc::new(Bridge::new(parts, run, request.frontend_inputs.clone(), Arc::default(), Arc::new(root)));
-    parts.gateways.lock().insert(run.reference.clone(), bridge.clone());
-    parts.gateways.opened.notify_waiters();
-    let _closing = Closing { gateways: &parts.gateways, bridge: &bridge };
-    let result = bridge.result().await;
-    bridge.containers.release_all().await;
-    result
+impl<'a> Open<'a> {
+    /// Opens a bridge for a build.
+    pub(in crate::daemon) fn new(parts: &'a Arc<Parts>, run: &Arc<Run>, request: &SolveRequest) -> Self {
+        let inputs = parts.requests.of(&request.frontend_inputs);
+        let root = Arc::new(Origin::asked("", request.frontend_attrs.clone(), inputs, None));
+        let inputs = request.frontend_inputs.clone();
+        let bridge = Arc::new(Bridge::new(parts, run, inputs, Arc::default(), root));
+        parts.gateways.lock().insert(run.reference.clone(), bridge.clone());
+        parts.gateways.opened.notify_waiters();
+        Self { gateways: &parts.gateways, bridge }
+    }
+
+    /// Waits for what the client returns.
+    ///
+    /// # Errors
+    /// The error that the client returned; a step of the result that failed; cancellation.
+    pub(in crate::daemon) async fn result(&self) -> Result<Results, Failure> {
+        let result = self.bridge.result().await;
+        self.bridge.containers.release_all().await;
+        result
+    }
+
+    /// The ids by which the client can look into what it returned.
+    pub(in crate::daemon) fn ids(&self) -> Vec<String> {
+        let returned = self.bridge.returned().and_then(Result::ok);
+        let parts = returned.into_iter().flat_map(|returned| returned.parts);
+        parts.filter_map(|part| self.bridge.id_of(&part.reference?)).collect()
+    }
 }

@@ -29,7 +29,13 @@ pub struct ErrorDetails {
     pub messages: Vec<String>,
     /// What is refused, as clients look for it.
     pub refusal: Option<Box<Refusal>>,
+    /// Details that only whoever told them knows, such as a frontend.
+    pub foreign: Option<Box<Foreign>>,
 }
+
+/// Details of unknown types, handed on as they are.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Foreign(Vec<prost_types::Any>);
 
 /// Something that was asked for and is not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,6 +160,7 @@ pub fn status(code: Code, message: impl Into<String>, details: &ErrorDetails) ->
             encode(DECISION, &DecisionJson { action: "DENY".into(), deny_messages })
         }
     }));
+    any.extend(details.foreign.iter().flat_map(|foreign| foreign.0.iter().cloned()));
     if any.is_empty() {
         return Status::new(code, message);
     }
@@ -196,7 +203,7 @@ pub fn details(status: &Status) -> ErrorDetails {
             }
             FRONTEND_CAP => found.refusal = name(&any.value).map(|name| Box::new(Refusal::Cap(name))),
             SUBREQUEST => found.refusal = name(&any.value).map(|name| Box::new(Refusal::Subrequest(name))),
-            _ => {}
+            _ => found.foreign.get_or_insert_default().0.push(any),
         }
     }
     for (source, words) in found.sources.iter_mut().zip(words) {
@@ -308,6 +315,10 @@ mod tests {
             }],
             refusal: Some(Box::new(Refusal::Subrequest("x".into()))),
             messages: vec!["exit code: 1".into()],
+            foreign: Some(Box::new(Foreign(vec![prost_types::Any {
+                type_url: "example.com/own".into(),
+                value: b"x".to_vec(),
+            }]))),
         };
         let denied = ErrorDetails {
             refusal: Some(Box::new(Refusal::Denied(vec!["not that one".into()]))),

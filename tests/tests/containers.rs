@@ -152,7 +152,7 @@ fn terminals() {
     // The first process and one that joins it.
     for name in ["first", "second"] {
         // The size and the input come in ways of their own, so either may be first.
-        let script = "stty -echo; echo ready; read x; for n in $(seq 100); do stty size && break; sleep 0.05; done 2>/dev/null; \
+        let script = "stty -echo; echo ready; read x; for n in $(seq 100); do stty size && break; sleep 0.05 || sleep 1; done 2>/dev/null; \
                       echo $TERM; tty; [ $$ = 1 ] && read y; exit 4";
         let init = InitMessage { tty: true, fds: vec![0, 1], ..shell("c", script) };
         processes.start(name, init);

@@ -289,9 +289,82 @@ fn what_a_client_returns_is_exported() {
 
     // Its error is the build's, with code and details.
     let mut gateway = api.gateway_for(request());
-    let error = proto::rpc::Status { code: Code::DataLoss as i32, message: "mine".into(), details: vec![] };
+    let own = prost_types::Any { type_url: "example.com/own".into(), value: b"kept".to_vec() };
+    let details = vec![own.clone()];
+    let error = proto::rpc::Status { code: Code::DataLoss as i32, message: "mine".into(), details };
     let err = gateway.returns(ReturnRequest { result: None, error: Some(error) }).unwrap_err();
     assert_eq!((err.code(), err.message()), (Code::DataLoss, "mine"));
+    let told = proto::rpc::Status::decode(err.details()).unwrap();
+    assert_eq!(told.details, [own]);
+}
+
+#[test]
+fn parts_of_images_and_certain_images() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write("Dockerfile", "FROM base\nRUN echo 1 > /first\nRUN echo 2 > /second\n").write("f", "f");
+    scene.build(&["-t", "layered", "--metadata-file", "../m.json"]).ok();
+    let told: Value = serde_json::from_slice(&fs_err::read(scene.path("m.json")).unwrap()).unwrap();
+    let digest = told["containerimage.digest"].as_str().unwrap();
+    let api = Api::connect(&scene.daemon);
+    let gateway = api.gateway("parts");
+    let wanted = |attrs: &[(&str, &str)]| {
+        let attrs = attrs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let identifier = "docker-image://docker.io/library/layered:latest".to_owned();
+        let mut llb = Llb::new();
+        let source = llb.op(&[], pb::op::Op::Source(pb::SourceOp { identifier, attrs }));
+        // Over something else too, so that the files are put together.
+        let copied = llb.file(Some(&source), "/mine", "");
+        let names = gateway.list(llb.definition(&copied), "/")?;
+        Ok::<_, tonic::Status>(["first", "second"].map(|name| names.iter().any(|n| n == name)))
+    };
+    let layers = |n: usize| n.to_string();
+    let all = wanted(&[]).unwrap();
+    assert_eq!(all, [true, true]);
+    let base = (1..20).find(|n| wanted(&[("image.layerlimit", &layers(*n))]).unwrap() == [true, false]);
+    let base = base.expect("a limit between the two layers");
+    assert_eq!(wanted(&[("image.layerlimit", &layers(base + 1))]).unwrap(), [true, true]);
+    assert_eq!(wanted(&[("image.layerlimit", &layers(base + 9))]).unwrap(), [true, true]);
+    assert_eq!(wanted(&[("image.checksum", digest)]).unwrap(), [true, true]);
+    let other = format!("sha256:{}", "a".repeat(64));
+    for (attr, why) in [
+        (("image.layerlimit", "0"), "invalid layer limit 0".to_owned()),
+        (("image.checksum", "x"), "invalid image checksum x".to_owned()),
+        (("image.checksum", other.as_str()), format!("does not match expected checksum {other}")),
+    ] {
+        let err = wanted(&[attr]).unwrap_err();
+        assert!(err.message().contains(&why), "{attr:?}: {}", err.message());
+    }
+    gateway.end();
+}
+
+/// The mount points of the sandbox's own file systems are made where the root lacks them, and yet it is read-only.
+#[test]
+fn a_read_only_root_without_mount_points() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let api = Api::connect(&scene.daemon);
+    let gateway = api.gateway("read-only");
+    let mut llb = Llb::new();
+    let base = base(&mut llb);
+    let remove = |path: &str| {
+        let rm =
+            pb::FileActionRm { path: path.to_owned(), allow_not_found: true, ..pb::FileActionRm::default() };
+        pb::file_action::Action::Rm(rm)
+    };
+    let bare = llb.actions(Some(&base), ["/proc", "/sys", "/dev"].map(remove).to_vec());
+    let script = "test -e /proc/self/stat; ! touch /x 2>/dev/null; echo ok > /out/told";
+    let run = llb.run(&bare, script, |exec| {
+        exec.mounts[0].readonly = true;
+        exec.mounts[0].output = -1;
+        exec.mounts.push(pb::Mount { output: 0, ..mount("/out", pb::MountType::Bind) });
+    });
+    assert_eq!(gateway.read(llb.definition(&run), "/told").unwrap(), "ok\n");
+    gateway.end();
 }
 
 /// What an export's answer says of the image, and the descriptor in it.

@@ -61,7 +61,9 @@ impl GatewayService {
         }
         let build = request.metadata().get(HEADER_BUILD).and_then(|v| v.to_str().ok()).unwrap_or_default();
         if build.is_empty() {
-            return Err(Status::invalid_argument(format!("the call has no header `{HEADER_BUILD}`")));
+            return Err(Status::invalid_argument(format!(
+                "no buildid found in context: the call has no header `{HEADER_BUILD}`"
+            )));
         }
         let bridge = self.parts.gateways.get(build).await;
         let bridge = bridge.ok_or_else(|| Status::not_found(format!("no such job {build}")))?;

@@ -75,7 +75,7 @@ pub enum Invalid {
         most: usize,
     },
     /// A number that stands for nothing.
-    #[error("unknown {what} {value}")]
+    #[error("invalid {what} {value}")]
     Enum {
         /// Of which kind.
         what: &'static str,

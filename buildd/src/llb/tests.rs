@@ -355,10 +355,10 @@ fn malformed_ops() {
         (|e| e.mounts[0].input = -2, "input -2 does not exist"),
         (|e| e.mounts[0].output = i64::MAX, "output 9223372036854775807 does not exist"),
         (|e| e.mounts.push(e.mounts[0].clone()), "output 0 is made twice"),
-        (|e| e.mounts[0].mount_type = 9, "unknown mount type 9"),
+        (|e| e.mounts[0].mount_type = 9, "invalid mount type 9"),
         (|e| e.mounts[0].mount_type = 3, "no cache mount options"),
-        (|e| e.network = -1, "unknown network mode -1"),
-        (|e| e.security = 2, "unknown security mode 2"),
+        (|e| e.network = -1, "invalid network mode -1"),
+        (|e| e.security = 2, "invalid security mode 2"),
         (
             |e| {
                 e.mounts[0].mount_type = pb::MountType::Secret.into();

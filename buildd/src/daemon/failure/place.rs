@@ -39,7 +39,8 @@ pub(super) fn of_vertex(
         ranges.extend(find(&file, lines).map(|span| words(&file, span)));
         Some(source(info, &ranges))
     };
-    graph.vertex(id).meta.locations.iter().filter_map(at).collect()
+    // BuildKit's clients show the last one first.
+    graph.vertex(id).meta.locations.iter().rev().filter_map(at).collect()
 }
 
 /// A line without the blanks around its text.

@@ -4,6 +4,7 @@ pub(in crate::daemon) mod blob;
 mod credentials;
 mod documents;
 mod layout;
+mod limits;
 pub(crate) mod place;
 mod pull;
 mod tokens;
@@ -219,6 +220,29 @@ impl ImageSource {
     /// # Errors
     /// As [`Self::resolve`].
     pub(crate) async fn of_op(
+        &self,
+        op: &SourceOp,
+        platform: Option<&Platform>,
+        cx: &VertexContext,
+    ) -> Result<Arc<Found>, ExecError> {
+        let wishes = limits::Wishes::of_op(op).map_err(ExecError::failed)?;
+        let found = self.whole(op, platform, cx).await?;
+        let found = wishes.check(found).map_err(ExecError::failed)?;
+        let Some(limited) = wishes.limit(&found) else { return Ok(found) };
+        let limited = Arc::new(limited);
+        // Found again when its layers are wanted.
+        let key = (
+            cx.build.clone(),
+            limited.layout.clone(),
+            limited.name_in_build(),
+            platform.cloned().unwrap_or_else(host_platform),
+        );
+        self.lock().insert(key, limited.clone());
+        Ok(limited)
+    }
+
+    /// The image that a source names, with all its layers.
+    async fn whole(
         &self,
         op: &SourceOp,
         platform: Option<&Platform>,

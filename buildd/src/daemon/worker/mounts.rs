@@ -175,8 +175,10 @@ impl LocalWorker {
             Some(i) => (self.chains.base(&job.inputs[i])?, self.chains.dirs(&job.inputs[i].chain)?),
             None => (Base::scratch(self.chains.trees.clone()), Vec::new()),
         };
-        // A read-only mount of nothing still needs something to show.
-        let upper = match !m.readonly || lower.is_empty() {
+        let is_root = m.dest == "/";
+        // A read-only mount of nothing still needs something to show, and the root a place for mount points that it lacks.
+        let writable = !m.readonly || lower.is_empty();
+        let upper = match writable || is_root {
             true => Some(upper(dir, serial, &base).map_err(ExecError::failed)?),
             false => None,
         };
@@ -188,11 +190,10 @@ impl LocalWorker {
             }
         };
         let tree = copied.as_ref().map(|c| c.dir.clone());
-        let is_root = m.dest == "/";
         if let (true, Some(upper)) = (is_root, &upper) {
             working_dir(tree.as_ref().unwrap_or(&upper.dir), &base, cwd).map_err(ExecError::failed)?;
         }
-        if let (Some(output), Some(upper)) = (m.output, &upper) {
+        if let (Some(output), Some(upper), true) = (m.output, &upper, writable) {
             let (upper, base) = (upper.dir.clone(), base.clone());
             all.written.push(Written { output: output as u32, upper, base, copied });
         }

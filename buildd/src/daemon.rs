@@ -34,6 +34,7 @@ mod policies;
 mod progress;
 mod provenance;
 mod reflection;
+mod remote_cache;
 mod rootfs_tar;
 mod run;
 mod sandboxes;

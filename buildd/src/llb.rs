@@ -4,6 +4,7 @@
 //! What comes from outside is checked completely before anything is made of it: [`from_definition`] returns a graph whose
 //! indexes all exist and whose texts hold no NUL, or an [`LlbError`]; it never panics and its work is linear in its input.
 
+mod cachekey;
 mod decode;
 mod definition;
 mod digests;
@@ -16,6 +17,7 @@ mod name;
 #[cfg(test)]
 mod tests;
 
+pub use cachekey::{InputKey, OpKey, content_key, go_json, op_key, output_key, source_key};
 pub use decode::platform as from_platform;
 pub use definition::{from_definition, loaded_by, to_definition};
 pub use digests::vertex_digests;

@@ -8,6 +8,7 @@
 
 mod actions;
 mod archive;
+pub mod content_hash;
 mod copy;
 mod decompress;
 mod env;

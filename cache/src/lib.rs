@@ -8,6 +8,7 @@ pub mod layer;
 pub mod oci;
 pub mod pattern;
 pub mod registry;
+pub mod remote;
 pub mod store;
 pub mod stream;
 pub mod tree;

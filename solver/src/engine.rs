@@ -10,7 +10,7 @@
 mod pass;
 mod plan;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::flight::Flights;
 use crate::graph::{Edge, Graph, VertexId};
 use crate::record::{Key, Record, RecordStore};
-use crate::traits::{EventSink, ExecError, Output, Source, Worker};
+use crate::traits::{Elsewhere, Event, EventSink, ExecError, Output, Source, SourceAnswer, Worker};
 use pass::{Pass, Stop};
 
 /// A pass heals at least one vertex or file before it asks for another; more than this many is a moving target.
@@ -63,13 +63,20 @@ pub struct Build {
     state: Arc<BuildState>,
 }
 
-#[derive(Debug)]
 pub(crate) struct BuildState {
     pub(crate) id: String,
     pub(crate) session: String,
     pub(crate) begun: u64,
     pub(crate) cancel: CancellationToken,
+    /// Whom the build asks besides the engine's own records.
+    pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
     answers: Mutex<Answers>,
+}
+
+impl std::fmt::Debug for BuildState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BuildState").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// What a build holds to.
@@ -124,13 +131,21 @@ impl Engine {
         Self { inner: Arc::new(Inner { records, source, worker, flights: Arc::default(), slots }) }
     }
 
-    /// Begins a build that asks `session` for credentials and secrets, until `cancel`.
-    pub fn begin(&self, id: &str, session: &str, cancel: CancellationToken) -> Build {
+    /// Begins a build that asks `session` for credentials and secrets, until `cancel`, and `elsewhere` for results that
+    /// no record has.
+    pub fn begin(
+        &self,
+        id: &str,
+        session: &str,
+        cancel: CancellationToken,
+        elsewhere: Option<Arc<dyn Elsewhere>>,
+    ) -> Build {
         let state = BuildState {
             id: id.to_owned(),
             session: session.to_owned(),
             begun: self.inner.flights.now(),
             cancel,
+            elsewhere,
             answers: Mutex::default(),
         };
         Build { engine: self.clone(), state: Arc::new(state) }
@@ -175,6 +190,38 @@ impl Build {
         }
         Err(SolveError::new(None, ExecError::Changed { path: "the build's inputs".into() }))
     }
+}
+
+/// What is known of a graph without executing anything; by vertex.
+#[derive(Debug)]
+pub struct Survey {
+    /// What the sources are.
+    pub sources: Vec<Option<SourceAnswer>>,
+    /// The outputs of which every layer made by a step is here, or can be had from elsewhere.
+    pub outputs: Vec<Option<Arc<BTreeMap<u32, Output>>>>,
+}
+
+impl Build {
+    /// Looks up what is known of everything that `wanted` stands on. Tells nobody.
+    ///
+    /// # Errors
+    /// A source that cannot be had, a store that cannot be read, cancellation.
+    pub async fn survey(&self, graph: &Arc<Graph>, wanted: &[Edge]) -> Result<Survey, SolveError> {
+        let (inner, state) = (self.engine.inner.clone(), self.state.clone());
+        let pass = Pass::new(inner, state, graph.clone(), wanted, Arc::new(Deaf));
+        let _cancel_on_drop = pass.cancel.clone().drop_guard();
+        pass.survey(wanted).await.map_err(|stop| match stop {
+            Stop::Failed(error) => error,
+            Stop::Again => SolveError::new(None, ExecError::Changed { path: "the build's inputs".into() }),
+        })
+    }
+}
+
+/// Listens to nothing.
+struct Deaf;
+
+impl EventSink for Deaf {
+    fn event(&self, _: VertexId, _: Event) {}
 }
 
 impl BuildState {
@@ -234,8 +281,6 @@ impl BuildState {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::digest::Digest;
 
@@ -250,6 +295,7 @@ mod tests {
             session: String::new(),
             begun: 0,
             cancel: CancellationToken::new(),
+            elsewhere: None,
             answers: Mutex::default(),
         };
         let (key, below) = (Key(Digest::of(b"k")), Key(Digest::of(b"below")));

@@ -26,7 +26,7 @@ mod traits;
 
 pub use digest::Digest;
 #[cfg(feature = "engine")]
-pub use engine::{Build, Engine, Need, SolveError};
+pub use engine::{Build, Engine, Need, SolveError, Survey};
 pub use graph::{Edge, Graph, GraphBuilder, Vertex, VertexId, VertexMeta};
 pub use key::{Selection, Use};
 pub use op::Op;
@@ -38,6 +38,6 @@ pub use redact::redacted;
 pub use session::SessionGroup;
 #[cfg(feature = "engine")]
 pub use traits::{
-    Event, EventSink, ExecError, Job, LocalRef, Output, Progress, Source, SourceAnswer, SourceIdentity,
-    Status, Stream, Update, VertexContext, Worker,
+    Elsewhere, Event, EventSink, ExecError, Job, LocalRef, Output, Progress, Question, Source, SourceAnswer,
+    SourceIdentity, Status, Stream, Update, VertexContext, Worker,
 };

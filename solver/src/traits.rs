@@ -1,5 +1,6 @@
 //! The seams of the scheduler: where sources come from, who executes, who listens.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -7,7 +8,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::digest::Digest;
-use crate::graph::{Vertex, VertexId};
+use crate::graph::{Graph, Vertex, VertexId};
 use crate::key::Selection;
 use crate::op::{Platform, SourceOp};
 use crate::record::{LayerId, OutputRecord};
@@ -90,6 +91,33 @@ pub trait Worker: Send + Sync {
     /// Whether a layer made here is on this machine (or can be brought in without executing). If it is, it stays until
     /// the build is over.
     async fn available(&self, layer: LayerId, build: &str) -> bool;
+}
+
+/// Results that others have, found by keys of their own.
+///
+/// What it finds are chains of layers with an unknown content, like those of an image that was not pulled.
+#[async_trait]
+pub trait Elsewhere: Send + Sync {
+    /// What others know the outputs in `question.outputs` to be, all of them or none.
+    async fn find(&self, question: &Question<'_>, cx: &VertexContext) -> Option<BTreeMap<u32, Output>>;
+
+    /// Makes the layers of something found present and its content known. After a failure the same result is not found again.
+    async fn fetch(&self, found: &Output, cx: &VertexContext) -> Result<Output, ExecError>;
+}
+
+/// What is asked of [`Elsewhere`].
+#[derive(Debug)]
+pub struct Question<'a> {
+    /// The graph.
+    pub graph: &'a Arc<Graph>,
+    /// What its sources are, by vertex.
+    pub sources: &'a [Option<SourceAnswer>],
+    /// The vertex that is wanted.
+    pub vertex: VertexId,
+    /// Which of its outputs are used.
+    pub outputs: &'a BTreeSet<u32>,
+    /// Its inputs, once they are present: then what they contain counts, too.
+    pub inputs: Option<&'a [Output]>,
 }
 
 /// A vertex to execute.

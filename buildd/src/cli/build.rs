@@ -1,6 +1,7 @@
 //! `rbuild build`.
 
 mod attest;
+mod cache;
 mod call;
 mod context;
 mod flags;
@@ -56,6 +57,13 @@ pub(super) struct Args {
     /// Runs the steps of these stages again
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
+    /// A cache to look into: `type=registry,ref=NAME`, `type=local,src=DIR[,tag=TAG]`, or a NAME; may be given several times
+    #[arg(long, value_name = "CACHE")]
+    cache_from: Vec<String>,
+    /// Where the build's cache goes: `type=registry,ref=NAME`, `type=local,dest=DIR[,tag=TAG]` or `type=inline`; with
+    /// `,mode=max` it holds all steps
+    #[arg(long, value_name = "CACHE")]
+    cache_to: Vec<String>,
     /// Asks registries for newer base images
     #[arg(long)]
     pull: bool,
@@ -128,8 +136,12 @@ impl Args {
         let mut sources = self.sources(std::io::stdin())?;
         // Lives until the build is over.
         let _stdin = sources.stdin.take();
-        let attrs = self.attrs(call.as_ref())?;
-        let request = self.request(sources, attrs, outputs)?;
+        let mut attrs = self.attrs(call.as_ref())?;
+        let caches = self.caches()?;
+        attrs.extend(caches.attr().map(|json| ("cache-imports".to_owned(), json)));
+        let mut request = self.request(sources, attrs, outputs)?;
+        request.caches.clone_from(&caches.to);
+        request.services.caches.clone_from(&caches.dirs);
         let client = context.connect().await?;
         let (progress, shown) = show(if quiet { Mode::Quiet } else { self.progress })?;
         if let Some(call) = call {
@@ -141,6 +153,7 @@ impl Args {
         // Errors come after all progress.
         let _ = shown.await;
         let outcome = built?;
+        caches.finish(&outcome.response)?;
         let id = metadata::image_id(&outcome.response);
         if let Some(path) = &self.iidfile {
             fs_err::write(path, id.unwrap_or_default()).map_err(|e| ClientError::io(path, e))?;
@@ -174,6 +187,7 @@ impl Args {
             outputs,
             entitlements: self.entitlements(),
             source_policy: policy::from_environment()?,
+            caches: Vec::new(),
             services,
         })
     }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use proto::control::{Exporter, SolveRequest, StatusRequest, StatusResponse};
+use proto::control::{
+    CacheOptions, CacheOptionsEntry, Exporter, SolveRequest, StatusRequest, StatusResponse,
+};
 use proto::gateway;
 use proto::sourcepolicy::Policy;
 use rustix::fs::{Mode, OFlags};
@@ -38,6 +40,8 @@ pub struct BuildRequest {
     pub entitlements: Vec<String>,
     /// What its sources may be, and what takes the place of which.
     pub source_policy: Option<Policy>,
+    /// Caches to write.
+    pub caches: Vec<CacheOptionsEntry>,
     /// Secrets and SSH agents; directories are added to it.
     pub services: Services,
 }
@@ -168,6 +172,8 @@ impl Begun {
             exporters,
             entitlements: request.entitlements,
             source_policy: request.source_policy,
+            cache: (!request.caches.is_empty())
+                .then(|| CacheOptions { exports: request.caches, ..CacheOptions::default() }),
             ..SolveRequest::default()
         };
         let (frontend, attrs) = (request.frontend, request.attrs);

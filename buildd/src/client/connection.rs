@@ -57,7 +57,10 @@ impl Client {
                     let connector = connector.clone();
                     async move { connector.connect().await.map(TokioIo::new) }
                 });
-                endpoint(format!("https://{host}"))?.connect_with_connector(connector).await
+                // The connector encrypts; tonic would refuse `https` that it does not encrypt itself.
+                let origin = format!("https://{host}");
+                let origin = origin.parse().map_err(|_| ClientError::Address(origin))?;
+                endpoint(format!("http://{host}"))?.origin(origin).connect_with_connector(connector).await
             }
         };
         let channel = connected

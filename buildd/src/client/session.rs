@@ -56,6 +56,8 @@ pub struct Services {
     pub ssh: BTreeMap<String, SshSource>,
     /// Directories with OCI layouts, by the id in `oci-layout://ID@DIGEST`.
     pub layouts: BTreeMap<String, PathBuf>,
+    /// Directories with caches, and whether the daemon may write them.
+    pub caches: BTreeMap<PathBuf, bool>,
     /// What the daemon may take once, by the name in `http://buildkit-session/NAME`.
     pub uploads: BTreeMap<String, UploadSource>,
 }
@@ -119,7 +121,8 @@ async fn serve(
             // The server would stop with the last connection; there is one for the whole session.
             .chain(futures_util::stream::pending());
     let (_, health) = tonic_health::server::health_reporter();
-    let Services { dirs, secrets, ssh, layouts, uploads } = services;
+    let Services { dirs, secrets, ssh, layouts, caches, uploads } = services;
+    let has_stores = !layouts.is_empty() || !caches.is_empty();
     let serving = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -128,7 +131,7 @@ async fn serve(
         .add_optional_service((!dirs.is_empty()).then(|| FileSyncServer::new(Contexts(dirs))))
         .add_optional_service((!secrets.is_empty()).then(|| SecretsServer::new(Secrets(secrets))))
         .add_optional_service((!ssh.is_empty()).then(|| SshServer::new(Ssh(ssh))))
-        .add_optional_service((!layouts.is_empty()).then(|| ContentServer::new(Stores(layouts))))
+        .add_optional_service(has_stores.then(|| ContentServer::new(Stores { layouts, caches })))
         .add_optional_service((!uploads.is_empty()).then(|| UploadServer::new(Uploads::new(uploads))))
         .add_optional_service(targets.iter().any(Option::is_some).then(|| FileSendServer::new(targets)))
         .serve_with_incoming(connection);
@@ -156,7 +159,10 @@ fn headers(id: &str, services: &Services, targets: &[Option<Target>]) -> Metadat
     if !services.ssh.is_empty() {
         methods.extend(["/moby.sshforward.v1.SSH/CheckAgent", "/moby.sshforward.v1.SSH/ForwardAgent"]);
     }
-    if !services.layouts.is_empty() {
+    if services.caches.values().any(|writable| *writable) {
+        methods.push("/containerd.services.content.v1.Content/Write");
+    }
+    if !services.layouts.is_empty() || !services.caches.is_empty() {
         methods.extend([
             "/containerd.services.content.v1.Content/Info",
             "/containerd.services.content.v1.Content/Read",

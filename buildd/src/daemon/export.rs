@@ -23,16 +23,19 @@ use solver::op::Platform;
 use solver::{ExecError, Output, VertexContext};
 
 pub(super) use archive::write_stored;
-pub(super) use attrs::{EpochChoice, ExportKind, ExportRequest};
-pub(super) use layers::Form;
+pub(super) use assemble::{rfc3339, with_types};
+pub(super) use attrs::{AttrError, EpochChoice, ExportKind, ExportRequest, compression_of};
+pub(super) use layers::{Form, LayerBlob, Packing};
 pub(super) use leaving::{AllFiles, Entry, Leaving};
 pub(super) use placed::Seen;
+pub(super) use push::StoredBlob;
 
 use super::chains::Chains;
 use super::diffids::DiffIds;
 use super::metadata::Metadata;
 use super::progress::Step;
 use super::provenance::{Made, Provenance};
+use super::remote_cache::CacheGraph;
 use super::sources::image::ImageSource;
 use crate::session::SessionManager;
 use layers::LayerBlobs;
@@ -54,6 +57,8 @@ pub(super) struct Built {
     pub made: Option<Made>,
     /// What is told of how it came about, where that is asked for.
     pub provenance: Option<Arc<Provenance>>,
+    /// The cache that goes into the image, where that is asked for.
+    pub cache: Option<Arc<CacheGraph>>,
 }
 
 /// What a build made, for one or several platforms.
@@ -97,7 +102,8 @@ pub(super) struct Exporter {
 }
 
 impl Exporter {
-    fn layer_blobs(&self, form: Form, build: &str) -> LayerBlobs {
+    /// Makes blobs of layers, for a build.
+    pub(super) fn layer_blobs(&self, form: Form, build: &str) -> LayerBlobs {
         LayerBlobs {
             store: self.chains.store.clone(),
             images: self.images.clone(),

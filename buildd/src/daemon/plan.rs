@@ -57,6 +57,6 @@ impl Planned {
         let output = run.evaluate(&self.graph, Need::Available).await?;
         let made = Some(Made { graph: self.graph.clone(), origin: self.origin.clone() });
         let Self { platform, config, epoch, inherited, .. } = self;
-        Ok(Built { platform, output, config, epoch, inherited, made, provenance: None })
+        Ok(Built { platform, output, config, epoch, inherited, made, provenance: None, cache: None })
     }
 }

@@ -17,6 +17,7 @@ use super::journal::Journal;
 use super::nearby::Nearby;
 use super::policies::Policies;
 use super::progress::Teller;
+use super::remote_cache::RemoteCaches;
 
 /// Frontends in images that a build may have running inside of each other.
 const MAX_NESTED: usize = 8;
@@ -38,6 +39,8 @@ pub(super) struct Run {
     pub cancel: CancellationToken,
     /// The solver's end of it.
     pub build: Build,
+    /// The shared caches that it looks into.
+    pub caches: Arc<RemoteCaches>,
     nearby: Nearby,
     /// What its sources may be.
     pub policies: Policies,
@@ -59,6 +62,17 @@ pub(super) struct Rights {
     pub policies: Policies,
 }
 
+/// What a build works with.
+#[derive(Debug)]
+pub(super) struct Means {
+    /// The solver's end of it.
+    pub build: Build,
+    /// The shared caches that it looks into.
+    pub caches: Arc<RemoteCaches>,
+    /// Finds what is like something that is missing.
+    pub nearby: Nearby,
+}
+
 impl Run {
     /// A build that tells `journal`.
     pub(super) fn new(
@@ -67,9 +81,9 @@ impl Run {
         rights: Rights,
         journal: Arc<Journal>,
         cancel: CancellationToken,
-        build: Build,
-        nearby: Nearby,
+        means: Means,
     ) -> Self {
+        let Means { build, caches, nearby } = means;
         let Rights { entitlements, policies } = rights;
         Self {
             reference: reference.to_owned(),
@@ -79,6 +93,7 @@ impl Run {
             journal,
             cancel,
             build,
+            caches,
             nearby,
             policies,
             frontends: Arc::new(Semaphore::new(MAX_NESTED)),

@@ -20,8 +20,10 @@ use super::nearby::Nearby;
 use super::parts::Parts;
 use super::platforms;
 use super::policies::Policies;
+use super::progress::Teller;
 use super::provenance::{Attestations, Capture, Detail, Facts, Made, Provenance, ProvenanceOptions};
-use super::run::{Rights, Run};
+use super::remote_cache::{self, CacheGraph, CachePlace, RemoteCaches};
+use super::run::{Means, Rights, Run};
 use super::sources::image::oci_platform;
 use super::traces::{self, TraceContext};
 use crate::session::{ARRIVAL, Session};
@@ -52,15 +54,19 @@ pub(super) async fn solve(
         entitlements: entitlements(parts, &request)?,
         policies: Policies::new(request.source_policy.as_ref(), &request.source_policy_session)?,
     };
-    let engine = parts.engine.begin(&request.r#ref, &request.session, listed.cancel.clone());
+    let caches = Arc::new(RemoteCaches::new(parts, Teller::new(listed.journal.clone())));
+    let imports = request.cache.as_ref().map_or(&[][..], |cache| &cache.imports);
+    caches.add(remote_cache::imports_of(&request.frontend_attrs, imports));
+    let elsewhere = Some(caches.clone() as Arc<dyn solver::Elsewhere>);
+    let build = parts.engine.begin(&request.r#ref, &request.session, listed.cancel.clone(), elsewhere);
+    let nearby = Nearby { locals: parts.locals.clone(), trees: parts.chains.trees.clone() };
     let run = Arc::new(Run::new(
         &request.r#ref,
         &request.session,
         rights,
         listed.journal.clone(),
         listed.cancel.clone(),
-        engine,
-        Nearby { locals: parts.locals.clone(), trees: parts.chains.trees.clone() },
+        Means { build, caches, nearby },
     ));
     let _passed = parts.passed.claim(&request.session);
     let _over = watch_session(parts, &run);
@@ -135,10 +141,11 @@ async fn work(
     recorded: bool,
 ) -> Result<Done, Failure> {
     let mut exports = exports(request)?;
+    let caches = request.cache.as_ref().map_or(&[][..], |cache| &cache.exports);
+    let caches = remote_cache::exports(caches).map_err(|e| Failure::invalid(&e))?;
     if !request.frontend.is_empty() && definition(request).is_some() {
         return Err(Failure::two_ways());
     }
-    refuse_what_would_be_ignored(request)?;
     let named = |e: &ExportRequest| e.kind == ExportKind::Image && !e.push;
     let _ahead = exports.iter().any(named).then(|| parts.diff_ids.expect(&run.reference));
     let attestations = Attestations::read(&request.frontend_attrs)?;
@@ -179,8 +186,26 @@ async fn work(
             told.push(Told { platform, provenance });
         }
     }
+    let mut graphs = Vec::new();
+    if !caches.is_empty() {
+        for built in &mut results.built {
+            let graph = CacheGraph::of(parts, run, built).await?;
+            if caches.iter().any(|cache| cache.place == CachePlace::Inline) {
+                built.cache = graph.clone();
+            }
+            graphs.extend(graph);
+        }
+    }
     let warnings = platforms::mismatch(request.frontend_attrs.get("platform"), &results)?;
     let mut response = export(parts, run, &exports, &results, warnings).await?;
+    let cx = run.context(solver::Progress::new(|_| {}));
+    for cache in &caches {
+        let written = tokio::select! {
+            r = remote_cache::write(parts, run, &graphs, cache, &cx) => r,
+            () = run.cancel.cancelled() => Err(solver::ExecError::Canceled),
+        };
+        response.extend(written.map_err(|e| Failure::of_export(&e))?);
+    }
     response.extend(results.metadata.for_client());
     if request.enable_session_exporter {
         let session = session(parts, run).await?;
@@ -233,17 +258,6 @@ async fn provenance(parts: &Parts, run: &Run, built: &Built) -> Result<Option<Pr
     };
     let options = ProvenanceOptions { detail: Detail::Sources, ..ProvenanceOptions::default() };
     Ok(Some(Provenance::new(options, facts, made, capture)))
-}
-
-/// Wishes whose silent neglect would make a build other than the one that was asked for.
-fn refuse_what_would_be_ignored(request: &SolveRequest) -> Result<(), Failure> {
-    match request.cache.as_ref().and_then(|cache| cache.exports.first()) {
-        Some(entry) => {
-            let message = format!("unknown cache exporter: \"{}\"", entry.r#type);
-            Err(Failure::new(Code::InvalidArgument, message))
-        }
-        None => Ok(()),
-    }
 }
 
 /// The graph that a request brings along; one without operations is none.

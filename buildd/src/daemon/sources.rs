@@ -114,6 +114,24 @@ impl Sources {
         }
     }
 
+    /// What BuildKit's own caches know a source by; nothing for what only its content tells.
+    ///
+    /// # Errors
+    /// A source that cannot be had; cancellation.
+    pub(super) async fn buildkit_keys(
+        &self,
+        op: &SourceOp,
+        platform: Option<&Platform>,
+        cx: &VertexContext,
+    ) -> Result<Vec<String>, ExecError> {
+        match op.scheme_and_ref().0 {
+            "docker-image" | "oci-layout" => self.images.buildkit_keys(op, platform, cx).await,
+            "http" | "https" => self.http.buildkit_keys(op, cx).await,
+            "git" => self.git.buildkit_keys(op, cx).await,
+            _ => Ok(Vec::new()),
+        }
+    }
+
     /// When a source was made, in seconds since 1970; `None` for what has no time.
     ///
     /// # Errors

@@ -268,11 +268,14 @@ fn encode_mount(mount: &Mount) -> pb::Mount {
         }
         MountKind::Secret(s) => {
             let (id, optional) = (s.id.clone(), s.optional);
+            // BuildKit's clients leave the output out here, which shows in cache keys.
+            wire.output = 0;
             wire.mount_type = pb::MountType::Secret.into();
             wire.secret_opt = Some(pb::SecretOpt { id, uid: s.uid, gid: s.gid, mode: s.mode, optional });
         }
         MountKind::Ssh(s) => {
             let (id, optional) = (s.id.clone(), s.optional);
+            wire.output = 0;
             wire.mount_type = pb::MountType::Ssh.into();
             wire.ssh_opt = Some(pb::SshOpt { id, uid: s.uid, gid: s.gid, mode: s.mode, optional });
         }

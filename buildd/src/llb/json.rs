@@ -86,7 +86,7 @@ fn object<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
 }
 
 /// An object without the fields that are zero.
-fn some<const N: usize>(fields: [(&str, Value); N]) -> Value {
+pub(super) fn some<const N: usize>(fields: [(&str, Value); N]) -> Value {
     Value::Object(object(fields))
 }
 
@@ -108,14 +108,8 @@ fn op(mut given: pb::Op) -> Value {
         Some(Op::Exec(op)) => ("exec", exec(op)),
         Some(Op::Source(op)) => ("source", source(op)),
         Some(Op::File(op)) => ("file", some([("actions", list(op.actions, action))])),
-        Some(Op::Merge(op)) => {
-            ("merge", some([("inputs", list(op.inputs, |i| some([("input", i.input.into())])))]))
-        }
-        Some(Op::Diff(op)) => {
-            let (lower, upper) = (op.lower.unwrap_or_default(), op.upper.unwrap_or_default());
-            let input = |n: i64| some([("input", n.into())]);
-            ("diff", some([("lower", input(lower.input)), ("upper", input(upper.input))]))
-        }
+        Some(Op::Merge(op)) => ("merge", merge(op)),
+        Some(Op::Diff(op)) => ("diff", diff(&op)),
         Some(Op::Build(op)) => ("build", some([("builder", op.builder.into()), ("attrs", texts(op.attrs))])),
         Some(Op::Passthrough(op)) => {
             ("passthrough", some([("id", op.id.into()), ("outputs", op.outputs.into())]))
@@ -158,7 +152,7 @@ fn source(mut op: pb::SourceOp) -> Value {
     some([("identifier", solver::redacted(&op.identifier).into()), ("attrs", texts(op.attrs))])
 }
 
-fn exec(op: pb::ExecOp) -> Value {
+pub(super) fn exec(op: pb::ExecOp) -> Value {
     let secret = |s: pb::SecretEnv| {
         some([("ID", s.id.into()), ("name", s.name.into()), ("optional", s.optional.into())])
     };
@@ -229,8 +223,19 @@ fn mount(m: pb::Mount) -> Value {
 }
 
 fn action(a: pb::FileAction) -> Value {
+    let (input, secondary, output) = (a.input, a.secondary_input, a.output);
+    json!({
+        "input": input,
+        "secondaryInput": secondary,
+        "output": output,
+        "Action": some([of_action(a)]),
+    })
+}
+
+/// An action by itself, and what it is called.
+pub(super) fn of_action(a: pb::FileAction) -> (&'static str, Value) {
     use pb::file_action::Action;
-    let inner = match a.action {
+    match a.action {
         Some(Action::Copy(c)) => ("copy", copy(c)),
         Some(Action::Mkfile(f)) => {
             let data = base64::engine::general_purpose::STANDARD.encode(&f.data);
@@ -271,13 +276,17 @@ fn action(a: pb::FileAction) -> Value {
             ("symlink", some(fields))
         }
         None => ("", Value::Null),
-    };
-    json!({
-        "input": a.input,
-        "secondaryInput": a.secondary_input,
-        "output": a.output,
-        "Action": some([inner]),
-    })
+    }
+}
+
+pub(super) fn merge(op: pb::MergeOp) -> Value {
+    some([("inputs", list(op.inputs, |i| some([("input", i.input.into())])))])
+}
+
+pub(super) fn diff(op: &pb::DiffOp) -> Value {
+    let input = |n: Option<i64>| some([("input", n.unwrap_or_default().into())]);
+    let (lower, upper) = (op.lower.as_ref().map(|l| l.input), op.upper.as_ref().map(|u| u.input));
+    some([("lower", input(lower)), ("upper", input(upper))])
 }
 
 fn copy(c: pb::FileActionCopy) -> Value {

@@ -20,19 +20,21 @@ use super::{Session, SessionError};
 const CHUNK: usize = 256 << 10;
 
 impl Session {
-    /// Writes a blob into the client's content store that takes an export. A blob that is there already is left as it is.
+    /// Writes a blob into the client's content store `store`: the one that takes an export (`export`), a cache (`local:PATH`).
+    /// A blob that is there already is left as it is.
     ///
     /// # Errors
     /// The client takes no blobs, could not write it, or went away; `read` failed.
-    pub async fn export_blob(
+    pub async fn write_blob(
         &self,
+        store: &str,
         digest: &Digest,
         size: u64,
         mut read: impl AsyncRead + Send + Unpin + 'static,
     ) -> Result<(), SessionError> {
         self.require("/containerd.services.content.v1.Content/Write")?;
         let mut metadata = MetadataMap::new();
-        add_header(&mut metadata, "buildkit-attachable-store-id", &["export".to_owned()])?;
+        add_header(&mut metadata, "buildkit-attachable-store-id", &[store.to_owned()])?;
         let (name, total) = (format!("rbuild-{digest}"), size as i64);
         let message = move |action: WriteAction, offset: u64, data: Bytes| WriteContentRequest {
             action: action.into(),
@@ -81,19 +83,19 @@ impl Session {
         .await
     }
 
-    /// Reads a blob of the OCI layout that the client offers as `store`. What comes is not verified; a failure of the
+    /// Reads a blob of the content store that the client offers as `store`: an OCI layout (`oci:NAME`), a cache (`local:PATH`). What comes is not verified; a failure of the
     /// client is a `tonic::Status` within the `io::Error`.
     ///
     /// # Errors
     /// The client offers no content stores.
-    pub fn layout_blob(
+    pub fn store_blob(
         &self,
         store: &str,
         digest: &Digest,
     ) -> Result<impl AsyncRead + Send + Unpin + 'static + use<>, SessionError> {
         self.require("/containerd.services.content.v1.Content/Read")?;
         let mut metadata = MetadataMap::new();
-        add_header(&mut metadata, "buildkit-attachable-store-id", &[format!("oci:{store}")])?;
+        add_header(&mut metadata, "buildkit-attachable-store-id", &[store.to_owned()])?;
         let request = ReadContentRequest { digest: digest.to_string(), ..ReadContentRequest::default() };
         let request = Request::from_parts(metadata, Extensions::default(), request);
         let mut client = ContentClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE);

@@ -26,7 +26,7 @@ impl ResolvedImage {
     ///
     /// # Errors
     /// [`Error::Unsupported`] when the numbers of layers and diff IDs differ, or the config cannot be parsed.
-    pub(crate) fn new(
+    pub fn new(
         digest: Digest,
         manifest_descriptor: Descriptor,
         manifest_bytes: Vec<u8>,

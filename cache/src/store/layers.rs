@@ -42,6 +42,8 @@ pub struct LayerAbout {
     pub kind: UsageKind,
     /// What made it, as `du` shows it.
     pub description: String,
+    /// When it was made, in milliseconds since 1970; `None` is now.
+    pub created_ms: Option<u64>,
 }
 
 /// What the store knows of a layer.
@@ -274,6 +276,7 @@ impl Layers {
     }
 
     fn info(&self, about: LayerAbout, content: Option<LayerContent>) -> LayerInfo {
+        let now = Use::new(self.shared.now_ms());
         LayerInfo {
             present: content.is_some(),
             size: content.as_ref().map_or(0, |c| c.size),
@@ -284,7 +287,7 @@ impl Layers {
             origin: about.origin,
             kind: about.kind,
             description: about.description,
-            used: Use::new(self.shared.now_ms()),
+            used: Use { created_ms: about.created_ms.unwrap_or(now.created_ms), ..now },
             epoch: self.shared.epochs.stamp(),
         }
     }

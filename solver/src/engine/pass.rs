@@ -1,10 +1,11 @@
 //! The second and third parts of a pass: outputs known, layers present.
 
 mod chain;
+mod elsewhere;
 mod execute;
 mod tell;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
@@ -57,6 +58,10 @@ pub(super) struct Node {
     pub(super) definition: OnceLock<Key>,
     /// What answers it: found by the plan, or later.
     pub(super) record: OnceLock<Arc<Record>>,
+    /// What others know it to give, where no record answers it.
+    found: OnceLock<Outputs>,
+    /// It stands on what is executed in any case: its definition tells nothing.
+    pub(super) above_forced: OnceLock<()>,
     answers: [OnceLock<Answer>; 3],
     /// How much was told of it; see `tell`.
     told: AtomicU8,
@@ -77,6 +82,10 @@ pub(super) struct Pass {
     nodes: Vec<Node>,
     /// The vertices whose layers are in the chains of what is wanted.
     in_result: Vec<bool>,
+    /// Which outputs of each vertex are used.
+    used: Vec<BTreeSet<u32>>,
+    /// What the sources are, once the plan is made.
+    sources: OnceLock<Vec<Option<SourceAnswer>>>,
 }
 
 impl Pass {
@@ -95,14 +104,28 @@ impl Pass {
                 answer: OnceLock::new(),
                 definition: OnceLock::new(),
                 record: OnceLock::new(),
+                found: OnceLock::new(),
+                above_forced: OnceLock::new(),
                 answers: Default::default(),
                 told: AtomicU8::default(),
             }
         };
         let nodes = graph.vertices().iter().map(node).collect();
         let in_result = chain::in_chains(&graph, wanted);
+        let used = elsewhere::used(&graph, wanted);
         let (cancel, epoch) = (build.cancel.child_token(), build.epoch());
-        Arc::new(Self { engine, build, graph, cancel, epoch, events, nodes, in_result })
+        Arc::new(Self {
+            engine,
+            build,
+            graph,
+            cancel,
+            epoch,
+            events,
+            nodes,
+            in_result,
+            used,
+            sources: OnceLock::new(),
+        })
     }
 
     /// Whether it runs although a record may answer it: because it ignores the cache, or because what it stands on does. What only
@@ -261,10 +284,16 @@ impl Pass {
         let record = match self.pinned_meanwhile(id) {
             Some(record) => record,
             None => {
+                if let Some(found) = self.find_by_definition(id).await {
+                    return Ok(found);
+                }
                 let key = self.content_key(id).await?;
                 match self.by_content(id, key).await? {
                     Some(record) => record,
-                    None => self.execute(id, key, None).await?,
+                    None => match self.find_by_content(id).await? {
+                        Some(found) => return Ok(found),
+                        None => self.execute(id, key, None).await?,
+                    },
                 }
             }
         };
@@ -290,6 +319,9 @@ impl Pass {
     /// Makes sure of the layers behind known outputs; what is gone is made again.
     async fn present(self: &Arc<Self>, id: VertexId, need: Need) -> Result<Outputs, Stop> {
         let known = self.demand(id, Need::Known).await?;
+        if self.node(id).found.get().is_some() {
+            return if need == Need::Present { self.fetch_found(id, &known).await } else { Ok(known) };
+        }
         let Some(found) = self.node(id).record.get() else { return Ok(known) };
         let below = chain::inputs(self.graph.vertex(id));
         let chains = try_join_all(below.iter().map(|e| self.chain(*e, need))).await?;

@@ -109,6 +109,9 @@ impl Pass {
             forced[id.index()] = vertex.meta.ignore_cache
                 || since > 0
                 || vertex.inputs.iter().any(|e| forced[e.vertex.index()]);
+            if forced[id.index()] {
+                let _ = node.above_forced.set(());
+            }
             let Some(&key) = node.definition.get() else { continue };
             if matches!(vertex.op, Op::Source(_)) {
                 continue;

@@ -312,7 +312,7 @@ impl World {
         need: Need,
     ) -> (Result<Output, SolveError>, Arc<Told>) {
         let told = Arc::<Told>::default();
-        let b = self.engine.begin("b", session, cancel);
+        let b = self.engine.begin("b", session, cancel, None);
         let r = b.solve(g.clone(), &[g.head.unwrap()], need, told.clone()).await;
         (r.map(|mut v| v.remove(0)), told)
     }

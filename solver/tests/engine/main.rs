@@ -307,7 +307,7 @@ async fn graphs_of_a_build_agree_on_what_is_made_again() {
     }
     assert_eq!(before[0].chain[1], before[1].chain[1]);
     w.worker.layers.lock().unwrap().remove(&before[0].chain[1]);
-    let build = w.engine.begin("b", "s", CancellationToken::new());
+    let build = w.engine.begin("b", "s", CancellationToken::new(), None);
     let solve = |g: &Arc<Graph>| {
         let (build, g, told) = (build.clone(), g.clone(), Arc::<Told>::default());
         async move { build.solve(g.clone(), &[g.head.unwrap()], Need::Available, told).await.unwrap().remove(0) }
@@ -331,7 +331,7 @@ async fn a_build_forces_an_execution_once_for_all_its_graphs() {
         let v = g.run(step, &[random]);
         g.head(v)
     };
-    let build = w.engine.begin("b", "s", CancellationToken::new());
+    let build = w.engine.begin("b", "s", CancellationToken::new(), None);
     let mut outs = Vec::new();
     for g in [graph("x"), graph("y")] {
         let told = Arc::<Told>::default();
@@ -538,7 +538,7 @@ async fn a_vertex_without_inputs_is_cached_where_it_is_used_itself() {
     assert_eq!(w.build(&g).await.1.cached(), [1, 2], "looked up, not used");
     assert_eq!(w.build(&graph("other").1).await.1.cached(), [1], "`next` is used");
     let told = Arc::<Told>::default();
-    let b = w.engine.begin("b", "s", CancellationToken::new());
+    let b = w.engine.begin("b", "s", CancellationToken::new(), None);
     b.solve(g, &[made], Need::Available, told.clone()).await.unwrap();
     assert_eq!(told.cached(), [0]);
 }

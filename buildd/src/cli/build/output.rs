@@ -38,6 +38,10 @@ impl Args {
             if output.kind == "image" && self.push {
                 output.attrs.insert("push".into(), "true".into());
             }
+            if output.kind == "image" && !self.tags.is_empty() {
+                // Who names an image finds it under that name here, pushed or not.
+                output.attrs.entry("store".into()).or_insert_with(|| "true".into());
+            }
         }
         match self.push && self.tags.is_empty() && !outputs.iter().any(|o| o.attrs.contains_key("name")) {
             true => Err(ClientError::Usage("`--push` needs a name (`-t NAME`)".into())),

@@ -1,9 +1,11 @@
-//! OCI layouts that the daemon reads: blobs by digest, over containerd's content service.
+//! OCI layouts that the daemon reads, and caches that it writes, too: blobs by digest, over containerd's content service.
+
+mod write;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
@@ -24,9 +26,14 @@ const CHUNK: usize = 1 << 20;
 /// Messages that are made before the transport takes them.
 const BACKLOG: usize = 4;
 
-/// Layout directories by the id that the daemon knows them by. They can only be read.
+/// Layout directories.
 #[derive(Debug)]
-pub(super) struct Stores(pub(super) BTreeMap<String, PathBuf>);
+pub(super) struct Stores {
+    /// Images, by the id in `oci-layout://ID@DIGEST`. They can only be read.
+    pub(super) layouts: BTreeMap<String, PathBuf>,
+    /// Caches, and whether they may be written.
+    pub(super) caches: BTreeMap<PathBuf, bool>,
+}
 
 /// A blob and its size in bytes.
 struct Blob {
@@ -37,12 +44,21 @@ struct Blob {
 type Messages<M> = BoxStream<'static, Result<M, Status>>;
 
 impl Stores {
-    /// Opens a blob; no link leads out of the layout.
-    fn open(&self, metadata: &MetadataMap, digest: &str) -> Result<Blob, Status> {
+    /// The directory that a call means, and whether it may be written.
+    fn store(&self, metadata: &MetadataMap) -> Result<(&Path, bool), Status> {
         let id = metadata.get("buildkit-attachable-store-id").and_then(|v| v.to_str().ok());
         let id = id.ok_or_else(|| Status::invalid_argument("the request names no content store"))?;
-        let store = id.strip_prefix("oci:").and_then(|name| self.0.get(name));
-        let store = store.ok_or_else(|| Status::not_found(format!("unknown store {id}")))?;
+        let layout = id.strip_prefix("oci:").and_then(|name| self.layouts.get(name));
+        let cache = || id.strip_prefix("local:").and_then(|path| self.caches.get_key_value(Path::new(path)));
+        layout
+            .map(|dir| (dir.as_path(), false))
+            .or_else(|| cache().map(|(dir, writable)| (dir.as_path(), *writable)))
+            .ok_or_else(|| Status::not_found(format!("unknown store {id}")))
+    }
+
+    /// Opens a blob; no link leads out of the layout.
+    fn open(&self, metadata: &MetadataMap, digest: &str) -> Result<Blob, Status> {
+        let (store, _) = self.store(metadata)?;
         let digest: Digest =
             digest.parse().map_err(|_| Status::invalid_argument(format!("invalid digest {digest:?}")))?;
         let path = store.join("blobs/sha256").join(digest.hex());
@@ -149,9 +165,12 @@ impl Content for Stores {
 
     async fn write(
         &self,
-        _: Request<Streaming<WriteContentRequest>>,
+        request: Request<Streaming<WriteContentRequest>>,
     ) -> Result<Response<Self::WriteStream>, Status> {
-        read_only()
+        match self.store(request.metadata())? {
+            (store, true) => Ok(Response::new(write::receive(store.to_owned(), request.into_inner()))),
+            (_, false) => read_only(),
+        }
     }
 
     async fn abort(&self, _: Request<AbortRequest>) -> Result<Response<()>, Status> {

@@ -76,7 +76,7 @@ impl Exporter {
         for blob in made.all() {
             let file = self.chains.store.blobs().open(&blob.digest).map_err(from_store)?;
             let file = tokio::fs::File::from_std(file);
-            session.export_blob(&blob.digest, blob.size, file).await.map_err(ExecError::failed)?;
+            session.write_blob("export", &blob.digest, blob.size, file).await.map_err(ExecError::failed)?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
 use cache::oci::{ANNOTATION_CREATED, Descriptor, Index, Manifest, media_type};
+use cache::remote::{CacheManifest, INLINE_FIELD};
 use cache::store::{BlobPurpose, Lease};
 use frontend::config::{ContainerConfig, History, ImageConfig, RootFs};
 use solver::{Digest, ExecError, LayerId, VertexContext};
@@ -108,8 +109,11 @@ impl Exporter {
         layers: Vec<LayerBlob>,
         lease: &Lease,
     ) -> Result<AssembledImage, ExecError> {
-        let config = finish_config(built, request.time(built), &layers);
-        let created_ms = layers.iter().map(|l| l.created_ms).max().unwrap_or_default();
+        let mut config = finish_config(built, request.time(built), &layers);
+        if let Some(cache) = inline_cache(built, &layers) {
+            config.extra.insert(INLINE_FIELD.to_owned(), cache.into());
+        }
+        let created_ms = newest_ms(built, &layers).unwrap_or_default();
         let json = serde_json::to_vec(&config).map_err(ExecError::failed)?;
         let types = match request.oci_types {
             true => (media_type::OCI_CONFIG, media_type::OCI_MANIFEST),
@@ -130,7 +134,11 @@ impl Exporter {
         Ok(AssembledImage { manifest, config, layers, platform, created_ms })
     }
 
-    pub(super) fn keep(
+    /// Stores a document as a blob.
+    ///
+    /// # Errors
+    /// A full disk.
+    pub(in crate::daemon) fn keep(
         &self,
         lease: &Lease,
         media_type: &str,
@@ -258,7 +266,7 @@ fn finish_config(built: &Built, epoch: Option<i64>, layers: &[LayerBlob]) -> Ima
             ..History::default()
         });
     }
-    let newest = layers.iter().map(|l| l.created_ms).max();
+    let newest = newest_ms(built, layers);
     match &mut config.created {
         Some(time) => clamp(time),
         None => config.created = at.or_else(|| newest.map(rfc3339)).or(Some(rfc3339(0))),
@@ -271,19 +279,36 @@ fn is_later(time: &str, epoch: Option<i64>) -> bool {
     time.parse::<jiff::Timestamp>().map_or(true, |time| Some(time.as_second()) >= epoch)
 }
 
+/// The cache that goes into an image with these layers.
+fn inline_cache(built: &Built, layers: &[LayerBlob]) -> Option<String> {
+    let graph = built.cache.as_ref()?;
+    let by_id = layers.iter().map(|layer| (layer.id, layer.clone())).collect();
+    let digests: Vec<Digest> = layers.iter().map(|layer| layer.descriptor.digest).collect();
+    CacheManifest::to_inline(&graph.chains(&by_id), &digests)
+}
+
+/// When the newest layer was made. Those of the base image count only where there are no others: their time here is that of a pull.
+fn newest_ms(built: &Built, layers: &[LayerBlob]) -> Option<u64> {
+    let base = base_diff_ids(built);
+    let inherited = layers.iter().zip(&base).take_while(|(layer, base)| layer.diff_id == **base).count();
+    let own = if inherited < layers.len() { &layers[inherited..] } else { layers };
+    own.iter().map(|layer| layer.created_ms).max()
+}
+
 /// The layers of the base image, as its config tells them.
 fn base_diff_ids(built: &Built) -> Vec<Digest> {
     let base = built.config.iter().flat_map(|config| &config.rootfs.diff_ids);
     base.map_while(|diff_id| diff_id.parse().ok()).collect()
 }
 
-fn rfc3339(ms: u64) -> String {
+/// A time in milliseconds since 1970 as RFC 3339 has it.
+pub(in crate::daemon) fn rfc3339(ms: u64) -> String {
     jiff::Timestamp::try_from(UNIX_EPOCH + Duration::from_millis(ms))
         .map_or_else(|_| "1970-01-01T00:00:00Z".to_owned(), |t| t.to_string())
 }
 
 /// The same blob under the other family's media type.
-pub(super) fn with_types(d: &Descriptor, oci: bool) -> Descriptor {
+pub(in crate::daemon) fn with_types(d: &Descriptor, oci: bool) -> Descriptor {
     const PAIRS: [(&str, &str); 3] = [
         (media_type::OCI_LAYER, media_type::DOCKER_LAYER),
         (media_type::OCI_LAYER_GZIP, media_type::DOCKER_LAYER_GZIP),

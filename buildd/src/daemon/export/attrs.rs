@@ -51,6 +51,8 @@ pub(crate) struct ExportRequest {
     pub metadata: Metadata,
     /// Push them.
     pub push: bool,
+    /// Keep the image under its names; where nothing is said, if it is not pushed (as with BuildKit's own worker).
+    pub store: bool,
     /// Under no tag: only its digest names it, there and here.
     pub push_by_digest: bool,
     /// How layers are stored.
@@ -162,6 +164,7 @@ impl ExportRequest {
             Some("false" | "0") => Ok(false),
             Some(value) => Err(AttrError::Value { name, value: value.to_owned() }),
         };
+        let push = flag("push", false)?;
         let names = attrs.get("name").map(String::as_str).unwrap_or_default();
         let annotations = Annotations::new(attrs)?;
         // Docker's types have no place for them; BuildKit turns to the others, too.
@@ -177,9 +180,10 @@ impl ExportRequest {
             names: if named_by_frontend { Vec::new() } else { image_names(names)? },
             named_by_frontend,
             metadata: Metadata::of_attrs(attrs),
-            push: flag("push", false)?,
+            push,
+            store: flag("store", !push)?,
             push_by_digest: flag("push-by-digest", false)?,
-            compression: compression(attrs)?,
+            compression: compression_of(attrs)?,
             force_compression: flag("force-compression", false)?,
             oci_types,
             oci_artifact,
@@ -219,7 +223,11 @@ fn epoch(attrs: &BTreeMap<String, String>) -> Result<EpochChoice, AttrError> {
     }
 }
 
-fn compression(attrs: &BTreeMap<String, String>) -> Result<Compression, AttrError> {
+/// How layers are stored, by the attributes `compression` and `compression-level`.
+///
+/// # Errors
+/// A kind or level that does not exist.
+pub(crate) fn compression_of(attrs: &BTreeMap<String, String>) -> Result<Compression, AttrError> {
     let level = |default: u8, most: u8| match attrs.get("compression-level") {
         None => Ok(default),
         Some(v) => match v.parse::<u8>() {

@@ -33,7 +33,7 @@ impl Exporter {
         let layers = self.layer_blobs(form, &cx.build);
         let mut made = self.assemble(request, results, &layers, step, cx).await?;
         // Several machines push one platform each that way, and somebody puts them together under a tag.
-        let tags = if request.push_by_digest { &[][..] } else { &request.names };
+        let tags = if request.push_by_digest || !request.store { &[][..] } else { &request.names };
         if rewritten && !tags.is_empty() {
             step.part("unpacking rewritten layers", self.unpack(&mut made, cx)).await?;
         }

@@ -176,12 +176,18 @@ impl LayerBlobs {
     pub(super) async fn as_blob(
         &self,
         id: LayerId,
-        info: LayerInfo,
+        mut info: LayerInfo,
         packing: Packing,
         cx: &VertexContext,
     ) -> Result<LayerBlob, ExecError> {
         if let Some(blob) = self.existing(id, &info, packing, cx).await? {
             return Ok(blob);
+        }
+        if let (false, true, Some(origin)) = (info.present, info.blobs.is_empty(), info.origin.clone()) {
+            // It was never unpacked here: what it is made of comes in before it is packed another way.
+            self.download(&origin.reference, &origin.blob, cx).await?;
+            self.store.layers().add_blob(&id, origin.blob.clone()).map_err(from_store)?;
+            info.blobs.push(origin.blob);
         }
         let (store, lease, known) = (self.store.clone(), self.lease.clone(), info.clone());
         let packed = blocking(move || packed_blob(&store, id, &known, packing.compression, &lease)).await;

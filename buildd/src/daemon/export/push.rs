@@ -23,9 +23,11 @@ const AT_ONCE: usize = 4;
 
 /// A blob of the store, opened anew for each try.
 #[derive(Debug)]
-struct StoredBlob {
-    store: Store,
-    digest: Digest,
+pub(in crate::daemon) struct StoredBlob {
+    /// Where it is.
+    pub store: Store,
+    /// Which.
+    pub digest: Digest,
 }
 
 impl Exporter {

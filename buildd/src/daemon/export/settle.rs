@@ -50,6 +50,7 @@ impl Built {
             inherited: 0,
             made: None,
             provenance: None,
+            cache: None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::try_join_all;
-use proto::control::{StatusResponse, VertexWarning};
+use proto::control::{CacheOptionsEntry, StatusResponse, VertexWarning};
 use proto::gateway::{ReturnRequest, SolveRequest, SolveResponse, WarnRequest};
 use proto::pb::Definition;
 use solver::{Graph, Need, Output};
@@ -21,6 +21,7 @@ use crate::daemon::parts::Parts;
 use crate::daemon::plan::{Plan, Planned};
 use crate::daemon::policies::{self, Rules};
 use crate::daemon::provenance::{Made, Origin};
+use crate::daemon::remote_cache;
 use crate::daemon::run::Run;
 use crate::daemon::sources::image::host_platform;
 
@@ -70,6 +71,11 @@ impl Reference {
     }
 }
 
+/// The same entry, as the control API has it.
+fn in_control(entry: &proto::gateway::CacheOptionsEntry) -> CacheOptionsEntry {
+    CacheOptionsEntry { r#type: entry.r#type.clone(), attrs: entry.attrs.clone() }
+}
+
 impl Bridge {
     /// A client's end, for one that stands for `origin` and is given `inputs`.
     pub(super) fn new(
@@ -93,6 +99,8 @@ impl Bridge {
 
     /// Makes references to what a definition or a frontend gives.
     pub(super) async fn solve(&self, request: SolveRequest) -> Result<SolveResponse, Failure> {
+        let entries: Vec<CacheOptionsEntry> = request.cache_imports.iter().map(in_control).collect();
+        self.run.caches.add(remote_cache::imports_of(&request.frontend_opt, &entries));
         let rules = Rules::new(&request.source_policies).map_err(|e| Failure::invalid(&e))?;
         let mut plan = match self.outcome(&request).await? {
             Outcome::Plan(plan) => plan,
@@ -235,7 +243,16 @@ impl Bridge {
             };
             let ReturnedPart { platform, reference, config, epoch, inherited } = part;
             let made = reference.map(|r| Made { graph: r.graph.clone(), origin: r.origin.clone() });
-            Ok::<_, Failure>(Built { platform, output, config, epoch, inherited, made, provenance: None })
+            Ok::<_, Failure>(Built {
+                platform,
+                output,
+                config,
+                epoch,
+                inherited,
+                made,
+                provenance: None,
+                cache: None,
+            })
         }))
         .await?;
         Ok(Results { built, multi_platform: returned.multi_platform, metadata: returned.metadata })

@@ -256,6 +256,36 @@ impl GitSource {
         Ok(Place { dir, access, bundle })
     }
 
+    /// What BuildKit's caches know the source by (`source/git/source.go`).
+    ///
+    /// # Errors
+    /// A repository that cannot be asked.
+    pub(super) async fn buildkit_keys(
+        &self,
+        op: &SourceOp,
+        cx: &VertexContext,
+    ) -> Result<Vec<String>, ExecError> {
+        let pinned = self.pin(op, cx).await?;
+        let request = &pinned.request;
+        let mut key = pinned.found.commit.clone();
+        if request.keep_git_dir {
+            key.push_str(".git");
+            if !request.reference.is_empty() {
+                key = format!("{key}#{}", request.reference);
+            }
+        }
+        if !request.subdir.is_empty() {
+            key = format!("{key}:{}", request.subdir);
+        }
+        if !request.submodules {
+            key.push_str("(skip-submodules)");
+        }
+        if request.commit_times {
+            key.push_str("(mtime=commit)");
+        }
+        Ok(vec![key])
+    }
+
     /// Forgets what was pinned for a build.
     pub(super) fn forget(&self, build: &str) {
         self.lock().retain(|(b, _), _| b != build);

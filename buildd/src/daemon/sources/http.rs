@@ -162,6 +162,34 @@ impl HttpSource {
         Ok(Pin::Http { url: redacted(&op.identifier).into_owned(), digest })
     }
 
+    /// What BuildKit's caches know the file by (`source/http/source.go`).
+    ///
+    /// # Errors
+    /// A file that cannot be downloaded.
+    pub(super) async fn buildkit_keys(
+        &self,
+        op: &SourceOp,
+        cx: &VertexContext,
+    ) -> Result<Vec<String>, ExecError> {
+        let Download { body, name, modified, .. } = self.download(op, cx).await?;
+        let number = |attr: &str, radix| {
+            let text = op.attrs.get(attr).map_or("", String::as_str).trim_start_matches("0o");
+            i64::from_str_radix(text, radix).unwrap_or(0)
+        };
+        let mut fields = serde_json::Map::new();
+        fields.insert("Filename".to_owned(), name.into());
+        fields.insert("Perm".to_owned(), number(attr::HTTP_PERM, 8).into());
+        fields.insert("UID".to_owned(), number(attr::HTTP_UID, 10).into());
+        fields.insert("GID".to_owned(), number(attr::HTTP_GID, 10).into());
+        fields.insert("Checksum".to_owned(), body.to_string().into());
+        if let Some(seconds) = modified.map(|nanos| nanos.div_euclid(1_000_000_000))
+            && let Some(time) = http_date(seconds)
+        {
+            fields.insert("LastModTime".to_owned(), time.into());
+        }
+        Ok(vec![Digest::of(&crate::llb::go_json(&fields.into())).to_string()])
+    }
+
     /// Forgets what was downloaded for a build.
     pub(super) fn forget(&self, build: &str) {
         self.lock().retain(|(b, _), _| b != build);
@@ -326,6 +354,11 @@ type Body<'a> = BoxStream<'a, Result<Bytes, ExecError>>;
 /// The digest that the body has to have, if it is given.
 fn checksum(op: &SourceOp) -> Option<Digest> {
     op.attrs.get(attr::HTTP_CHECKSUM)?.parse().ok()
+}
+
+/// A time as HTTP writes it (RFC 9110, section 5.6.7).
+fn http_date(seconds: i64) -> Option<String> {
+    Some(jiff::Timestamp::from_second(seconds).ok()?.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
 }
 
 /// A validator without the mark that it is a weak one: servers that compress lose it on the way.

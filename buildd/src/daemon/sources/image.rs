@@ -1,5 +1,6 @@
 //! Images: looked up in the image store, at a registry or in a client's OCI layout, pulled when their files are needed.
 
+mod adopt;
 pub(in crate::daemon) mod blob;
 mod credentials;
 mod documents;
@@ -50,12 +51,12 @@ pub(crate) struct Found {
     pub layout: Option<LayoutStore>,
 }
 
-/// An OCI layout that a client offers.
+/// An OCI layout, or a cache, that a client offers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct LayoutStore {
     /// The client's session; empty for any of the build's.
     pub session: String,
-    /// What the client calls the layout.
+    /// What the client calls it: `oci:` and the name of a layout, `local:` and the path of a cache.
     pub store: String,
 }
 
@@ -257,7 +258,8 @@ impl ImageSource {
             if store.is_empty() {
                 return Err(ExecError::failed(ImageError::NoLayout(op.identifier.clone())));
             }
-            return self.resolve_layout(reference, platform, &LayoutStore { session, store }, cx).await;
+            let layout = LayoutStore { session, store: format!("oci:{store}") };
+            return self.resolve_layout(reference, platform, &layout, cx).await;
         }
         let prefer = match op.attrs.get(attr::IMAGE_RESOLVE_MODE).map(String::as_str) {
             Some("pull") => Prefer::Registry,
@@ -301,15 +303,20 @@ impl ImageSource {
         let Some(record) = store.images().get(&reference.to_string()).map_err(from_store)? else {
             return Ok(None);
         };
-        let blobs = store.blobs();
-        let read = |digest: &Digest| blobs.read(digest, 16 << 20).map_err(from_store);
-        let (manifest, config) = (read(&record.manifest)?, read(&record.config)?);
-        let Ok(image) = from_documents(&record, manifest, config) else { return Ok(None) };
+        let Some(image) = self.documents_of(&record)? else { return Ok(None) };
         if !PlatformMatcher::new(&oci_platform(platform)).matches(&image.config.platform) {
             return Ok(None);
         }
         let layers = record.layers.into();
         Ok(Some(Found { reference: reference.clone(), image, layers, layout: None }))
+    }
+
+    /// The documents of an image of the store; `None` for those that fit no image.
+    fn documents_of(&self, record: &ImageRecord) -> Result<Option<ResolvedImage>, ExecError> {
+        let blobs = self.chains.store.blobs();
+        let read = |digest: &Digest| blobs.read(digest, 16 << 20).map_err(from_store);
+        let (manifest, config) = (read(&record.manifest)?, read(&record.config)?);
+        Ok(from_documents(record, manifest, config).ok())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Lookup, Arc<Found>>> {

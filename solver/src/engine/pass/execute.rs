@@ -97,7 +97,7 @@ impl Pass {
     }
 
     /// Input `i`, present, but for a directory that a file op copies from: that is read in place.
-    async fn input(self: &Arc<Self>, id: VertexId, i: usize) -> Result<Output, Stop> {
+    pub(super) async fn input(self: &Arc<Self>, id: VertexId, i: usize) -> Result<Output, Stop> {
         let vertex = self.graph.vertex(id);
         let edge = vertex.inputs[i];
         if matches!((&vertex.op, &self.node(id).uses[i]), (Op::File(_), Use::Selected(_))) {

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use super::Pass;
-use crate::graph::VertexId;
+use crate::graph::{Edge, VertexId};
 use crate::op::Op;
 use crate::traits::{Event, EventSink, ExecError, SourceIdentity};
 
@@ -82,6 +82,17 @@ impl Pass {
             } else {
                 self.tell(id, Event::Started(at));
                 self.tell(id, Event::Completed(at, None));
+            }
+        }
+    }
+
+    /// Tells that the vertex and all that it is made from came from a cache elsewhere.
+    pub(super) fn tell_found(&self, id: VertexId) {
+        let reachable = self.graph.reachable([Edge { vertex: id, output: 0 }]);
+        for id in self.graph.ids().filter(|id| reachable[id.index()]) {
+            let source = matches!(self.graph.vertex(id).op, Op::Source(_));
+            if !source && self.node(id).told.swap(TOLD, Ordering::Relaxed) == UNTOLD {
+                self.tell(id, Event::Cached(SystemTime::now()));
             }
         }
     }

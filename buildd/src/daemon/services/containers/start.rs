@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use cache::oci::ImageMetadata;
+use cache::oci::{ImageMetadata, Reference};
 use cache::store::ImageRecord;
 use proto::rbuild::run_response::Response;
 use proto::rbuild::{RunRequest, RunStart};
@@ -20,6 +20,7 @@ use crate::container::{Ends, Responses, Streams, relay, response};
 use crate::daemon::blocking::blocking;
 use crate::daemon::builds::Builds;
 use crate::daemon::chains::from_store;
+use crate::daemon::control::store_status;
 use crate::daemon::parts::Parts;
 use crate::daemon::services::image_json;
 use crate::daemon::services::images::find;
@@ -66,6 +67,7 @@ impl Container {
     /// Runs it; the last response tells how it ended, if the client does not learn that from the monitor.
     pub(super) async fn run(mut self, requests: Streaming<RunRequest>, tx: Responses) -> Result<(), Status> {
         let record = self.image(&tx).await?;
+        self.complete(&record, &tx).await?;
         let (files, spec) = self.prepare(record).await?;
         self.work.release();
         match self.passed.take_container() {
@@ -136,6 +138,27 @@ impl Container {
         });
         pulled.await.map_err(|e| status_of(&e))?;
         look().await
+    }
+
+    /// Brings in what a build left at registries.
+    async fn complete(&self, record: &ImageRecord, tx: &Responses) -> Result<(), Status> {
+        let layers = self.work.parts.store.layers();
+        let present = |id| layers.get(id).map(|layer| layer.is_some_and(|layer| layer.present));
+        let all: Result<Vec<bool>, _> = record.layers.iter().map(present).collect();
+        if all.map_err(store_status)?.into_iter().all(|here| here) {
+            return Ok(());
+        }
+        let (image, record) = (self.start.image.clone(), record.clone());
+        let name = format!("pulling layers of {image}");
+        let status = |status| response(Response::Status(status));
+        let pulled = as_step(&self.work, tx, status, &name, |parts, _, cx| {
+            Box::pin(async move {
+                let reference = Reference::parse(&image).map_err(ExecError::failed)?;
+                parts.images.complete(&reference, &record, cx).await?;
+                Ok(image)
+            })
+        });
+        pulled.await.map(drop).map_err(|e| status_of(&e))
     }
 
     /// Decides what to run and makes its files.

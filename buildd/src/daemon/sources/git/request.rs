@@ -199,11 +199,11 @@ mod tests {
         let locator = format!("oci-layout+blob://not/real@sha256:{}", "a".repeat(64));
         let given = (attr::GIT_BUNDLE, locator.as_str());
         let found = request("git://x/y", &[sum, given]).unwrap();
-        assert_eq!(found.bundle.as_ref().unwrap().layout.as_ref().unwrap().store, "not/real");
+        assert_eq!(found.bundle.as_ref().unwrap().layout.as_ref().unwrap().store, "oci:not/real");
         assert_eq!(found.given().unwrap().commit, commit);
         assert_eq!(request("git://x/y#main", &[sum, given]).unwrap().given(), None);
         let store = request("git://x/y", &[sum, given, (attr::OCI_LAYOUT_STORE_ID, "s")]).unwrap();
-        assert_eq!(store.bundle.unwrap().layout.unwrap().store, "s");
+        assert_eq!(store.bundle.unwrap().layout.unwrap().store, "oci:s");
         let as_bundle = (attr::GIT_CHECKOUT_BUNDLE, "true");
         for (identifier, attrs, reason) in [
             ("git://x/y", &[given][..], "git.bundle requires git.checksum"),

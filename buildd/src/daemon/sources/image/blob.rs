@@ -64,7 +64,7 @@ impl Locator {
                 let store = given(attr::OCI_LAYOUT_STORE_ID).or_else(|| store.map(str::to_owned));
                 let store = store.ok_or_else(|| LocatorError::NoLayout(identifier.to_owned()))?;
                 let session = given(attr::OCI_LAYOUT_SESSION_ID).unwrap_or_default();
-                Some(LayoutStore { session, store })
+                Some(LayoutStore { session, store: format!("oci:{store}") })
             }
             _ => return Err(LocatorError::Scheme(identifier.to_owned())),
         };
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(found.digest.to_string(), digest);
         let named = [(attr::OCI_LAYOUT_STORE_ID, "s"), (attr::OCI_LAYOUT_SESSION_ID, "1")];
         let found = locator(&format!("oci-layout+blob://not/real@{digest}"), &named).unwrap();
-        assert_eq!(found.layout, Some(LayoutStore { session: "1".into(), store: "s".into() }));
+        assert_eq!(found.layout, Some(LayoutStore { session: "1".into(), store: "oci:s".into() }));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::session::{ARRIVAL, Session, SessionError};
 pub(super) enum LayoutError {
     #[error(transparent)]
     Session(#[from] SessionError),
-    #[error("no session offers the OCI layout `{0}`")]
+    #[error("no session offers the content store `{0}`")]
     NoSession(String),
     #[error("cannot read `{digest}` of the OCI layout")]
     Read {
@@ -96,7 +96,7 @@ impl ImageSource {
                 Some(bytes) => bytes,
                 None => {
                     let limit = wanted.part.limit();
-                    let read = self.layout_document(layout, &wanted.digest, wanted.part.name(), limit, cx);
+                    let read = self.store_document(layout, &wanted.digest, wanted.part.name(), limit, cx);
                     let bytes = tokio::select! {
                         r = read => r?,
                         () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
@@ -116,7 +116,11 @@ impl ImageSource {
         Ok(found)
     }
 
-    async fn layout_document(
+    /// A document of a client's content store, verified.
+    ///
+    /// # Errors
+    /// A client that does not offer the store, a document that is too large or damaged.
+    pub(crate) async fn store_document(
         &self,
         layout: &LayoutStore,
         digest: &Digest,
@@ -148,9 +152,8 @@ impl ImageSource {
         cx: &VertexContext,
     ) -> Result<(Blob, Fault), ExecError> {
         let session = self.layout_session(layout, cx).await.map_err(ExecError::failed)?;
-        let inner = session
-            .layout_blob(&layout.store, digest)
-            .map_err(|e| ExecError::failed(LayoutError::from(e)))?;
+        let inner =
+            session.store_blob(&layout.store, digest).map_err(|e| ExecError::failed(LayoutError::from(e)))?;
         let fault = Fault::default();
         let blob = Blob { digest: *digest, inner: Box::new(inner), fault: fault.clone() };
         Ok((blob, fault))

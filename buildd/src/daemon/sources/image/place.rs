@@ -4,7 +4,8 @@ use std::io::Read;
 use std::path::Path;
 
 use cache::layer::{Base, Unpacked, unpack};
-use cache::oci::{Decompressor, Reference, ResolvedImage};
+use cache::oci::{Decompressor, Descriptor, Reference, ResolvedImage};
+use cache::remote::CREATED;
 use cache::store::{BlobPurpose, BlobRef, LayerAbout, Lease, Origin, Staging, StoreError};
 use cache::tree::{NodeId, Trees};
 use solver::{Digest, ExecError, LayerId, Output};
@@ -185,8 +186,15 @@ pub(super) fn about(image: &ResolvedImage, i: usize, origin: Option<&Reference>)
             None => "loaded from an archive".to_owned(),
         },
         origin,
+        created_ms: created_ms(&image.manifest.layers[i]),
         ..LayerAbout::default()
     }
+}
+
+/// When a layer was made, where a cache tells that.
+fn created_ms(layer: &Descriptor) -> Option<u64> {
+    let at: jiff::Timestamp = layer.annotations.get(CREATED)?.parse().ok()?;
+    at.as_millisecond().try_into().ok()
 }
 
 fn blob(image: &ResolvedImage, i: usize) -> BlobRef {

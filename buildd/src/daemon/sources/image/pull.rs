@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use cache::oci::Descriptor;
+use cache::oci::{Descriptor, Reference};
 use cache::registry::{BlobStream, Client, Transfer};
-use cache::store::Lease;
+use cache::store::{ImageRecord, Lease};
 use futures_util::{StreamExt, TryStreamExt};
 use solver::{Digest, ExecError, LayerId, Progress, Status, VertexContext};
 use tokio::io::AsyncRead;
@@ -22,11 +22,22 @@ const AT_ONCE: usize = 3;
 impl ImageSource {
     /// Makes all layers present and returns the rootfs digest.
     pub(super) async fn unpacked(&self, found: &Arc<Found>, cx: &VertexContext) -> Result<Digest, ExecError> {
+        let origin = found.layout.is_none().then(|| found.reference.clone());
+        self.put_in_place(found, origin, cx).await
+    }
+
+    /// As [`Self::unpacked`]; the layers can be had again at `origin`.
+    async fn put_in_place(
+        &self,
+        found: &Arc<Found>,
+        origin: Option<Reference>,
+        cx: &VertexContext,
+    ) -> Result<Digest, ExecError> {
         let manifest = found.image.manifest_digest();
         // One pull of an image at a time; whoever waited finds it done.
         let _turn = self.pulls.turn(manifest).await;
         let lease = self.leases.of(&cx.build);
-        let missing = placing(&self.chains, found, &lease).missing()?;
+        let missing = placing(&self.chains, found, None, &lease).missing()?;
         if missing.is_empty()
             && let Some(root) = self.chains.image_content(&manifest)?
         {
@@ -39,7 +50,24 @@ impl ImageSource {
         let mut arrived: Vec<(usize, Arrived)> = arrivals.buffer_unordered(AT_ONCE).try_collect().await?;
         arrived.sort_by_key(|(i, _)| *i);
         let (chains, found) = (self.chains.clone(), found.clone());
-        blocking(move || Ok(*placing(&chains, &found, &lease).place(arrived)?.digest())).await
+        blocking(move || Ok(*placing(&chains, &found, origin.as_ref(), &lease).place(arrived)?.digest()))
+            .await
+    }
+
+    /// Makes the layers of an image of the store present, of which some may have been left where they are.
+    ///
+    /// # Errors
+    /// A registry that does not give a layer any more.
+    pub(crate) async fn complete(
+        &self,
+        name: &Reference,
+        record: &ImageRecord,
+        cx: &VertexContext,
+    ) -> Result<(), ExecError> {
+        let Some(image) = self.documents_of(record)? else { return Ok(()) };
+        let layers = record.layers.clone().into();
+        let found = Arc::new(Found { reference: name.clone(), image, layers, layout: None });
+        self.put_in_place(&found, None, cx).await.map(drop)
     }
 
     /// Makes the layers of a chain present whose image was looked up in this build; its content where it is that image and
@@ -88,8 +116,9 @@ impl ImageSource {
                 None => result,
             };
         }
+        let from = self.origin_of(found, i)?;
         loop {
-            let stream = self.download(found, &descriptor, &cx.progress, cx)?;
+            let stream = self.download(&from, &descriptor, &cx.progress, cx)?;
             let (reader, fault) = stream.into_reader();
             let result = self.receive(reader, descriptor.digest, lease, cx).await;
             match fault.take() {
@@ -138,20 +167,31 @@ impl ImageSource {
         }
     }
 
+    /// Where a layer can be had: an image that was built here is made of others' layers.
+    fn origin_of(&self, found: &Found, i: usize) -> Result<Reference, ExecError> {
+        let known = self.chains.store.layers().get(&found.layers[i]).map_err(from_store)?;
+        let origin = known.and_then(|known| Reference::parse(&known.origin?.reference).ok());
+        Ok(origin.unwrap_or_else(|| found.reference.clone()))
+    }
+
     fn download(
         &self,
-        found: &Found,
+        from: &Reference,
         descriptor: &Descriptor,
         progress: &Progress,
         cx: &VertexContext,
     ) -> Result<BlobStream, ExecError> {
         self.client_showing(progress, cx)
-            .fetch_blob(&found.reference, descriptor)
+            .fetch_blob(from, descriptor)
             .map_err(|e| ExecError::failed(ImageError::from(e)))
     }
 }
 
-fn placing<'a>(chains: &'a Chains, found: &'a Found, lease: &'a Lease) -> Placing<'a> {
-    let origin = found.layout.is_none().then_some(&found.reference);
+fn placing<'a>(
+    chains: &'a Chains,
+    found: &'a Found,
+    origin: Option<&'a Reference>,
+    lease: &'a Lease,
+) -> Placing<'a> {
     Placing { chains, image: &found.image, layers: &found.layers, origin, lease }
 }

@@ -1,0 +1,216 @@
+//! `--cache-from` and `--cache-to`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use frontend::number::boolean;
+use proto::control::CacheOptionsEntry;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Args, warn};
+use crate::cli::context::absolute;
+use crate::client::ClientError;
+use crate::csv::fields;
+
+/// The tag of a cache in a directory where none is given.
+const LATEST: &str = "latest";
+/// The annotation that holds a tag in an OCI layout's index (OCI image spec, "Image Layout").
+const TAG: &str = "org.opencontainers.image.ref.name";
+
+/// The caches of a build, as the daemon is told of them.
+#[derive(Debug, Default)]
+pub(super) struct Caches {
+    /// To look into.
+    pub(super) from: Vec<CacheOptionsEntry>,
+    /// To write.
+    pub(super) to: Vec<CacheOptionsEntry>,
+    /// Directories, and whether they are written.
+    pub(super) dirs: BTreeMap<PathBuf, bool>,
+    /// Where the index of a written directory gets which tag.
+    tags: Vec<(PathBuf, String)>,
+}
+
+/// `index.json` of an OCI layout.
+#[derive(Debug, Serialize, Deserialize)]
+struct Layout {
+    #[serde(flatten)]
+    rest: serde_json::Map<String, Value>,
+    #[serde(default)]
+    manifests: Vec<Value>,
+}
+
+impl Args {
+    /// The caches that the flags name.
+    ///
+    /// # Errors
+    /// Malformed flags, a directory without the cache that is asked for.
+    pub(super) fn caches(&self) -> Result<Caches, ClientError> {
+        let mut caches = Caches::default();
+        for text in &self.cache_from {
+            let mut entry = entry("--cache-from", text)?;
+            if entry.r#type == "local" && !caches.read_from(&mut entry)? {
+                continue;
+            }
+            caches.from.push(entry);
+        }
+        for text in &self.cache_to {
+            let mut entry = entry("--cache-to", text)?;
+            if entry.r#type == "local" {
+                caches.write_to(&mut entry)?;
+            }
+            caches.to.push(entry);
+        }
+        let inline =
+            |text: &String| text.strip_prefix("BUILDKIT_INLINE_CACHE=").and_then(boolean).unwrap_or(false);
+        if self.build_args.iter().any(inline) && !caches.to.iter().any(|entry| entry.r#type == "inline") {
+            caches.to.push(CacheOptionsEntry { r#type: "inline".to_owned(), attrs: BTreeMap::new() });
+        }
+        Ok(caches)
+    }
+}
+
+impl Caches {
+    /// What the frontend is told of caches to look into.
+    pub(super) fn attr(&self) -> Option<String> {
+        let entry = |entry: &CacheOptionsEntry| json!({ "Type": entry.r#type, "Attrs": entry.attrs });
+        let all: Vec<Value> = self.from.iter().map(entry).collect();
+        (!all.is_empty()).then(|| Value::from(all).to_string())
+    }
+
+    /// Finds the cache in a directory; whether there is one.
+    fn read_from(&mut self, entry: &mut CacheOptionsEntry) -> Result<bool, ClientError> {
+        let src = required(entry, "--cache-from", "src")?;
+        let dir = absolute(Path::new(&src))?;
+        if !entry.attrs.contains_key("digest") {
+            let tag = entry.attrs.get("tag").cloned().unwrap_or_else(|| LATEST.to_owned());
+            match digest_of(&dir, &tag) {
+                Some(digest) => drop(entry.attrs.insert("digest".to_owned(), digest)),
+                None => {
+                    // The first build of all has none to begin with.
+                    warn(&format!(
+                        "`{}` holds no cache with the tag `{tag}`: doing without it",
+                        dir.display()
+                    ));
+                    return Ok(false);
+                }
+            }
+        }
+        entry.attrs.insert("src".to_owned(), dir.display().to_string());
+        self.dirs.entry(dir).or_default();
+        Ok(true)
+    }
+
+    fn write_to(&mut self, entry: &mut CacheOptionsEntry) -> Result<(), ClientError> {
+        let dest = required(entry, "--cache-to", "dest")?;
+        let dir = absolute(Path::new(&dest))?;
+        fs_err::create_dir_all(&dir).map_err(|e| ClientError::io(&dir, e))?;
+        entry.attrs.insert("dest".to_owned(), dir.display().to_string());
+        let tag = entry.attrs.get("tag").cloned().unwrap_or_else(|| LATEST.to_owned());
+        self.tags.push((dir.clone(), tag));
+        self.dirs.insert(dir, true);
+        Ok(())
+    }
+
+    /// Names what was written in the directories' indexes.
+    ///
+    /// # Errors
+    /// A directory that cannot be written.
+    pub(super) fn finish(&self, response: &BTreeMap<String, String>) -> Result<(), ClientError> {
+        let Some(manifest) = response.get("cache.manifest") else { return Ok(()) };
+        let Ok(manifest) = serde_json::from_str::<Value>(manifest) else { return Ok(()) };
+        for (dir, tag) in &self.tags {
+            if let Some(digest) = manifest["digest"].as_str().and_then(|d| d.strip_prefix("sha256:"))
+                && dir.join("blobs/sha256").join(digest).exists()
+            {
+                name(dir, tag, manifest.clone())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One `--cache-from` or `--cache-to`; a mere name is one at a registry.
+fn entry(flag: &str, text: &str) -> Result<CacheOptionsEntry, ClientError> {
+    let fields = fields(text)?;
+    if let ([only], false) = (fields.as_slice(), text.contains('=')) {
+        let attrs = BTreeMap::from([("ref".to_owned(), only.clone())]);
+        return Ok(CacheOptionsEntry { r#type: "registry".to_owned(), attrs });
+    }
+    let mut attrs = BTreeMap::new();
+    for field in fields {
+        let (key, value) = field.split_once('=').ok_or_else(|| {
+            ClientError::Usage(format!("invalid value `{text}` for `{flag}`: `{field}` is no KEY=VALUE"))
+        })?;
+        attrs.insert(key.to_lowercase(), value.to_owned());
+    }
+    let kind = attrs.remove("type").filter(|kind| !kind.is_empty());
+    let r#type =
+        kind.ok_or_else(|| ClientError::Usage(format!("invalid value `{text}` for `{flag}`: no type")))?;
+    Ok(CacheOptionsEntry { r#type, attrs })
+}
+
+fn required(entry: &CacheOptionsEntry, flag: &str, name: &str) -> Result<String, ClientError> {
+    let given = entry.attrs.get(name).filter(|value| !value.is_empty()).cloned();
+    given.ok_or_else(|| ClientError::Usage(format!("`{flag} type=local` needs `{name}=DIR`")))
+}
+
+fn digest_of(dir: &Path, tag: &str) -> Option<String> {
+    let layout: Layout = serde_json::from_slice(&fs_err::read(dir.join("index.json")).ok()?).ok()?;
+    let tagged = layout.manifests.iter().find(|m| m["annotations"][TAG].as_str() == Some(tag))?;
+    tagged["digest"].as_str().map(str::to_owned)
+}
+
+/// Gives a manifest a tag in the index of a layout, in place of the one that had it.
+fn name(dir: &Path, tag: &str, mut manifest: Value) -> Result<(), ClientError> {
+    let index = dir.join("index.json");
+    let read = fs_err::read(&index).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let mut layout = read.unwrap_or_else(|| Layout {
+        rest: serde_json::Map::from_iter([("schemaVersion".to_owned(), 2.into())]),
+        manifests: Vec::new(),
+    });
+    layout.manifests.retain(|m| m["annotations"][TAG].as_str() != Some(tag));
+    manifest["annotations"][TAG] = tag.into();
+    layout.manifests.push(manifest);
+    let json = serde_json::to_vec(&layout).map_err(|e| ClientError::Usage(e.to_string()))?;
+    let version = br#"{"imageLayoutVersion":"1.0.0"}"#;
+    fs_err::write(dir.join("oci-layout"), version).map_err(|e| ClientError::io(dir, e))?;
+    let next = dir.join(".index.json.next");
+    fs_err::write(&next, json).map_err(|e| ClientError::io(&next, e))?;
+    fs_err::rename(&next, &index).map_err(|e| ClientError::io(&index, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags() {
+        let args = Args { cache_from: vec!["host/a:1".into()], ..Args::default() };
+        let caches = args.caches().unwrap();
+        assert_eq!(caches.attr().unwrap(), r#"[{"Type":"registry","Attrs":{"ref":"host/a:1"}}]"#);
+        for (text, want) in [
+            ("type=local", "needs `src=DIR`"),
+            ("ref=x", "no type"),
+            ("type=registry,x", "`x` is no KEY=VALUE"),
+        ] {
+            let error = Args { cache_from: vec![text.into()], ..Args::default() }.caches().unwrap_err();
+            assert!(error.to_string().contains(want), "{error}");
+        }
+        let inline = Args { build_args: vec!["BUILDKIT_INLINE_CACHE=1".into()], ..Args::default() };
+        assert_eq!(inline.caches().unwrap().to[0].r#type, "inline");
+    }
+
+    #[test]
+    fn a_tag_moves() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(digest_of(dir.path(), LATEST), None);
+        for digest in ["sha256:a", "sha256:b"] {
+            name(dir.path(), LATEST, json!({ "digest": digest })).unwrap();
+            name(dir.path(), "other", json!({ "digest": "sha256:c" })).unwrap();
+        }
+        assert_eq!(digest_of(dir.path(), LATEST).as_deref(), Some("sha256:b"));
+        assert_eq!(digest_of(dir.path(), "other").as_deref(), Some("sha256:c"));
+        assert!(dir.path().join("oci-layout").exists());
+    }
+}

@@ -1,0 +1,213 @@
+//! A cache that a build looks into: found, read, and its results taken as images.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cache::oci::{CONFIG_LIMIT, Descriptor, Document, MANIFEST_LIMIT, Manifest, Reference, ResolvedImage};
+use cache::remote::{CREATED, CacheConfig, CacheManifest, CacheResult, Chains, ConfigError, UNCOMPRESSED};
+use solver::{Digest, ExecError, Output, VertexContext};
+use tokio::sync::OnceCell;
+
+use super::request::CacheImport;
+use crate::daemon::chains::Chains as Layers;
+use crate::daemon::parts::Parts;
+use crate::daemon::progress::Teller;
+use crate::daemon::sources::image::LayoutStore;
+
+/// How large a cache's config may be, in bytes: some hundred thousand records.
+const CACHE_CONFIG_LIMIT: u64 = 64 << 20;
+/// How many images of an index are asked for a cache.
+const MAX_IMAGES: usize = 64;
+
+/// A cache, read when it is first looked into.
+#[derive(Debug)]
+pub(super) struct Import {
+    pub(super) wanted: CacheImport,
+    loaded: OnceCell<Vec<Chains>>,
+}
+
+/// Where a cache's blobs are.
+#[derive(Debug, Clone)]
+pub(in crate::daemon) enum CacheHome {
+    /// At a registry.
+    Registry(Reference),
+    /// In a content store of the client.
+    Store(LayoutStore),
+}
+
+/// A cache could not be read.
+#[derive(Debug, thiserror::Error)]
+enum ImportError {
+    #[error("{0}")]
+    Unusable(String),
+    #[error(transparent)]
+    Registry(#[from] cache::registry::Error),
+    #[error(transparent)]
+    Document(#[from] cache::oci::Error),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Store(ExecError),
+}
+
+impl Import {
+    pub(super) fn new(wanted: CacheImport) -> Self {
+        Self { wanted, loaded: OnceCell::new() }
+    }
+
+    /// The graphs that were read; none of a cache that cannot be had.
+    pub(super) fn chains(&self) -> &[Chains] {
+        self.loaded.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Reads the cache, once. That it cannot be read shows, and is no failure of the build.
+    pub(super) async fn load(&self, parts: &Parts, teller: &Teller, cx: &VertexContext) {
+        let load = || async {
+            let step = teller.step(&format!("importing cache manifest from {}", self.name()));
+            let read = async {
+                tokio::select! {
+                    r = self.read(parts, cx) => r,
+                    () = cx.cancel.cancelled() => Err(ImportError::Store(ExecError::Canceled)),
+                }
+            };
+            match step.end(read.await.map_err(|e| crate::causes::causes(&e))) {
+                Ok(chains) => chains,
+                Err(error) => {
+                    tracing::warn!(build = cx.build, "cannot import a cache from {}: {error}", self.name());
+                    Vec::new()
+                }
+            }
+        };
+        self.loaded.get_or_init(load).await;
+    }
+
+    fn name(&self) -> String {
+        match &self.wanted {
+            CacheImport::Registry(reference) => reference.to_string(),
+            CacheImport::Local { store, .. } => store.clone(),
+            CacheImport::Unusable { name, .. } => name.clone(),
+        }
+    }
+
+    fn home(&self) -> Option<CacheHome> {
+        match &self.wanted {
+            CacheImport::Registry(reference) => Some(CacheHome::Registry(reference.clone())),
+            CacheImport::Local { store, .. } => {
+                Some(CacheHome::Store(LayoutStore { session: String::new(), store: store.clone() }))
+            }
+            CacheImport::Unusable { .. } => None,
+        }
+    }
+
+    async fn read(&self, parts: &Parts, cx: &VertexContext) -> Result<Vec<Chains>, ImportError> {
+        let (bytes, document) = match &self.wanted {
+            CacheImport::Registry(reference) => {
+                let client = parts.images.client(cx);
+                let found = client.head(reference).await?;
+                client.fetch_manifest(reference, &found.digest).await?
+            }
+            CacheImport::Local { digest, .. } => {
+                let bytes = self.bytes(parts, &bare(*digest), "cache manifest", MANIFEST_LIMIT, cx).await?;
+                let document = Document::parse(&bytes, None)?;
+                (bytes, document)
+            }
+            CacheImport::Unusable { reason, .. } => return Err(ImportError::Unusable(reason.clone())),
+        };
+        if let Some(manifest) = CacheManifest::of(&document) {
+            let json = self.bytes(parts, &manifest.config, "cache config", CACHE_CONFIG_LIMIT, cx).await?;
+            let config: CacheConfig = serde_json::from_slice(&json).map_err(ConfigError::from)?;
+            return Ok(vec![Chains::parse(&config, &manifest.layers)?]);
+        }
+        let mut chains = Vec::new();
+        match document {
+            Document::Manifest(manifest) => chains.extend(self.inline(parts, bytes, *manifest, cx).await?),
+            Document::Index(index) => {
+                for image in index.manifests.iter().filter(|d| !d.is_attestation()).take(MAX_IMAGES) {
+                    let (bytes, document) = match self.home() {
+                        Some(CacheHome::Registry(reference)) => {
+                            parts.images.client(cx).fetch_manifest(&reference, &image.digest).await?
+                        }
+                        _ => {
+                            let bytes = self.bytes(parts, image, "manifest", MANIFEST_LIMIT, cx).await?;
+                            let document = Document::parse(&bytes, None)?;
+                            (bytes, document)
+                        }
+                    };
+                    if let Document::Manifest(manifest) = document {
+                        chains.extend(self.inline(parts, bytes, *manifest, cx).await?);
+                    }
+                }
+            }
+        }
+        Ok(chains)
+    }
+
+    /// The cache within an image.
+    async fn inline(
+        &self,
+        parts: &Parts,
+        bytes: Vec<u8>,
+        manifest: Manifest,
+        cx: &VertexContext,
+    ) -> Result<Option<Chains>, ImportError> {
+        let config = self.bytes(parts, &manifest.config, "config", CONFIG_LIMIT, cx).await?;
+        let digest = Digest::of(&bytes);
+        let kind = manifest.media_type.clone().unwrap_or_default();
+        let descriptor = Descriptor::new(kind, digest, bytes.len() as u64);
+        let image = ResolvedImage::new(digest, descriptor, bytes, manifest, config)?;
+        Ok(CacheManifest::inline(&image)?)
+    }
+
+    async fn bytes(
+        &self,
+        parts: &Parts,
+        blob: &Descriptor,
+        what: &'static str,
+        limit: u64,
+        cx: &VertexContext,
+    ) -> Result<Vec<u8>, ImportError> {
+        match self.home() {
+            Some(CacheHome::Registry(reference)) => {
+                Ok(parts.images.client(cx).fetch_bytes(&reference, blob, limit).await?)
+            }
+            Some(CacheHome::Store(store)) => {
+                let read = parts.images.store_document(&store, &blob.digest, what, limit, cx);
+                read.await.map_err(ImportError::Store)
+            }
+            None => Err(ImportError::Unusable(String::new())),
+        }
+    }
+
+    /// A result as an output; `None` where it does not say what its layers unpack to, or where they cannot be had.
+    pub(super) async fn adopt(
+        &self,
+        parts: &Parts,
+        result: &CacheResult,
+        cx: &VertexContext,
+    ) -> Option<Output> {
+        if result.layers.is_empty() {
+            return Some(Output::scratch(Layers::empty()));
+        }
+        let diff_id = |layer: &Descriptor| layer.annotations.get(UNCOMPRESSED)?.parse::<Digest>().ok();
+        let diff_ids = result.layers.iter().map(diff_id).collect::<Option<Vec<_>>>()?;
+        let layers = result.layers.iter().cloned().map(|mut layer| {
+            layer.annotations.retain(|name, _| name == CREATED);
+            layer
+        });
+        match parts.images.adopt(&self.home()?, layers.collect(), diff_ids, cx).await {
+            Ok(output) => Some(output),
+            Err(error) => {
+                tracing::warn!(build = cx.build, "a cached result cannot be had: {error}");
+                None
+            }
+        }
+    }
+}
+
+/// A document of which only the digest is known.
+fn bare(digest: Digest) -> Descriptor {
+    Descriptor::new("", digest, 0)
+}
+
+/// By output: where its result is.
+pub(super) type Results = BTreeMap<u32, (Arc<Import>, CacheResult)>;

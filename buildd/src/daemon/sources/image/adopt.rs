@@ -1,0 +1,104 @@
+//! Results of shared caches taken as images: what is known of both is a list of layers, and where they are.
+
+use std::sync::Arc;
+
+use cache::oci::{Descriptor, Manifest, ResolvedImage, media_type};
+use serde_json::json;
+use solver::op::{Platform, SourceOp};
+use solver::{Digest, ExecError, Output, VertexContext};
+
+use super::{Found, ImageError, ImageSource, chain_of, host_platform};
+use crate::daemon::remote_cache::CacheHome;
+use crate::llb::go_json;
+
+impl ImageSource {
+    /// An output with these layers, lowest first. Those at a registry stay there until they are needed; those that only the
+    /// client has come in.
+    ///
+    /// # Errors
+    /// A client that does not give them.
+    pub(crate) async fn adopt(
+        &self,
+        home: &CacheHome,
+        layers: Vec<Descriptor>,
+        diff_ids: Vec<Digest>,
+        cx: &VertexContext,
+    ) -> Result<Output, ExecError> {
+        let host = host_platform();
+        let config = json!({
+            "architecture": host.architecture,
+            "os": host.os,
+            "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        });
+        let config = config.to_string().into_bytes();
+        let described = Descriptor::of(media_type::OCI_CONFIG, &config);
+        let manifest = Manifest::new(described, layers);
+        let bytes = manifest.to_json();
+        let descriptor = Descriptor::of(media_type::OCI_MANIFEST, &bytes);
+        let digest = descriptor.digest;
+        let image = ResolvedImage::new(digest, descriptor, bytes, manifest, config)
+            .map_err(|e| ExecError::failed(ImageError::from(e)))?;
+        let (reference, layout) = match home {
+            CacheHome::Registry(reference) => (reference.clone(), None),
+            CacheHome::Store(store) => {
+                let name = cache::oci::Reference::parse("cache");
+                (name.map_err(|e| ExecError::failed(ImageError::from(e)))?, Some(store.clone()))
+            }
+        };
+        let chain = chain_of(image.layers().map(|(_, diff_id)| diff_id));
+        let key = (cx.build.clone(), layout.clone(), format!("{reference}@{digest}"), host);
+        let found = {
+            let known = self.lock().get(&key).cloned();
+            match known {
+                Some(known) => known,
+                None => {
+                    let found = Arc::new(Found { reference, image, layers: chain.clone(), layout });
+                    if found.layout.is_none() {
+                        self.declare(&found, &self.leases.of(&cx.build))?;
+                    }
+                    self.lock().insert(key, found.clone());
+                    found
+                }
+            }
+        };
+        let content = match found.layout {
+            Some(_) => Some(self.unpacked(&found, cx).await?),
+            None => self.chains.image_content(&digest)?.map(Digest::from),
+        };
+        Ok(Output { chain, content, local: None })
+    }
+
+    /// What BuildKit's caches know an image by: its manifest for a platform, and what its layers are
+    /// (`source/containerimage/pull.go`).
+    ///
+    /// # Errors
+    /// An image that cannot be looked up.
+    pub(crate) async fn buildkit_keys(
+        &self,
+        op: &SourceOp,
+        platform: Option<&Platform>,
+        cx: &VertexContext,
+    ) -> Result<Vec<String>, ExecError> {
+        let found = self.of_op(op, platform, cx).await?;
+        let host = host_platform();
+        let platform = platform.unwrap_or(&host);
+        let mut named = serde_json::Map::new();
+        named.insert("Digest".to_owned(), found.image.digest.to_string().into());
+        named.insert("OS".to_owned(), platform.os.clone().into());
+        named.insert("Arch".to_owned(), platform.architecture.clone().into());
+        for (name, value) in [("Variant", &platform.variant), ("OSVersion", &platform.os_version)] {
+            if !value.is_empty() {
+                named.insert(name.to_owned(), value.clone().into());
+            }
+        }
+        let mut keys = vec![Digest::of(&go_json(&named.into())).to_string()];
+        keys.extend(chain_id(&found.image.config.rootfs.diff_ids).map(|id| id.to_string()));
+        Ok(keys)
+    }
+}
+
+/// The ChainID of layers (OCI image spec, "Layer ChainID"); none of no layers.
+fn chain_id(diff_ids: &[Digest]) -> Option<Digest> {
+    let (first, rest) = diff_ids.split_first()?;
+    Some(rest.iter().fold(*first, |below, diff_id| Digest::of(format!("{below} {diff_id}").as_bytes())))
+}

@@ -8,6 +8,7 @@ mod about;
 mod agent;
 mod builds;
 mod chains;
+mod claims;
 mod config;
 mod control;
 mod definition;

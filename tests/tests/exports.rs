@@ -10,8 +10,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use fake::{Fake, Reply};
-use proto::gateway::SolveRequest;
-use proto::pb::Definition;
+use proto::control::Exporter;
+use proto::gateway::{Attestation, AttestationKind, Attestations, Ref, ReturnRequest, SolveRequest};
+use proto::pb::file_action::Action;
+use proto::pb::{Definition, FileActionMkDir, FileActionMkFile};
 use serde_json::{Value, json};
 use tests::llb::Llb;
 use tests::{Api, Scene, ready};
@@ -107,6 +109,159 @@ fn provenance() {
     let types = ["-o", "type=oci,dest=../x.tar,oci-mediatypes=false", "--build-arg", &max];
     let out = scene.build(&types).fails();
     assert!(out.stderr.contains("cannot export attestations with"), "{}", out.stderr);
+}
+
+/// A scanner sees the result, and what else it is to cover; what it writes becomes statements beside the image.
+#[test]
+fn what_is_in_an_image() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let scan = "set -e; cd /run/src\n\
+        files=$(find . -type f -not -path '*/bin/*' -not -path '*/etc/*' | sort | tr '\\n' ' ')\n\
+        for name in sbom sbom-a; do\n\
+        echo '{\"predicateType\":\"https://spdx.dev/Document\",\"subject\":[],\"predicate\":{\"spdxVersion\":\"SPDX-2.3\",\n\
+        \"name\":\"'$name $BUILDKIT_SCAN_x $BUILDKIT_SCAN_SOURCE $BUILDKIT_SCAN_SOURCE_EXTRAS $files'\",\n\
+        \"files\":[{\"fileName\":\"/g\"},{\"fileName\":\"/no\"},{\"fileName\":\"/f\",\"comment\":\"mine\"}]}}' >$BUILDKIT_SCAN_DESTINATION$name.json\n\
+        done\n";
+    let scanner = "FROM base\nCOPY scan.sh /\nCMD [\"/bin/sh\", \"/scan.sh\"]\n";
+    scene.write("scan.sh", scan).dockerfile(scanner, &["-t", "scanner"]).ok();
+    scene.write("f", "f");
+    let text = "FROM base AS a\nARG BUILDKIT_SBOM_SCAN_STAGE=true\nRUN echo a >/a\nFROM scratch\nCOPY f /f\nCOPY --from=a /a /g\n";
+    let sbom = "--sbom=generator=scanner,x=told";
+    scene.dockerfile(text, &["-o", "type=oci,dest=../o.tar", sbom, "--provenance=mode=min"]).ok();
+    let all = entries(&scene.path("o.tar"));
+    let index = target(&all);
+    let image = blob(&all, &index["manifests"][0]);
+    let attested = blob(&all, &index["manifests"][1]);
+    let statements: Vec<Value> =
+        attested["layers"].as_array().unwrap().iter().map(|layer| blob(&all, layer)).collect();
+    let [core, stage, provenance] = &statements[..] else { panic!("{statements:#?}") };
+    assert_eq!(provenance["predicateType"], "https://slsa.dev/provenance/v1");
+    assert_eq!(core["_type"], "https://in-toto.io/Statement/v1");
+    assert_eq!(core["predicateType"], "https://spdx.dev/Document");
+    let seen = core["predicate"]["name"].as_str().unwrap();
+    let want = "sbom told /run/src/core/sbom /run/src/extras ./core/sbom/f ./core/sbom/g ./extras/sbom-a/a";
+    assert_eq!(seen.trim(), want);
+    assert!(stage["predicate"]["name"].as_str().unwrap().starts_with("sbom-a "));
+    // Which layers have the files is known here only.
+    let files = &core["predicate"]["files"];
+    let layer = image["layers"][1]["digest"].as_str().unwrap();
+    assert_eq!(files[0]["comment"], format!("layerID: {layer}"));
+    assert_eq!((&files[1]["comment"], &files[2]["comment"]), (&Value::Null, &json!("mine")));
+    assert_eq!(stage["predicate"]["files"][0]["comment"], Value::Null);
+    let tools = core["predicate"]["creationInfo"]["creators"].as_array().unwrap();
+    assert!(tools[0].as_str().unwrap().starts_with("Tool: buildkit-"), "{tools:?}");
+
+    scene.build(&["-o", "type=local,dest=../l", sbom]).ok();
+    let text = fs_err::read(scene.path("l/sbom.json")).unwrap();
+    let statement: Value = serde_json::from_slice(&text).unwrap();
+    assert!(statement["subject"].as_array().unwrap().iter().any(|subject| subject["name"] == "g"));
+    assert!(scene.path("l/sbom-a.json").exists());
+
+    // A scanner that fails, that is none, and that writes nonsense.
+    let fails = |dockerfile: &str, says: &str| {
+        scene.dockerfile(dockerfile, &["-t", "scanner"]).ok();
+        scene.write("Dockerfile", "FROM scratch\nCOPY f /f\n");
+        let out =
+            scene.build(&["-o", "type=oci,dest=../x.tar", "--attest=type=sbom,generator=scanner"]).fails();
+        assert!(out.stderr.contains(says), "{says}: {}", out.stderr);
+    };
+    fails("FROM base\nCMD [\"/bin/false\"]\n", "generating sbom using docker.io/library/scanner:latest");
+    fails("FROM base\nCMD []\n", "scanner docker.io/library/scanner:latest does not have cmd");
+    fails(
+        "FROM base\nCMD [\"/bin/sh\", \"-c\", \"echo { >/run/out/a\"]\n",
+        "cannot decode in-toto statement",
+    );
+}
+
+/// Statements of clients that are their own frontends.
+#[test]
+fn statements_of_frontends() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let api = Api::connect(&scene.daemon);
+    let mut llb = Llb::new();
+    let files = llb.file(None, "/f", "f");
+    let files = llb.definition(&files);
+    let statement = r#"{"predicateType":"https://example.com/b","predicate":{"b":1},"subject":[{"name":"n","digest":{"sha512":"cd"}}]}"#;
+    let said = llb.file(None, "/p.json", r#"{"a":1}"#);
+    let said = llb.actions(
+        Some(&said),
+        vec![
+            Action::Mkdir(FileActionMkDir {
+                path: "/d".to_owned(),
+                mode: 0o755,
+                ..FileActionMkDir::default()
+            }),
+            Action::Mkfile(FileActionMkFile {
+                path: "/d/s.json".to_owned(),
+                mode: 0o644,
+                data: statement.into(),
+                ..FileActionMkFile::default()
+            }),
+        ],
+    );
+    let said = llb.definition(&said);
+    let build = |name: &str, claims: &[(AttestationKind, &str, &str)]| {
+        let exporter =
+            Exporter { r#type: "image".to_owned(), attrs: [("name".to_owned(), name.to_owned())].into() };
+        let mut gateway = api.gateway_for(proto::control::SolveRequest {
+            r#ref: name.to_owned(),
+            exporters: vec![exporter],
+            ..proto::control::SolveRequest::default()
+        });
+        let reference = |definition: &Definition| {
+            Some(Ref { id: gateway.definition(definition.clone()).unwrap(), def: None })
+        };
+        let attestation = |(kind, path, predicate_type): &(AttestationKind, &str, &str)| Attestation {
+            kind: (*kind).into(),
+            r#ref: reference(&said),
+            path: (*path).to_owned(),
+            in_toto_predicate_type: (*predicate_type).to_owned(),
+            ..Attestation::default()
+        };
+        let platforms = json!({ "Platforms": [
+            { "ID": "p", "Platform": { "architecture": "amd64", "os": "linux" } },
+        ] });
+        let attestations = Attestations { attestation: claims.iter().map(attestation).collect() };
+        let result = proto::gateway::Result {
+            result: reference(&files).map(proto::gateway::result::Result::Ref),
+            metadata: [("refs.platforms".to_owned(), platforms.to_string().into())].into(),
+            attestations: [("p".to_owned(), attestations)].into(),
+        };
+        gateway.returns(ReturnRequest { result: Some(result), error: None })
+    };
+    let (predicate, bundle) = (AttestationKind::InToto, AttestationKind::Bundle);
+    let both = [(predicate, "/p.json", "https://example.com/a"), (bundle, "d", "")];
+    let made = build("both:1", &both).unwrap();
+    let stored = |digest: &str| -> Value {
+        let hex = digest.trim_start_matches("sha256:");
+        let path = scene.daemon.root().join("blobs/sha256").join(&hex[..2]).join(hex);
+        serde_json::from_slice(&fs_err::read(path).unwrap()).unwrap()
+    };
+    let index = stored(&made.exporter_response["containerimage.digest"]);
+    let attested = stored(index["manifests"][1]["digest"].as_str().unwrap());
+    let [a, b] = &attested["layers"].as_array().unwrap()[..] else { panic!("{attested:#}") };
+    assert_eq!(b["annotations"]["in-toto.io/predicate-type"], "https://example.com/b");
+    let (a, b) = (stored(a["digest"].as_str().unwrap()), stored(b["digest"].as_str().unwrap()));
+    assert_eq!((&a["predicateType"], &a["predicate"]["a"]), (&json!("https://example.com/a"), &json!(1)));
+    assert!(a["subject"][0]["name"].as_str().unwrap().starts_with("pkg:docker/both@1?platform="), "{a:#}");
+    assert_eq!(b["subject"], json!([{ "name": "n", "digest": { "sha512": "cd" } }]));
+
+    for (claim, says) in [
+        ((predicate, "", "x"), "attestation does not have set path"),
+        ((predicate, "/missing", "x"), "no such file or directory"),
+        ((predicate, "/p.json", "https://slsa.dev/provenance/v1"), "frontend may not set provenance"),
+        ((bundle, "/d", "x"), "bundle entry https://example.com/b does not match required predicate type x"),
+        ((bundle, "/", ""), "cannot read in-toto attestation"),
+    ] {
+        let error = build("bad:1", &[claim]).unwrap_err();
+        assert!(error.message().contains(says), "{says}: {error}");
+    }
 }
 
 #[test]

@@ -115,7 +115,10 @@ pub(super) struct Args {
     /// Tells of the image how it was built: true, false, or options such as mode=max [default: false]
     #[arg(long, value_name = "OPTIONS")]
     provenance: Option<String>,
-    /// Tells something of the image, beside it: type=provenance[,mode=min|max]
+    /// Tells of the image what it holds, as a scanner finds it: true, false, or options such as generator=IMAGE [default: false]
+    #[arg(long, value_name = "OPTIONS")]
+    sbom: Option<String>,
+    /// Tells something of the image, beside it: type=provenance[,mode=min|max] or type=sbom[,generator=IMAGE]
     #[arg(long, value_name = "type=TYPE")]
     attest: Vec<String>,
     /// The directory to build from, a URL, or `-` for an archive or Dockerfile on stdin

@@ -19,6 +19,7 @@ use proto::control::{StatusResponse, VertexWarning};
 use solver::op::Platform;
 use solver::{Graph, Need, Output};
 
+use super::claims::Scans;
 use super::failure::Failure;
 use super::frontends::Outcome;
 use super::mounting::Mounting;
@@ -131,7 +132,7 @@ impl<'a> Dockerfile<'a> {
             self.warn_of_copies();
         }
         let mut parts = Vec::new();
-        for Lowered { graph, image, epoch, .. } in lowered {
+        for Lowered { graph, image, epoch, scans, ignore_cache, .. } in lowered {
             let graph = self.allowed(graph).await?;
             policy::check(&graph, self.run)?;
             parts.push(Planned {
@@ -142,6 +143,8 @@ impl<'a> Dockerfile<'a> {
                 inherited: image.history.iter().take_while(|entry| entry.created.is_some()).count(),
                 config: Some(image),
                 epoch,
+                claims: Vec::new(),
+                scans: Arc::new(Scans { extras: scans, ignore_cache }),
             });
         }
         Ok(Solved::Outcome(Outcome::Plan(Plan { parts, multi_platform, ..Plan::default() })))

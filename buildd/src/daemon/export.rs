@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use frontend::config::ImageConfig;
 use solver::op::Platform;
-use solver::{ExecError, Output, VertexContext};
+use solver::{Digest, ExecError, Output, VertexContext};
 
 pub(super) use archive::write_stored;
 pub(super) use assemble::{rfc3339, with_types};
@@ -30,7 +30,9 @@ pub(super) use leaving::{AllFiles, Entry, Leaving};
 pub(super) use placed::Seen;
 pub(super) use push::StoredBlob;
 
+use super::blocking::blocking;
 use super::chains::Chains;
+use super::claims::{Claim, Scans, Told, told};
 use super::diffids::DiffIds;
 use super::metadata::Metadata;
 use super::progress::Step;
@@ -38,6 +40,7 @@ use super::provenance::{Made, Provenance};
 use super::remote_cache::CacheGraph;
 use super::sources::image::ImageSource;
 use crate::session::SessionManager;
+use assemble::AssembledImage;
 use layers::LayerBlobs;
 
 /// One platform's result.
@@ -59,6 +62,10 @@ pub(super) struct Built {
     pub provenance: Option<Arc<Provenance>>,
     /// The cache that goes into the image, where that is asked for.
     pub cache: Option<Arc<CacheGraph>>,
+    /// What else is said of it, in files.
+    pub claims: Vec<Claim<Option<Output>>>,
+    /// What an SBOM of it is to cover besides.
+    pub scans: Arc<Scans>,
 }
 
 /// What a build made, for one or several platforms.
@@ -112,6 +119,25 @@ impl Exporter {
             lease: self.images.lease(build),
             placed: Default::default(),
         }
+    }
+
+    /// What is said of a result in files; of an image also which of its layers have the files that an SBOM lists.
+    async fn told(&self, built: &Built, image: Option<&AssembledImage>) -> Result<Vec<Told>, ExecError> {
+        if built.claims.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (chains, claims, output) = (self.chains.clone(), built.claims.clone(), built.output.clone());
+        let layers: Option<Vec<Digest>> =
+            image.map(|image| image.layers.iter().map(|layer| layer.descriptor.digest).collect());
+        blocking(move || {
+            let mut told = told(&chains, &claims)?;
+            if let Some(layers) = layers {
+                let view = chains.base(&output)?.view;
+                told.iter_mut().for_each(|told| told.supplement(&view, &layers));
+            }
+            Ok(told)
+        })
+        .await
     }
 
     /// Runs one export as `step` and returns what the client is told of it.

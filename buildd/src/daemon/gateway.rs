@@ -14,6 +14,7 @@ mod process;
 mod read;
 mod resolve;
 mod result;
+mod scanner;
 
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ use bridge::Bridge;
 pub(super) use frontend::ask as ask_frontend;
 pub(super) use open::{Gateways, Open};
 pub(super) use resolve::source_meta;
+pub(super) use scanner::Scanner;
 
 /// Header with the ref of the build that a call belongs to.
 const HEADER_BUILD: &str = "buildkit-controlapi-buildid";

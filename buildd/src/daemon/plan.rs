@@ -7,6 +7,7 @@ use futures_util::future::try_join_all;
 use solver::op::Platform;
 use solver::{Graph, Need};
 
+use super::claims::{self, Scans};
 use super::export::{Built, Results};
 use super::failure::Failure;
 use super::metadata::Metadata;
@@ -28,6 +29,10 @@ pub(super) struct Planned {
     pub epoch: Option<i64>,
     /// So many entries of the config's history are those of the image that it is built on.
     pub inherited: usize,
+    /// What else the frontend says of it, in files that are still to be made.
+    pub claims: Vec<claims::Planned>,
+    /// What an SBOM of it is to cover besides.
+    pub scans: Arc<Scans>,
 }
 
 /// Results for one or several platforms.
@@ -56,7 +61,26 @@ impl Planned {
     async fn evaluate(self, run: &Run) -> Result<Built, Failure> {
         let output = run.evaluate(&self.graph, Need::Available).await?;
         let made = Some(Made { graph: self.graph.clone(), origin: self.origin.clone() });
-        let Self { platform, config, epoch, inherited, .. } = self;
-        Ok(Built { platform, output, config, epoch, inherited, made, provenance: None, cache: None })
+        let claims = self.claims.iter().map(|claim| async move {
+            let files = match &claim.files {
+                Some(graph) => Some(run.evaluate(graph, Need::Present).await?),
+                None => None,
+            };
+            Ok::<_, Failure>(claim.with(files))
+        });
+        let claims = try_join_all(claims).await?;
+        let Self { platform, config, epoch, inherited, scans, .. } = self;
+        Ok(Built {
+            platform,
+            output,
+            config,
+            epoch,
+            inherited,
+            made,
+            provenance: None,
+            claims,
+            scans,
+            cache: None,
+        })
     }
 }

@@ -9,7 +9,9 @@ mod origin;
 mod predicate;
 mod purl;
 
-pub(super) use attest::{Attestations, Detail, PREDICATE_TYPE, ProvenanceOptions, Statement};
+pub(super) use attest::{
+    About, Attestations, Detail, PREDICATE_TYPE, ProvenanceOptions, SbomOptions, Statement,
+};
 pub(super) use capture::{Capture, Pin, PinnedBlob};
 pub(super) use origin::{Made, Origin, Requests};
 pub(super) use predicate::{Facts, Provenance};

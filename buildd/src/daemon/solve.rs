@@ -11,6 +11,7 @@ use tonic::Code;
 
 use super::blocking::blocking;
 use super::builds::Builds;
+use super::claims::{Claim, SPDX};
 use super::export::{Built, EpochChoice, ExportKind, ExportRequest, Results};
 use super::failure::Failure;
 use super::frontends::{self, Outcome};
@@ -21,7 +22,9 @@ use super::parts::Parts;
 use super::platforms;
 use super::policies::Policies;
 use super::progress::Teller;
-use super::provenance::{Attestations, Capture, Detail, Facts, Made, Provenance, ProvenanceOptions};
+use super::provenance::{
+    Attestations, Capture, Detail, Facts, Made, Provenance, ProvenanceOptions, SbomOptions,
+};
 use super::remote_cache::{self, CacheGraph, CachePlace, RemoteCaches};
 use super::run::{Means, Rights, Run};
 use super::sources::image::oci_platform;
@@ -169,6 +172,9 @@ async fn work(
     if request.definition.is_some() || !request.frontend.is_empty() {
         ask_for_exports(parts, run, request, &results, Vec::new(), &mut exports).await?;
     }
+    if let Some(options) = &attestations.sbom {
+        Box::pin(scan(parts, run, request, options, &mut results)).await?;
+    }
     let mut told = Vec::new();
     if recorded || attestations.provenance.is_some() {
         for built in &mut results.built {
@@ -240,6 +246,27 @@ async fn ask_for_exports(
 /// The client's session.
 async fn session(parts: &Parts, run: &Run) -> Result<Session, Failure> {
     parts.sessions.get(&run.session, ARRIVAL).await.map_err(|e| Failure::of_session(&e))
+}
+
+/// Lets a scanner say what the results hold, unless a frontend has said it.
+async fn scan(
+    parts: &Arc<Parts>,
+    run: &Arc<Run>,
+    request: &SolveRequest,
+    options: &SbomOptions,
+    results: &mut Results,
+) -> Result<(), Failure> {
+    if results.built.iter().flat_map(|built| &built.claims).any(|claim| claim.predicate_type == SPDX) {
+        return Ok(());
+    }
+    let scanner = gateway::Scanner::new(parts, run, options, &request.frontend_attrs).await?;
+    for built in &mut results.built {
+        let Some(made) = &built.made else { continue };
+        let platform = oci_platform(&built.platform).full();
+        let files = scanner.scan(parts, run, &platform, &made.graph, &built.scans).await?;
+        built.claims.push(Claim::sbom(Some(files)));
+    }
+    Ok(())
 }
 
 /// What is to be told of a result, without what may be private.

@@ -7,25 +7,27 @@ use frontend::number::boolean;
 use crate::client::ClientError;
 use crate::csv::fields;
 
-/// The frontend's settings for `--attest`, and `--provenance` after them: the last of a type counts.
+/// The frontend's settings for `--attest`, and for `--provenance` and `--sbom` after them: the last of a type counts.
 ///
 /// # Errors
 /// A value without a type, or with a switch that is neither on nor off.
 pub(super) fn attestations(
     attest: &[String],
     provenance: Option<&str>,
+    sbom: Option<&str>,
 ) -> Result<BTreeMap<String, String>, ClientError> {
     let mut wanted: BTreeMap<String, Option<String>> = BTreeMap::new();
     for text in attest {
         let (kind, value) = read(text)?;
         wanted.insert(kind, value);
     }
-    if let Some(text) = provenance.filter(|text| !text.is_empty()) {
+    for (kind, text) in [("provenance", provenance), ("sbom", sbom)] {
+        let Some(text) = text.filter(|text| !text.is_empty()) else { continue };
         let value = match boolean(text) {
             Some(on) => on.then(String::new),
-            None => read(&format!("type=provenance,{text}"))?.1,
+            None => read(&format!("type={kind},{text}"))?.1,
         };
-        wanted.insert("provenance".to_owned(), value);
+        wanted.insert(kind.to_owned(), value);
     }
     let attr = |(kind, value): (String, Option<String>)| Some((format!("attest:{kind}"), value?));
     Ok(wanted.into_iter().filter_map(attr).collect())
@@ -61,7 +63,7 @@ mod tests {
 
     fn of(attest: &[&str], provenance: Option<&str>) -> Vec<(String, String)> {
         let attest: Vec<String> = attest.iter().map(|&text| text.to_owned()).collect();
-        attestations(&attest, provenance).unwrap().into_iter().collect()
+        attestations(&attest, provenance, None).unwrap().into_iter().collect()
     }
 
     fn attr(name: &str, value: &str) -> Vec<(String, String)> {
@@ -87,11 +89,19 @@ mod tests {
     }
 
     #[test]
+    fn scanners() {
+        let of = |sbom: &str| attestations(&[], None, Some(sbom)).unwrap().into_iter().collect::<Vec<_>>();
+        assert_eq!(of("true"), attr("attest:sbom", ""));
+        assert_eq!(of("0"), []);
+        assert_eq!(of("generator=a,x=y"), attr("attest:sbom", "generator=a,x=y"));
+    }
+
+    #[test]
     fn malformed() {
         for bad in
             ["", "provenance", "mode=max", "type=", "type=provenance,disabled=perhaps", "\"type=provenance"]
         {
-            assert!(attestations(&[bad.to_owned()], None).is_err(), "{bad}");
+            assert!(attestations(&[bad.to_owned()], None, None).is_err(), "{bad}");
         }
     }
 }

@@ -67,7 +67,7 @@ impl Args {
             let (key, value) = text.split_once('=').unwrap_or((text, ""));
             set(&format!("label:{key}"), value.to_owned());
         }
-        attrs.extend(attestations(&self.attest, self.provenance.as_deref())?);
+        attrs.extend(attestations(&self.attest, self.provenance.as_deref(), self.sbom.as_deref())?);
         Ok(attrs)
     }
 

@@ -68,7 +68,10 @@ impl Exporter {
                 step.part(&format!("exporting {what} {}", d.digest), async { Ok::<_, ExecError>(()) })
                     .await?;
             }
-            if let Some(made) = self.attested(request, built, results.multi_platform, &image, &blobs.lease)? {
+            let claims = self.told(built, Some(&image)).await?;
+            let multi_platform = results.multi_platform;
+            let made = self.attested(request, built, &claims, multi_platform, &image, &blobs.lease)?;
+            if let Some(made) = made {
                 let name = format!("exporting attestation manifest {}", made.manifest.digest);
                 step.part(&name, async { Ok::<_, ExecError>(()) }).await?;
                 attested.push(made);

@@ -8,7 +8,8 @@ use solver::ExecError;
 
 use super::assemble::AssembledImage;
 use super::{Built, ExportRequest, Exporter};
-use crate::daemon::provenance::{PREDICATE_TYPE, Statement, purl};
+use crate::daemon::claims::{Claim, Told};
+use crate::daemon::provenance::{About, PREDICATE_TYPE, Statement, purl};
 
 /// A manifest that holds statements about an image.
 #[derive(Debug, Clone)]
@@ -31,38 +32,48 @@ const EMPTY: &[u8] = b"{}";
 struct DockerTypes;
 
 impl Exporter {
-    /// The manifest with what is to be told of an image; `None` where nothing is.
+    /// The manifest with what is to be told of an image, `claims` first; `None` where nothing is.
     pub(super) fn attested(
         &self,
         request: &ExportRequest,
         built: &Built,
+        claims: &[Told],
         multi_platform: bool,
         image: &AssembledImage,
         lease: &Lease,
     ) -> Result<Option<Attested>, ExecError> {
-        let Some(provenance) = &built.provenance else { return Ok(None) };
+        let provenance = built.provenance.as_deref();
+        if claims.is_empty() && provenance.is_none() {
+            return Ok(None);
+        }
         // As in BuildKit, an image that has a place for statements gets all of them.
-        if provenance.options().inline_only && !request.attestation_inline && !multi_platform {
+        let inline_only = built.claims.iter().all(Claim::inline_only)
+            && provenance.is_none_or(|provenance| provenance.options().inline_only);
+        if inline_only && !request.attestation_inline && !multi_platform {
             return Ok(None);
         }
         if !request.oci_types {
             return Err(ExecError::failed(DockerTypes));
         }
-        let layers: Vec<Descriptor> = image.layers.iter().map(|layer| layer.descriptor.clone()).collect();
-        let platform = image.manifest.platform.as_ref();
-        let hex = image.manifest.digest.hex();
-        let statement = Statement {
-            predicate_type: provenance.predicate_type(),
-            predicate: provenance.predicate(&layers),
-            subjects: request
-                .names
-                .iter()
-                .map(|name| (purl("docker", name, platform), hex.clone()))
-                .collect(),
-        };
-        let bytes = serde_json::to_vec(&statement.json()).map_err(ExecError::failed)?;
-        let mut layer = self.keep(lease, media_type::IN_TOTO, &bytes)?;
-        layer.annotations.insert(PREDICATE_TYPE.to_owned(), statement.predicate_type.to_owned());
+        let (platform, hex) = (image.manifest.platform.as_ref(), image.manifest.digest.hex());
+        let about = |name| About::new(purl("docker", name, platform), hex.clone());
+        let about: Vec<About> = request.names.iter().map(about).collect();
+        let mut statements: Vec<Statement> = claims.iter().map(|told| told.statement(&about)).collect();
+        if let Some(provenance) = provenance {
+            let layers: Vec<Descriptor> = image.layers.iter().map(|layer| layer.descriptor.clone()).collect();
+            statements.push(Statement {
+                predicate_type: provenance.predicate_type().to_owned(),
+                predicate: provenance.predicate(&layers),
+                subjects: about,
+            });
+        }
+        let mut layers = Vec::with_capacity(statements.len());
+        for statement in statements {
+            let bytes = serde_json::to_vec(&statement.json()).map_err(ExecError::failed)?;
+            let mut layer = self.keep(lease, media_type::IN_TOTO, &bytes)?;
+            layer.annotations.insert(PREDICATE_TYPE.to_owned(), statement.predicate_type);
+            layers.push(layer);
+        }
         let manifest = match request.oci_artifact {
             true => {
                 let mut config = self.keep(lease, media_type::OCI_EMPTY, EMPTY)?;
@@ -71,21 +82,22 @@ impl Exporter {
                 Manifest {
                     artifact_type: Some(ARTIFACT.to_owned()),
                     subject: Some(Descriptor::new(&about.media_type, about.digest, about.size)),
-                    ..Manifest::new(config, vec![layer.clone()])
+                    ..Manifest::new(config, layers.clone())
                 }
             }
             false => {
+                let diff_ids: Vec<String> = layers.iter().map(|layer| layer.digest.to_string()).collect();
                 let config = json!({
                     "architecture": "unknown",
                     "os": "unknown",
                     "config": {},
-                    "rootfs": { "type": "layers", "diff_ids": [layer.digest.to_string()] },
+                    "rootfs": { "type": "layers", "diff_ids": diff_ids },
                 });
                 let config = serde_json::to_vec(&config).map_err(ExecError::failed)?;
-                Manifest::new(self.keep(lease, media_type::OCI_CONFIG, &config)?, vec![layer.clone()])
+                Manifest::new(self.keep(lease, media_type::OCI_CONFIG, &config)?, layers.clone())
             }
         };
-        let blobs = vec![manifest.config.clone(), layer];
+        let blobs = std::iter::once(manifest.config.clone()).chain(layers).collect();
         let mut manifest = self.keep(lease, media_type::OCI_MANIFEST, &manifest.to_json())?;
         manifest.annotations = [
             ("vnd.docker.reference.type", "attestation-manifest".to_owned()),

@@ -13,8 +13,9 @@ use solver::{ExecError, VertexContext};
 use super::leaving::{AllFiles, PlatformFiles};
 use super::{Built, ExportRequest, Exporter, Results};
 use crate::daemon::blocking::blocking;
+use crate::daemon::claims::Told;
 use crate::daemon::progress::Step;
-use crate::daemon::provenance::{Provenance, Statement};
+use crate::daemon::provenance::{About, Provenance, Statement};
 use crate::daemon::rootfs_tar;
 use crate::daemon::sources::image::oci_platform;
 use crate::session::ARRIVAL;
@@ -81,19 +82,27 @@ impl Exporter {
                 told: now,
                 mtime,
             };
-            if let Some(provenance) = built.told_with_files() {
-                let file = &provenance.options().filename;
-                let name = match results.multi_platform && !split {
-                    true => match file.rsplit_once('.') {
-                        Some((stem, extension)) => format!("{stem}.{dir}.{extension}"),
-                        None => format!("{file}.{dir}"),
-                    },
-                    false => file.clone(),
-                };
-                let name = format!("{}{name}", request.attestation_prefix);
-                let (provenance, view) = (provenance.clone(), files.view.clone());
-                let text = blocking(move || statement(&provenance, &view)).await?;
-                files.statements.insert(name, text);
+            // Unless they go with images only.
+            let claims = built.claims.iter().filter(|claim| !claim.inline_only()).cloned().collect();
+            let claims = self.told(&Built { claims, ..built.clone() }, None).await?;
+            let provenance = built.provenance.clone().filter(|p| !p.options().inline_only);
+            if !claims.is_empty() || provenance.is_some() {
+                let view = files.view.clone();
+                let texts = blocking(move || statements(&claims, provenance.as_deref(), &view)).await?;
+                for (file, text) in texts {
+                    let name = match results.multi_platform && !split {
+                        true => match file.rsplit_once('.') {
+                            Some((stem, extension)) => format!("{stem}.{dir}.{extension}"),
+                            None => format!("{file}.{dir}"),
+                        },
+                        false => file,
+                    };
+                    let name = format!("{}{name}", request.attestation_prefix);
+                    if files.statements.contains_key(&name) {
+                        return Err(ExecError::failed(TwoOfOneName(name)));
+                    }
+                    files.statements.insert(name, text);
+                }
             }
             all.push(files);
         }
@@ -101,25 +110,36 @@ impl Exporter {
     }
 }
 
-impl Built {
-    fn told_with_files(&self) -> Option<&Arc<Provenance>> {
-        self.provenance.as_ref().filter(|provenance| !provenance.options().inline_only)
+/// Two statements would be one file.
+#[derive(Debug, thiserror::Error)]
+#[error("duplicate attestation path name {0}")]
+struct TwoOfOneName(String);
+
+/// Statements about all files of a view, by the names of their own files.
+fn statements(
+    claims: &[Told],
+    provenance: Option<&Provenance>,
+    view: &MergedView,
+) -> Result<Vec<(String, Vec<u8>)>, ExecError> {
+    let mut about = Vec::new();
+    digests(view, &TreePath::root(), &mut about)?;
+    let mut all: Vec<(String, Statement)> =
+        claims.iter().map(|told| (told.name.clone(), told.statement(&about))).collect();
+    if let Some(provenance) = provenance {
+        let statement = Statement {
+            predicate_type: provenance.predicate_type().to_owned(),
+            predicate: provenance.predicate(&[]),
+            subjects: about,
+        };
+        all.push((provenance.options().filename.clone(), statement));
     }
-}
-
-/// A statement about all files of a view.
-fn statement(provenance: &Provenance, view: &MergedView) -> Result<Vec<u8>, ExecError> {
-    let mut subjects = Vec::new();
-    digests(view, &TreePath::root(), &mut subjects)?;
-    let statement = Statement {
-        predicate_type: provenance.predicate_type(),
-        predicate: provenance.predicate(&[]),
-        subjects,
+    let text = |(name, statement): (String, Statement)| {
+        Ok((name, serde_json::to_vec_pretty(&statement.json()).map_err(ExecError::failed)?))
     };
-    serde_json::to_vec_pretty(&statement.json()).map_err(ExecError::failed)
+    all.into_iter().map(text).collect()
 }
 
-fn digests(view: &MergedView, dir: &TreePath, out: &mut Vec<(String, String)>) -> Result<(), ExecError> {
+fn digests(view: &MergedView, dir: &TreePath, out: &mut Vec<About>) -> Result<(), ExecError> {
     for item in view.list(dir).map_err(ExecError::failed)? {
         let path = dir.join(&item.name).map_err(ExecError::failed)?;
         let Some(found) = view.get(&path).map_err(ExecError::failed)? else { continue };
@@ -131,7 +151,7 @@ fn digests(view: &MergedView, dir: &TreePath, out: &mut Vec<(String, String)>) -
                 io::copy(&mut file, &mut hashing).map_err(ExecError::failed)?;
                 let (_, digest, _) = hashing.finish();
                 let name = String::from_utf8_lossy(found.path.as_bytes()).into_owned();
-                out.push((name, digest.hex()));
+                out.push(About::new(name, digest.hex()));
             }
             _ => {}
         }

@@ -51,6 +51,8 @@ impl Built {
             made: None,
             provenance: None,
             cache: None,
+            claims: Vec::new(),
+            scans: Default::default(),
         }
     }
 }

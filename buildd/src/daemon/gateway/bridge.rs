@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::try_join_all;
 use proto::control::{CacheOptionsEntry, StatusResponse, VertexWarning};
-use proto::gateway::{ReturnRequest, SolveRequest, SolveResponse, WarnRequest};
+use proto::gateway::{Ref, ReturnRequest, SolveRequest, SolveResponse, WarnRequest};
 use proto::pb::Definition;
 use solver::{Graph, Need, Output};
 use tokio::sync::{OnceCell, watch};
@@ -13,6 +13,7 @@ use tonic::Code;
 
 use super::container::Containers;
 use super::result::{self, Returned, ReturnedPart};
+use crate::daemon::claims::{self, Claim, Scans};
 use crate::daemon::definition;
 use crate::daemon::export::{Built, Results};
 use crate::daemon::failure::Failure;
@@ -52,6 +53,8 @@ pub(super) struct Reference {
     pub(super) epoch: Option<i64>,
     /// So many entries of its config's history are those of the image that it is built on.
     pub(super) inherited: usize,
+    /// What an SBOM of it is to cover besides.
+    pub(super) scans: Arc<Scans>,
     available: OnceCell<Output>,
     present: OnceCell<Output>,
 }
@@ -120,7 +123,8 @@ impl Bridge {
             self.parts.requests.note(&self.run.reference, &definition, &part.origin);
         }
         let ids: Vec<String> = references.into_iter().map(|r| self.keep(r)).collect();
-        result::response(&request, &plan, &ids)
+        let claims = plan.parts.iter().map(|part| self.keep_claims(part)).collect();
+        result::response(&request, &plan, &ids, claims)
     }
 
     async fn outcome(&self, request: &SolveRequest) -> Result<Outcome, Failure> {
@@ -131,7 +135,16 @@ impl Bridge {
                 let graph = definition::load(&self.parts, &self.run, definition).await?;
                 let (graph, platform) = (Arc::new(graph), host_platform());
                 let origin = self.origin.clone();
-                let part = Planned { platform, graph, origin, config: None, epoch: None, inherited: 0 };
+                let part = Planned {
+                    platform,
+                    graph,
+                    origin,
+                    config: None,
+                    epoch: None,
+                    inherited: 0,
+                    claims: Vec::new(),
+                    scans: Arc::default(),
+                };
                 Ok(Outcome::Plan(Plan { parts: vec![part], ..Plan::default() }))
             }
             (None, name) => {
@@ -168,6 +181,21 @@ impl Bridge {
     pub(super) fn id_of(&self, reference: &Arc<Reference>) -> Option<String> {
         let all = self.lock();
         all.iter().find(|(_, known)| Arc::ptr_eq(known, reference)).map(|(id, _)| id.clone())
+    }
+
+    /// The claims of a plan's part, their files as references.
+    fn keep_claims(&self, part: &Planned) -> Vec<Claim<Ref>> {
+        let keep = |claim: &claims::Planned| {
+            let files = claim.files.as_ref().map_or_else(Ref::default, |graph| {
+                let def = Some(crate::llb::to_definition(graph));
+                let scans = Arc::default();
+                let files =
+                    Planned { graph: graph.clone(), config: None, epoch: None, scans, ..part.clone() };
+                Ref { id: self.keep(Reference::of(&files)), def }
+            });
+            claim.with(files)
+        };
+        part.claims.iter().map(keep).collect()
     }
 
     fn keep(&self, reference: Arc<Reference>) -> String {
@@ -241,8 +269,18 @@ impl Bridge {
                 Some(reference) => reference.output(&self.run, Need::Available).await?,
                 None => Output::scratch(crate::daemon::chains::Chains::empty()),
             };
-            let ReturnedPart { platform, reference, config, epoch, inherited } = part;
+            let mut claims = Vec::with_capacity(part.claims.len());
+            for claim in &part.claims {
+                let files = match &claim.files {
+                    Some(reference) => Some(reference.output(&self.run, Need::Present).await?),
+                    None => None,
+                };
+                claims.push(claim.with(files));
+            }
+            let ReturnedPart { platform, reference, config, epoch, inherited, .. } = part;
+            let scans = reference.as_ref().map(|r| r.scans.clone()).unwrap_or_default();
             let made = reference.map(|r| Made { graph: r.graph.clone(), origin: r.origin.clone() });
+            let provenance = None;
             Ok::<_, Failure>(Built {
                 platform,
                 output,
@@ -250,7 +288,9 @@ impl Bridge {
                 epoch,
                 inherited,
                 made,
-                provenance: None,
+                provenance,
+                claims,
+                scans,
                 cache: None,
             })
         }))
@@ -264,7 +304,10 @@ impl Bridge {
             returned
                 .parts
                 .iter()
-                .filter_map(|part| part.reference.as_ref())
+                .flat_map(|part| {
+                    let claimed = part.claims.iter().filter_map(|claim| claim.files.as_ref());
+                    part.reference.iter().chain(claimed)
+                })
                 .any(|r| Arc::ptr_eq(r, reference))
         };
         for reference in self.lock().values().filter(|r| r.is_evaluated() && !is_result(r)) {
@@ -284,6 +327,7 @@ impl Reference {
             origin: part.origin.clone(),
             epoch: part.epoch,
             inherited: part.inherited,
+            scans: part.scans.clone(),
             available: OnceCell::new(),
             present: OnceCell::new(),
         })

@@ -333,6 +333,12 @@ fn outcome(returned: Returned) -> Result<Outcome, Failure> {
     let part = |part: ReturnedPart| Planned {
         platform: part.platform,
         epoch: part.epoch,
+        claims: part
+            .claims
+            .iter()
+            .map(|claim| claim.with(claim.files.as_ref().map(|reference| reference.graph.clone())))
+            .collect(),
+        scans: part.reference.as_ref().map(|reference| reference.scans.clone()).unwrap_or_default(),
         origin: part.reference.as_ref().map(|reference| reference.origin.clone()).unwrap_or_default(),
         graph: part.reference.map(|reference| reference.graph.clone()).unwrap_or_default(),
         config: part.config,

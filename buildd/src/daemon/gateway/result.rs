@@ -6,11 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use frontend::config::ImageConfig;
 use proto::gateway::result::Result as Refs;
-use proto::gateway::{Ref, RefMap, RefMapDeprecated, Result as WireResult, SolveRequest, SolveResponse};
+use proto::gateway::{
+    Attestation, Attestations, Ref, RefMap, RefMapDeprecated, Result as WireResult, SolveRequest,
+    SolveResponse,
+};
 use solver::op::Platform;
 use tonic::Code;
 
 use super::bridge::{Bridge, Reference};
+use crate::daemon::claims::Claim;
 use crate::daemon::failure::Failure;
 use crate::daemon::metadata::{Metadata, NamedPlatform};
 use crate::daemon::plan::Plan;
@@ -26,7 +30,7 @@ pub(super) fn answer(request: &SolveRequest, texts: BTreeMap<String, String>) ->
     SolveResponse { r#ref: String::new(), result: Some(result) }
 }
 
-/// References to what was planned; `ids` are those of the plan's parts.
+/// References to what was planned; `ids` are those of the plan's parts, `claims` what is said of these.
 ///
 /// # Errors
 /// An old client that takes one reference only, where there are several.
@@ -34,6 +38,7 @@ pub(super) fn response(
     request: &SolveRequest,
     plan: &Plan,
     ids: &[String],
+    claims: Vec<Vec<Claim<Ref>>>,
 ) -> Result<SolveResponse, Failure> {
     let named: Vec<NamedPlatform> =
         plan.parts.iter().map(|part| NamedPlatform::new(part.platform.clone())).collect();
@@ -61,7 +66,13 @@ pub(super) fn response(
         (false, true) => Refs::Ref(reference(0)),
         (false, false) => Refs::RefDeprecated(first.clone()),
     };
-    let result = WireResult { result: Some(refs), metadata: metadata.into_inner(), ..WireResult::default() };
+    let attestations = named.iter().zip(claims).filter(|(_, claims)| !claims.is_empty());
+    let attestations = attestations.map(|(named, claims)| {
+        let attestation = claims.into_iter().map(Claim::message).collect();
+        (named.id.clone(), Attestations { attestation })
+    });
+    let (attestations, metadata) = (attestations.collect(), metadata.into_inner());
+    let result = WireResult { result: Some(refs), metadata, attestations };
     let old = if request.allow_result_return { String::new() } else { first };
     Ok(SolveResponse { r#ref: old, result: Some(result) })
 }
@@ -88,6 +99,8 @@ pub(super) struct ReturnedPart {
     pub(super) epoch: Option<i64>,
     /// So many entries of the config's history are those of the image that it is built on.
     pub(super) inherited: usize,
+    /// What else is said of it.
+    pub(super) claims: Vec<Claim<Option<Arc<Reference>>>>,
 }
 
 impl Returned {
@@ -98,6 +111,7 @@ impl Returned {
     pub(super) fn read(bridge: &Bridge, result: WireResult) -> Result<Self, Failure> {
         let metadata = Metadata::from(result.metadata);
         let find = |id: &str| bridge.reference(id);
+        let mut claims = Claims { bridge, all: result.attestations };
         let (single, many) = match result.result {
             None => (None, None),
             Some(Refs::Ref(r)) => (find(&r.id)?, None),
@@ -108,19 +122,23 @@ impl Returned {
             }
             Some(Refs::RefsDeprecated(map)) => (None, Some(map.refs)),
         };
-        let Some(many) = many else { return Self::single(single, metadata) };
+        let Some(many) = many else { return Self::single(single, metadata, &mut claims) };
         let many: BTreeMap<String, String> = many;
         let mut parts = Vec::new();
         for named in metadata.platforms()? {
             let id = many.get(&named.id).ok_or_else(|| {
                 Failure::new(Code::InvalidArgument, format!("failed to find ref {}", named.id))
             })?;
-            parts.push(ReturnedPart::read(&metadata, named, find(id)?)?);
+            parts.push(ReturnedPart::read(&metadata, named, find(id)?, &mut claims)?);
         }
         Ok(Self { parts, multi_platform: true, metadata })
     }
 
-    fn single(reference: Option<Arc<Reference>>, metadata: Metadata) -> Result<Self, Failure> {
+    fn single(
+        reference: Option<Arc<Reference>>,
+        metadata: Metadata,
+        claims: &mut Claims<'_>,
+    ) -> Result<Self, Failure> {
         let mut named = metadata.platforms()?;
         if named.len() > 1 {
             return Err(Failure::new(
@@ -128,9 +146,28 @@ impl Returned {
                 format!("number of platforms does not match references: {} 1", named.len()),
             ));
         }
-        let part = named.pop().map(|named| ReturnedPart::read(&metadata, named, reference)).transpose()?;
+        let part = named.pop().map(|named| ReturnedPart::read(&metadata, named, reference, claims));
+        let part = part.transpose()?;
         let parts = part.into_iter().filter(|p| p.reference.is_some() || p.config.is_some()).collect();
         Ok(Self { parts, multi_platform: false, metadata })
+    }
+}
+
+/// The claims that come with a result, by the names of its references.
+struct Claims<'a> {
+    bridge: &'a Bridge,
+    all: BTreeMap<String, Attestations>,
+}
+
+impl Claims<'_> {
+    fn of(&mut self, id: &str) -> Result<Vec<Claim<Option<Arc<Reference>>>>, Failure> {
+        let claims = self.all.remove(id).unwrap_or_default().attestation;
+        let read = |claim: Attestation| {
+            let id = claim.r#ref.as_ref().map_or("", |reference| &reference.id);
+            let files = self.bridge.reference(id)?;
+            Claim::read(claim, files)
+        };
+        claims.into_iter().map(read).collect()
     }
 }
 
@@ -139,11 +176,13 @@ impl ReturnedPart {
         metadata: &Metadata,
         named: NamedPlatform,
         reference: Option<Arc<Reference>>,
+        claims: &mut Claims<'_>,
     ) -> Result<Self, Failure> {
         let config = metadata.config(&named.id)?;
         let epoch = metadata.epoch(&named.id)?.or_else(|| reference.as_ref()?.epoch);
         let told = config.as_ref().map(|config| metadata.inherited(&named.id, config)).transpose()?.flatten();
         let inherited = told.or_else(|| Some(reference.as_ref()?.inherited)).unwrap_or_default();
-        Ok(Self { platform: named.platform, reference, config, epoch, inherited })
+        let claims = claims.of(&named.id)?;
+        Ok(Self { platform: named.platform, reference, config, epoch, inherited, claims })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cache::oci::Reference;
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -19,7 +20,21 @@ pub(in crate::daemon) const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
 pub(in crate::daemon) struct Attestations {
     /// How provenance is told; `None` where it is not.
     pub provenance: Option<ProvenanceOptions>,
+    /// How it is found out what the result holds; `None` where it is not.
+    pub sbom: Option<SbomOptions>,
 }
+
+/// The options of `attest:sbom`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) struct SbomOptions {
+    /// The image of the scanner, in full.
+    pub generator: String,
+    /// What the scanner is told besides, by name.
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// The scanner that runs where no other is named.
+const SCANNER: &str = "docker/buildkit-syft-scanner:stable-1";
 
 /// The options of `attest:provenance`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,14 +91,30 @@ impl Attestations {
             let Some(kind) = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)) else { continue };
             match kind.to_ascii_lowercase().as_str() {
                 "provenance" => wanted.provenance = Some(ProvenanceOptions::read(value)?),
-                "sbom" => {
-                    let message = "this daemon makes no attestations of type \"sbom\"";
-                    return Err(Failure::new(Code::Unimplemented, message));
-                }
+                "sbom" => wanted.sbom = Some(SbomOptions::read(value)?),
                 kind => return Err(invalid(format!("unknown attestation type \"{kind}\""))),
             }
         }
         Ok(wanted)
+    }
+}
+
+impl SbomOptions {
+    fn read(text: &str) -> Result<Self, Failure> {
+        let (mut generator, mut parameters) = (SCANNER.to_owned(), BTreeMap::new());
+        let fields = fields(text).map_err(|error| Failure::invalid(&error))?;
+        for field in fields.iter().filter(|field| !field.is_empty()) {
+            match field.split_once('=').unwrap_or((field, "")) {
+                ("generator", name) => generator = name.to_owned(),
+                (name, value) => drop(parameters.insert(name.to_owned(), value.to_owned())),
+            }
+        }
+        if generator.is_empty() {
+            return Err(invalid("sbom generator cannot be empty".to_owned()));
+        }
+        let image = Reference::parse(&generator)
+            .map_err(|e| invalid(format!("failed to parse sbom generator {generator}: {e}")))?;
+        Ok(Self { generator: image.with_default_tag().to_string(), parameters })
     }
 }
 
@@ -138,17 +169,33 @@ fn invalid(message: String) -> Failure {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::daemon) struct Statement {
     /// What kind of predicate it holds.
-    pub predicate_type: &'static str,
+    pub predicate_type: String,
     /// What it says.
     pub predicate: Value,
-    /// What it is about: a name and its SHA-256 in hexadecimal digits.
-    pub subjects: Vec<(String, String)>,
+    /// What it is about.
+    pub subjects: Vec<About>,
+}
+
+/// Something that a statement is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) struct About {
+    /// Its name.
+    pub name: String,
+    /// Its digests in hexadecimal digits, by algorithm.
+    pub digests: BTreeMap<String, String>,
+}
+
+impl About {
+    /// Something with this SHA-256 in hexadecimal digits.
+    pub(in crate::daemon) fn new(name: String, sha256: String) -> Self {
+        Self { name, digests: [("sha256".to_owned(), sha256)].into() }
+    }
 }
 
 impl Statement {
     /// The statement as JSON.
     pub(in crate::daemon) fn json(&self) -> Value {
-        let subject = |(name, hex): &(String, String)| json!({ "name": name, "digest": { "sha256": hex } });
+        let subject = |about: &About| json!({ "name": about.name, "digest": about.digests });
         json!({
             "_type": STATEMENT,
             "predicateType": self.predicate_type,
@@ -185,9 +232,21 @@ mod tests {
     }
 
     #[test]
+    fn scanners() {
+        let sbom = |value: &str| read("attest:sbom", value).unwrap().sbom.unwrap();
+        assert_eq!(sbom("").generator, format!("docker.io/{SCANNER}"));
+        let named = sbom("generator=h:5000/s,EXTRA_SCANNERS=a,x");
+        assert_eq!(named.generator, "h:5000/s:latest");
+        let parameters = [("EXTRA_SCANNERS", "a"), ("x", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(named.parameters, parameters.into());
+    }
+
+    #[test]
     fn bad_options() {
         for (name, value) in [
             ("attest:magic", ""),
+            ("attest:sbom", "generator="),
+            ("attest:sbom", "generator=A B"),
             ("attest:provenance", "mode=medium"),
             ("attest:provenance", "version=v3"),
             ("attest:provenance", "reproducible=perhaps"),

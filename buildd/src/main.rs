@@ -63,6 +63,10 @@ fn with_flags(mut config: Config, flags: &cli::StockFlags, tls: cli::TlsFlags, r
         *key = flag.or(key.take());
     }
     config.grpc.debug_address = flags.debug_address.clone().or(config.grpc.debug_address);
+    config.cdi.disabled = flags.cdi_disabled.unwrap_or(config.cdi.disabled);
+    if !flags.cdi_spec_dirs.is_empty() {
+        config.cdi.spec_dirs.clone_from(&flags.cdi_spec_dirs);
+    }
     let worker = &mut config.worker.oci;
     worker.labels.extend(flags.labels.clone());
     worker.gc = flags.gc.unwrap_or(worker.gc);

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use context::{ContextSpec, MainContext};
 pub use error::OptionError;
 use solver::graph::LinuxResources;
-use solver::op::{CdiDevice, HostIp, NetMode, Platform, Ulimit};
+use solver::op::{HostIp, NetMode, Platform, Ulimit};
 
 use crate::lint::CheckOptions;
 
@@ -118,8 +118,8 @@ pub struct BuildOptions {
     pub cgroup_parent: String,
     /// Limits of each RUN.
     pub resources: Option<LinuxResources>,
-    /// Devices of every RUN.
-    pub devices: Vec<CdiDevice>,
+    /// Whether `RUN --device` is understood, as the frontend's labs releases do.
+    pub devices: bool,
     /// Where image names are looked up.
     pub resolve_mode: ResolveMode,
     /// Keeps the cache mounts of projects apart.

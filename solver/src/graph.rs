@@ -149,6 +149,11 @@ impl Graph {
         &self.vertices
     }
 
+    /// The op of a vertex, to be changed; what it says of its inputs has to stay true.
+    pub fn op_mut(&mut self, id: VertexId) -> &mut Op {
+        &mut self.vertices[id.index()].op
+    }
+
     /// The vertex `id`, which must come from this graph.
     pub fn vertex(&self, id: VertexId) -> &Vertex {
         &self.vertices[id.index()]

@@ -1,8 +1,9 @@
 //! What the daemon says of itself: version, worker, garbage collection.
 
 use cache::store::PrunePolicy;
-use proto::worker::{BuildkitVersion, GcPolicy, WorkerRecord};
+use proto::worker::{BuildkitVersion, CdiDevice, GcPolicy, WorkerRecord};
 
+use super::devices::Device;
 use super::gc;
 use super::parts::Parts;
 use super::sources::image::host_platform;
@@ -45,7 +46,16 @@ pub(super) fn worker(parts: &Parts) -> WorkerRecord {
         platforms: vec![platform],
         gc_policy: collected(parts),
         buildkit_version: Some(version()),
-        cdi_devices: Vec::new(),
+        cdi_devices: parts.worker.devices.all().into_values().map(device).collect(),
+    }
+}
+
+fn device(device: Device) -> CdiDevice {
+    CdiDevice {
+        name: device.name,
+        auto_allow: device.auto_allowed,
+        annotations: device.annotations,
+        on_demand: false,
     }
 }
 

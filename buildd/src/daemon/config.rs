@@ -24,11 +24,25 @@ pub struct Config {
     pub worker: Workers,
     /// Name servers of sandboxes.
     pub dns: Option<DnsConfig>,
+    /// Devices for steps.
+    pub cdi: CdiConfig,
     /// What is kept of past builds.
     pub history: HistoryConfig,
     /// A directory of JSON files, objects that provenance's parameters take in.
     #[serde(rename = "provenanceEnvDir")]
     pub provenance_env_dir: Option<PathBuf>,
+}
+
+/// `[cdi]`: the Container Device Interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct CdiConfig {
+    /// No step gets a device.
+    pub disabled: bool,
+    /// Directories with vendors' files, the last first in rank; `--cdi-spec-dir` wins. Empty: the usual ones.
+    pub spec_dirs: Vec<PathBuf>,
+    /// Devices that every build may use, by name or kind.
+    pub auto_allowed: Vec<String>,
 }
 
 /// `[registry."HOST"]`.
@@ -412,6 +426,9 @@ const KNOWN: &[&str] = &[
     "worker.oci.minFreeSpace",
     "worker.oci.step.pids",
     "worker.oci.step.memory",
+    "cdi.disabled",
+    "cdi.specDirs",
+    "cdi.autoAllowed",
     "history.maxAge",
     "history.maxEntries",
     "dns.nameservers",

@@ -40,8 +40,8 @@ async fn load_nested(
     depth: usize,
 ) -> Result<Graph, Failure> {
     let graph = crate::llb::from_definition(definition).map_err(|e| Failure::invalid(&e))?;
-    let graph = policies::apply(parts, run, graph, &Rules::default()).await?;
-    check_policy(&graph, run)?;
+    let mut graph = policies::apply(parts, run, graph, &Rules::default()).await?;
+    check_policy(&mut graph, run)?;
     expand(parts, run, graph, depth).await
 }
 
@@ -88,8 +88,8 @@ async fn nested(
         return Err(invalid("only LLB builder is currently allowed"));
     }
     if let Some(graph) = &op.definition {
-        let graph = policies::apply(parts, run, graph.as_ref().clone(), &Rules::default()).await?;
-        check_policy(&graph, run)?;
+        let mut graph = policies::apply(parts, run, graph.as_ref().clone(), &Rules::default()).await?;
+        check_policy(&mut graph, run)?;
         return expand(parts, run, graph, depth + 1).await;
     }
     let input = op.inputs.get(DEFINITION).and_then(|&i| vertex.inputs.get(i));

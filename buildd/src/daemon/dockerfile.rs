@@ -104,6 +104,7 @@ impl<'a> Dockerfile<'a> {
         if let Some(other) = Elsewhere::of(&self.options, &document, &bytes) {
             return Ok(Solved::Elsewhere(Box::new(other)));
         }
+        self.options.devices = elsewhere::is_labs(&self.options, &document);
         if let Some(request) = &self.options.subrequest {
             let answer = self.subrequest(request, &document, &bytes, &diagnostics, ignore_beside).await;
             return answer.map(Solved::Outcome);
@@ -133,8 +134,8 @@ impl<'a> Dockerfile<'a> {
         }
         let mut parts = Vec::new();
         for Lowered { graph, image, epoch, scans, ignore_cache, .. } in lowered {
-            let graph = self.allowed(graph).await?;
-            policy::check(&graph, self.run)?;
+            let mut graph = self.allowed(graph).await?;
+            policy::check(&mut graph, self.run)?;
             parts.push(Planned {
                 platform: image.platform(),
                 graph: Arc::new(graph),

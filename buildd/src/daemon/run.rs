@@ -1,6 +1,5 @@
 //! One build while it runs.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -12,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::chains::Chains;
+use super::entitlements::Entitlements;
 use super::failure::{EXCERPTS, Failure, Missing};
 use super::journal::Journal;
 use super::nearby::Nearby;
@@ -30,7 +30,7 @@ pub(super) struct Run {
     /// The client's session.
     pub session: String,
     /// What was granted by both sides.
-    pub entitlements: BTreeSet<String>,
+    pub entitlements: Entitlements,
     /// What the build tells.
     pub journal: Arc<Journal>,
     /// How it tells.
@@ -57,7 +57,7 @@ pub(super) struct Run {
 #[derive(Debug)]
 pub(super) struct Rights {
     /// What was granted by both sides.
-    pub entitlements: BTreeSet<String>,
+    pub entitlements: Entitlements,
     /// What its sources may be.
     pub policies: Policies,
 }

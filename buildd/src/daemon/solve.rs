@@ -1,6 +1,6 @@
 //! `Control.Solve`: one request from frontend to exporters.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +12,8 @@ use tonic::Code;
 use super::blocking::blocking;
 use super::builds::Builds;
 use super::claims::{Claim, SPDX};
+use super::devices::DEVICE;
+use super::entitlements::Entitlements;
 use super::export::{Built, EpochChoice, ExportKind, ExportRequest, Results};
 use super::failure::Failure;
 use super::frontends::{self, Outcome};
@@ -373,14 +375,26 @@ fn build_epoch(attrs: &BTreeMap<String, String>) -> Option<EpochChoice> {
 }
 
 /// What the client asks for and the daemon's configuration grants.
-fn entitlements(parts: &Parts, request: &SolveRequest) -> Result<BTreeSet<String>, Failure> {
-    match request.entitlements.iter().find(|e| !parts.entitlements.contains(e)) {
+fn entitlements(parts: &Parts, request: &SolveRequest) -> Result<Entitlements, Failure> {
+    // A device is granted by its name, all of them by none.
+    let kind = |entitlement: &String| match entitlement.split_once('=') {
+        Some((DEVICE, _)) => DEVICE.to_owned(),
+        _ => entitlement.clone(),
+    };
+    match request.entitlements.iter().map(kind).find(|e| !parts.entitlements.contains(e)) {
+        Some(refused) if refused == DEVICE => {
+            let message = "granting entitlement device is not allowed by build daemon configuration: `[cdi]` in buildd.toml is `disabled`";
+            Err(Failure::new(Code::PermissionDenied, message))
+        }
         Some(refused) => {
             let message = format!(
                 "granting entitlement {refused} is not allowed by build daemon configuration: add it to `insecure-entitlements` in buildd.toml"
             );
             Err(Failure::new(Code::PermissionDenied, message))
         }
-        None => Ok(request.entitlements.iter().cloned().collect()),
+        None => {
+            let names = request.entitlements.iter().cloned().collect();
+            Entitlements::new(names, parts.worker.devices.clone()).map_err(|e| Failure::invalid(&e))
+        }
     }
 }

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::builds::Builds;
 use super::chains::Chains;
-use super::config::{Config, ConfigError};
+use super::config::{CdiConfig, Config, ConfigError};
+use super::devices::{DEVICE, Devices};
 use super::diffids::DiffIds;
 use super::export::Exporter;
 use super::gateway::Gateways;
@@ -251,6 +252,7 @@ fn put_together(
         sandboxes: sandboxes.clone(),
         mounting,
         diff_ids: diff_ids.clone(),
+        devices: devices(&config.cdi),
         dns: dns(&config),
         limits: StepLimits::new(config.worker.oci.step),
     });
@@ -272,7 +274,7 @@ fn put_together(
         histories: Arc::new(Histories::new(store.clone(), metrics.clone())),
         traces: Arc::new(Traces::new(collector)),
         metrics,
-        entitlements: config.entitlements(args.defaults.rootless),
+        entitlements: entitlements(&config, args.defaults.rootless),
         garbage: Arc::default(),
         config,
         store,
@@ -300,6 +302,22 @@ fn parallelism(config: &Config) -> usize {
         0 => cache::cores() * 2,
         n => n,
     }
+}
+
+/// What builds may ask for. To ask for devices is always fine where there may be any: which ones is another question.
+fn entitlements(config: &Config, rootless: bool) -> Vec<String> {
+    let mut granted = config.entitlements(rootless);
+    if !config.cdi.disabled {
+        granted.push(DEVICE.to_owned());
+    }
+    granted
+}
+
+fn devices(config: &CdiConfig) -> Arc<Devices> {
+    Arc::new(match config.disabled {
+        true => Devices::none(),
+        false => Devices::new(&config.spec_dirs, &config.auto_allowed),
+    })
 }
 
 fn dns(config: &Config) -> runner::Dns {

@@ -19,6 +19,7 @@ pub(super) use mounts::{Mounts, Shown};
 
 use super::blocking::blocking;
 use super::chains::{Chains, content, from_store};
+use super::devices::Devices;
 use super::diffids::DiffIds;
 use super::failure::Unselected;
 use super::leases::Leases;
@@ -44,6 +45,8 @@ pub(super) struct LocalWorker {
     pub mounting: Mounting,
     /// Hashes what steps made.
     pub diff_ids: Arc<DiffIds>,
+    /// What this machine offers to steps.
+    pub devices: Arc<Devices>,
     /// Name servers of sandboxes; empty is the host's.
     pub dns: runner::Dns,
     /// What a step may use.

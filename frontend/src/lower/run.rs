@@ -42,7 +42,7 @@ pub(super) fn run(
         return Err(Fault::NoArguments.into());
     }
     mounts::add(context, stage, instruction, &parsed, sources, &mut set)?;
-    if !command.devices.is_empty() {
+    if !command.devices.is_empty() && !context.options.devices {
         return Err(Fault::Devices.into());
     }
     if context.options.shm_size > 0 {
@@ -102,9 +102,9 @@ fn add_exec(
         Security::Sandbox => SecurityMode::Sandbox,
         Security::Insecure => SecurityMode::Insecure,
     };
-    let devices = options.devices.iter();
+    let devices = command.devices.iter();
     let cdi_devices =
-        devices.map(|device| CdiDevice { name: device.name.clone(), optional: device.optional }).collect();
+        devices.map(|device| CdiDevice { name: device.name.clone(), optional: !device.required }).collect();
     let secret_env = set.take_secret_env();
     let (mounts, inputs) = set.finish(&context.arena, stage.state.output);
     let op = Op::Exec(Box::new(ExecOp { meta: exec, mounts, network, security, secret_env, cdi_devices }));

@@ -43,7 +43,7 @@ pub(super) fn parse(attrs: &Attrs, build_platform: Platform) -> Result<BuildOpti
         ulimits: list("ulimit", &text("ulimit"), limits::ulimit)?,
         cgroup_parent: text("cgroup-parent"),
         resources: limits::resources(attrs)?,
-        devices: Vec::new(),
+        devices: false,
         resolve_mode: resolve_mode(&text("image-resolve-mode"))?,
         cache_mount_namespace: text("build-arg:BUILDKIT_CACHE_MOUNT_NS"),
         cache_imports: cache_imports(attrs)?,

@@ -1,6 +1,7 @@
 //! buildkitd's own flags, so that a command line written for it starts this daemon.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, Error, FromArgMatches};
 
@@ -17,6 +18,10 @@ pub struct StockFlags {
     pub max_parallelism: Option<usize>,
     /// `--debugaddr`: where figures for Prometheus are served.
     pub debug_address: Option<String>,
+    /// `--cdi-disabled`.
+    pub cdi_disabled: Option<bool>,
+    /// `--cdi-spec-dir`: in place of the configuration's.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     /// Flags that were given and mean nothing here, without their dashes.
     pub without_effect: Vec<&'static str>,
 }
@@ -25,13 +30,14 @@ const ENTITLEMENT: &str = "allow-insecure-entitlement";
 const LABELS: &str = "oci-worker-labels";
 const GC: &str = "oci-worker-gc";
 const DEBUG_ADDRESS: &str = "debugaddr";
+const CDI_DISABLED: &str = "cdi-disabled";
+const CDI_SPEC_DIR: &str = "cdi-spec-dir";
 const PARALLELISM: &str = "oci-max-parallelism";
 
 /// Texts that mean nothing here: other engines' workers, and what this one decides itself.
 ///
 /// Flags that make a build safer (`--proxy-network`) are in none of these lists: to ignore them would be a lie.
 const TEXTS: &[&str] = &[
-    "cdi-spec-dir",
     "containerd-cni-binary-dir",
     "containerd-cni-config-path",
     "containerd-cni-pool-size",
@@ -63,7 +69,6 @@ const TEXTS: &[&str] = &[
 
 /// Switches that mean nothing here.
 const SWITCHES: &[&str] = &[
-    "cdi-disabled",
     "containerd-worker-gc",
     "containerd-worker-rootless",
     "containerd-worker-selinux",
@@ -93,7 +98,14 @@ fn switch(name: &'static str) -> Arg {
 
 impl clap::Args for StockFlags {
     fn augment_args(cmd: Command) -> Command {
-        let read = [text(ENTITLEMENT), text(LABELS), text(DEBUG_ADDRESS), switch(GC)];
+        let read = [
+            text(ENTITLEMENT),
+            text(LABELS),
+            text(DEBUG_ADDRESS),
+            text(CDI_SPEC_DIR),
+            switch(CDI_DISABLED),
+            switch(GC),
+        ];
         let parallelism = text(PARALLELISM).value_parser(clap::value_parser!(usize));
         let ignored = TEXTS.iter().map(|name| text(name)).chain(SWITCHES.iter().map(|name| switch(name)));
         cmd.args(read).arg(parallelism).args(ignored)
@@ -123,6 +135,8 @@ impl FromArgMatches for StockFlags {
             };
             self.labels.insert(key.to_owned(), value.to_owned());
         }
+        self.cdi_disabled = matches.get_many::<bool>(CDI_DISABLED).into_iter().flatten().last().copied();
+        self.cdi_spec_dirs.extend(listed(CDI_SPEC_DIR).map(PathBuf::from));
         self.gc = matches.get_many::<bool>(GC).into_iter().flatten().last().copied();
         self.debug_address = all(DEBUG_ADDRESS).next_back().map(str::to_owned);
         self.max_parallelism = matches.get_many::<usize>(PARALLELISM).into_iter().flatten().last().copied();
@@ -164,6 +178,8 @@ mod tests {
             "--oci-max-parallelism",
             "3",
             "--debugaddr=127.0.0.1:6060",
+            "--cdi-disabled=false",
+            "--cdi-spec-dir=/a,/b",
         ]);
         let args = args.unwrap();
         assert_eq!(args.addr, ["unix:///x/s", "tcp://127.0.0.1:1"]);
@@ -176,6 +192,8 @@ mod tests {
             gc: Some(false),
             max_parallelism: Some(3),
             debug_address: Some("127.0.0.1:6060".to_owned()),
+            cdi_disabled: Some(false),
+            cdi_spec_dirs: vec!["/a".into(), "/b".into()],
             without_effect: Vec::new(),
         };
         assert_eq!(args.stock, want);

@@ -1,5 +1,6 @@
 //! Dockerfiles that are for another frontend: `# syntax=` and `BUILDKIT_SYNTAX`.
 
+use cache::oci::Reference;
 use frontend::ast::Document;
 use frontend::diagnostic::{Diagnostic, Phase};
 use frontend::options::BuildOptions;
@@ -37,6 +38,14 @@ enum Otherwise {
     Argument,
     /// Where the directive stands.
     Place(Option<proto::errdefs::Source>),
+}
+
+/// Whether the Dockerfile is for a labs release of the built-in frontend, which understands more.
+pub(super) fn is_labs(options: &BuildOptions, document: &Document) -> bool {
+    let argument = options.build_args.get(SYNTAX).map(|line| line.trim().split(' ').next().unwrap_or_default());
+    let source = argument.or_else(|| document.directives.syntax.as_ref().map(|syntax| syntax.first_word()));
+    let image = source.filter(|name| is_built_in(name)).and_then(|name| Reference::parse(name).ok());
+    image.is_some_and(|image| image.tag().is_some_and(|tag| tag.ends_with("labs")))
 }
 
 impl Elsewhere {

@@ -64,6 +64,7 @@ const LLB: &[&str] = &[
     "source.ocilayout",
     "source.buildop.llbfilename",
     "exec.meta.base",
+    "exec.meta.cdi",
     "exec.meta.network",
     "exec.meta.proxyenv",
     "exec.meta.security",

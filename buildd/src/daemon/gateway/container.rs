@@ -224,7 +224,7 @@ impl Bridge {
         };
         let mut graph = GraphBuilder::new();
         graph.add(vertex.clone()).map_err(|e| Failure::invalid(&e))?;
-        check_policy(&graph.finish(None), &self.run)?;
+        check_policy(&mut graph.finish(None), &self.run)?;
         let mut cx = self.run.context(Progress::new(|_| {}));
         cx.cancel = cancel.clone();
         Ok((op, Job { vertex, inputs: inputs.to_vec(), in_result: false, cx }))

@@ -22,9 +22,6 @@ use crate::daemon::secrets::secret;
 
 impl LocalWorker {
     pub(super) async fn exec(&self, op: &ExecOp, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
-        if let Some(device) = op.cdi_devices.iter().find(|device| !device.optional) {
-            return Err(ExecError::failed(NoDevice { name: device.name.clone() }));
-        }
         let lease = self.leases.of(&job.cx.build);
         let staging = self.chains.store.layers().staging().map_err(from_store)?;
         let mut mounts = self.mounts(op, job, staging.path()).await?;
@@ -120,7 +117,11 @@ impl LocalWorker {
         if let Some(size) = mounts.shm_size {
             spec.shm_size = size;
         }
-        Ok(spec)
+        if op.cdi_devices.is_empty() {
+            return Ok(spec);
+        }
+        let (devices, wanted) = (self.devices.clone(), op.cdi_devices.clone());
+        blocking(move || devices.inject(&wanted, &mut spec).map(|()| spec)).await.map_err(ExecError::failed)
     }
 
     async fn environment(&self, op: &ExecOp, home: &str, job: &Job) -> Result<Vec<String>, ExecError> {
@@ -234,13 +235,6 @@ fn commit(
 #[derive(Debug, thiserror::Error)]
 #[error("the operation has no mount at `/`")]
 struct NoRoot;
-
-/// A device that the step cannot do without.
-#[derive(Debug, thiserror::Error)]
-#[error("device `{name}` is not available: this machine offers none")]
-struct NoDevice {
-    name: String,
-}
 
 /// `--add-host` with something that is no address.
 #[derive(Debug, thiserror::Error)]

@@ -31,6 +31,7 @@ mod metrics;
 mod mounting;
 mod nearby;
 mod parts;
+mod peer;
 mod plan;
 mod platforms;
 mod policies;
@@ -58,5 +59,5 @@ mod worker;
 
 use crate::blocking;
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, LogFormat, LogLevel};
 pub use start::{DaemonArgs, DaemonError, Defaults, run};

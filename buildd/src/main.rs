@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use buildd::causes::causes;
-use buildd::daemon::{self, Config, ConfigError, DaemonArgs, DaemonError, Defaults};
+use buildd::daemon::{self, Config, ConfigError, DaemonArgs, DaemonError, Defaults, LogFormat, LogLevel};
 use buildd::{cli, client};
 use tracing_subscriber::EnvFilter;
 
@@ -32,12 +32,7 @@ fn serve(args: cli::DaemonArgs) -> ExitCode {
     };
     let config = Config::find(args.config.as_deref(), args.defaults.config.as_deref())
         .map(|(config, unknown)| (with_flags(config, &flags, tls, rootless), unknown));
-    let debug = debug || config.as_ref().is_ok_and(|(config, _)| config.debug);
-    let filter = EnvFilter::try_from_env("RBUILD_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(if debug { "debug" } else { "info" }));
-    // Of what cannot be logged nothing is said: that would go to stderr again, and panic where its disk is full.
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    log.log_internal_errors(false).init();
+    log(config.as_ref().ok().map(|(config, _)| config), debug);
     for flag in &flags.without_effect {
         tracing::warn!("`--{flag}` has no effect here");
     }
@@ -47,6 +42,25 @@ fn serve(args: cli::DaemonArgs) -> ExitCode {
             tracing::error!("{}", causes(&err));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Begins to log.
+fn log(config: Option<&Config>, debug: bool) {
+    let level = match config {
+        _ if debug => LogLevel::Debug,
+        Some(config) => {
+            config.log.level.unwrap_or(if config.debug { LogLevel::Debug } else { LogLevel::Info })
+        }
+        None => LogLevel::Info,
+    };
+    let filter = EnvFilter::try_from_env("RBUILD_LOG").unwrap_or_else(|_| EnvFilter::new(level.name()));
+    // Of what cannot be logged nothing is said: that would go to stderr again, and panic where its disk is full.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.log_internal_errors(false);
+    match config.map(|config| config.log.format).unwrap_or_default() {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
     }
 }
 
@@ -63,6 +77,12 @@ fn with_flags(mut config: Config, flags: &cli::StockFlags, tls: cli::TlsFlags, r
         *key = flag.or(key.take());
     }
     config.grpc.debug_address = flags.debug_address.clone().or(config.grpc.debug_address);
+    match flags.log_format.as_deref() {
+        Some("json") => config.log.format = LogFormat::Json,
+        Some(_) => config.log.format = LogFormat::Text,
+        None => {}
+    }
+    config.log.level = flags.log_level.as_deref().and_then(LogLevel::named).or(config.log.level);
     config.cdi.disabled = flags.cdi_disabled.unwrap_or(config.cdi.disabled);
     if !flags.cdi_spec_dirs.is_empty() {
         config.cdi.spec_dirs.clone_from(&flags.cdi_spec_dirs);

@@ -43,11 +43,28 @@ pub(super) fn worker(parts: &Parts) -> WorkerRecord {
         .into_iter()
         .chain(own)
         .collect(),
-        platforms: vec![platform],
+        platforms: platforms(platform, &parts.config.worker.oci.platforms),
         gc_policy: collected(parts),
         buildkit_version: Some(version()),
         cdi_devices: parts.worker.devices.all().into_values().map(device).collect(),
     }
+}
+
+/// This machine's platform, and those that it is said to run as well.
+fn platforms(own: proto::pb::Platform, more: &[String]) -> Vec<proto::pb::Platform> {
+    let mut all = vec![own];
+    for platform in more.iter().filter_map(|text| text.parse::<cache::oci::Platform>().ok()) {
+        let platform = proto::pb::Platform {
+            architecture: platform.architecture,
+            os: platform.os,
+            variant: platform.variant.unwrap_or_default(),
+            ..Default::default()
+        };
+        if !all.contains(&platform) {
+            all.push(platform);
+        }
+    }
+    all
 }
 
 fn device(device: Device) -> CdiDevice {

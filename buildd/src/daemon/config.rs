@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::peer;
+
 /// The whole file. Unknown keys are warned of, wrong types are errors.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
@@ -26,6 +28,13 @@ pub struct Config {
     pub dns: Option<DnsConfig>,
     /// Devices for steps.
     pub cdi: CdiConfig,
+    /// The daemon's log.
+    pub log: LogConfig,
+    /// Settings by frontend, `dockerfile.v0` and `gateway.v0`.
+    pub frontend: BTreeMap<String, FrontendConfig>,
+    /// Steps reach nothing but what a proxy allows. This daemon has none.
+    #[serde(rename = "proxyNetwork")]
+    pub proxy_network: bool,
     /// What is kept of past builds.
     pub history: HistoryConfig,
     /// A directory of JSON files, objects that provenance's parameters take in.
@@ -45,6 +54,83 @@ pub struct CdiConfig {
     pub auto_allowed: Vec<String>,
 }
 
+/// `[log]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct LogConfig {
+    /// How lines look; `--log-format` wins.
+    pub format: LogFormat,
+    /// The least that is logged: `error`, `warn`, `info`, `debug` or `trace`; `--log-level` and `--debug` win.
+    pub level: Option<LogLevel>,
+}
+
+/// How the log's lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    #[serde(alias = "")]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// The least that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What failed.
+    #[serde(alias = "fatal", alias = "panic")]
+    Error,
+    /// What may fail.
+    #[serde(alias = "warning")]
+    Warn,
+    /// What happens.
+    Info,
+    /// Why it does.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The level of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace].into_iter().find(|l| l.name() == name)
+    }
+
+    /// As filters have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// `[frontend."NAME"]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct FrontendConfig {
+    /// Whether it may be asked; it may where the key is missing.
+    pub enabled: Option<bool>,
+    /// For `gateway.v0`: repositories whose images may be frontends; empty: all.
+    pub allowed_repositories: Vec<String>,
+}
+
+/// `[[registry."HOST".keypair]]`: PEM files with which the daemon shows a registry who it is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Keypair {
+    /// The key.
+    pub key: PathBuf,
+    /// The certificate.
+    pub cert: PathBuf,
+}
+
 /// `[registry."HOST"]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
@@ -57,6 +143,8 @@ pub struct Registry {
     pub insecure: Option<bool>,
     /// PEM files of certificate authorities to trust besides the usual ones.
     pub ca: Vec<PathBuf>,
+    /// Client certificates.
+    pub keypair: Vec<Keypair>,
 }
 
 /// `[grpc]`.
@@ -72,6 +160,9 @@ pub struct Grpc {
     pub uid: Option<u32>,
     /// The group whose members may connect to unix sockets; nobody else may where it is missing.
     pub gid: Option<u32>,
+    /// What of `insecure-entitlements` single clients may ask for: `uid:N`, `cert:SHA256`, or `*` for all others. Who is not
+    /// named may ask for everything.
+    pub entitlements: BTreeMap<String, Vec<String>>,
     /// Encryption of tcp addresses.
     pub tls: GrpcTls,
 }
@@ -117,6 +208,15 @@ pub struct OciWorker {
     pub max_used_space: Option<Size>,
     /// Bytes that should stay free on the disk.
     pub min_free_space: Option<Size>,
+    /// Platforms that clients are told of besides the machine's own.
+    pub platforms: Vec<String>,
+    /// Whether there is a worker. There is no other, so it cannot be off.
+    pub enabled: Option<bool>,
+    /// A profile of AppArmor that steps have to run under. They cannot here.
+    #[serde(rename = "apparmor-profile")]
+    pub apparmor_profile: String,
+    /// Steps have to run under SELinux. They cannot here.
+    pub selinux: bool,
     /// What one step may use.
     pub step: StepConfig,
 }
@@ -143,6 +243,10 @@ impl Default for OciWorker {
             reserved_space: None,
             max_used_space: None,
             min_free_space: None,
+            platforms: Vec::new(),
+            enabled: None,
+            apparmor_profile: String::new(),
+            selinux: false,
             step: StepConfig::default(),
         }
     }
@@ -294,6 +398,12 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
+    /// A client's name that is none.
+    #[error("`{0}` in `[grpc.entitlements]` names no client: want `uid:N`, `cert:SHA256` or `*`")]
+    Client(String),
+    /// It asks for protection that there is none of here: to go on without would be a lie.
+    #[error("`{0}` cannot be had from this daemon")]
+    Unprotected(&'static str),
     /// A file for provenance is no JSON object.
     #[error("`{path}` is no JSON object")]
     Environment {
@@ -382,8 +492,29 @@ impl Config {
     pub fn load(path: &Path) -> Result<(Self, Vec<String>), ConfigError> {
         let text =
             fs_err::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
-        Self::parse(&text)
-            .map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })
+        let (config, unknown) = Self::parse(&text)
+            .map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })?;
+        config.check()?;
+        Ok((config, unknown))
+    }
+
+    /// # Errors
+    /// Wishes that cannot be had and must not be passed over.
+    fn check(&self) -> Result<(), ConfigError> {
+        let worker = &self.worker.oci;
+        let wishes = [
+            (self.proxy_network, "proxyNetwork"),
+            (!worker.apparmor_profile.is_empty(), "worker.oci.apparmor-profile"),
+            (worker.selinux, "worker.oci.selinux"),
+            (worker.enabled == Some(false), "worker.oci.enabled = false"),
+        ];
+        if let Some(bad) = self.grpc.entitlements.keys().find(|name| !peer::is_name(name)) {
+            return Err(ConfigError::Client(bad.clone()));
+        }
+        match wishes.into_iter().find(|(wanted, _)| *wanted) {
+            Some((_, key)) => Err(ConfigError::Unprotected(key)),
+            None => Ok(()),
+        }
     }
 
     fn parse(text: &str) -> Result<(Self, Vec<String>), toml::de::Error> {
@@ -403,14 +534,18 @@ const KNOWN: &[&str] = &[
     "registry.*.http",
     "registry.*.insecure",
     "registry.*.ca",
+    "registry.*.keypair.key",
+    "registry.*.keypair.cert",
     "grpc.address",
     "grpc.debugAddress",
     "grpc.uid",
     "grpc.gid",
+    "grpc.entitlements.*",
     "grpc.tls.cert",
     "grpc.tls.key",
     "grpc.tls.ca",
     "worker.oci.max-parallelism",
+    "worker.oci.platforms",
     "worker.oci.gc",
     "worker.oci.gckeepstorage",
     "worker.oci.gcpolicy.all",
@@ -429,11 +564,25 @@ const KNOWN: &[&str] = &[
     "cdi.disabled",
     "cdi.specDirs",
     "cdi.autoAllowed",
+    "log.format",
+    "log.level",
+    "frontend.*.enabled",
+    "frontend.*.allowedRepositories",
     "history.maxAge",
     "history.maxEntries",
     "dns.nameservers",
     "dns.options",
     "dns.searchDomains",
+];
+
+/// Keys that say what holds here anyway: the only worker is on, platforms are looked at each time, the default protection
+/// is what there is.
+const NATURAL: &[&str] = &[
+    "proxyNetwork",
+    "worker.oci.enabled",
+    "worker.oci.apparmor-profile",
+    "worker.oci.selinux",
+    "system.platformsCacheMaxAge",
 ];
 
 fn unknown(table: &toml::Table) -> Vec<String> {
@@ -450,7 +599,7 @@ fn collect(table: &toml::Table, path: &mut Vec<String>, found: &mut Vec<String>)
             toml::Value::Array(list) if list.iter().any(toml::Value::is_table) => {
                 list.iter().filter_map(toml::Value::as_table).for_each(|t| collect(t, path, found));
             }
-            _ if KNOWN.iter().any(|k| matches_key(k, path)) => {}
+            _ if KNOWN.iter().chain(NATURAL).any(|k| matches_key(k, path)) => {}
             _ => found.push(path.join(".")),
         }
         path.pop();
@@ -476,6 +625,34 @@ mod tests {
         assert_eq!(c.registry["docker.io"].mirrors, ["127.0.0.1:5000"]);
         assert_eq!(c.registry["127.0.0.1:5000"].http, Some(true));
         assert!(unknown.is_empty());
+    }
+
+    #[test]
+    fn what_a_stock_file_says() {
+        let text = "proxyNetwork = false\n[log]\nformat = \"json\"\nlevel = \"warning\"\n\
+                    [worker.oci]\nenabled = true\nplatforms = [\"linux/arm64\"]\napparmor-profile = \"\"\n\
+                    [frontend.\"gateway.v0\"]\nenabled = true\nallowedRepositories = [\"h/r\"]\n\
+                    [system]\nplatformsCacheMaxAge = \"1h\"\n\
+                    [[registry.\"docker.io\".keypair]]\nkey = \"/k\"\ncert = \"/c\"\n";
+        let (c, unknown) = Config::parse(text).unwrap();
+        assert_eq!(unknown, [""; 0]);
+        assert_eq!((c.log.format, c.log.level.map(LogLevel::name)), (LogFormat::Json, Some("warn")));
+        assert_eq!(c.frontend["gateway.v0"].allowed_repositories, ["h/r"]);
+        assert_eq!(c.registry["docker.io"].keypair[0].cert, Path::new("/c"));
+        assert!(c.check().is_ok());
+        for wish in [
+            "proxyNetwork = true",
+            "[worker.oci]\napparmor-profile = \"p\"",
+            "[worker.oci]\nselinux = true",
+            "[worker.oci]\nenabled = false",
+        ] {
+            let error = Config::parse(wish).unwrap().0.check().unwrap_err().to_string();
+            assert!(error.ends_with("cannot be had from this daemon"), "{wish}: {error}");
+        }
+        let error =
+            Config::parse("[grpc.entitlements]\nroot = []\n").unwrap().0.check().unwrap_err().to_string();
+        assert!(error.contains("`root` in `[grpc.entitlements]` names no client"), "{error}");
+        assert!(Config::parse("[log]\nformat = \"xml\"\n").is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use proto::pb::Definition;
 use solver::Graph;
 use tonic::Code;
 
+use super::config::FrontendConfig;
 use super::definition;
 use super::dockerfile::{Dockerfile, Solved};
 use super::failure::Failure;
@@ -57,6 +58,7 @@ pub(super) fn plan<'a>(
     root: Option<&'a Arc<Origin>>,
 ) -> BoxFuture<'a, Result<Outcome, Failure>> {
     Box::pin(async move {
+        allowed(&parts.config.frontend, name, attrs.get("source").map(String::as_str))?;
         match name {
             DOCKERFILE => {}
             GATEWAY => match attrs.get("source").map(String::as_str).unwrap_or_default() {
@@ -88,11 +90,37 @@ pub(super) fn plan<'a>(
                 let mut attrs = attrs.clone();
                 attrs.insert("source".to_owned(), other.source.clone());
                 attrs.insert("cmdline".to_owned(), other.command_line.clone());
+                allowed(&parts.config.frontend, GATEWAY, Some(&other.source))?;
                 let asked = gateway::ask_frontend(parts, run, &other.source, &attrs, inputs, root).await;
                 asked.map_err(|failure| other.locate(failure))
             }
         }
     })
+}
+
+/// Whether the configuration lets a frontend be asked, and an image be one.
+fn allowed(
+    config: &BTreeMap<String, FrontendConfig>,
+    name: &str,
+    source: Option<&str>,
+) -> Result<(), Failure> {
+    let Some(config) = config.get(name) else { return Ok(()) };
+    if config.enabled == Some(false) {
+        return Err(Failure::new(Code::InvalidArgument, format!("frontend {name} not found")));
+    }
+    let repository = |name: &str| Some(cache::oci::Reference::parse(name).ok()?.repository());
+    let (Some(source), [_, ..]) = (source.filter(|_| name == GATEWAY), &config.allowed_repositories[..])
+    else {
+        return Ok(());
+    };
+    let wanted = repository(source);
+    match config.allowed_repositories.iter().any(|known| wanted.is_some() && repository(known) == wanted) {
+        true => Ok(()),
+        false => {
+            let message = format!("'{source}' is not an allowed gateway source");
+            Err(Failure::new(Code::PermissionDenied, message))
+        }
+    }
 }
 
 /// Whether this daemon's own Dockerfile frontend takes the place of an image.
@@ -140,6 +168,31 @@ async fn graphs(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_configuration_allows() {
+        let config = |enabled, repositories: &[&str]| FrontendConfig {
+            enabled,
+            allowed_repositories: repositories.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let of = |config: FrontendConfig, name: &str, source: Option<&str>| {
+            let all = BTreeMap::from([(GATEWAY.to_owned(), config.clone()), (DOCKERFILE.to_owned(), config)]);
+            allowed(&all, name, source).map_err(|failure| failure.message)
+        };
+        assert_eq!(of(config(None, &[]), GATEWAY, Some("a/b")), Ok(()));
+        assert_eq!(
+            of(config(Some(false), &[]), DOCKERFILE, None),
+            Err("frontend dockerfile.v0 not found".into())
+        );
+        let few = || config(Some(true), &["docker.io/a/b", "h.com/c"]);
+        assert_eq!(of(few(), GATEWAY, Some("a/b:1")), Ok(()));
+        assert_eq!(
+            of(few(), GATEWAY, Some("h.com/c@sha256:x")),
+            Err("'h.com/c@sha256:x' is not an allowed gateway source".into())
+        );
+        assert_eq!(of(few(), GATEWAY, Some("a/c")), Err("'a/c' is not an allowed gateway source".into()));
+        assert_eq!(of(few(), DOCKERFILE, None), Ok(()));
+    }
 
     #[test]
     fn capabilities() {

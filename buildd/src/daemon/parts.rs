@@ -20,6 +20,7 @@ use super::leases::Leases;
 use super::locals::Locals;
 use super::metrics::Metrics;
 use super::mounting::Mounting;
+use super::peer::Peer;
 use super::provenance::Requests;
 use super::sandboxes::Sandboxes;
 use super::side::Passed;
@@ -84,6 +85,11 @@ pub(super) struct Parts {
 }
 
 impl Parts {
+    /// What the builds of a client may ask for.
+    pub(super) fn entitlements_of(&self, client: &Peer) -> Vec<String> {
+        client.may_ask_for(&self.entitlements, &self.config.grpc.entitlements)
+    }
+
     /// Reads a small file of an output, links followed within it; `None` where there is none.
     ///
     /// # Errors

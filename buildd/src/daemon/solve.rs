@@ -21,6 +21,7 @@ use super::gateway;
 use super::history::{Done, Told};
 use super::nearby::Nearby;
 use super::parts::Parts;
+use super::peer::Peer;
 use super::platforms;
 use super::policies::Policies;
 use super::progress::Teller;
@@ -44,7 +45,7 @@ pub(super) async fn solve(
     parts: &Arc<Parts>,
     builds: &Arc<Builds>,
     request: SolveRequest,
-    trace: TraceContext,
+    (client, trace): (Peer, TraceContext),
     caller: CancellationToken,
 ) -> Result<BTreeMap<String, String>, Failure> {
     if request.r#ref.is_empty() {
@@ -56,7 +57,7 @@ pub(super) async fn solve(
     let _lease = parts.leases.begin(&request.r#ref);
     let _memory = Memory { parts, build: &request.r#ref };
     let rights = Rights {
-        entitlements: entitlements(parts, &request)?,
+        entitlements: entitlements(parts, &client, &request)?,
         policies: Policies::new(request.source_policy.as_ref(), &request.source_policy_session)?,
     };
     let caches = Arc::new(RemoteCaches::new(parts, Teller::new(listed.journal.clone())));
@@ -375,15 +376,19 @@ fn build_epoch(attrs: &BTreeMap<String, String>) -> Option<EpochChoice> {
 }
 
 /// What the client asks for and the daemon's configuration grants.
-fn entitlements(parts: &Parts, request: &SolveRequest) -> Result<Entitlements, Failure> {
+fn entitlements(parts: &Parts, client: &Peer, request: &SolveRequest) -> Result<Entitlements, Failure> {
     // A device is granted by its name, all of them by none.
     let kind = |entitlement: &String| match entitlement.split_once('=') {
         Some((DEVICE, _)) => DEVICE.to_owned(),
         _ => entitlement.clone(),
     };
-    match request.entitlements.iter().map(kind).find(|e| !parts.entitlements.contains(e)) {
-        Some(refused) if refused == DEVICE => {
-            let message = "granting entitlement device is not allowed by build daemon configuration: `[cdi]` in buildd.toml is `disabled`";
+    let granted = parts.entitlements_of(client);
+    match request.entitlements.iter().map(kind).find(|e| !granted.contains(e)) {
+        Some(refused) if refused == DEVICE || parts.entitlements.contains(&refused) => {
+            let key = if parts.config.cdi.disabled { "cdi" } else { "grpc.entitlements" };
+            let message = format!(
+                "granting entitlement {refused} is not allowed by build daemon configuration: see `[{key}]` in buildd.toml"
+            );
             Err(Failure::new(Code::PermissionDenied, message))
         }
         Some(refused) => {

@@ -331,6 +331,7 @@ fn registry_hosts(config: &Config) -> BTreeMap<String, HostConfig> {
         http: r.http,
         insecure: r.insecure.unwrap_or(false),
         ca: r.ca.clone(),
+        keypair: r.keypair.iter().map(|pair| (pair.cert.clone(), pair.key.clone())).collect(),
         ..HostConfig::default()
     };
     config.registry.iter().map(|(name, r)| (name.clone(), host(r))).collect()

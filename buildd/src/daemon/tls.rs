@@ -17,6 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
+use super::peer::Peer;
 use crate::blocking::blocking;
 use crate::causes::causes;
 use crate::tls::{TlsError, TlsFiles};
@@ -100,9 +101,12 @@ fn stamps(files: &TlsFiles) -> Vec<Stamp> {
 pub(super) struct Encrypted(TlsStream<TcpStream>);
 
 impl Connected for Encrypted {
-    type ConnectInfo = ();
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> Self::ConnectInfo {}
+    fn connect_info(&self) -> Peer {
+        let certificates = self.0.get_ref().1.peer_certificates();
+        certificates.and_then(<[_]>::first).map_or(Peer::Unknown, |own| Peer::with_certificate(own))
+    }
 }
 
 impl AsyncRead for Encrypted {

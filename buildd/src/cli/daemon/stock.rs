@@ -18,6 +18,10 @@ pub struct StockFlags {
     pub max_parallelism: Option<usize>,
     /// `--debugaddr`: where figures for Prometheus are served.
     pub debug_address: Option<String>,
+    /// `--log-format`: `json` or `text`.
+    pub log_format: Option<String>,
+    /// `--log-level`: `error`, `warn`, `info`, `debug` or `trace`.
+    pub log_level: Option<String>,
     /// `--cdi-disabled`.
     pub cdi_disabled: Option<bool>,
     /// `--cdi-spec-dir`: in place of the configuration's.
@@ -32,6 +36,8 @@ const GC: &str = "oci-worker-gc";
 const DEBUG_ADDRESS: &str = "debugaddr";
 const CDI_DISABLED: &str = "cdi-disabled";
 const CDI_SPEC_DIR: &str = "cdi-spec-dir";
+const LOG_FORMAT: &str = "log-format";
+const LOG_LEVEL: &str = "log-level";
 const PARALLELISM: &str = "oci-max-parallelism";
 
 /// Texts that mean nothing here: other engines' workers, and what this one decides itself.
@@ -52,8 +58,6 @@ const TEXTS: &[&str] = &[
     "containerd-worker-platform",
     "containerd-worker-runtime",
     "containerd-worker-snapshotter",
-    "log-format",
-    "log-level",
     "oci-cni-binary-dir",
     "oci-cni-config-path",
     "oci-cni-pool-size",
@@ -107,8 +111,10 @@ impl clap::Args for StockFlags {
             switch(GC),
         ];
         let parallelism = text(PARALLELISM).value_parser(clap::value_parser!(usize));
+        let format = text(LOG_FORMAT).value_parser(["json", "text"]);
+        let level = text(LOG_LEVEL).value_parser(["error", "warn", "info", "debug", "trace"]);
         let ignored = TEXTS.iter().map(|name| text(name)).chain(SWITCHES.iter().map(|name| switch(name)));
-        cmd.args(read).arg(parallelism).args(ignored)
+        cmd.args(read).args([parallelism, format, level]).args(ignored)
     }
 
     fn augment_args_for_update(cmd: Command) -> Command {
@@ -135,6 +141,8 @@ impl FromArgMatches for StockFlags {
             };
             self.labels.insert(key.to_owned(), value.to_owned());
         }
+        self.log_format = all(LOG_FORMAT).next_back().map(str::to_owned);
+        self.log_level = all(LOG_LEVEL).next_back().map(str::to_owned);
         self.cdi_disabled = matches.get_many::<bool>(CDI_DISABLED).into_iter().flatten().last().copied();
         self.cdi_spec_dirs.extend(listed(CDI_SPEC_DIR).map(PathBuf::from));
         self.gc = matches.get_many::<bool>(GC).into_iter().flatten().last().copied();
@@ -178,6 +186,8 @@ mod tests {
             "--oci-max-parallelism",
             "3",
             "--debugaddr=127.0.0.1:6060",
+            "--log-format=json",
+            "--log-level=warn",
             "--cdi-disabled=false",
             "--cdi-spec-dir=/a,/b",
         ]);
@@ -192,6 +202,8 @@ mod tests {
             gc: Some(false),
             max_parallelism: Some(3),
             debug_address: Some("127.0.0.1:6060".to_owned()),
+            log_format: Some("json".to_owned()),
+            log_level: Some("warn".to_owned()),
             cdi_disabled: Some(false),
             cdi_spec_dirs: vec!["/a".into(), "/b".into()],
             without_effect: Vec::new(),
@@ -213,6 +225,8 @@ mod tests {
             &["--oci-worker-labels=a"],
             &["--oci-max-parallelism=-1"],
             &["--proxy-network"],
+            &["--log-format=xml"],
+            &["--log-level=loud"],
             &["--addr"],
         ] {
             assert!(parse(bad).is_err(), "{bad:?}");

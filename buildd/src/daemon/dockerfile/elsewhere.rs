@@ -42,7 +42,8 @@ enum Otherwise {
 
 /// Whether the Dockerfile is for a labs release of the built-in frontend, which understands more.
 pub(super) fn is_labs(options: &BuildOptions, document: &Document) -> bool {
-    let argument = options.build_args.get(SYNTAX).map(|line| line.trim().split(' ').next().unwrap_or_default());
+    let argument =
+        options.build_args.get(SYNTAX).map(|line| line.trim().split(' ').next().unwrap_or_default());
     let source = argument.or_else(|| document.directives.syntax.as_ref().map(|syntax| syntax.first_word()));
     let image = source.filter(|name| is_built_in(name)).and_then(|name| Reference::parse(name).ok());
     image.is_some_and(|image| image.tag().is_some_and(|tag| tag.ends_with("labs")))

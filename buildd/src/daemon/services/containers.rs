@@ -31,6 +31,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::daemon::builds::Builds;
 use crate::daemon::parts::Parts;
+use crate::daemon::peer::Peer;
 
 pub(crate) use earlier::take_up;
 
@@ -59,7 +60,8 @@ impl Containers for ContainersService {
         &self,
         request: Request<Streaming<RunRequest>>,
     ) -> Result<Response<Self::RunStream>, Status> {
-        let far = request.extensions().get::<UdsConnectInfo>().is_none();
+        let is_far = request.extensions().get::<UdsConnectInfo>().is_none();
+        let far = is_far.then(|| self.parts.entitlements_of(&Peer::of(request.extensions())));
         let mut requests = request.into_inner();
         let Some(RunRequest { request: Some(Asked::Start(start)) }) = requests.message().await? else {
             return Err(Status::invalid_argument("the first request has to be `start`"));

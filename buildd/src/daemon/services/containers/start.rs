@@ -39,8 +39,8 @@ pub(super) struct Container {
     id: String,
     name: String,
     start: RunStart,
-    /// The client is not on this machine, as far as we know.
-    far: bool,
+    /// What the client may ask for, if it is not on this machine, as far as we know.
+    far: Option<Vec<String>>,
     /// From the beginning, as its image may take long to come.
     passed: Claim,
 }
@@ -51,7 +51,7 @@ impl Container {
         parts: &Arc<Parts>,
         builds: &Arc<Builds>,
         start: RunStart,
-        far: bool,
+        far: Option<Vec<String>>,
     ) -> Result<Self, Status> {
         let id = new_id();
         let name = match start.name.as_str() {
@@ -164,14 +164,13 @@ impl Container {
     /// Decides what to run and makes its files.
     async fn prepare(&self, record: ImageRecord) -> Result<(Files, SandboxSpec), Status> {
         let (parts, id, start) = (self.work.parts.clone(), self.id.clone(), self.start.clone());
-        let far = self.far;
+        let far = self.far.clone();
         blocking(move || {
             let image: ImageMetadata = image_json::config(&parts.store, &record)?;
             let plan = plan(&image.config, &start, &id[..HOST_NAME]);
             let plan = plan.map_err(|e| Status::invalid_argument(e.to_string()))?;
-            if far {
-                plan.check_from_afar(&parts.entitlements)
-                    .map_err(|e| Status::permission_denied(e.to_string()))?;
+            if let Some(granted) = far {
+                plan.check_from_afar(&granted).map_err(|e| Status::permission_denied(e.to_string()))?;
             }
             let files = Files::create(&parts.store, &id, &record.layers).map_err(|e| status_of(&e))?;
             let mut spec = spec(&parts, &record, plan, &files).map_err(|e| status_of(&e))?;

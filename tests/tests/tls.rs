@@ -6,8 +6,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sha2::Digest as _;
 use tempfile::TempDir;
 use tests::{Authority, Daemon, Output, Valid, base, output, program, ready};
 
@@ -21,16 +23,22 @@ struct Encrypted {
 
 impl Encrypted {
     fn start() -> Self {
+        Self::with(|_, _| String::new())
+    }
+
+    /// With more in the configuration.
+    fn with(more: impl FnOnce(&Authority, &Path) -> String) -> Self {
         let dir = TempDir::new().unwrap();
         let authority = Authority::new("ours");
         let server = authority.issue(&dir.path().join("server"), Valid::Now);
         let of = |name| server.join(name).display().to_string();
         let config = format!(
-            "[grpc.tls]\ncert = \"{}\"\nkey = \"{}\"\nca = \"{}\"\n",
+            "insecure-entitlements = [\"network.host\", \"security.insecure\"]\n[grpc.tls]\ncert = \"{}\"\nkey = \"{}\"\nca = \"{}\"\n",
             of("cert.pem"),
             of("key.pem"),
             of("ca.pem")
         );
+        let config = config + &more(&authority, dir.path());
         let mut daemon = Daemon::new(&dir.path().join("d"), &config);
         let addr = daemon.listen_tcp();
         daemon.again();
@@ -123,6 +131,37 @@ fn only_clients_with_a_certificate_build() {
     let silent: Vec<_> = (0..8).map(|_| TcpStream::connect(at).unwrap()).collect();
     scene.with_dir(&good).ok();
     drop(silent);
+}
+
+#[test]
+fn each_client_may_ask_for_its_own() {
+    if !ready() {
+        return;
+    }
+    let scene = Encrypted::with(|authority, dir| {
+        let first = authority.issue(&dir.join("first"), Valid::Now);
+        authority.issue(&dir.join("second"), Valid::Now);
+        let pem = fs_err::read_to_string(first.join("cert.pem")).unwrap();
+        let text: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let der = base64::engine::general_purpose::STANDARD.decode(text).unwrap();
+        let digits = hex::encode(sha2::Sha256::digest(der));
+        let me = nix::unistd::getuid();
+        format!(
+            "[grpc.entitlements]\n\"cert:{digits}\" = [\"network.host\"]\n\"*\" = []\n\"uid:{me}\" = [\"security.insecure\"]\n"
+        )
+    });
+    let context = scene.dir.path().join("context");
+    base::context(&context, &[("Dockerfile", "FROM scratch\nCOPY file /\n"), ("file", "x")]);
+    let far = |client: &str| {
+        let certificates = scene.dir.path().join(client).display().to_string();
+        let build = ["build", "--allow", "network.host", context.to_str().unwrap()];
+        scene.client(&["--tlsdir", &certificates], &build)
+    };
+    far("first").ok();
+    let reason = "granting entitlement network.host is not allowed by build daemon configuration: see `[grpc.entitlements]`";
+    told(far("second"), reason);
+    told(scene.daemon.build(&context, &["--allow", "network.host"]), reason);
+    scene.daemon.build(&context, &["--allow", "security.insecure"]).ok();
 }
 
 #[test]

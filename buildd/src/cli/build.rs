@@ -92,7 +92,7 @@ pub(super) struct Args {
     #[arg(long = "ulimit", value_name = "LIMIT")]
     ulimits: Vec<String>,
     /// Lets the build do more: network.host, security.insecure
-    #[arg(long = "allow", value_name = "ENTITLEMENT", value_delimiter = ',')]
+    #[arg(long = "allow", value_name = "ENTITLEMENT")]
     allow: Vec<String>,
     /// Checks the Dockerfile instead of building it
     #[arg(long, conflicts_with = "call")]

@@ -73,7 +73,12 @@ impl Args {
 
     /// What the build may do. Asking for the host's network is not allowing it.
     pub(super) fn entitlements(&self) -> Vec<String> {
-        self.allow.clone()
+        // What a device may be called stands behind a comma of its own.
+        let split = |text: &String| match text.starts_with("device=") {
+            true => vec![text.clone()],
+            false => text.split(',').map(str::to_owned).collect(),
+        };
+        self.allow.iter().flat_map(split).collect()
     }
 
     /// Secrets and SSH agents.

@@ -662,8 +662,9 @@ mod tests {
         let (_, unknown) = Config::parse(sample).unwrap();
         assert_eq!(unknown, [""; 0]);
         for key in KNOWN {
-            let name = key.trim_end_matches(".*").rsplit('.').next().unwrap();
-            assert!(sample.lines().any(|l| l.split(['=', ' ']).next() == Some(name)), "{key}");
+            let (table, name) = (key.trim_end_matches(".*"), key.trim_end_matches(".*").rsplit('.').next());
+            let shows = |l: &str| l.starts_with(&format!("[{table}]")) || l.split(['=', ' ']).next() == name;
+            assert!(sample.lines().any(shows), "{key}");
         }
     }
 

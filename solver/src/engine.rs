@@ -199,6 +199,8 @@ pub struct Survey {
     pub sources: Vec<Option<SourceAnswer>>,
     /// The outputs of which every layer made by a step is here, or can be had from elsewhere.
     pub outputs: Vec<Option<Arc<BTreeMap<u32, Output>>>>,
+    /// Whether they come from elsewhere.
+    pub found: Vec<bool>,
 }
 
 impl Build {
@@ -207,13 +209,17 @@ impl Build {
     /// # Errors
     /// A source that cannot be had, a store that cannot be read, cancellation.
     pub async fn survey(&self, graph: &Arc<Graph>, wanted: &[Edge]) -> Result<Survey, SolveError> {
-        let (inner, state) = (self.engine.inner.clone(), self.state.clone());
-        let pass = Pass::new(inner, state, graph.clone(), wanted, Arc::new(Deaf));
-        let _cancel_on_drop = pass.cancel.clone().drop_guard();
-        pass.survey(wanted).await.map_err(|stop| match stop {
-            Stop::Failed(error) => error,
-            Stop::Again => SolveError::new(None, ExecError::Changed { path: "the build's inputs".into() }),
-        })
+        for _ in 0..MAX_PASSES {
+            let (inner, state) = (self.engine.inner.clone(), self.state.clone());
+            let pass = Pass::new(inner, state, graph.clone(), wanted, Arc::new(Deaf));
+            let _cancel_on_drop = pass.cancel.clone().drop_guard();
+            match pass.survey(wanted).await {
+                Ok(survey) => return Ok(survey),
+                Err(Stop::Failed(error)) => return Err(error),
+                Err(Stop::Again) => {}
+            }
+        }
+        Err(SolveError::new(None, ExecError::Changed { path: "the build's inputs".into() }))
     }
 }
 

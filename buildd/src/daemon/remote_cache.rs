@@ -102,8 +102,7 @@ impl Elsewhere for RemoteCaches {
         }
         futures_util::future::join_all(imports.iter().map(|i| i.load(&self.parts, &self.teller, cx))).await;
         let looked = self.looked(question.graph);
-        let mut looked = looked.lock().await;
-        let results = looked.find(&self.parts, &imports, question, cx).await?;
+        let results = looked.lock().await.find(&self.parts, &imports, question, cx).await?;
         let mut outputs = std::collections::BTreeMap::new();
         for (output, (import, result)) in results {
             let found = import.adopt(&self.parts, &result, cx).await?;

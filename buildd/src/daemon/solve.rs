@@ -198,7 +198,13 @@ async fn work(
     let mut graphs = Vec::new();
     if !caches.is_empty() {
         for built in &mut results.built {
-            let graph = CacheGraph::of(parts, run, built).await?;
+            let graph = match CacheGraph::of(parts, run, built).await {
+                Err(e) if caches.iter().all(|cache| cache.ignore_error) && !run.cancel.is_cancelled() => {
+                    tracing::warn!(build = run.reference, "cannot tell what a cache would hold: {e}");
+                    None
+                }
+                graph => graph?,
+            };
             if caches.iter().any(|cache| cache.place == CachePlace::Inline) {
                 built.cache = graph.clone();
             }

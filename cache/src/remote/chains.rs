@@ -9,6 +9,9 @@ use super::config::{
 };
 use crate::oci::Descriptor;
 
+/// How many layers a result may have; overlayfs takes no more (kernel, `OVL_MAX_STACK`).
+const MAX_LAYERS: usize = 500;
+
 /// A key of one [`Chains`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ItemId(usize);
@@ -169,7 +172,7 @@ impl Chains {
                 let down = down_from(config, result.layer)?;
                 chains.note(id, &down, &result.created_at, config, layers);
             }
-            for chain in &record.chains {
+            for chain in record.chains.iter().filter(|chain| (1..=MAX_LAYERS).contains(&chain.layers.len())) {
                 let indexes = chain.layers.iter().map(|i| index("layer", *i, config.layers.len()));
                 let indexes = indexes.collect::<Result<Vec<_>, _>>()?;
                 chains.note(id, &indexes, &chain.created_at, config, layers);
@@ -191,8 +194,9 @@ impl Chains {
         let Some(layers) = described.collect::<Option<Vec<_>>>() else { return };
         let result = CacheResult { created_at: created_at.to_owned(), layers };
         let item = &mut self.items[id.0];
-        if !item.results.contains(&result) {
-            item.results.push(result);
+        // Only the newest is ever asked for.
+        if item.results.first().is_none_or(|known| known.created_at < result.created_at) {
+            item.results = vec![result];
         }
     }
 
@@ -302,11 +306,11 @@ pub(super) fn for_layers(config: &CacheConfig, image: &[Digest]) -> Vec<ConfigRe
 
 /// Layer indexes from the lowest one up to `top`.
 fn down_from(config: &CacheConfig, top: i64) -> Result<Vec<usize>, ConfigError> {
-    let mut down = Vec::new();
-    let mut at = top;
+    let mut down = vec![index("layer", top, config.layers.len())?];
+    let mut at = config.layers[down[0]].parent;
     while at != -1 {
         let layer = index("layer", at, config.layers.len())?;
-        if down.len() > config.layers.len() {
+        if down.len() >= config.layers.len().min(MAX_LAYERS) {
             return Err(ConfigError::Loop { what: "layer", index: top });
         }
         down.push(layer);

@@ -66,7 +66,11 @@ pub(super) async fn serve(bridge: Arc<Bridge>, mut messages: Streaming<ExecMessa
                 }
             },
             Ok(None) => break,
-            Err(_) => return,
+            Err(broken) => {
+                // A client that has gone does not hear it; one that sent what is no message does.
+                let _ = answers.send(Err(broken)).await;
+                return;
+            }
         }
     }
     // The client has said all: its processes read no more, and go on until they end.

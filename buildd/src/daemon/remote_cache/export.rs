@@ -146,6 +146,8 @@ impl Builder<'_> {
     async fn node(&mut self, edge: Edge) -> Option<Node> {
         let graph = self.keys.graph.clone();
         let key = self.keys.of_op(edge.vertex)?.clone();
+        // A result of another cache is of what that cache says it is of, whatever this build knows of the inputs.
+        let found = self.survey.found[edge.vertex.index()];
         let mut inputs = Vec::new();
         for (number, (from, input)) in graph.vertex(edge.vertex).inputs.iter().zip(&key.inputs).enumerate() {
             let known = self.places.get(from).into_iter().flatten();
@@ -154,14 +156,15 @@ impl Builder<'_> {
             let output = local(self.survey.sources[from.vertex.index()].as_ref())
                 .cloned()
                 .or_else(|| self.known(*from).filter(|output| output.content.is_some()).cloned());
-            if let (Some(output), true) = (output, input.content.is_some())
+            if let (Some(output), true) = (output, input.content.is_some() && !found)
                 && let Some(content) = self.keys.of_content(self.parts, edge.vertex, number, &output).await
             {
                 links.push((self.root(content_key(&content)), String::new()));
             }
             inputs.push(links);
         }
-        for (input, selector, digest) in self.caches.others(&graph, &edge).await {
+        let others = if found { self.caches.others(&graph, &edge).await } else { Vec::new() };
+        for (input, selector, digest) in others {
             let link = (self.root(digest), selector);
             if let Some(links) = inputs.get_mut(input).filter(|links| !links.contains(&link)) {
                 links.push(link);

@@ -51,7 +51,9 @@ impl Looked {
         let known = |output: &u32| self.places.contains_key(&Edge { vertex: id, output: *output });
         if question.inputs.is_some() {
             // What stands on the vertex may be found now, too.
-            self.places.retain(|edge, _| edge.vertex < id);
+            let graph = question.graph;
+            let stands_on = |edge: &Edge| graph.reachable([*edge])[id.index()];
+            self.places.retain(|edge, _| edge.vertex < id || !stands_on(edge));
         } else if question.outputs.iter().all(known) {
             return self.results(imports, id, question.outputs);
         }

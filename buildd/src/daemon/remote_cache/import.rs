@@ -9,13 +9,14 @@ use solver::{Digest, ExecError, Output, VertexContext};
 use tokio::sync::OnceCell;
 
 use super::request::CacheImport;
+use crate::daemon::blocking::blocking;
 use crate::daemon::chains::Chains as Layers;
 use crate::daemon::parts::Parts;
 use crate::daemon::progress::Teller;
 use crate::daemon::sources::image::LayoutStore;
 
-/// How large a cache's config may be, in bytes: some hundred thousand records.
-const CACHE_CONFIG_LIMIT: u64 = 64 << 20;
+/// How large a cache's config may be, in bytes (`readBlob` in BuildKit's `cache/remotecache/import.go`): some thousand records.
+const CACHE_CONFIG_LIMIT: u64 = 1 << 20;
 /// How many images of an index are asked for a cache.
 const MAX_IMAGES: usize = 64;
 
@@ -70,15 +71,20 @@ impl Import {
                     () = cx.cancel.cancelled() => Err(ImportError::Store(ExecError::Canceled)),
                 }
             };
-            match step.end(read.await.map_err(|e| crate::causes::causes(&e))) {
-                Ok(chains) => chains,
+            let read = read.await;
+            if matches!(read, Err(ImportError::Store(ExecError::Canceled))) {
+                // Another graph of the build may still want it.
+                return Err(());
+            }
+            match step.end(read.map_err(|e| crate::causes::causes(&e))) {
+                Ok(chains) => Ok(chains),
                 Err(error) => {
                     tracing::warn!(build = cx.build, "cannot import a cache from {}: {error}", self.name());
-                    Vec::new()
+                    Ok(Vec::new())
                 }
             }
         };
-        self.loaded.get_or_init(load).await;
+        let _cancelled = self.loaded.get_or_try_init(load).await;
     }
 
     fn name(&self) -> String {
@@ -116,7 +122,8 @@ impl Import {
         if let Some(manifest) = CacheManifest::of(&document) {
             let json = self.bytes(parts, &manifest.config, "cache config", CACHE_CONFIG_LIMIT, cx).await?;
             let config: CacheConfig = serde_json::from_slice(&json).map_err(ConfigError::from)?;
-            return Ok(vec![Chains::parse(&config, &manifest.layers)?]);
+            let parsed = blocking(move || Chains::parse(&config, &manifest.layers)).await?;
+            return Ok(vec![parsed]);
         }
         let mut chains = Vec::new();
         match document {

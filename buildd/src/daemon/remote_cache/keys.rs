@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use cache::fileop::FileInput;
 use cache::fileop::content_hash::{ContentSelector, content_hash};
-use solver::{Digest, Graph, Op, Output, SourceAnswer, VertexContext, VertexId};
+use solver::{Digest, Graph, LocalRef, Op, Output, SourceAnswer, VertexContext, VertexId};
 
 use crate::daemon::blocking::blocking;
 use crate::daemon::parts::Parts;
 use crate::daemon::sources::image::host_platform;
 use crate::llb::{OpKey, op_key, output_key, source_key};
+
+/// What an output contains: it may be made anew within a build.
+type Contents = (Option<Digest>, Option<LocalRef>);
 
 /// The keys of one graph, found out as they are needed.
 #[derive(Debug)]
@@ -18,7 +21,8 @@ pub(super) struct Keys {
     pub(super) graph: Arc<Graph>,
     ops: Vec<Option<OpKey>>,
     sources: HashMap<VertexId, Vec<Digest>>,
-    contents: HashMap<(VertexId, usize), Option<Digest>>,
+    /// By vertex, input, and what the input contains.
+    contents: HashMap<(VertexId, usize, Contents), Digest>,
 }
 
 impl Keys {
@@ -59,13 +63,14 @@ impl Keys {
         input: usize,
         output: &Output,
     ) -> Option<Digest> {
-        if let Some(known) = self.contents.get(&(id, input)) {
-            return *known;
+        let contents = (output.content, output.local);
+        if let Some(known) = self.contents.get(&(id, input, contents)) {
+            return Some(*known);
         }
         let selectors = self.of_op(id)?.inputs.get(input)?.content.clone()?;
-        let digest = hash(parts, output, selectors).await;
-        self.contents.insert((id, input), digest);
-        digest
+        let digest = hash(parts, output, selectors).await?;
+        self.contents.insert((id, input, contents), digest);
+        Some(digest)
     }
 }
 

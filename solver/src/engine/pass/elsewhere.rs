@@ -21,7 +21,9 @@ impl Pass {
 
     /// What others know a vertex to give by what its inputs contain.
     pub(super) async fn find_by_content(self: &Arc<Self>, id: VertexId) -> Result<Option<Outputs>, Stop> {
-        if self.build.elsewhere.is_none() || self.is_forced(id) {
+        // Keys by content are looked up together with definitions, which would skip what is executed in any case.
+        if self.build.elsewhere.is_none() || self.is_forced(id) || self.node(id).above_forced.get().is_some()
+        {
             return Ok(None);
         }
         let inputs = (0..self.graph.vertex(id).inputs.len()).map(|i| self.input(id, i));
@@ -65,6 +67,7 @@ impl Pass {
         self.plan(wanted).await?;
         let reachable = self.graph.reachable(wanted.iter().copied());
         let mut outputs: Vec<Option<Outputs>> = vec![None; self.graph.vertices().len()];
+        let mut found = vec![false; outputs.len()];
         for id in self.graph.ids().filter(|id| reachable[id.index()]) {
             let vertex = self.graph.vertex(id);
             let below = chain::inputs(vertex);
@@ -82,10 +85,11 @@ impl Pass {
                 }
                 (None, None) => self.find_by_definition(id).await,
             };
+            found[id.index()] = self.node(id).found.get().is_some();
             outputs[id.index()] = known;
         }
         let sources = self.nodes.iter().map(|node| node.answer.get().cloned()).collect();
-        Ok(Survey { sources, outputs })
+        Ok(Survey { sources, outputs, found })
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cache::oci::{Descriptor, Manifest, ResolvedImage, media_type};
 use serde_json::json;
-use solver::op::{Platform, SourceOp};
+use solver::op::{Platform, SourceOp, attr};
 use solver::{Digest, ExecError, Output, VertexContext};
 
 use super::{Found, ImageError, ImageSource, chain_of, host_platform};
@@ -90,6 +90,11 @@ impl ImageSource {
             if !value.is_empty() {
                 named.insert(name.to_owned(), value.clone().into());
             }
+        }
+        let limit =
+            op.attrs.get(attr::IMAGE_LAYER_LIMIT).or_else(|| op.attrs.get(attr::OCI_LAYOUT_LAYER_LIMIT));
+        if let Some(limit) = limit.and_then(|text| text.parse::<u64>().ok()) {
+            named.insert("Limit".to_owned(), limit.into());
         }
         let mut keys = vec![Digest::of(&go_json(&named.into())).to_string()];
         keys.extend(chain_id(&found.image.config.rootfs.diff_ids).map(|id| id.to_string()));

@@ -80,14 +80,21 @@ impl ImageSource {
         chain: &[LayerId],
         cx: &VertexContext,
     ) -> Result<Option<Digest>, ExecError> {
-        let mut content = None;
+        // What one place does not give, another may have.
+        let (mut content, mut failed) = (None, None);
         for found in self.of_build(&cx.build) {
             if chain.starts_with(&found.layers) {
-                let root = self.unpacked(&found, cx).await?;
-                content = content.or((chain.len() == found.layers.len()).then_some(root));
+                match self.unpacked(&found, cx).await {
+                    Ok(root) if chain.len() == found.layers.len() => content = content.or(Some(root)),
+                    Ok(_) => {}
+                    Err(error) => failed = failed.or(Some(error)),
+                }
             }
         }
-        Ok(content)
+        match (content, failed) {
+            (None, Some(error)) => Err(error),
+            (content, _) => Ok(content),
+        }
     }
 
     /// Downloads a layer and unpacks it as it comes, by itself. The compressed blob is kept.
@@ -170,7 +177,10 @@ impl ImageSource {
     /// Where a layer can be had: an image that was built here is made of others' layers.
     fn origin_of(&self, found: &Found, i: usize) -> Result<Reference, ExecError> {
         let known = self.chains.store.layers().get(&found.layers[i]).map_err(from_store)?;
-        let origin = known.and_then(|known| Reference::parse(&known.origin?.reference).ok());
+        // Others may have the same layer packed in another way, which its own image knows nothing of.
+        let wanted = found.image.manifest.layers[i].digest;
+        let origin = known.and_then(|known| known.origin).filter(|origin| origin.blob.digest == wanted);
+        let origin = origin.and_then(|origin| Reference::parse(&origin.reference).ok());
         Ok(origin.unwrap_or_else(|| found.reference.clone()))
     }
 

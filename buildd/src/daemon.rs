@@ -6,6 +6,7 @@
 
 mod about;
 mod agent;
+mod broken;
 mod builds;
 mod chains;
 mod claims;

@@ -3,6 +3,8 @@
 //! BuildKit puts them into `grpc-status-details-bin` as `google.rpc.Status` with one `Any` per detail; the type URL is
 //! `github.com/moby/buildkit/errdefs.Source+json` and the value is what Go's encoding/json makes of the message.
 
+mod solve;
+
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
@@ -12,6 +14,7 @@ use proto::pb::{Definition, OpMetadata, Position, Range};
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 
+const SOLVE: &str = "github.com/moby/buildkit/errdefs.Solve+json";
 const VERTEX: &str = "github.com/moby/buildkit/errdefs.Vertex+json";
 const SOURCE: &str = "github.com/moby/buildkit/errdefs.Source+json";
 const FRONTEND_CAP: &str = "github.com/moby/buildkit/errdefs.FrontendCap+json";
@@ -26,7 +29,7 @@ pub struct ErrorDetails {
     /// Places in source files, the most important first. Ranges with columns are words within the lines of those without.
     pub sources: Vec<proto::errdefs::Source>,
     /// What is wrong at each of the places, where that is more than one thing; part of the message, too.
-    pub messages: Vec<String>,
+    pub messages: Box<[String]>,
     /// What is refused, as clients look for it.
     pub refusal: Option<Box<Refusal>>,
     /// Details that only whoever told them knows, such as a frontend.
@@ -36,6 +39,22 @@ pub struct ErrorDetails {
 /// Details of unknown types, handed on as they are.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Foreign(Vec<prost_types::Any>);
+
+impl ErrorDetails {
+    /// Adds the operation that failed, and what clients may look into. One that is too large is not told.
+    pub fn add_solve(&mut self, told: &proto::errdefs::Solve) {
+        if let Some(value) = solve::json(told) {
+            let any = prost_types::Any { type_url: SOLVE.to_owned(), value };
+            self.foreign.get_or_insert_default().0.push(any);
+        }
+    }
+
+    /// The operation that failed, and what can be looked into.
+    pub fn solve(&self) -> Option<proto::errdefs::Solve> {
+        let foreign = &self.foreign.as_ref()?.0;
+        solve::message(&foreign.iter().find(|any| any.type_url == SOLVE)?.value)
+    }
+}
 
 /// Something that was asked for and is not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -294,7 +313,7 @@ mod tests {
     #[test]
     fn round_trip() {
         let position = |line| Some(proto::pb::Position { line, character: 0 });
-        let sent = ErrorDetails {
+        let mut sent = ErrorDetails {
             vertex: Some("sha256:ab".into()),
             sources: vec![proto::errdefs::Source {
                 info: Some(proto::pb::SourceInfo {
@@ -314,12 +333,27 @@ mod tests {
                 ],
             }],
             refusal: Some(Box::new(Refusal::Subrequest("x".into()))),
-            messages: vec!["exit code: 1".into()],
+            messages: ["exit code: 1".into()].into(),
             foreign: Some(Box::new(Foreign(vec![prost_types::Any {
                 type_url: "example.com/own".into(),
                 value: b"x".to_vec(),
             }]))),
         };
+        let solve = proto::errdefs::Solve {
+            input_i_ds: vec!["input".into(), String::new()],
+            mount_i_ds: vec!["mount".into()],
+            op: Some(proto::pb::Op {
+                op: Some(proto::pb::op::Op::Exec(proto::pb::ExecOp {
+                    security: proto::pb::SecurityMode::Insecure.into(),
+                    ..proto::pb::ExecOp::default()
+                })),
+                ..proto::pb::Op::default()
+            }),
+            description: [("llb.customname".to_owned(), "RUN false".to_owned())].into(),
+            subject: Some(proto::errdefs::solve::Subject::Cache(proto::errdefs::ContentCache { index: 1 })),
+        };
+        sent.add_solve(&solve);
+        assert_eq!(sent.solve(), Some(solve));
         let denied = ErrorDetails {
             refusal: Some(Box::new(Refusal::Denied(vec!["not that one".into()]))),
             ..ErrorDetails::default()

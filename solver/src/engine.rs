@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::flight::Flights;
 use crate::graph::{Edge, Graph, VertexId};
 use crate::record::{Key, Record, RecordStore};
-use crate::traits::{Elsewhere, Event, EventSink, ExecError, Output, Source, SourceAnswer, Worker};
+use crate::traits::{Elsewhere, Event, EventSink, ExecError, Output, Remains, Source, SourceAnswer, Worker};
 use pass::{Pass, Stop};
 
 /// A pass heals at least one vertex or file before it asks for another; more than this many is a moving target.
@@ -108,6 +108,10 @@ pub struct SolveError {
     /// Why.
     #[source]
     pub error: ExecError,
+    /// The input of the vertex that could not be told from others, if that is why.
+    pub input: Option<usize>,
+    /// What is left of its execution.
+    pub remains: Option<Remains>,
     /// What else would fail, as far as it is known before anything runs.
     pub others: Vec<(VertexId, ExecError)>,
 }
@@ -115,7 +119,7 @@ pub struct SolveError {
 impl SolveError {
     /// A vertex that failed, or the build as a whole.
     pub fn new(vertex: Option<VertexId>, error: ExecError) -> Self {
-        Self { vertex, error, others: Vec::new() }
+        Self { vertex, error, input: None, remains: None, others: Vec::new() }
     }
 }
 

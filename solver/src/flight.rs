@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::log::LogBuffer;
 use crate::record::{Key, Record};
 use crate::session::SessionGroup;
-use crate::traits::{ExecError, Progress, Update};
+use crate::traits::{ExecError, ExecFailure, Progress, Update};
 
-type Outcome = Result<Arc<Record>, ExecError>;
+type Outcome = Result<Arc<Record>, ExecFailure>;
 type Listener = Arc<dyn Fn(Update) + Send + Sync>;
 
 /// All executions under way, by content key.
@@ -112,7 +112,7 @@ impl Flights {
             // A panic in the worker is this vertex's failure, not the waiters' hang.
             let outcome = match tokio::spawn(work).await {
                 Ok(outcome) => outcome,
-                Err(_) => Err(ExecError::failed(Panicked)),
+                Err(_) => Err(ExecError::failed(Panicked).into()),
             };
             flights.remove(&landed);
             landed.outcome.send_replace(Some(outcome));
@@ -173,8 +173,8 @@ impl Seat {
     pub(crate) async fn outcome(&self) -> Outcome {
         let mut rx = self.flight.outcome.subscribe();
         match rx.wait_for(Option::is_some).await {
-            Ok(v) => v.clone().unwrap_or(Err(ExecError::Canceled)),
-            Err(_) => Err(ExecError::Canceled),
+            Ok(v) => v.clone().unwrap_or_else(|| Err(ExecError::Canceled.into())),
+            Err(_) => Err(ExecError::Canceled.into()),
         }
     }
 }
@@ -212,7 +212,7 @@ mod tests {
         let wait = |_, _, cancel: CancellationToken| {
             async move {
                 cancel.cancelled().await;
-                Err(ExecError::Canceled)
+                Err(ExecError::Canceled.into())
             }
             .boxed()
         };

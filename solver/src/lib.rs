@@ -38,6 +38,6 @@ pub use redact::redacted;
 pub use session::SessionGroup;
 #[cfg(feature = "engine")]
 pub use traits::{
-    Elsewhere, Event, EventSink, ExecError, Job, LocalRef, Output, Progress, Question, Source, SourceAnswer,
-    SourceIdentity, Status, Stream, Update, VertexContext, Worker,
+    Elsewhere, Event, EventSink, ExecError, ExecFailure, Job, LocalRef, Output, Progress, Question, Remains,
+    Source, SourceAnswer, SourceIdentity, Status, Stream, Update, VertexContext, Worker,
 };

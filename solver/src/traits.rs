@@ -1,5 +1,6 @@
 //! The seams of the scheduler: where sources come from, who executes, who listens.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -82,8 +83,8 @@ pub trait Worker: Send + Sync {
     /// Executes a vertex whose inputs are present, and returns what each of its outputs is.
     ///
     /// The result must satisfy the invariant of [`crate::Record`]. A dropped future or a cancelled
-    /// context ends the execution and leaves nothing behind.
-    async fn execute(&self, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecError>;
+    /// context ends the execution and leaves nothing behind; one that failed, at most its [`Remains`].
+    async fn execute(&self, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecFailure>;
 
     /// The copy digest of what is selected from an output whose content is known.
     async fn selection_digest(&self, output: &Output, selections: &[Selection]) -> Result<Digest, ExecError>;
@@ -267,5 +268,42 @@ impl ExecError {
     /// Wraps an error of the worker or a source.
     pub fn failed(err: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Failed(Arc::new(err))
+    }
+}
+
+/// An execution that failed, and what is left of it.
+#[derive(Debug, Clone)]
+pub struct ExecFailure {
+    /// Why.
+    pub error: ExecError,
+    /// What whoever looks into it may see.
+    pub remains: Option<Remains>,
+}
+
+impl From<ExecError> for ExecFailure {
+    fn from(error: ExecError) -> Self {
+        Self { error, remains: None }
+    }
+}
+
+/// What a worker keeps of an execution that failed, in a form that only the worker knows. It is there as long as somebody holds it.
+#[derive(Clone)]
+pub struct Remains(Arc<dyn Any + Send + Sync>);
+
+impl Remains {
+    /// Holds `kept`.
+    pub fn new(kept: impl Any + Send + Sync) -> Self {
+        Self(Arc::new(kept))
+    }
+
+    /// What is held, if it is a `T`.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl std::fmt::Debug for Remains {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Remains")
     }
 }

@@ -1,9 +1,10 @@
 //! Containers that a client makes of results, as BuildKit's clients do.
 
+use prost::Message as _;
 use proto::control::SolveRequest;
 use proto::gateway::{
     InitMessage, NewContainerRequest, ReadDirRequest, ReadFileRequest, ReleaseContainerRequest,
-    StatFileRequest,
+    SolveRequest as SolveOfBridge, StatFileRequest,
 };
 use proto::pb;
 use tests::llb::Llb;
@@ -291,6 +292,163 @@ fn privileges_are_asked_for() {
     let own = fs_err::read_link("/proc/self/ns/net").unwrap();
     assert_eq!(heard.stdout, format!("{}\nSeccomp:\t0\n", own.display()));
     drop(processes);
+    client.gateway.end();
+}
+
+/// What the daemon says of a step that failed, for whoever wants to look into it.
+struct Broken {
+    solve: serde_json::Value,
+}
+
+impl Broken {
+    fn of(status: &Status) -> Self {
+        let full = proto::rpc::Status::decode(status.details()).unwrap();
+        let solve = full.details.iter().find(|any| any.type_url.ends_with("errdefs.Solve+json"));
+        Self { solve: serde_json::from_slice(&solve.expect("what failed").value).unwrap() }
+    }
+
+    fn ids(&self, what: &str) -> Vec<String> {
+        let ids = self.solve[what].as_array().into_iter().flatten();
+        ids.map(|id| id.as_str().unwrap().to_owned()).collect()
+    }
+}
+
+impl Client<'_> {
+    fn breaks(&self, definition: pb::Definition) -> Broken {
+        let definition = Some(definition);
+        let request = SolveOfBridge { definition, evaluate: true, ..SolveOfBridge::default() };
+        Broken::of(&self.gateway.solve(request).unwrap_err())
+    }
+
+    /// What a shell prints in a container with these results besides the base image.
+    fn prints(&self, mounts: &[(&str, &str)], script: &str) -> String {
+        let mount = |(dest, id): &(&str, &str)| pb::Mount {
+            dest: (*dest).to_owned(),
+            result_id: (*id).to_owned(),
+            ..pb::Mount::default()
+        };
+        self.container("look", |request| {
+            request.mounts.retain(|root| !mounts.iter().any(|(dest, _)| *dest == root.dest));
+            request.mounts.extend(mounts.iter().map(mount));
+        })
+        .unwrap();
+        let mut processes = self.processes();
+        let heard = processes.run("look", shell("look", script)).unwrap();
+        assert_eq!(heard.code(), 0, "{}", heard.stderr);
+        drop(processes);
+        self.release("look").unwrap();
+        heard.stdout
+    }
+}
+
+#[test]
+fn a_failed_command_can_be_looked_into() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let api = Api::connect(&scene.daemon);
+    let client = Client::new(&api, "failed-command");
+    let mut llb = Llb::new();
+    let base = llb.image("docker.io/library/base:latest");
+    let below = llb.file(None, "/below", "below\n");
+    let script = "echo root > /f; rm -r /tmp; echo rw > /rw/f; echo keep > /keep/f; exit 7";
+    let failing = llb.run_with(&[&base, &below], script, |exec| {
+        let mount =
+            |dest: &str| pb::Mount { dest: dest.into(), input: 1, output: -1, ..pb::Mount::default() };
+        let cache = pb::CacheOpt { id: "c".into(), ..pb::CacheOpt::default() };
+        exec.mounts.extend([
+            mount("/rw"),
+            pb::Mount { output: 1, input: -1, ..mount("/keep") },
+            pb::Mount { readonly: true, ..mount("/ro") },
+            pb::Mount {
+                mount_type: pb::MountType::Cache.into(),
+                cache_opt: Some(cache),
+                input: -1,
+                ..mount("/cache")
+            },
+        ]);
+    });
+    let broken = client.breaks(llb.definition(&failing));
+    assert_eq!(broken.solve["op"]["exec"]["mounts"][1]["dest"], "/rw");
+    let (inputs, mounts) = (broken.ids("inputIDs"), broken.ids("mountIDs"));
+    assert_eq!((inputs.len(), mounts.len()), (5, 5));
+    assert_eq!((inputs[2].as_str(), mounts[4].as_str()), ("", ""), "scratch and a cache are no results");
+    let look = "cat /f /rw/f /rw/below /keep/f /ro/below; ls -d /tmp 2>/dev/null || echo gone";
+    let all: Vec<(&str, &str)> =
+        ["/", "/rw", "/keep", "/ro"].into_iter().zip(mounts.iter().map(String::as_str)).collect();
+    for _ in 0..2 {
+        // Each container begins with what was left, whatever the one before did to it.
+        assert_eq!(
+            client.prints(&all, &format!("{look}; rm /f /rw/below")),
+            "root\nrw\nbelow\nkeep\nbelow\ngone\n"
+        );
+    }
+    let before = [("/", inputs[0].as_str()), ("/rw", inputs[1].as_str())];
+    assert_eq!(
+        client.prints(&before, "ls -d /tmp; ls /rw; ls /f 2>/dev/null || echo none"),
+        "/tmp\nbelow\nnone\n"
+    );
+    // A program that is not there: all is as it was before.
+    let missing = llb.run(&base, "", |exec| exec.meta.as_mut().unwrap().args = vec!["nosuch".into()]);
+    let broken = client.breaks(llb.definition(&missing));
+    assert_eq!(client.prints(&[("/", &broken.ids("mountIDs")[0])], "ls -d /tmp"), "/tmp\n");
+    // An unknown id, one of a mount that nothing was left of, and those of a build that has ended.
+    let gone = |client: &Client<'_>, id: &str| {
+        client.container("none", |request| request.mounts[0].result_id = id.to_owned()).unwrap_err().code()
+    };
+    assert_eq!(gone(&client, "failed-command-failed-999"), Code::NotFound);
+    client.gateway.end();
+    let other = Client::new(&api, "another");
+    assert_eq!(gone(&other, &mounts[0]), Code::NotFound);
+    other.gateway.end();
+}
+
+#[test]
+fn failed_file_actions_and_missing_sources_can_be_looked_into() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let api = Api::connect(&scene.daemon);
+    let client = Client::new(&api, "failed-action");
+    let mut llb = Llb::new();
+    let base = llb.image("docker.io/library/base:latest");
+    let mkfile = |path: &str| {
+        let file = pb::FileActionMkFile { path: path.into(), data: "made".into(), ..Default::default() };
+        pb::file_action::Action::Mkfile(file)
+    };
+    let failing = llb.actions(Some(&base), vec![mkfile("/one"), mkfile("/two"), mkfile("/no/where")]);
+    let broken = client.breaks(llb.definition(&failing));
+    assert_eq!(broken.solve["file"]["index"], "2");
+    let made = broken.ids("mountIDs");
+    assert_eq!((broken.ids("inputIDs").len(), made.len()), (1, 3));
+    assert_eq!(
+        client.prints(&[("/m", &made[2])], "cd /m; cat one two; ls -d no 2>/dev/null || echo none"),
+        "mademadenone\n"
+    );
+    // The first action fails: what it was to change is its input.
+    let failing = llb.actions(Some(&base), vec![mkfile("/no/where"), mkfile("/one")]);
+    let made = client.breaks(llb.definition(&failing)).ids("mountIDs");
+    assert_eq!(client.prints(&[("/m", &made[0])], "ls -d /m/tmp"), "/m/tmp\n");
+
+    let below = llb.file(None, "/below", "below\n");
+    let missing = llb.run_with(&[&base, &below], "true", |exec| {
+        let selector = "/missing".to_owned();
+        let dest = "/ro".to_owned();
+        exec.mounts.push(pb::Mount {
+            dest,
+            selector,
+            input: 1,
+            output: -1,
+            readonly: true,
+            ..Default::default()
+        });
+    });
+    let broken = client.breaks(llb.definition(&missing));
+    assert_eq!(broken.solve["cache"]["index"], "1");
+    assert_eq!(broken.ids("mountIDs").len(), 0);
+    assert_eq!(client.prints(&[("/m", &broken.ids("inputIDs")[0])], "cat /m/below"), "below\n");
     client.gateway.end();
 }
 

@@ -99,7 +99,7 @@ mod tests {
             words.iter().map(|&(line, start, end)| Range { start: at(line, start), end: at(line, end) });
         let details = ErrorDetails {
             vertex: None,
-            messages: Vec::new(),
+            messages: Box::default(),
             sources: vec![proto::errdefs::Source {
                 info: Some(proto::pb::SourceInfo {
                     filename: "Dockerfile".into(),
@@ -181,7 +181,7 @@ mod tests {
         let details = ErrorDetails {
             vertex: None,
             sources: vec![source(3, 0, 5), source(2, 4, 10)],
-            messages: vec!["unknown COPPY (line 3)".into(), "no --mout (line 2)\nhint: mount".into()],
+            messages: ["unknown COPPY (line 3)".into(), "no --mout (line 2)\nhint: mount".into()].into(),
             ..ErrorDetails::default()
         };
         let message =

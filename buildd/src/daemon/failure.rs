@@ -15,6 +15,7 @@ use tonic::{Code, Status};
 
 use self::blame::{Blamed, blamed};
 pub(super) use self::missing::{Missing, Unselected};
+use super::broken::BrokenStep;
 use crate::causes::causes;
 use crate::errdetails::{self, CACHE_KEY, ErrorDetails, Refusal, without_checksum};
 use crate::session::SessionError;
@@ -29,12 +30,14 @@ pub(super) struct Failure {
     pub code: Code,
     /// Vertex and places.
     pub details: ErrorDetails,
+    /// The step that failed, for whom it is open to look into.
+    pub step: Option<Box<BrokenStep>>,
 }
 
 impl Failure {
     /// A failure without a place.
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { message: shown(&message.into()), code, details: ErrorDetails::default() }
+        Self { message: shown(&message.into()), code, details: ErrorDetails::default(), step: None }
     }
 
     /// The caller asked for something that cannot be.
@@ -58,7 +61,7 @@ impl Failure {
     pub(super) fn told(error: &proto::rpc::Status) -> Self {
         let code = Code::from_i32(error.code);
         let status = Status::with_details(code, &error.message, error.encode_to_vec().into());
-        Self { message: error.message.clone(), code, details: errdetails::details(&status) }
+        Self { message: error.message.clone(), code, details: errdetails::details(&status), step: None }
     }
 
     /// A result could not be handed on.
@@ -83,7 +86,7 @@ impl Failure {
             }),
             ..ErrorDetails::default()
         };
-        Self { message: shown(&of_vertex(graph, id, error)), code, details }
+        Self { message: shown(&of_vertex(graph, id, error)), code, details, step: None }
     }
 
     /// With places in a file that is loaded by `definition`, unless it is said already how theirs is.
@@ -116,7 +119,7 @@ impl Failure {
             self.message.push_str(&format!("\nalso: {says}"));
         }
         self.details.sources = sources;
-        self.details.messages = messages;
+        self.details.messages = messages.into();
         self
     }
 
@@ -155,7 +158,8 @@ impl Failure {
         Self {
             message,
             code: Code::Unknown,
-            details: ErrorDetails { sources, messages, ..ErrorDetails::default() },
+            details: ErrorDetails { sources, messages: messages.into(), ..ErrorDetails::default() },
+            step: None,
         }
     }
 

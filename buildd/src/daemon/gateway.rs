@@ -98,7 +98,7 @@ impl LlbBridge for GatewayService {
         request: Request<ResolveImageConfigRequest>,
     ) -> Reply<ResolveImageConfigResponse> {
         let (bridge, request) = self.bridge(request).await?;
-        bridge.image_config(request).await.map(Response::new).map_err(|e| e.status())
+        bridge.image_config(request).await.map(Response::new).map_err(|e| bridge.told(e))
     }
 
     async fn resolve_source_meta(
@@ -106,33 +106,33 @@ impl LlbBridge for GatewayService {
         request: Request<ResolveSourceMetaRequest>,
     ) -> Reply<ResolveSourceMetaResponse> {
         let (bridge, request) = self.bridge(request).await?;
-        bridge.source_meta(request).await.map(Response::new).map_err(|e| e.status())
+        bridge.source_meta(request).await.map(Response::new).map_err(|e| bridge.told(e))
     }
 
     async fn solve(&self, request: Request<SolveRequest>) -> Reply<SolveResponse> {
         let (bridge, request) = self.bridge(request).await?;
-        bridge.solve(request).await.map(Response::new).map_err(|e| e.status())
+        bridge.solve(request).await.map(Response::new).map_err(|e| bridge.told(e))
     }
 
     async fn evaluate(&self, request: Request<EvaluateRequest>) -> Reply<EvaluateResponse> {
         let (bridge, request) = self.bridge(request).await?;
-        bridge.evaluate(&request.r#ref).await.map_err(|e| e.status())?;
+        bridge.evaluate(&request.r#ref).await.map_err(|e| bridge.told(e))?;
         Ok(Response::new(EvaluateResponse {}))
     }
 
     async fn read_file(&self, request: Request<ReadFileRequest>) -> Reply<ReadFileResponse> {
         let (bridge, request) = self.bridge(request).await?;
-        bridge.read_file(request).await.map(Response::new).map_err(|e| e.status())
+        bridge.read_file(request).await.map(Response::new).map_err(|e| bridge.told(e))
     }
 
     async fn read_dir(&self, request: Request<ReadDirRequest>) -> Reply<ReadDirResponse> {
         let (bridge, request) = self.bridge(request).await?;
-        bridge.read_dir(request).await.map(Response::new).map_err(|e| e.status())
+        bridge.read_dir(request).await.map(Response::new).map_err(|e| bridge.told(e))
     }
 
     async fn stat_file(&self, request: Request<StatFileRequest>) -> Reply<StatFileResponse> {
         let (bridge, request) = self.bridge(request).await?;
-        bridge.stat_file(request).await.map(Response::new).map_err(|e| e.status())
+        bridge.stat_file(request).await.map(Response::new).map_err(|e| bridge.told(e))
     }
 
     async fn warn(&self, request: Request<WarnRequest>) -> Reply<WarnResponse> {
@@ -149,7 +149,7 @@ impl LlbBridge for GatewayService {
 
     async fn new_container(&self, request: Request<NewContainerRequest>) -> Reply<NewContainerResponse> {
         let (bridge, request) = self.bridge(request).await?;
-        bridge.new_container(request).await.map_err(|e| e.status())?;
+        bridge.new_container(request).await.map_err(|e| bridge.told(e))?;
         Ok(Response::new(NewContainerResponse {}))
     }
 

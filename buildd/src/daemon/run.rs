@@ -10,6 +10,7 @@ use solver::{
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::broken::{BrokenStep, Pieces};
 use super::chains::Chains;
 use super::entitlements::Entitlements;
 use super::failure::{EXCERPTS, Failure, Missing};
@@ -42,6 +43,8 @@ pub(super) struct Run {
     /// The shared caches that it looks into.
     pub caches: Arc<RemoteCaches>,
     nearby: Nearby,
+    /// What its clients may look into of the steps that failed.
+    pub pieces: Pieces,
     /// What its sources may be.
     pub policies: Policies,
     /// Frontends in images that may still be started inside of each other.
@@ -95,6 +98,7 @@ impl Run {
             build,
             caches,
             nearby,
+            pieces: Pieces::default(),
             policies,
             frontends: Arc::new(Semaphore::new(MAX_NESTED)),
             started: SystemTime::now(),
@@ -127,7 +131,12 @@ impl Run {
         for (vertex, error) in error.others.iter().take(EXCERPTS - 1) {
             others.push(self.explained_one(graph, Some(*vertex), error).await);
         }
-        self.explained_one(graph, error.vertex, &error.error).await.with_others(others)
+        let mut failure = self.explained_one(graph, error.vertex, &error.error).await.with_others(others);
+        failure.step = error.vertex.map(|vertex| {
+            let SolveError { error, input, remains, .. } = error.clone();
+            Box::new(BrokenStep { graph: graph.clone(), vertex, error, input, remains })
+        });
+        failure
     }
 
     async fn explained_one(

@@ -6,16 +6,18 @@ mod limits;
 mod merge;
 mod mounts;
 mod output;
+mod remains;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use cache::fileop::selection::selection_digest;
-use solver::{Digest, ExecError, Job, LayerId, Op, Output, OutputRecord, Selection, Worker};
+use solver::{Digest, ExecError, ExecFailure, Job, LayerId, Op, Output, OutputRecord, Selection, Worker};
 
 pub(super) use file::{SetOnDrop, UNPACK_LIMITS};
 pub(super) use limits::StepLimits;
 pub(super) use mounts::{Mounts, Shown};
+pub(super) use remains::StepRemains;
 
 use super::blocking::blocking;
 use super::chains::{Chains, content, from_store};
@@ -55,12 +57,12 @@ pub(super) struct LocalWorker {
 
 #[async_trait]
 impl Worker for LocalWorker {
-    async fn execute(&self, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
+    async fn execute(&self, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecFailure> {
         // Whoever began it may have left, and its lease with it.
         let lease = self.leases.of(&job.cx.build);
         for layer in job.inputs.iter().flat_map(|input| input.chain.iter()) {
             if !self.chains.store.layers().hold_present(&lease, layer).map_err(from_store)? {
-                return Err(ExecError::Changed { path: layer.to_string() });
+                return Err(ExecError::Changed { path: layer.to_string() }.into());
             }
         }
         let made = self.run_op(job).await?;
@@ -87,12 +89,12 @@ impl Worker for LocalWorker {
 }
 
 impl LocalWorker {
-    async fn run_op(&self, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
+    async fn run_op(&self, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecFailure> {
         match &job.vertex.op {
             Op::Exec(op) => self.exec(op, job).await,
-            Op::File(op) => self.file(op, job).await,
-            Op::Merge(op) => self.merge(op, job).await,
-            Op::Diff(op) => self.diff(op, job).await,
+            Op::File(op) => Ok(self.file(op, job).await?),
+            Op::Merge(op) => Ok(self.merge(op, job).await?),
+            Op::Diff(op) => Ok(self.diff(op, job).await?),
             Op::Passthrough(op) => {
                 let output = |(i, input): (usize, &usize)| {
                     let content = *content(&job.inputs[*input])?.digest();
@@ -100,7 +102,7 @@ impl LocalWorker {
                 };
                 op.outputs.iter().enumerate().map(output).collect()
             }
-            Op::Build(_) | Op::Source(_) => Err(ExecError::failed(NotExecutable)),
+            Op::Build(_) | Op::Source(_) => Err(ExecError::failed(NotExecutable).into()),
         }
     }
 }

@@ -9,7 +9,7 @@ use solver::graph::{LinuxResources, ProgressGroup, SourceInfo, SourceLocation, S
 use solver::{Digest, Edge, Graph, GraphBuilder, Vertex, VertexId};
 
 use super::decode::{Outputs, decode_op};
-use super::digests::digests;
+use super::digests::{digests, vertex_digests};
 use super::encode::encode_op;
 use super::name::progress_group;
 use super::{Invalid, LlbError};
@@ -254,13 +254,22 @@ pub(super) fn location(location: &SourceLocation) -> pb::Location {
     pb::Location { source_index: number(location.source), ranges: ranges.collect() }
 }
 
+/// The wire form of one vertex of a graph.
+pub fn to_op(graph: &Graph, id: VertexId) -> pb::Op {
+    with_inputs(graph.vertex(id), &vertex_digests(graph))
+}
+
 /// The marshalled form of a vertex whose inputs have these digests.
 pub(super) fn marshal(vertex: &Vertex, digests: &[Digest]) -> Bytes {
+    with_inputs(vertex, digests).encode_to_vec().into()
+}
+
+fn with_inputs(vertex: &Vertex, digests: &[Digest]) -> pb::Op {
     let inputs = vertex.inputs.iter().map(|edge| pb::Input {
         digest: digests[edge.vertex.index()].to_string(),
         index: edge.output.into(),
     });
-    pb::Op { inputs: inputs.collect(), ..wire_op(vertex) }.encode_to_vec().into()
+    pb::Op { inputs: inputs.collect(), ..wire_op(vertex) }
 }
 
 /// The wire form of a vertex without its inputs.

@@ -22,7 +22,9 @@ use crate::op::Op;
 use crate::record::{Key, OutputRecord, Put, Record};
 use crate::redact::redacted;
 use crate::session::SessionGroup;
-use crate::traits::{Event, EventSink, ExecError, Output, Progress, SourceAnswer, VertexContext};
+use crate::traits::{
+    Event, EventSink, ExecError, ExecFailure, Output, Progress, SourceAnswer, VertexContext,
+};
 
 /// The outputs of a vertex by index.
 pub(super) type Outputs = Arc<BTreeMap<u32, Output>>;
@@ -42,6 +44,22 @@ impl Stop {
         match error {
             ExecError::Changed { .. } => Self::Again,
             error => Self::Failed(SolveError::new(Some(vertex), error)),
+        }
+    }
+
+    /// The execution of a vertex failed.
+    pub(super) fn from_failure(vertex: VertexId, failure: ExecFailure) -> Self {
+        match Self::from_exec(vertex, failure.error) {
+            Self::Failed(error) => Self::Failed(SolveError { remains: failure.remains, ..error }),
+            Self::Again => Self::Again,
+        }
+    }
+
+    /// An input of a vertex cannot be told from others.
+    fn from_input(vertex: VertexId, input: usize, error: ExecError) -> Self {
+        match Self::from_exec(vertex, error) {
+            Self::Failed(error) => Self::Failed(SolveError { input: Some(input), ..error }),
+            Self::Again => Self::Again,
         }
     }
 
@@ -371,12 +389,17 @@ impl Pass {
     /// The content key: every input counted by what it contains.
     async fn content_key(self: &Arc<Self>, id: VertexId) -> Result<Key, Stop> {
         let node = self.node(id);
-        let inputs = self.graph.vertex(id).inputs.iter().zip(&node.uses);
-        let digests = try_join_all(inputs.map(|(e, used)| self.contains(id, *e, used))).await?;
+        let inputs = self.graph.vertex(id).inputs.iter().zip(&node.uses).enumerate();
+        let digests = try_join_all(inputs.map(|(i, (e, used))| self.contains((id, i), *e, used))).await?;
         Ok(key::content_key(&node.op, &digests))
     }
 
-    async fn contains(self: &Arc<Self>, user: VertexId, edge: Edge, used: &Use) -> Result<Digest, Stop> {
+    async fn contains(
+        self: &Arc<Self>,
+        (user, input): (VertexId, usize),
+        edge: Edge,
+        used: &Use,
+    ) -> Result<Digest, Stop> {
         let mut output = self.output(edge, Need::Known).await?;
         if output.content.is_none() || *used == Use::Layers {
             output = self.output(edge, Need::Present).await?;
@@ -387,7 +410,8 @@ impl Pass {
             (Use::Layers, Some(content)) => Ok(key::layers_digest(&content, &output.chain)),
             (Use::Rootfs | Use::Layers, None) => Err(Stop::internal(super::plan::NoContent)),
             (Use::Selected(list), _) => {
-                self.engine.worker.selection_digest(&output, list).await.map_err(|e| Stop::from_exec(user, e))
+                let digest = self.engine.worker.selection_digest(&output, list).await;
+                digest.map_err(|e| Stop::from_input(user, input, e))
             }
         }
     }

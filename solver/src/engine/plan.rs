@@ -36,18 +36,20 @@ impl Pass {
                     let _ = self.node(id).definition.set(key);
                 }
                 Ok(None) => {}
-                Err(error @ ExecError::Failed(_)) => {
+                Err((input, error @ ExecError::Failed(_))) => {
                     self.begin(id).end(Some(&error));
-                    failed.push((id, error));
+                    failed.push((id, input, error));
                 }
-                Err(error) => return Err(Stop::from_exec(id, error)),
+                Err((_, error)) => return Err(Stop::from_exec(id, error)),
             }
         }
         let mut failed = failed.into_iter();
         match failed.next() {
             None => Ok(()),
-            Some((vertex, error)) => {
-                Err(Stop::Failed(SolveError { vertex: Some(vertex), error, others: failed.collect() }))
+            Some((vertex, input, error)) => {
+                let others = failed.map(|(vertex, _, error)| (vertex, error)).collect();
+                let first = SolveError::new(Some(vertex), error);
+                Err(Stop::Failed(SolveError { input: Some(input), others, ..first }))
             }
         }
     }
@@ -62,13 +64,13 @@ impl Pass {
         Ok(())
     }
 
-    /// `None` on top of a vertex that has none.
-    async fn definition_key(&self, id: VertexId) -> Result<Option<Key>, ExecError> {
+    /// `None` on top of a vertex that has none; an error names the input that it is about.
+    async fn definition_key(&self, id: VertexId) -> Result<Option<Key>, (usize, ExecError)> {
         let vertex = self.graph.vertex(id);
         let node = self.node(id);
         let mut inputs = Vec::with_capacity(vertex.inputs.len());
-        for (edge, used) in vertex.inputs.iter().zip(&node.uses) {
-            inputs.push(self.defined_as(*edge, used).await?);
+        for (i, (edge, used)) in vertex.inputs.iter().zip(&node.uses).enumerate() {
+            inputs.push(self.defined_as(*edge, used).await.map_err(|error| (i, error))?);
         }
         let Some(inputs) = inputs.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
         let op = match node.answer.get().map(|a| a.identity) {

@@ -150,7 +150,7 @@ impl Default for FakeWorker {
 
 #[async_trait]
 impl Worker for FakeWorker {
-    async fn execute(&self, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
+    async fn execute(&self, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecFailure> {
         let Op::Exec(op) = &job.vertex.op else { panic!("exec only") };
         let name = op.meta.args.join(" ");
         self.ran.lock().unwrap().push(name.clone());
@@ -161,7 +161,9 @@ impl Worker for FakeWorker {
         self.most.fetch_max(now, Ordering::SeqCst);
         let done = self.behave(&name, job).await;
         self.running.fetch_sub(1, Ordering::SeqCst);
-        done?;
+        if let Err(error) = done {
+            return Err(ExecFailure { error, remains: Some(Remains::new(name)) });
+        }
         let mut h = digest::Hasher::new("fake");
         h.str(&name);
         for i in &job.inputs {

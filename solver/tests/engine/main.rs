@@ -132,6 +132,12 @@ async fn failures_are_not_kept() {
         let err = w.build(&g).await.0.unwrap_err();
         assert_eq!(err.vertex, Some(VertexId(1)));
         assert!(matches!(err.error, ExecError::Exit { code: 3, .. }));
+        let left = err.remains.as_ref().and_then(|remains| remains.get::<String>());
+        assert_eq!(
+            (left.map(String::as_str), err.input),
+            (Some("a"), None),
+            "what is left of it comes along"
+        );
         assert_eq!(w.worker.runs().len(), n);
     }
 }

@@ -9,10 +9,11 @@ use proto::gateway::{Ref, ReturnRequest, SolveRequest, SolveResponse, WarnReques
 use proto::pb::Definition;
 use solver::{Graph, Need, Output};
 use tokio::sync::{OnceCell, watch};
-use tonic::Code;
+use tonic::{Code, Status};
 
 use super::container::Containers;
 use super::result::{self, Returned, ReturnedPart};
+use crate::daemon::broken::Piece;
 use crate::daemon::claims::{self, Claim, Scans};
 use crate::daemon::definition;
 use crate::daemon::export::{Built, Results};
@@ -166,6 +167,26 @@ impl Bridge {
         let reference =
             reference.ok_or_else(|| Failure::new(Code::InvalidArgument, "the reference is empty"))?;
         reference.output(&self.run, need).await
+    }
+
+    /// The files that an id stands for: a reference, or something of a step that failed.
+    pub(super) async fn files(&self, id: &str) -> Result<Output, Failure> {
+        match self.run.pieces.get(id) {
+            None => self.output(id, Need::Present).await,
+            Some(Piece::Made(graph)) => self.run.evaluate(&graph, Need::Present).await,
+            Some(Piece::Left(remains, mount)) => {
+                let left = self.parts.worker.salvage(&remains, mount, &self.run.reference).await;
+                left.map_err(|e| Failure::of_export(&e))
+            }
+        }
+    }
+
+    /// A failure as the client is told, with what it may look into.
+    pub(super) fn told(&self, mut failure: Failure) -> Status {
+        if let Some(step) = failure.step.take().filter(|_| failure.code != Code::Cancelled) {
+            failure.details.add_solve(&self.run.pieces.keep(&self.run.reference, &step));
+        }
+        failure.status()
     }
 
     /// What an id stands for; the empty one for nothing.

@@ -12,7 +12,7 @@ use proto::gateway::{InitMessage, NewContainerRequest};
 use proto::pb;
 use runner::{SandboxHandle, Stdio, TerminalSize};
 use solver::op::ExecOp;
-use solver::{GraphBuilder, Job, Need, Op, Output, Progress, Vertex, VertexMeta};
+use solver::{GraphBuilder, Job, Op, Output, Progress, Vertex, VertexMeta};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
@@ -121,7 +121,7 @@ impl Bridge {
             (mount.input, mount.output) = (-1, -1);
             if !mount.result_id.is_empty() {
                 mount.input = inputs.len() as i64;
-                inputs.push(self.output(&mount.result_id, Need::Present).await?);
+                inputs.push(self.files(&mount.result_id).await?);
             }
             if !mount.dest.starts_with('/') {
                 mount.dest.insert(0, '/');

@@ -9,11 +9,12 @@ use cache::layer::{Base, RunWindow};
 use cache::store::Lease;
 use runner::{Exit, Limits, NetworkMode, ProcessSpec, Rlimit, SandboxSpec, SecurityMode, Stdio, User};
 use solver::op::{ExecMeta, ExecOp, HostIp, NetMode, SecurityMode as LlbSecurity};
-use solver::{ExecError, Job, OutputRecord, Progress, Stream};
+use solver::{ExecError, ExecFailure, Job, OutputRecord, Progress, Remains, Stream};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 
 use super::mounts::{Mounts, Written};
+use super::remains::StepRemains;
 use super::{LocalWorker, output};
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::{Chains, from_store};
@@ -21,26 +22,40 @@ use crate::daemon::sandboxes::{self, output_pipe};
 use crate::daemon::secrets::secret;
 
 impl LocalWorker {
-    pub(super) async fn exec(&self, op: &ExecOp, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
+    pub(super) async fn exec(&self, op: &ExecOp, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecFailure> {
         let lease = self.leases.of(&job.cx.build);
         let staging = self.chains.store.layers().staging().map_err(from_store)?;
         let mut mounts = self.mounts(op, job, staging.path()).await?;
-        let spec = self.spec(op, job, &mounts).await?;
+        let begun = SystemTime::now();
+        let performed = self.perform(op, job, &mounts).await;
+        let written = std::mem::take(&mut mounts.written);
+        let name = job.vertex.meta.custom_name().unwrap_or_default().to_owned();
+        let window = match performed {
+            Ok(window) => window,
+            Err(error) => {
+                let window = RunWindow::new(begun, SystemTime::now());
+                let keep = matches!(error, ExecError::Exit { .. } | ExecError::Failed(_));
+                let keep = keep.then(|| StepRemains::new(staging, written, window, name));
+                return Err(ExecFailure { error, remains: keep.map(Remains::new) });
+            }
+        };
+        let chains = self.chains.clone();
+        let records = blocking(move || commit(&chains, &lease, written, window, &name)).await;
+        drop((mounts, staging));
+        Ok(records?)
+    }
+
+    /// Runs the command of an op, and gives the time in which it ran.
+    async fn perform(&self, op: &ExecOp, job: &Job, mounts: &Mounts) -> Result<RunWindow, ExecError> {
+        let spec = self.spec(op, job, mounts).await?;
         let started = SystemTime::now();
         let (exit, stderr) = self.run(&spec, job).await?;
-        let limits = spec.limits;
-        drop(spec);
         let ended = SystemTime::now();
         for warning in &exit.warnings {
             job.cx.progress.log(Stream::Stderr, format!("{warning}\n").as_bytes());
         }
-        check(op, &exit, &stderr, limits, job)?;
-        let name = job.vertex.meta.custom_name().unwrap_or_default().to_owned();
-        let (chains, written) = (self.chains.clone(), std::mem::take(&mut mounts.written));
-        let window = RunWindow::new(started, ended);
-        let records = blocking(move || commit(&chains, &lease, written, window, &name)).await;
-        drop((mounts, staging));
-        records
+        check(op, &exit, &stderr, spec.limits, job)?;
+        Ok(RunWindow::new(started, ended))
     }
 
     /// Runs a command, and returns with its exit the end of what it wrote to standard error.
@@ -221,14 +236,9 @@ fn commit(
     window: RunWindow,
     name: &str,
 ) -> Result<Vec<(u32, OutputRecord)>, ExecError> {
-    let one = |w: Written| {
-        if let Some(copied) = w.copied {
-            copied.move_changes(&w.upper).map_err(ExecError::failed)?;
-        }
-        let record = output::commit_upper(&chains.store, lease, &w.upper, &w.base, window, name)?;
-        Ok((w.output, record))
-    };
-    written.into_iter().map(one).collect()
+    let outputs = written.into_iter().filter_map(|written| Some((written.output?, written)));
+    let one = |(output, written)| Ok((output, output::commit(&chains.store, lease, written, window, name)?));
+    outputs.map(one).collect()
 }
 
 /// An exec without a root mount.

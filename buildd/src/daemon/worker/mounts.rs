@@ -9,7 +9,7 @@ use cache::tree::{Follow, TreePath};
 use runner::overlay::{Overlay, Upper};
 use runner::{Mount as RunnerMount, MountSource, RootFs};
 use solver::op::{CacheMount, CacheSharing, ExecOp, Mount, MountKind};
-use solver::{ExecError, Job, Output};
+use solver::{ExecError, Job, LayerId, Output};
 
 use super::LocalWorker;
 use crate::daemon::agent::AgentSocket;
@@ -31,10 +31,15 @@ pub(in crate::daemon) struct Mounts {
     agents: Vec<AgentSocket>,
 }
 
-/// An upper directory that becomes an output.
+/// What a step writes at one of its mounts.
 #[derive(Debug)]
 pub(super) struct Written {
-    pub(super) output: u32,
+    /// Which mount of the op this is.
+    pub(super) mount: usize,
+    /// Which output it becomes, if the step ends well.
+    pub(super) output: Option<u32>,
+    /// The layers below.
+    pub(super) below: Vec<LayerId>,
     pub(super) upper: PathBuf,
     pub(super) base: Base,
     /// Where the step wrote instead, if overlays cannot be mounted.
@@ -193,9 +198,11 @@ impl LocalWorker {
         if let (true, Some(upper)) = (is_root, &upper) {
             working_dir(tree.as_ref().unwrap_or(&upper.dir), &base, cwd).map_err(ExecError::failed)?;
         }
-        if let (Some(output), Some(upper), true) = (m.output, &upper, writable) {
+        if let (Some(upper), true) = (&upper, writable) {
             let (upper, base) = (upper.dir.clone(), base.clone());
-            all.written.push(Written { output: output as u32, upper, base, copied });
+            let below = m.input.map_or_else(Vec::new, |i| job.inputs[i].chain.to_vec());
+            let output = m.output.map(|output| output as u32);
+            all.written.push(Written { mount: serial, output, below, upper, base, copied });
         }
         let overlay = Overlay { lower, upper };
         if is_root {

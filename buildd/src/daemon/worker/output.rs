@@ -2,24 +2,28 @@
 
 use std::path::Path;
 
-use cache::layer::{Base, CommitRequest, CommittedLayer, OverlayMarks, RunWindow, commit};
+use cache::layer::{self, CommitRequest, CommittedLayer, OverlayMarks, RunWindow};
 use cache::store::{LayerAbout, Lease, Store};
 use solver::{ExecError, OutputRecord, redacted};
 
+use super::mounts::Written;
 use crate::daemon::chains::from_store;
 
-/// Commits an overlay's upper directory. The overlay is unmounted and its processes are gone.
-pub(super) fn commit_upper(
+/// Makes a layer of what a step wrote at one of its mounts. The overlay is unmounted and its processes are gone.
+pub(super) fn commit(
     store: &Store,
     lease: &Lease,
-    upper: &Path,
-    base: &Base,
+    written: Written,
     window: RunWindow,
     description: &str,
 ) -> Result<OutputRecord, ExecError> {
-    let request = CommitRequest { upper, base, window, stubs: &[], marks: marks() };
-    let layer = commit(&request).map_err(ExecError::failed)?;
-    keep(store, lease, &layer, upper, description)
+    let Written { upper, base, copied, .. } = written;
+    if let Some(copied) = copied {
+        copied.move_changes(&upper).map_err(ExecError::failed)?;
+    }
+    let request = CommitRequest { upper: &upper, base: &base, window, stubs: &[], marks: marks() };
+    let layer = layer::commit(&request).map_err(ExecError::failed)?;
+    keep(store, lease, &layer, &upper, description)
 }
 
 /// In a user namespace overlayfs keeps its marks in `user.overlay.*` (the option `userxattr`).

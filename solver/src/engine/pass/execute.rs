@@ -16,7 +16,7 @@ use crate::op::Op;
 use crate::record::{Key, Put, Record};
 use crate::redact::redacted;
 use crate::session::SessionGroup;
-use crate::traits::{Event, ExecError, Job, Output, Progress, VertexContext};
+use crate::traits::{Event, ExecError, ExecFailure, Job, Output, Progress, VertexContext};
 
 /// What a flight needs, apart from the pass that began it.
 struct Task {
@@ -62,12 +62,13 @@ impl Pass {
             };
             match self.fly(id, task).await {
                 // It ended for the others that waited just when this build joined: that is not this build's failure.
-                Err(ExecError::SessionLost { session }) if session != self.build.session => {}
+                Err(ExecFailure { error: ExecError::SessionLost { session }, .. })
+                    if session != self.build.session => {}
                 outcome => break outcome,
             }
         };
-        shown.end(outcome.as_ref().err());
-        let record = outcome.map_err(|e| Stop::from_exec(id, e))?;
+        shown.end(outcome.as_ref().err().map(|failure| &failure.error));
+        let record = outcome.map_err(|failure| Stop::from_failure(id, failure))?;
         match definition {
             Some(key) if stale.is_some() => self.build.pin_again(self.epoch, key, &record),
             Some(key) => return Ok(self.build.pin(self.epoch, key, &record)),
@@ -77,7 +78,7 @@ impl Pass {
     }
 
     /// Waits for an execution equal to `task`, which begins where none is under way.
-    async fn fly(&self, id: VertexId, task: Task) -> Result<Arc<Record>, ExecError> {
+    async fn fly(&self, id: VertexId, task: Task) -> Result<Arc<Record>, ExecFailure> {
         let (events, forced_since) = (self.events.clone(), task.forced.then_some(self.build.begun));
         let (key, definition) = (task.key, task.definition);
         let listener = Arc::new(move |u| events.event(id, Event::Update(u)));
@@ -116,10 +117,10 @@ impl Task {
         sessions: SessionGroup,
         progress: Progress,
         cancel: CancellationToken,
-    ) -> Result<Arc<Record>, ExecError> {
+    ) -> Result<Arc<Record>, ExecFailure> {
         let _slot = tokio::select! {
             slot = self.engine.slots.acquire() => slot.map_err(|_| ExecError::Canceled)?,
-            () = cancel.cancelled() => return Err(ExecError::Canceled),
+            () = cancel.cancelled() => return Err(ExecError::Canceled.into()),
         };
         if let Some(record) = self.meanwhile().await? {
             return Ok(record);
@@ -149,13 +150,13 @@ impl Task {
     }
 
     /// Executes under whichever session lives: when the one that gave a secret dies, the step starts again under another.
-    async fn attempts(&self, job: &Job) -> Result<Vec<(u32, crate::record::OutputRecord)>, ExecError> {
+    async fn attempts(&self, job: &Job) -> Result<Vec<(u32, crate::record::OutputRecord)>, ExecFailure> {
         loop {
             match self.engine.worker.execute(job).await {
-                Err(ExecError::SessionLost { session }) => {
+                Err(ExecFailure { error: ExecError::SessionLost { session }, .. }) => {
                     let left = job.cx.sessions.leave(&session);
                     if !left || job.cx.sessions.ids().is_empty() {
-                        return Err(ExecError::SessionLost { session });
+                        return Err(ExecError::SessionLost { session }.into());
                     }
                     tracing::debug!(%session, "session lost; the step starts again under another");
                 }

@@ -8,6 +8,7 @@
 //! [`unpack()`] from a layer tar. Where overlays cannot be mounted, [`copy_out()`] gives a plain directory and
 //! [`Recorded`] makes an upper directory of what a step did there. [`write_tar`] turns one into the tar stream whose SHA-256 is the diff ID.
 
+mod backing;
 mod base;
 mod builder;
 mod commit;
@@ -21,6 +22,7 @@ mod tar_out;
 mod unpack;
 mod window;
 
+pub use backing::Backing;
 pub use base::Base;
 pub use builder::{LayerBuilder, Meta, Special, difference};
 pub use commit::{CommitRequest, OverlayMarks, commit};

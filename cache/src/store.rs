@@ -31,6 +31,7 @@ mod cache_mounts;
 mod db;
 mod disk;
 mod downloads;
+mod earlier;
 mod epoch;
 mod error;
 mod filter;

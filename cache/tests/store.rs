@@ -32,3 +32,5 @@ mod recovery;
 mod stat_cache;
 #[path = "store/support.rs"]
 mod support;
+#[path = "store/thin.rs"]
+mod thin;

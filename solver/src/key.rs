@@ -23,6 +23,11 @@ const CONTENT_DOMAIN: &str = "rbuild.content.v1";
 const EDGE_DOMAIN: &str = "rbuild.edge.v2";
 const LAYERS_DOMAIN: &str = "rbuild.layers.v1";
 
+/// The digest of what a vertex does, whatever its inputs hold: the same for one step of successive builds.
+pub fn step_digest(vertex: &Vertex) -> Digest {
+    op_digest(vertex, &input_uses(vertex))
+}
+
 /// The canonical digest of what a vertex does with inputs used as `uses` says ([`input_uses`]); the inputs themselves
 /// aside. Sources are identified by their [`crate::Source`] instead.
 pub fn op_digest(vertex: &Vertex, uses: &[Use]) -> Digest {

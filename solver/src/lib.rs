@@ -28,7 +28,7 @@ pub use digest::Digest;
 #[cfg(feature = "engine")]
 pub use engine::{Build, Engine, Need, SolveError, Survey};
 pub use graph::{Edge, Graph, GraphBuilder, Vertex, VertexId, VertexMeta};
-pub use key::{Selection, Use};
+pub use key::{Selection, Use, step_digest};
 pub use op::Op;
 pub use record::{Key, LayerId, OutputRecord, Record};
 #[cfg(feature = "engine")]

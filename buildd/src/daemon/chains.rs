@@ -25,11 +25,16 @@ impl Chains {
     /// [`ExecError::Changed`] when a layer has been pruned meanwhile: the solver then makes it again.
     pub(super) fn dirs(&self, chain: &[LayerId]) -> Result<Vec<PathBuf>, ExecError> {
         let layers = self.store.layers();
-        // Equal steps give equal layers, and overlayfs refuses a directory that it has already: the topmost counts, as
-        // it says again all that the lower one said.
-        let last = |i: usize, id: &LayerId| !chain[i + 1..].contains(id);
-        let once = chain.iter().enumerate().filter(|(i, id)| last(*i, id));
-        once.map(|(_, id)| layers.dir(id).map_err(from_store)).collect()
+        let mut dirs = Vec::with_capacity(chain.len());
+        for id in chain {
+            for dir in layers.dirs(id).map_err(from_store)? {
+                // Equal steps give equal layers, or layers thin over the same one, and overlayfs refuses a directory that
+                // it has already: the topmost counts, as it says again all that the lower one said.
+                dirs.retain(|lower| *lower != dir);
+                dirs.push(dir);
+            }
+        }
+        Ok(dirs)
     }
 
     /// A chain as the base of a new layer.

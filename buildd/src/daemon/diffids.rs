@@ -233,8 +233,8 @@ fn hash(store: &Store, layer: LayerId, stop: &AtomicBool) -> Result<(), ExecErro
 /// A layer that is not there or damaged; when `stop` was set.
 pub(super) fn plain_tar(store: &Store, id: LayerId, stop: &AtomicBool) -> Result<BlobRef, ExecError> {
     let layers = store.layers();
-    let (entries, dir) = (layers.entries(&id).map_err(from_store)?, layers.dir(&id).map_err(from_store)?);
-    let (digest, size) = cache::layer::diff_id(&entries, &dir, stop).map_err(ExecError::failed)?;
+    let (entries, dirs) = (layers.entries(&id).map_err(from_store)?, layers.dirs(&id).map_err(from_store)?);
+    let (digest, size) = cache::layer::diff_id(&entries, &dirs, stop).map_err(ExecError::failed)?;
     let plain = BlobRef { media_type: media_type::OCI_LAYER.to_owned(), digest, size };
     layers.add_form(&id, &digest, plain.clone()).map_err(from_store)?;
     Ok(plain)

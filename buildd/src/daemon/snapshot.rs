@@ -40,6 +40,7 @@ impl Maker {
         let env = FileOpEnv {
             dir: staging.path(),
             trees: self.chains.trees.clone(),
+            backing: None,
             threads: cache::cores(),
             limits: UNPACK_LIMITS,
             now: SystemTime::now(),

@@ -60,6 +60,15 @@ impl Context {
         if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
     }
 
+    /// Which directory it is: device and inode number.
+    ///
+    /// # Errors
+    /// When the directory cannot be looked at.
+    pub fn identity(&self) -> io::Result<(u64, u64)> {
+        let stat = rustix::fs::fstat(&self.dir)?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
     /// Takes on the client's identity in the calling thread, where one was given.
     pub fn init_thread(&self) {
         if let Some(init) = &self.thread_init {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use crate::context::Context;
-use crate::layer::{Base, CommittedLayer, UnpackLimits};
+use crate::layer::{Backing, Base, CommittedLayer, UnpackLimits};
 use crate::tree::Trees;
 
 /// An input of the vertex.
@@ -26,6 +26,8 @@ pub struct FileOpEnv<'a> {
     pub dir: &'a Path,
     /// The store of trees.
     pub trees: Arc<Trees>,
+    /// What the operation gave before, which need not be written again where it is the same.
+    pub backing: Option<Backing>,
     /// How many threads copy, at least 1.
     pub threads: usize,
     /// Bounds on what an archive (ADD) may unpack to.

@@ -123,7 +123,8 @@ impl<'a> Run<'a> {
             },
             _ => (scratch(), None),
         };
-        let target = Target::new(LayerBuilder::create(&dir, base)?, dir);
+        let layer = LayerBuilder::create(&dir, base)?.thin_over(self.env.backing.clone());
+        let target = Target::new(layer, dir);
         if let Some(context) = whole {
             copy_whole(Source::Context(context), &target, self.env)
                 .map_err(|source| FileOpError::Action { action: 0, source })?;

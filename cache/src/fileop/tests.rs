@@ -7,5 +7,6 @@ mod copying;
 mod link;
 mod racing;
 mod selecting;
+mod thin;
 mod unpacking;
 mod world;

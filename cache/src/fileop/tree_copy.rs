@@ -287,6 +287,12 @@ impl<'a> TreeCopy<'a> {
                 let disk_time = self.options.mtime.or(node.mtime).is_none();
                 let (size, content) = (*size, *content);
                 let meta = self.attributes(&node);
+                if !disk_time
+                    && node.link_group.is_none()
+                    && layer.take_from_backing(&to, &meta, size, content)?
+                {
+                    return Ok(());
+                }
                 self.jobs.push(CopyJob { from, to, meta, size, content, disk_time });
                 if self.jobs.len() >= BATCH { self.flush_jobs() } else { Ok(()) }
             }

@@ -1,13 +1,14 @@
 //! Making a layer file by file, without a mount.
 //!
 //! Parts: `state` and `look` (what the layer holds so far and what one sees through it), `write` and `contents` (putting
-//! objects and bytes on disk), `difference`, `finish`. The methods that callers use are here, and thin.
+//! objects and bytes on disk), `thin` (leaving on disk what an earlier layer has), `difference`, `finish`. The methods that callers use are here, and thin.
 
 mod contents;
 mod difference;
 mod finish;
 mod look;
 mod state;
+mod thin;
 mod write;
 
 use std::fs::File;
@@ -21,6 +22,7 @@ use rustix::fs;
 pub use self::difference::difference;
 use self::state::State;
 pub(super) use self::write::set_xattrs;
+use super::backing::Backing;
 use super::base::Base;
 use super::entry::CommittedLayer;
 use super::error::LayerError;
@@ -76,6 +78,7 @@ pub enum Special {
 #[derive(Debug)]
 pub struct LayerBuilder {
     base: Base,
+    backing: Option<Backing>,
     dir: PathBuf,
     root: OwnedFd,
     form: Form,
@@ -104,7 +107,7 @@ impl LayerBuilder {
         fs::fchown(&root, Some(uid), Some(gid)).map_err(|e| io(e.into()))?;
         fs::fchmod(&root, fs::Mode::RWXU).map_err(|e| io(e.into()))?;
         let own_ids = (uid.as_raw(), gid.as_raw());
-        Ok(Self { base, dir: dir.to_path_buf(), root, form, own_ids, state: Mutex::default() })
+        Ok(Self { base, backing: None, dir: dir.to_path_buf(), root, form, own_ids, state: Mutex::default() })
     }
 
     /// What the layer is made on.

@@ -166,6 +166,8 @@ pub struct CommittedLayer {
     pub entries: Entries,
     /// The tree of parent and layer together: the content digest of the output.
     pub root: NodeId,
-    /// Bytes on disk (allocated blocks).
+    /// Bytes on disk (allocated blocks), of its own directory.
     pub disk_bytes: u64,
+    /// The layer that it is thin over ([`super::Backing`]), if it is.
+    pub backing: Option<LayerId>,
 }

@@ -26,13 +26,23 @@ pub(super) struct Item {
     pub(super) change: Change,
     /// What the parent's tree has at this path.
     pub(super) lower: Option<Node>,
-    /// Whether the directory has it already (whiteouts may have to be made).
-    pub(super) on_disk: bool,
+    pub(super) place: Place,
     pub(super) time: Time,
     /// Bytes allocated.
     pub(super) allocated: u64,
     /// The same for all names of one inode; `None` when there is but one.
     pub(super) inode: Option<u64>,
+}
+
+/// Where an object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the layer's own directory.
+    Own,
+    /// In the directory of the layer that it is thin over.
+    Backing,
+    /// Nowhere yet: a whiteout that is to be made.
+    Missing,
 }
 
 /// Where the modification time of an object comes from.
@@ -87,7 +97,7 @@ impl Settle<'_> {
         }
         let entries = Entries::from_sorted(kept);
         let root = self.base.trees.apply(self.base.root, &entries)?;
-        Ok(CommittedLayer { id: entries.layer_id(), entries, root, disk_bytes })
+        Ok(CommittedLayer { id: entries.layer_id(), entries, root, disk_bytes, backing: None })
     }
 
     /// Decides for each object whether its time counts, and whether it equals what is below it.
@@ -143,13 +153,18 @@ impl Settle<'_> {
                         children[i] == 0 && (equal[i] || self.is_empty_stub(item, node))
                     }
                 };
-            let changed = if drop { item.on_disk } else { !item.on_disk };
-            if drop && item.on_disk {
-                self.remove(item).map_err(|source| io_error("remove", &item.path, source))?;
-            } else if !drop && !item.on_disk {
-                make_whiteout(self.root, &item.path)
-                    .map_err(|source| io_error("make a whiteout for", &item.path, source))?;
-            }
+            let changed = match (drop, item.place) {
+                (true, Place::Own) => {
+                    self.remove(item).map_err(|source| io_error("remove", &item.path, source))?;
+                    true
+                }
+                (false, Place::Missing) => {
+                    make_whiteout(self.root, &item.path)
+                        .map_err(|source| io_error("make a whiteout for", &item.path, source))?;
+                    true
+                }
+                _ => false,
+            };
             alive[i] = !drop;
             if let Some(parent) = item.parent {
                 children[parent] += u32::from(!drop);

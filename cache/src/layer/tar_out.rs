@@ -34,32 +34,38 @@ pub struct TarOptions {
     pub max_mtime: Option<i64>,
 }
 
-/// Writes the OCI layer tar of a layer directory; deterministic, streaming.
+/// Writes the OCI layer tar of a layer; deterministic, streaming. Its content is in `dirs`, lowest first: its own
+/// directory, and before it that of the layer that it is thin over.
 ///
 /// # Errors
 /// [`LayerError::Stream`] when `out` fails, [`LayerError::Io`] or [`LayerError::Changed`] when a file cannot be read
 /// as it was.
-pub fn write_tar<W: Write>(
+pub fn write_tar<W: Write, D: AsRef<Path>>(
     entries: &Entries,
-    dir: &Path,
+    dirs: &[D],
     options: TarOptions,
     out: W,
 ) -> Result<W, LayerError> {
-    let root = disk::open_root(dir).map_err(|e| io_error("open", &TreePath::root(), e))?;
+    let open = |dir: &D| disk::open_root(dir.as_ref()).map_err(|e| io_error("open", &TreePath::root(), e));
+    let roots = dirs.iter().rev().map(open).collect::<Result<_, _>>()?;
     let mut writer =
-        Writer { root, options, out, first_names: HashMap::new(), buf: Vec::with_capacity(2 * CHUNK) };
+        Writer { roots, options, out, first_names: HashMap::new(), buf: Vec::with_capacity(2 * CHUNK) };
     for entry in entries.iter() {
         writer.entry(entry)?;
     }
     writer.finish()
 }
 
-/// The diff ID of a layer directory (SHA-256 of its tar stream) and the stream's length in bytes.
+/// The diff ID of a layer (SHA-256 of its tar stream) and the stream's length in bytes.
 ///
 /// # Errors
 /// As [`write_tar`]; [`LayerError::Stream`] soon after `stop` was set.
-pub fn diff_id(entries: &Entries, dir: &Path, stop: &AtomicBool) -> Result<(Digest, u64), LayerError> {
-    let hashing = write_tar(entries, dir, TarOptions::default(), Hashing::new(Wanted(stop)))?;
+pub fn diff_id<D: AsRef<Path>>(
+    entries: &Entries,
+    dirs: &[D],
+    stop: &AtomicBool,
+) -> Result<(Digest, u64), LayerError> {
+    let hashing = write_tar(entries, dirs, TarOptions::default(), Hashing::new(Wanted(stop)))?;
     let (_, digest, length) = hashing.finish();
     Ok((digest, length))
 }
@@ -81,7 +87,8 @@ impl Write for Wanted<'_> {
 }
 
 struct Writer<'a, W> {
-    root: OwnedFd,
+    /// The layer's directories, topmost first.
+    roots: Vec<OwnedFd>,
     options: TarOptions,
     out: W,
     /// The first name of each hard-link group.
@@ -151,7 +158,7 @@ impl<'a, W: Write> Writer<'a, W> {
     /// Copies a file's bytes: exactly as many as the header says, or it is an error.
     fn contents(&mut self, path: &TreePath, size: u64) -> Result<(), LayerError> {
         let read = |source| io_error("read", path, source);
-        let file: File = disk::open_file(self.root.as_fd(), path.as_bytes()).map_err(read)?;
+        let file = self.open(path).map_err(read)?;
         let mut file = file.take(size);
         let mut left = size;
         while left > 0 {
@@ -171,6 +178,17 @@ impl<'a, W: Write> Writer<'a, W> {
         }
         pad(&mut self.buf, size);
         self.flush_if_full()
+    }
+
+    fn open(&self, path: &TreePath) -> io::Result<File> {
+        let mut missing = io::ErrorKind::NotFound.into();
+        for root in &self.roots {
+            match disk::open_file(root.as_fd(), path.as_bytes()) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => missing = e,
+                other => return other,
+            }
+        }
+        Err(missing)
     }
 
     fn flush_if_full(&mut self) -> Result<(), LayerError> {

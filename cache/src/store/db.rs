@@ -33,10 +33,11 @@ pub(super) enum Cf {
     StatCache,
     Contents,
     Downloads,
+    Earlier,
 }
 
 impl Cf {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Meta,
         Self::Records,
         Self::Trees,
@@ -49,6 +50,7 @@ impl Cf {
         Self::StatCache,
         Self::Contents,
         Self::Downloads,
+        Self::Earlier,
     ];
 
     /// The column family's name on disk.
@@ -67,6 +69,7 @@ impl Cf {
             Self::StatCache => "stat_cache",
             Self::Contents => "contents",
             Self::Downloads => "downloads",
+            Self::Earlier => "earlier",
         }
     }
 }

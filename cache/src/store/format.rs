@@ -7,7 +7,7 @@ use super::layout::Layout;
 
 /// The format written here. Raise it when the meaning of anything on disk changes: an older root is emptied
 /// then, a newer one refused.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// First word of the file `format`, so that no other program's file of that name is taken for ours.
 const MAGIC: &str = "rbuild-store";

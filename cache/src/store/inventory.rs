@@ -23,6 +23,8 @@ pub(super) struct Inventory {
     pub(super) kept_blobs: HashSet<Digest>,
     /// Blobs that only one past build needs. They are no items: they go with the build.
     only_history: HashSet<Digest>,
+    /// Whether there are thin layers, which need others.
+    pub(super) has_thin: bool,
     /// [`LeaseState::links`] when it was made.
     pub(super) links: u64,
 }
@@ -32,6 +34,8 @@ pub(super) struct Inventory {
 pub(super) struct Item {
     pub(super) record: UsageRecord,
     pub(super) target: Target,
+    /// Whether a layer is thin over it: that has to go first.
+    pub(super) backs: bool,
 }
 
 /// What to remove.
@@ -75,10 +79,21 @@ impl Shared {
         }
         let mut owners: HashMap<Digest, usize> = HashMap::new();
         let mut items = Vec::new();
+        // Whether a layer in use is thin over it.
+        let mut backings: HashMap<LayerId, bool> = HashMap::new();
+        for (thin, info) in &layers {
+            if let Some(backing) = info.backing {
+                *backings.entry(backing).or_default() |= state.holds_layer(thin);
+            }
+        }
         for (id, info) in &layers {
             let own: HashSet<Digest> = info.blobs.iter().map(|blob| blob.digest).collect();
             let shared = shared_layers.contains(id);
             let mut item = layer_item(id, info, shared, state);
+            if let Some(in_use) = backings.get(id) {
+                item.backs = true;
+                item.record.in_use |= in_use;
+            }
             for digest in own {
                 let owned = owners.entry(digest).or_default();
                 *owned += 1;
@@ -101,7 +116,14 @@ impl Shared {
             let in_use = mounts.contains_key(&name);
             mount_item(name, entry, in_use)
         }));
-        Ok(Inventory { items, owners, kept_blobs, only_history, links: state.links })
+        Ok(Inventory {
+            items,
+            owners,
+            kept_blobs,
+            only_history,
+            has_thin: !backings.is_empty(),
+            links: state.links,
+        })
     }
 
     /// Fills in what only the disk knows.
@@ -125,7 +147,8 @@ fn layer_item(id: &LayerId, info: &LayerInfo, shared: bool, state: &LeaseState) 
         shared,
         mutable: false,
     };
-    Item { record, target: Target::Layer(*id, info.blobs.iter().map(|blob| blob.digest).collect()) }
+    let target = Target::Layer(*id, info.blobs.iter().map(|blob| blob.digest).collect());
+    Item { record, target, backs: false }
 }
 
 fn blob_item(digest: &Digest, entry: &BlobEntry, shared: bool, state: &LeaseState) -> Item {
@@ -141,7 +164,7 @@ fn blob_item(digest: &Digest, entry: &BlobEntry, shared: bool, state: &LeaseStat
         shared,
         mutable: false,
     };
-    Item { record, target: Target::Blob(*digest) }
+    Item { record, target: Target::Blob(*digest), backs: false }
 }
 
 fn mount_item(name: String, entry: MountEntry, in_use: bool) -> Item {
@@ -157,5 +180,5 @@ fn mount_item(name: String, entry: MountEntry, in_use: bool) -> Item {
         shared: false,
         mutable: true,
     };
-    Item { record, target: Target::Mount(name) }
+    Item { record, target: Target::Mount(name), backs: false }
 }

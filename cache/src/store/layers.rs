@@ -51,10 +51,13 @@ pub struct LayerAbout {
 pub struct LayerInfo {
     /// Whether its directory is there; else it can be unpacked from a blob or its origin.
     pub present: bool,
-    /// Bytes on disk, without its blobs.
+    /// Bytes on disk, without its blobs, and of a thin layer without its backing.
     pub size: u64,
     /// How many files, directories and whiteouts it has.
     pub entries: u64,
+    /// The layer that it is thin over, for a present layer that is ([`crate::layer::Backing`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backing: Option<LayerId>,
     /// Digest of the encoded list of its entries, for a present layer.
     pub(super) entries_digest: Option<Digest>,
     /// Digest of its tar stream, once it is known.
@@ -101,6 +104,9 @@ impl Layers {
     ///
     /// `fs` lies on the store's file system, in normal form, unmounted; usually in a [`Staging`]. A layer that is
     /// there already stays as it is; `fs` is gone in any case.
+    ///
+    /// # Errors
+    /// [`StoreError::LayerMissing`] when it is thin over a layer that is not there; when it cannot be stored.
     pub fn insert(
         &self,
         lease: &Lease,
@@ -119,11 +125,18 @@ impl Layers {
             lease.hold_layer(&mut state, &layer.id);
             return Ok(known.clone());
         }
+        if let Some(backing) = &layer.backing {
+            let there = self.shared.tables.layers.get(backing)?;
+            let there = there.filter(|info| info.present && info.backing.is_none());
+            there.ok_or(StoreError::LayerMissing(*backing))?;
+            lease.hold_layer(&mut state, backing);
+        }
         self.move_in(&layer.id, ready)?;
         let content = LayerContent {
             size: layer.disk_bytes,
             entries: layer.entries.len() as u64,
             digest: Digest::of(&encoded),
+            backing: layer.backing,
         };
         let mut info = self.info(about, Some(content));
         if let Some(known) = known {
@@ -170,15 +183,15 @@ impl Layers {
         self.shared.tables.layers.get(id)
     }
 
-    /// The layer's directory, for a layer that is present. Hold the layer first.
+    /// The layer's directories, for a layer that is present, lowest first: its own, and below it that of the layer that
+    /// it is thin over. Hold the layer first.
     ///
     /// # Errors
     /// [`StoreError::LayerMissing`] when it is not there.
-    pub fn dir(&self, id: &LayerId) -> Result<PathBuf, StoreError> {
-        match self.shared.tables.layers.get(id)? {
-            Some(info) if info.present => Ok(self.shared.layout.snapshot_fs(id)),
-            _ => Err(StoreError::LayerMissing(*id)),
-        }
+    pub fn dirs(&self, id: &LayerId) -> Result<Vec<PathBuf>, StoreError> {
+        let info = self.shared.tables.layers.get(id)?.filter(|info| info.present);
+        let info = info.ok_or(StoreError::LayerMissing(*id))?;
+        Ok(info.backing.iter().chain([id]).map(|id| self.shared.layout.snapshot_fs(id)).collect())
     }
 
     /// The list of what a present layer holds. Hold the layer first.
@@ -198,15 +211,13 @@ impl Layers {
 
     /// Removes the content of a layer that turned out to be damaged, whoever needs it.
     ///
-    /// A layer with an origin or a blob stays known, so that it can be unpacked again; another one is forgotten,
+    /// So are those that are thin over it. A layer with an origin or a blob stays known, so that it can be unpacked again; another one is forgotten,
     /// and its step runs again.
     pub fn discard(&self, id: &LayerId) -> Result<(), StoreError> {
         let state = self.shared.leases.lock();
         let gone = self.shared.discard_layer(id)?;
         drop(state);
-        if let Some(gone) = gone {
-            super::trash::remove(&gone);
-        }
+        gone.iter().for_each(|path| super::trash::remove(path));
         Ok(())
     }
 
@@ -281,6 +292,7 @@ impl Layers {
             present: content.is_some(),
             size: content.as_ref().map_or(0, |c| c.size),
             entries: content.as_ref().map_or(0, |c| c.entries),
+            backing: content.as_ref().and_then(|c| c.backing),
             entries_digest: content.map(|c| c.digest),
             diff_id: about.diff_id,
             blobs: about.blobs,
@@ -298,6 +310,7 @@ struct LayerContent {
     size: u64,
     entries: u64,
     digest: Digest,
+    backing: Option<LayerId>,
 }
 
 /// Adds to `info` what another description of the same layer says beyond it.

@@ -112,7 +112,10 @@ impl Shared {
         loop {
             let mut inventory = self.take_inventory()?;
             let chosen = self.choose(policy, &filters, &mut inventory)?;
+            let before = pruned.items;
             match self.delete_all(&mut inventory, chosen, cancel, &mut pruned, removed)? {
+                // What a thin layer was thin over can go when that is gone.
+                delete::Outcome::Done if inventory.has_thin && pruned.items > before => {}
                 delete::Outcome::Done => return Ok(pruned),
                 // A layer or image began to name blobs: what may go has to be found out again.
                 delete::Outcome::Stale => {}
@@ -135,7 +138,8 @@ impl Shared {
         let mut chosen: Vec<Item> = inventory
             .items
             .iter()
-            .filter(|item| may_go(&item.record, policy, cutoff) && filters.matches(&item.record))
+            .filter(|item| !item.backs && may_go(&item.record, policy, cutoff))
+            .filter(|item| filters.matches(&item.record))
             .cloned()
             .collect();
         sort_by_use(&mut chosen, |item| &item.record);

@@ -152,10 +152,15 @@ impl Sweep<'_> {
         for (id, info) in shared.tables.layers.all()?.into_iter().filter(|(_, info)| info.present) {
             let there = dirs.remove(&id);
             let sound = there
-                && self.still_sound(info.epoch, || {
-                    verify::layer_is_sound(&shared.layout.snapshot(&id), &info)
-                })?;
+                && self.still_sound(info.epoch, || verify::layer_is_sound(&shared.layout, &id, &info))?;
             if !sound {
+                self.report.dropped_layers += 1;
+                self.moved(shared.discard_layer(&id))?;
+            }
+        }
+        for (id, info) in shared.tables.layers.all()? {
+            let Some(backing) = info.backing else { continue };
+            if shared.tables.layers.get(&backing)?.is_none_or(|backing| !backing.present) {
                 self.report.dropped_layers += 1;
                 self.moved(shared.discard_layer(&id))?;
             }
@@ -232,11 +237,11 @@ impl Sweep<'_> {
 
     fn orphan(&mut self, path: &Path) -> Result<(), StoreError> {
         self.report.orphans += 1;
-        self.moved(self.shared.trash.take(path))
+        self.moved(self.shared.trash.take(path).map(Vec::from_iter))
     }
 
     /// Notes what was moved away. What the disk does not let go of stays where it is, and in nobody's way.
-    fn moved(&mut self, taken: Result<Option<PathBuf>, StoreError>) -> Result<(), StoreError> {
+    fn moved(&mut self, taken: Result<Vec<PathBuf>, StoreError>) -> Result<(), StoreError> {
         match taken {
             Ok(gone) => self.gone.extend(gone),
             Err(e @ StoreError::Io { .. }) => {

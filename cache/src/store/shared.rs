@@ -52,6 +52,8 @@ pub(super) struct Tables {
     pub(super) history: Table<String, BuildRecord>,
     pub(super) downloads: Table<Digest, DownloadRecord>,
     pub(super) contents: Table<Digest, Digest>,
+    /// What each step gave last.
+    pub(super) earlier: Table<Digest, Digest>,
 }
 
 impl Tables {
@@ -66,6 +68,7 @@ impl Tables {
             history: Table::new(db, Cf::History),
             downloads: Table::new(db, Cf::Downloads),
             contents: Table::new(db, Cf::Contents),
+            earlier: Table::new(db, Cf::Earlier),
         }
     }
 }
@@ -77,12 +80,22 @@ impl Shared {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Forgets a layer's content, or all of it when it cannot be fetched again, and moves its directory away.
-    /// The lease state is locked. Returns what is to be removed from the disk.
-    pub(super) fn discard_layer(&self, id: &LayerId) -> Result<Option<PathBuf>, StoreError> {
+    /// Forgets a layer's content, or all of it when it cannot be fetched again, and moves its directory away; also of
+    /// the layers that are thin over it. The lease state is locked. Returns what is to be removed from the disk.
+    pub(super) fn discard_layer(&self, id: &LayerId) -> Result<Vec<PathBuf>, StoreError> {
+        let thin = self.tables.layers.all()?.into_iter().filter(|(_, info)| info.backing == Some(*id));
+        let mut gone = Vec::new();
+        for id in thin.map(|(id, _)| id).chain([*id]) {
+            gone.extend(self.discard_one(&id)?);
+        }
+        Ok(gone)
+    }
+
+    fn discard_one(&self, id: &LayerId) -> Result<Option<PathBuf>, StoreError> {
         let mut batch = Batch::default();
         if let Some(mut info) = self.tables.layers.get(id)? {
             info.present = false;
+            info.backing = None;
             info.entries_digest = None;
             (info.size, info.entries) = (0, 0);
             if self.is_usable(&info)? {

@@ -97,7 +97,7 @@ impl Store {
     fn verify_layers(&self, report: &mut VerifyReport) -> Result<(), StoreError> {
         for (id, info) in self.shared.tables.layers.all()?.into_iter().filter(|(_, info)| info.present) {
             report.layers += 1;
-            let problem = match layer::problem(&self.shared.layout.snapshot(&id), &info) {
+            let problem = match layer::problem(&self.shared.layout, &id, &info) {
                 Err(StoreError::Io { action, path, source }) => {
                     Some(format!("cannot {action} `{}`: {source}", path.display()))
                 }

@@ -21,7 +21,7 @@ fn insert_and_find_again() {
     assert_eq!((info.size, info.entries, info.blobs.len()), (4096, 1, 1));
     assert_eq!(info.diff_id, Some(Digest::of(b"tar")));
     assert_eq!(info.description, "RUN make");
-    let dir = test.store.layers().dir(&id).unwrap();
+    let dir = &test.store.layers().dirs(&id).unwrap()[0];
     assert_eq!(std::fs::read_to_string(dir.join("f")).unwrap(), "a");
     assert_eq!(test.store.layers().entries(&id).unwrap().layer_id(), id);
     assert_eq!(test.store.verify().unwrap().problems, [""; 0]);
@@ -50,7 +50,7 @@ fn a_declared_layer_keeps_its_origin_when_it_is_unpacked() {
     let origin = Origin { reference: "docker.io/library/debian:12".to_owned(), blob };
     let about = LayerAbout { origin: Some(origin.clone()), ..LayerAbout::default() };
     test.store.layers().declare(&lease, &layer.id, about).unwrap();
-    assert!(matches!(test.store.layers().dir(&layer.id), Err(StoreError::LayerMissing(_))));
+    assert!(matches!(test.store.layers().dirs(&layer.id), Err(StoreError::LayerMissing(_))));
     let info = test.store.layers().insert(&lease, &layer, LayerAbout::default(), &fs).unwrap();
     assert!(info.present);
     assert_eq!(info.origin, Some(origin));
@@ -66,7 +66,7 @@ fn what_is_not_known() {
     let test = TestStore::new();
     let (layers, id) = (test.store.layers(), LayerId(Digest::of(b"none")));
     assert!(layers.hold(&test.store.lease(), &id).unwrap().is_none());
-    assert!(matches!(layers.dir(&id), Err(StoreError::LayerMissing(_))));
+    assert!(matches!(layers.dirs(&id), Err(StoreError::LayerMissing(_))));
     assert!(matches!(layers.add_form(&id, &id.0, blob_ref(id.0)), Err(StoreError::LayerMissing(_))));
     layers.discard(&id).unwrap();
     layers.touch(&[id]).unwrap();
@@ -78,7 +78,7 @@ fn verify_names_what_differs() {
     let test = TestStore::new();
     let lease = test.store.lease();
     let id = add_layer(&test.store, &lease, "a", LayerAbout::default());
-    let dir = test.store.layers().dir(&id).unwrap();
+    let dir = &test.store.layers().dirs(&id).unwrap()[0];
     std::fs::write(dir.join("added"), "").unwrap();
     assert_eq!(test.store.verify().unwrap().problems, [format!("`{id}` is damaged: `added` was added")]);
     std::fs::remove_file(dir.join("added")).unwrap();

@@ -63,7 +63,7 @@ fn a_kill_loses_nothing() {
     drop(lease);
     let test = test.reopen("boot-1");
     assert_eq!(test.store.recovery(), &Recovery::default());
-    assert!(test.store.layers().dir(&layer).unwrap().join("f").exists());
+    assert!(test.store.layers().dirs(&layer).unwrap()[0].join("f").exists());
     assert!(test.store.blobs().size(&blob).unwrap().is_some());
 }
 
@@ -81,7 +81,7 @@ fn a_power_cut_drops_what_is_torn_and_young() {
     images.put("whole", &image(config, vec![old, sound])).unwrap();
     images.put("lost-layer", &image(config, vec![torn])).unwrap();
     images.put("lost-blob", &image(torn_blob, vec![old])).unwrap();
-    tear(&test.store.layers().dir(&torn).unwrap().join("f"));
+    tear(&test.store.layers().dirs(&torn).unwrap()[0].join("f"));
     tear(&blob_path(&test, &torn_blob));
     drop((lease, images));
     let test = test.reopen("boot-2");
@@ -109,7 +109,7 @@ fn what_a_checkpoint_covered_is_not_looked_at() {
     let layer = add_layer(&test.store, &lease, "a", LayerAbout::default());
     add_blob(&test.store, &lease, "b");
     test.store.checkpoint().unwrap();
-    tear(&test.store.layers().dir(&layer).unwrap().join("f"));
+    tear(&test.store.layers().dirs(&layer).unwrap()[0].join("f"));
     drop(lease);
     let test = test.reopen("boot-2");
     assert_eq!(test.store.recovery(), &Recovery { new_boot: true, ..Recovery::default() });
@@ -126,7 +126,7 @@ fn a_torn_layer_that_can_be_fetched_stays_known() {
     let about = LayerAbout { origin: Some(origin), ..LayerAbout::default() };
     let layer = add_layer(&test.store, &lease, "a", about);
     test.store.images().put("a", &image(config, vec![layer])).unwrap();
-    tear(&test.store.layers().dir(&layer).unwrap().join("f"));
+    tear(&test.store.layers().dirs(&layer).unwrap()[0].join("f"));
     drop(lease);
     let test = test.reopen("boot-2");
     assert_eq!(test.store.recovery().dropped_layers, 1);

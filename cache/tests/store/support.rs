@@ -82,7 +82,7 @@ pub(crate) fn stage(staging: &cache::store::Staging, content: &str) -> (Committe
     let entries = Entries::new(vec![LayerEntry { path, change: Change::Put { node, mtime } }]);
     let id = entries.layer_id();
     let root = NodeId::new(Digest::of(content.as_bytes()));
-    (CommittedLayer { id, entries, root, disk_bytes: 4096 }, fs)
+    (CommittedLayer { id, entries, root, disk_bytes: 4096, backing: None }, fs)
 }
 
 /// Stores a blob.

@@ -16,10 +16,10 @@ pub(super) fn run(bytes: &[u8]) {
     let _ = try_unpack(bytes, &dir.path().join("raw"));
     let first = try_unpack(&archive, &dir.path().join("first"));
     if let Some(entries) = first {
-        let again = write_tar(&entries, &dir.path().join("first"), TarOptions::default(), Vec::new());
+        let again = write_tar(&entries, &[dir.path().join("first")], TarOptions::default(), Vec::new());
         let again = again.expect("a layer that was unpacked can be packed");
         let second = try_unpack(&again, &dir.path().join("second")).expect("an archive of ours");
-        let third = write_tar(&second, &dir.path().join("second"), TarOptions::default(), Vec::new());
+        let third = write_tar(&second, &[dir.path().join("second")], TarOptions::default(), Vec::new());
         assert!(third.is_ok_and(|third| third == again), "packed again the layer is another");
     }
     for entry in std::fs::read_dir(dir.path()).into_iter().flatten().flatten() {

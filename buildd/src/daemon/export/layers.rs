@@ -286,8 +286,8 @@ fn rewritten_blob(
 /// Writes a layer's files as a tar. Blocking.
 fn tar_of_files<W: Write>(store: &Store, id: LayerId, options: TarOptions, out: W) -> Result<W, ExecError> {
     let layers = store.layers();
-    let (entries, dir) = (layers.entries(&id).map_err(from_store)?, layers.dir(&id).map_err(from_store)?);
-    write_tar(&entries, &dir, options, out).map_err(ExecError::failed)
+    let (entries, dirs) = (layers.entries(&id).map_err(from_store)?, layers.dirs(&id).map_err(from_store)?);
+    write_tar(&entries, &dirs, options, out).map_err(ExecError::failed)
 }
 
 /// Keeps a blob that is written. Blocking.

@@ -7,8 +7,9 @@ use std::time::SystemTime;
 
 use cache::fileop::{ActionError, CopyProgress, FileInput, FileOpEnv, FileOpError, execute};
 use cache::layer::UnpackLimits;
+use solver::digest::Hasher;
 use solver::op::FileOp;
-use solver::{ExecError, Job, OutputRecord};
+use solver::{Digest, ExecError, Job, Op, OutputRecord, step_digest};
 
 use super::{LocalWorker, output};
 use crate::daemon::blocking::blocking;
@@ -41,11 +42,17 @@ impl LocalWorker {
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = SetOnDrop(stop.clone());
         let name = job.vertex.meta.custom_name().unwrap_or_default().to_owned();
+        let step = step_of(job, &inputs);
         let work = blocking(move || {
             let staging = store.layers().staging().map_err(from_store)?;
+            let backing = match &step {
+                Some(step) => store.layers().backing_for(&lease, step).map_err(from_store)?,
+                None => None,
+            };
             let env = FileOpEnv {
                 dir: staging.path(),
                 trees,
+                backing,
                 threads: cache::cores(),
                 limits: UNPACK_LIMITS,
                 now: SystemTime::now(),
@@ -53,10 +60,14 @@ impl LocalWorker {
                 progress: &CopyProgress::default(),
             };
             let outputs: BTreeMap<usize, _> = execute(&op, &inputs, &env).map_err(failed)?;
-            outputs
-                .into_iter()
-                .map(|(i, made)| Ok((i as u32, output::keep(&store, &lease, &made.layer, &made.dir, &name)?)))
-                .collect()
+            let mut kept = Vec::with_capacity(outputs.len());
+            for (i, made) in outputs {
+                kept.push((i as u32, output::keep(&store, &lease, &made.layer, &made.dir, &name)?));
+                if let Some(step) = &step {
+                    store.layers().note_last(step, &made.layer.id).map_err(from_store)?;
+                }
+            }
+            Ok(kept)
         });
         until_cancelled(job, work).await
     }
@@ -71,6 +82,26 @@ pub(super) async fn until_cancelled<T>(
         done = work => done,
         () = job.cx.cancel.cancelled() => Err(ExecError::Canceled),
     }
+}
+
+/// Names a step that copies from clients' directories, for what it gave before: what it does, from which directories.
+/// Other steps and those with several results have none.
+fn step_of(job: &Job, inputs: &[FileInput]) -> Option<Digest> {
+    let Op::File(op) = &job.vertex.op else { return None };
+    if op.actions.iter().filter(|action| action.output.is_some()).count() != 1 {
+        return None;
+    }
+    let mut hasher = Hasher::new("rbuild.step.v1");
+    hasher.digest(&step_digest(&job.vertex));
+    let mut copies = false;
+    for input in inputs {
+        if let FileInput::Context(context) = input {
+            let (device, inode) = context.identity().ok()?;
+            hasher.u64(device).u64(inode);
+            copies = true;
+        }
+    }
+    copies.then(|| hasher.finish())
 }
 
 /// The build that walked the directory has ended; who joined it walks its own.

@@ -15,7 +15,7 @@ use solver::pattern::PatternMatcher;
 
 use crate::context::{Context, MemoryStatCache, ThreadInit, WalkRequest, walk};
 use crate::fileop::{CopyProgress, FileInput, FileOpEnv, FileOpError, FileOutput, execute};
-use crate::layer::{Base, Change, LayerBuilder, Meta, RunWindow, UnpackLimits};
+use crate::layer::{Backing, Base, Change, LayerBuilder, Meta, RunWindow, UnpackLimits};
 use crate::tree::{Kind, MemoryNodes, Node, NodeId, TreePath, Trees};
 use crate::view::{FileType, MergedView};
 
@@ -26,6 +26,8 @@ pub(super) struct World {
     pub(super) cancel: AtomicBool,
     pub(super) limits: UnpackLimits,
     pub(super) thread_init: Option<ThreadInit>,
+    /// What the next operation may be thin over.
+    pub(super) backing: Option<Backing>,
 }
 
 /// `None`, and a word about it, where the tests cannot run.
@@ -41,6 +43,7 @@ pub(super) fn world() -> Option<World> {
         cancel: AtomicBool::new(false),
         limits: UnpackLimits { bytes: 1 << 30, entries: 1 << 20 },
         thread_init: None,
+        backing: None,
     })
 }
 
@@ -90,12 +93,11 @@ impl World {
             }
         }
         let done = layer.finish(RunWindow::none()).unwrap();
-        self.stack(&self.scratch(), &done.root, dir)
+        self.stack(&self.scratch(), &done.root, vec![dir])
     }
 
-    pub(super) fn stack(&self, below: &Chain, root: &NodeId, dir: PathBuf) -> Chain {
-        let mut dirs = below.dirs.clone();
-        dirs.push(dir);
+    pub(super) fn stack(&self, below: &Chain, root: &NodeId, layer: Vec<PathBuf>) -> Chain {
+        let dirs = [below.dirs.clone(), layer].concat();
         let view = Arc::new(MergedView::open(&dirs).unwrap());
         Chain { base: Base { trees: Arc::clone(&self.trees), root: *root, view }, dirs }
     }
@@ -154,6 +156,7 @@ impl World {
             &FileOpEnv {
                 dir: &dir,
                 trees: Arc::clone(&self.trees),
+                backing: self.backing.clone(),
                 threads: 2,
                 limits: self.limits,
                 now: SystemTime::now(),
@@ -175,7 +178,9 @@ impl World {
         let mut outputs = self.execute(&op, &inputs).map_err(|e| e.to_string())?;
         let output = outputs.remove(&0).unwrap();
         assert!(outputs.is_empty());
-        let chain = self.stack(base, &output.layer.root, output.dir.clone());
+        let backing = self.backing.iter().filter(|_| output.layer.backing.is_some());
+        let dirs = backing.map(|backing| backing.dir.clone()).chain([output.dir.clone()]).collect();
+        let chain = self.stack(base, &output.layer.root, dirs);
         let applied = self.trees.apply(base.base.root, &output.layer.entries).unwrap();
         assert_eq!(applied, output.layer.root, "tree and entries");
         assert_eq!(on_disk(&chain.base.view), in_tree(&self.trees, &output.layer.root), "disk and tree");

@@ -7,7 +7,7 @@ use super::state::{Slot, State};
 use super::{LayerBuilder, Meta};
 use crate::layer::entry::{Change, CommittedLayer};
 use crate::layer::error::LayerError;
-use crate::layer::normal::{Item, Settle, Time, io_error};
+use crate::layer::normal::{Item, Place, Settle, Time, io_error};
 use crate::layer::window::RunWindow;
 use crate::tree::{Kind, Node, NodeId, TreePath};
 use crate::view::disk;
@@ -62,17 +62,20 @@ impl LayerBuilder {
 
     /// Completes directory and description.
     pub(super) fn settle(self, window: RunWindow) -> Result<CommittedLayer, LayerError> {
+        let thin = self.settle_thin()?;
         let mut state = std::mem::take(&mut *self.state());
         self.finish_dirs(&mut state)?;
         let items = self.items(state)?;
         let settle =
             Settle { root: self.root.as_fd(), base: &self.base, window, stubs: &[], form: self.form };
-        settle.run(items)
+        let layer = settle.run(items)?;
+        Ok(CommittedLayer { backing: self.backing.filter(|_| thin).map(|backing| backing.id), ..layer })
     }
 
     /// Gives the directories their attributes, the innermost first: each change in one alters the time of its own.
     fn finish_dirs(&self, state: &mut State) -> Result<(), LayerError> {
-        for (path, slot) in state.slots.iter_mut().rev().filter(|(_, slot)| slot.node.is_dir()) {
+        let own_dirs = |slot: &Slot| slot.own && slot.node.is_dir();
+        for (path, slot) in state.slots.iter_mut().rev().filter(|(_, slot)| own_dirs(slot)) {
             let Node { mode, uid, gid, .. } = slot.node;
             let xattrs = std::mem::take(&mut slot.node.xattrs);
             let meta = Meta { mode, uid, gid, mtime: slot.mtime, xattrs };
@@ -111,7 +114,7 @@ impl LayerBuilder {
     }
 
     /// What opaque directories hide, name by name.
-    fn hidden(&self, state: &State) -> Result<Vec<TreePath>, LayerError> {
+    pub(super) fn hidden(&self, state: &State) -> Result<Vec<TreePath>, LayerError> {
         let mut hidden = Vec::new();
         for (path, _) in state.slots.iter().filter(|(_, slot)| slot.opaque) {
             if let Some(contents) = self.base.trees.child_at(&self.base.root, path)?.and_then(|c| c.contents)
@@ -144,14 +147,16 @@ impl LayerBuilder {
 }
 
 fn item(path: TreePath, parent: Option<usize>, slot: Option<Slot>, lower: Option<Node>) -> Item {
-    let Some(Slot { node, mtime, inode, time, .. }) = slot else {
+    let Some(Slot { node, mtime, inode, time, own, .. }) = slot else {
         let (change, time) = (Change::Whiteout, Time::Own);
-        return Item { path, parent, change, lower, on_disk: false, time, allocated: 0, inode: None };
+        return Item { path, parent, change, lower, place: Place::Missing, time, allocated: 0, inode: None };
     };
+    let place = if own { Place::Own } else { Place::Backing };
     let allocated = match node.kind {
+        _ if !own => 0,
         Kind::File { size, .. } => size.next_multiple_of(BLOCK),
         Kind::Dir => BLOCK,
         _ => 0,
     };
-    Item { path, parent, change: Change::Put { node, mtime }, lower, on_disk: true, time, allocated, inode }
+    Item { path, parent, change: Change::Put { node, mtime }, lower, place, time, allocated, inode }
 }

@@ -77,7 +77,10 @@ impl LayerBuilder {
     /// [`LayerError::NotFound`], or when it cannot be opened.
     pub fn open(&self, path: &TreePath) -> Result<File, LayerError> {
         let state = self.state();
-        if state.slots.contains_key(path) {
+        if let Some(slot) = state.slots.get(path) {
+            if !slot.own {
+                return self.open_in_backing(path);
+            }
             return disk::open_file(self.root.as_fd(), path.as_bytes())
                 .map_err(|e| io_error("open", path, e));
         }

@@ -21,6 +21,9 @@ pub(super) struct Slot {
     pub(super) inode: Option<u64>,
     /// Whose time it has.
     pub(super) time: Time,
+    /// Whether it is in the layer's own directory. Else the backing has it; a directory may also be made as soon as
+    /// something is put into it.
+    pub(super) own: bool,
     /// A directory that took the place of a removed one: what the base has in it is hidden.
     pub(super) opaque: bool,
 }

@@ -24,7 +24,7 @@ impl LayerBuilder {
         meta: &Meta,
         fill: impl FnOnce(&mut File) -> io::Result<Written>,
     ) -> Result<FileDigest, LayerError> {
-        let parent = self.clear_way(path)?;
+        let parent = self.way_to(path)?;
         let io = |source| io_error("write", path, source);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd =
@@ -38,13 +38,18 @@ impl LayerBuilder {
 
     /// Makes a symbolic link, device or pipe.
     pub(super) fn make_other(&self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<(), LayerError> {
-        let parent = self.clear_way(path)?;
-        make_node(parent.as_fd(), path.name(), &kind).map_err(|e| io_error("create", path, e.into()))?;
         let meta = self.effective(&kind, meta);
+        if self.borrow(path, &kind, &meta)? { Ok(()) } else { self.put_other(path, kind, &meta) }
+    }
+
+    /// As [`Self::make_other`], in the layer's own directory.
+    pub(super) fn put_other(&self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<(), LayerError> {
+        let parent = self.way_to(path)?;
+        make_node(parent.as_fd(), path.name(), &kind).map_err(|e| io_error("create", path, e.into()))?;
         let xattrs = self
-            .set_named(parent.as_fd(), path.name(), &kind, &meta)
+            .set_named(parent.as_fd(), path.name(), &kind, meta)
             .map_err(|e| io_error("set the attributes of", path, e))?;
-        self.record(path, kind, &meta, xattrs);
+        self.record(path, kind, meta, xattrs);
         Ok(())
     }
 
@@ -66,21 +71,23 @@ impl LayerBuilder {
             _ => {}
         }
         self.ensure_parent(&mut state, path)?;
-        let opaque = match state.slots.get(path) {
-            Some(slot) => slot.opaque,
+        let (own, opaque) = match state.slots.get(path) {
+            Some(slot) => (slot.own, slot.opaque),
             None => {
-                self.mkdir_on_disk(&mut state, path)?;
                 // An archive's layer may come to lie on another base than this.
-                made_again
-                    && (self.form == Form::AsGiven || self.base_node(path)?.is_some_and(|node| node.is_dir()))
+                let opaque = made_again
+                    && (self.form == Form::AsGiven
+                        || self.base_node(path)?.is_some_and(|node| node.is_dir()));
+                (self.begin_dir(&mut state, path)?, opaque)
             }
         };
         state.took_from_base |= opaque;
         state.whiteouts.remove(path);
         let node = node_of(Kind::Dir, meta, clean(&meta.xattrs));
-        state
-            .slots
-            .insert(path.clone(), Slot { node, mtime: meta.mtime, inode: None, time: Time::Own, opaque });
+        state.slots.insert(
+            path.clone(),
+            Slot { node, mtime: meta.mtime, inode: None, time: Time::Own, own, opaque },
+        );
         Ok(())
     }
 
@@ -94,7 +101,7 @@ impl LayerBuilder {
         if existing == path {
             return Ok(());
         }
-        let to = self.clear_way(path)?;
+        let to = self.way_to(path)?;
         let mut state = self.state();
         let from = self.open_parent(&mut state, existing)?;
         fs::linkat(&*from, existing.name(), &*to, path.name(), AtFlags::empty())
@@ -162,7 +169,8 @@ impl LayerBuilder {
         let node = {
             let state = self.state();
             if state.slots.contains_key(path) {
-                return Ok(());
+                drop(state);
+                return self.own(path);
             }
             self.look(&state, path)?.ok_or_else(not_found)?
         };
@@ -184,22 +192,28 @@ impl LayerBuilder {
         Ok(())
     }
 
-    /// Prepares for a non-directory at `path`: its parents are there, nothing is in the way. Gives the parent.
-    fn clear_way(&self, path: &TreePath) -> Result<Arc<OwnedFd>, LayerError> {
+    /// Prepares for a non-directory in the layer's own directory. Gives its parent.
+    fn way_to(&self, path: &TreePath) -> Result<Arc<OwnedFd>, LayerError> {
+        let mut state = self.state();
+        self.clear_way(&mut state, path)?;
+        self.open_parent(&mut state, path)
+    }
+
+    /// Prepares for a non-directory at `path`: its parents are part of the layer, nothing is in the way.
+    pub(super) fn clear_way(&self, state: &mut State, path: &TreePath) -> Result<(), LayerError> {
         if path.is_root() {
             return Err(LayerError::IsADirectory(path.clone()));
         }
-        let mut state = self.state();
-        let in_way = self.in_way(&state, path)?;
+        let in_way = self.in_way(state, path)?;
         if self.form == Form::OverParent && in_way.is_some_and(|node| node.is_dir()) {
             return Err(LayerError::IsADirectory(path.clone()));
         }
-        self.ensure_parent(&mut state, path)?;
+        self.ensure_parent(state, path)?;
         if state.slots.contains_key(path) {
-            self.discard(&mut state, path)?;
+            self.discard(state, path)?;
         }
         state.whiteouts.remove(path);
-        self.open_parent(&mut state, path)
+        Ok(())
     }
 
     /// What is at `path` that something new there would have to respect.
@@ -235,14 +249,22 @@ impl LayerBuilder {
         };
         state.took_from_base = true;
         self.ensure_parent(state, &parent)?;
-        self.mkdir_on_disk(state, &parent)?;
+        let own = self.begin_dir(state, &parent)?;
         let node = Node { mtime: None, link_group: None, ..node };
         let opaque = state.whiteouts.remove(&parent);
-        state.slots.insert(parent, Slot { node, mtime, inode: None, time, opaque });
+        state.slots.insert(parent, Slot { node, mtime, inode: None, time, own, opaque });
         Ok(())
     }
 
-    fn mkdir_on_disk(&self, state: &mut State, path: &TreePath) -> Result<(), LayerError> {
+    /// Makes a directory on disk, unless the backing may have it: then it waits. Says whether it was made.
+    fn begin_dir(&self, state: &mut State, path: &TreePath) -> Result<bool, LayerError> {
+        if self.backing.is_some() {
+            return Ok(false);
+        }
+        self.mkdir_on_disk(state, path).map(|()| true)
+    }
+
+    pub(super) fn mkdir_on_disk(&self, state: &mut State, path: &TreePath) -> Result<(), LayerError> {
         let parent = self.open_parent(state, path)?;
         fs::mkdirat(&*parent, path.name(), Mode::RWXU).map_err(|e| io_error("create", path, e.into()))
     }
@@ -253,6 +275,7 @@ impl LayerBuilder {
         if let Some(dir) = state.opened(&parent) {
             return Ok(dir);
         }
+        self.make_pending(state, &parent)?;
         let dir =
             disk::open_dir(self.root.as_fd(), parent.as_bytes()).map_err(|e| io_error("open", &parent, e))?;
         Ok(state.keep_open(&parent, dir))
@@ -264,7 +287,7 @@ impl LayerBuilder {
         state: &mut State,
         path: &TreePath,
     ) -> Result<(), LayerError> {
-        for (path, slot) in state.forget(path).into_iter().rev() {
+        for (path, slot) in state.forget(path).into_iter().rev().filter(|(_, slot)| slot.own) {
             let flags = if slot.node.is_dir() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             let parent = self.open_parent(state, &path)?;
             fs::unlinkat(&*parent, path.name(), flags).map_err(|e| io_error("remove", &path, e.into()))?;
@@ -280,6 +303,7 @@ impl LayerBuilder {
             mtime: meta.mtime,
             inode: None,
             time: Time::Own,
+            own: true,
             opaque: false,
         };
         self.state().slots.insert(path.clone(), slot);
@@ -330,7 +354,7 @@ fn set_rest(fd: BorrowedFd<'_>, meta: &Meta) -> io::Result<Xattrs> {
     Ok(xattrs)
 }
 
-fn node_of(kind: Kind, meta: &Meta, xattrs: Xattrs) -> Node {
+pub(super) fn node_of(kind: Kind, meta: &Meta, xattrs: Xattrs) -> Node {
     let (mode, uid, gid) = (meta.mode & 0o7777, meta.uid, meta.gid);
     Node { kind, mode, uid, gid, mtime: None, xattrs, link_group: None }
 }

@@ -11,7 +11,7 @@ use crate::layer::base::Base;
 use crate::layer::entry::Change;
 use crate::layer::error::LayerError;
 use crate::layer::hash::{hash_reader, in_parallel};
-use crate::layer::normal::{Item, OVERLAY_PREFIXES, Time, io_error, is_overlay_xattr};
+use crate::layer::normal::{Item, OVERLAY_PREFIXES, Place, Time, io_error, is_overlay_xattr};
 use crate::tree::{FileDigest, Kind, Node, NodeId, TreeError, TreePath, Trees, Xattrs};
 use crate::view::disk::{self, FileType, Stat};
 
@@ -98,7 +98,7 @@ impl Scan<'_> {
             parent,
             change: Change::Whiteout,
             lower,
-            on_disk: found.is_some(),
+            place: if found.is_some() { Place::Own } else { Place::Missing },
             time: Time::Own,
             allocated: 0,
             inode: None,

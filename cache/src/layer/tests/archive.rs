@@ -45,7 +45,7 @@ fn full() -> Chain {
 
 fn tar_of(chain: &Chain, options: TarOptions) -> Vec<u8> {
     let (dir, layer) = chain.layers.last().unwrap();
-    write_tar(&layer.entries, dir, options, Vec::new()).unwrap()
+    write_tar(&layer.entries, &[dir], options, Vec::new()).unwrap()
 }
 
 #[test]
@@ -82,10 +82,10 @@ fn there_and_back() {
     let chain = full();
     let tar = tar_of(&chain, TarOptions::default());
     let (dir, layer) = chain.layers.last().unwrap();
-    let (id, length) = diff_id(&layer.entries, dir, &AtomicBool::new(false)).unwrap();
+    let (id, length) = diff_id(&layer.entries, &[dir], &AtomicBool::new(false)).unwrap();
     assert_eq!(id.as_bytes()[..], Sha256::digest(&tar)[..]);
     assert_eq!((length, length % 512), (tar.len() as u64, 0));
-    let stopped = diff_id(&layer.entries, dir, &AtomicBool::new(true)).unwrap_err();
+    let stopped = diff_id(&layer.entries, &[dir], &AtomicBool::new(true)).unwrap_err();
     assert!(matches!(stopped, LayerError::Stream { .. }));
 
     let target = chain.dir.path().join("unpacked");
@@ -95,7 +95,10 @@ fn there_and_back() {
     assert!(!unpacked.depends_on_parent);
     assert_eq!(unpacked.layer.id, Unpacked::layer_id(&id, None));
     assert_eq!(names(&unpacked.layer.entries), names(&layer.entries));
-    assert_eq!(write_tar(&unpacked.layer.entries, &target, TarOptions::default(), Vec::new()).unwrap(), tar);
+    assert_eq!(
+        write_tar(&unpacked.layer.entries, &[&target], TarOptions::default(), Vec::new()).unwrap(),
+        tar
+    );
     for p in ["d", "d/cap", "d/big", "l", "far"] {
         let copy = |root| chain.trees.copy_digest(root, &path(p)).unwrap();
         let same = copy(&unpacked.layer.root) == copy(&layer.root);
@@ -112,7 +115,7 @@ fn a_file_that_changed_is_an_error() {
         });
         let (dir, layer) = chain.layers.last().unwrap();
         std::fs::write(dir.join("f"), data).unwrap();
-        let error = diff_id(&layer.entries, dir, &AtomicBool::new(false)).unwrap_err();
+        let error = diff_id(&layer.entries, &[dir], &AtomicBool::new(false)).unwrap_err();
         assert_eq!(error.to_string(), "`/f` changed while it was read");
     }
 }

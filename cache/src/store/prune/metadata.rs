@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use solver::Key;
+use solver::{Key, LayerId};
 
 use crate::store::db::{Batch, Cf, Sync};
 use crate::store::error::StoreError;
@@ -16,7 +16,7 @@ const KEEP_RECORDS: Duration = Duration::from_hours(60 * 24);
 impl Shared {
     /// Forgets everything that can be made again from nothing.
     pub(super) fn forget_metadata(&self) -> Result<(), StoreError> {
-        let mut cleared = vec![Cf::Records, Cf::Contents, Cf::StatCache];
+        let mut cleared = vec![Cf::Records, Cf::Contents, Cf::StatCache, Cf::Earlier];
         // Under the lock, so that no build begins before its trees are safe from this.
         let state = self.leases.lock();
         if !state.any_running() {
@@ -50,6 +50,11 @@ impl Shared {
         dropped.iter().for_each(|key| self.tables.records.delete_in(&mut batch, key));
         for (alias, _) in aliases.iter().filter(|(_, home)| dropped.contains(home)) {
             self.tables.records.delete_in(&mut batch, alias);
+        }
+        for (step, id) in self.tables.earlier.all()? {
+            if self.tables.layers.get(&LayerId(id))?.is_none() {
+                self.tables.earlier.delete_in(&mut batch, &step);
+            }
         }
         self.db.write(&batch, Sync::No)
     }

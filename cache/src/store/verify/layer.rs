@@ -6,46 +6,80 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use fs_err as fs;
-use solver::Digest;
+use solver::{Digest, LayerId};
 
 use crate::layer::{Change, Entries};
 use crate::store::error::StoreError;
 use crate::store::layers::LayerInfo;
+use crate::store::layout::Layout;
 use crate::tree::{FileDigest, Kind, Node, TreePath};
 
 /// Whether a layer's directory is what was stored.
-pub(in crate::store) fn is_sound(snapshot: &Path, info: &LayerInfo) -> Result<bool, StoreError> {
-    Ok(problem(snapshot, info)?.is_none())
+pub(in crate::store) fn is_sound(
+    layout: &Layout,
+    id: &LayerId,
+    info: &LayerInfo,
+) -> Result<bool, StoreError> {
+    Ok(problem(layout, id, info)?.is_none())
 }
 
 /// What is wrong with a layer's directory, if anything.
 ///
 /// Extended attributes are not compared: a journal that lost them lost the inode's other changes of that time
 /// as well.
-pub(super) fn problem(snapshot: &Path, info: &LayerInfo) -> Result<Option<String>, StoreError> {
-    let list = snapshot.join("entries");
-    let Ok(bytes) = fs::read(&list) else { return Ok(Some("its list of entries is missing".to_owned())) };
+pub(super) fn problem(layout: &Layout, id: &LayerId, info: &LayerInfo) -> Result<Option<String>, StoreError> {
+    let Ok(bytes) = fs::read(layout.snapshot_entries(id)) else {
+        return Ok(Some("its list of entries is missing".to_owned()));
+    };
     if info.entries_digest != Some(Digest::of(&bytes)) {
         return Ok(Some("its list of entries is damaged".to_owned()));
     }
     let Ok(entries) = Entries::decode(&bytes) else {
         return Ok(Some("its list of entries does not parse".to_owned()));
     };
+    let Some(below) = below(layout, info)? else {
+        return Ok(Some("what it is thin over is missing or damaged".to_owned()));
+    };
     let mut expected: HashMap<&TreePath, &Change> =
         entries.iter().map(|entry| (&entry.path, &entry.change)).collect();
-    let root = snapshot.join("fs");
+    let root = layout.snapshot_fs(id);
     for entry in walkdir::WalkDir::new(&root).min_depth(1) {
         let Ok(entry) = entry else { return Ok(Some("it cannot be walked".to_owned())) };
         let relative = entry.path().strip_prefix(&root).unwrap_or(entry.path());
         let known = TreePath::parse(relative.as_os_str().as_bytes()).ok();
+        let hides = known.as_ref().is_some_and(|path| below.get(path).is_some());
         let Some(change) = known.and_then(|path| expected.remove(&path)) else {
+            if hides && difference(entry.path(), &Change::Whiteout)?.is_none() {
+                continue;
+            }
             return Ok(Some(format!("`{}` was added", relative.display())));
         };
         if let Some(what) = difference(entry.path(), change)? {
             return Ok(Some(format!("`{}` has another {what}", relative.display())));
         }
     }
+    expected.retain(|path, change| below.get(path).is_none_or(|entry| !is_same(&entry.change, change)));
     Ok(expected.keys().min().map(|path| format!("`{path}` is missing")))
+}
+
+/// What a thin layer's backing has, which is verified by itself; nothing for a layer that is not thin.
+fn below(layout: &Layout, info: &LayerInfo) -> Result<Option<Entries>, StoreError> {
+    let Some(backing) = &info.backing else { return Ok(Some(Entries::default())) };
+    match fs::read(layout.snapshot_entries(backing)) {
+        Ok(bytes) => Ok(Entries::decode(&bytes).ok()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(StoreError::io("read", &layout.snapshot_entries(backing))(e)),
+    }
+}
+
+/// Whether two layers have the same object, whether or not its time counts.
+fn is_same(a: &Change, b: &Change) -> bool {
+    match (a, b) {
+        (Change::Put { node: a, mtime: at }, Change::Put { node: b, mtime: bt }) => {
+            at == bt && Node { mtime: None, ..a.clone() } == Node { mtime: None, ..b.clone() }
+        }
+        _ => a == b,
+    }
 }
 
 /// In what a file differs from its entry.

@@ -146,6 +146,7 @@ impl Files {
         let env = FileOpEnv {
             dir: &dir,
             trees: base.trees.clone(),
+            backing: None,
             threads: 1,
             limits: UNPACK_LIMITS,
             now: SystemTime::now(),

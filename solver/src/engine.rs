@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::flight::Flights;
 use crate::graph::{Edge, Graph, VertexId};
+use crate::holders::{Hold, Holders};
+use crate::key;
 use crate::record::{Key, Record, RecordStore};
 use crate::traits::{Elsewhere, Event, EventSink, ExecError, Output, Remains, Source, SourceAnswer, Worker};
 use pass::{Pass, Stop};
@@ -36,6 +38,7 @@ pub(crate) struct Inner {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) worker: Arc<dyn Worker>,
     pub(crate) flights: Arc<Flights>,
+    pub(crate) holders: Arc<Holders>,
     pub(crate) slots: Arc<Semaphore>,
 }
 
@@ -132,7 +135,8 @@ impl Engine {
         parallelism: usize,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(parallelism.max(1)));
-        Self { inner: Arc::new(Inner { records, source, worker, flights: Arc::default(), slots }) }
+        let (flights, holders) = Default::default();
+        Self { inner: Arc::new(Inner { records, source, worker, flights, holders, slots }) }
     }
 
     /// Begins a build that asks `session` for credentials and secrets, until `cancel`, and `elsewhere` for results that
@@ -157,6 +161,12 @@ impl Engine {
 }
 
 impl Build {
+    /// Lets the build's session serve the vertices of a graph also while it does not wait for them.
+    pub fn hold(&self, graph: &Graph) -> Hold {
+        let shapes = key::shapes(graph, graph.vertices().iter().map(key::step_digest));
+        self.engine.inner.holders.hold(&self.state.session, shapes)
+    }
+
     /// Evaluates `wanted` of `graph`, in order, as far as `need` says.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ use crate::record::{Key, LayerId};
 
 const OP_DOMAIN: &str = "rbuild.op.v2";
 const DEFINITION_DOMAIN: &str = "rbuild.definition.v1";
+const SHAPE_DOMAIN: &str = "rbuild.shape.v1";
 const CONTENT_DOMAIN: &str = "rbuild.content.v1";
 const EDGE_DOMAIN: &str = "rbuild.edge.v2";
 const LAYERS_DOMAIN: &str = "rbuild.layers.v1";
@@ -78,6 +79,21 @@ pub fn op_digest(vertex: &Vertex, uses: &[Use]) -> Digest {
         }
     }
     h.finish()
+}
+
+/// What each vertex of a graph is, all that it stands on included, as it is written down: equal for equal vertices of
+/// other graphs. Where [`definition_key`] needs sources to be looked at, this needs nothing.
+pub fn shapes(graph: &Graph, ops: impl IntoIterator<Item = Digest>) -> Vec<Digest> {
+    let mut shapes: Vec<Digest> = Vec::with_capacity(graph.vertices().len());
+    for (vertex, op) in graph.vertices().iter().zip(ops) {
+        let mut h = Hasher::new(SHAPE_DOMAIN);
+        h.digest(&op).u64(vertex.inputs.len() as u64);
+        for e in &vertex.inputs {
+            h.digest(&shapes[e.vertex.index()]).u64(e.output.into());
+        }
+        shapes.push(h.finish());
+    }
+    shapes
 }
 
 /// A graph within an op. Its sources count as they are named: nothing has looked at them yet.

@@ -18,6 +18,8 @@ mod engine;
 #[cfg(feature = "engine")]
 mod flight;
 #[cfg(feature = "engine")]
+mod holders;
+#[cfg(feature = "engine")]
 mod log;
 #[cfg(feature = "engine")]
 mod session;
@@ -28,6 +30,8 @@ pub use digest::Digest;
 #[cfg(feature = "engine")]
 pub use engine::{Build, Engine, Need, SolveError, Survey};
 pub use graph::{Edge, Graph, GraphBuilder, Vertex, VertexId, VertexMeta};
+#[cfg(feature = "engine")]
+pub use holders::Hold;
 pub use key::{Selection, Use, step_digest};
 pub use op::Op;
 pub use record::{Key, LayerId, OutputRecord, Record};

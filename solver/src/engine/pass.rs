@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{BuildState, Inner, Need, SolveError};
 use crate::digest::Digest;
 use crate::graph::{Edge, Graph, Vertex, VertexId};
+use crate::holders::Hold;
 use crate::key::{self, Use};
 use crate::op::Op;
 use crate::record::{Key, OutputRecord, Put, Record};
@@ -104,6 +105,10 @@ pub(super) struct Pass {
     used: Vec<BTreeSet<u32>>,
     /// What the sources are, once the plan is made.
     sources: OnceLock<Vec<Option<SourceAnswer>>>,
+    /// What each vertex is, whatever graph it is in.
+    shapes: Vec<Digest>,
+    /// The build's session serves all of them while the pass lives.
+    _hold: Hold,
 }
 
 impl Pass {
@@ -128,7 +133,9 @@ impl Pass {
                 told: AtomicU8::default(),
             }
         };
-        let nodes = graph.vertices().iter().map(node).collect();
+        let nodes: Vec<Node> = graph.vertices().iter().map(node).collect();
+        let shapes = key::shapes(&graph, nodes.iter().map(|node| node.op));
+        let hold = engine.holders.hold(&build.session, shapes.clone());
         let in_result = chain::in_chains(&graph, wanted);
         let used = elsewhere::used(&graph, wanted);
         let (cancel, epoch) = (build.cancel.child_token(), build.epoch());
@@ -143,6 +150,8 @@ impl Pass {
             in_result,
             used,
             sources: OnceLock::new(),
+            shapes,
+            _hold: hold,
         })
     }
 

@@ -128,6 +128,10 @@ pub(crate) enum Behaviour {
     WaitForGate,
     LogThenWait,
     NeedSession(String),
+    /// Fails where this session does not serve the step.
+    AskSession(String),
+    /// Finds this session gone, and fails without it.
+    LoseSession(String),
     ChangedOnce,
 }
 
@@ -217,6 +221,13 @@ impl FakeWorker {
                 return Err(ExecError::SessionLost { session: dead });
             }
             Some(Behaviour::NeedSession(_)) => {}
+            Some(Behaviour::AskSession(giver)) if job.cx.sessions.ids().contains(&giver) => {}
+            Some(Behaviour::LoseSession(lost)) if job.cx.sessions.ids().contains(&lost) => {
+                return Err(ExecError::SessionLost { session: lost });
+            }
+            Some(Behaviour::AskSession(_) | Behaviour::LoseSession(_)) => {
+                return Err(ExecError::Exit { code: 4, stderr: "".into() });
+            }
             Some(b) => {
                 if b == Behaviour::LogThenWait {
                     job.cx.progress.log(Stream::Stdout, b"early\n");

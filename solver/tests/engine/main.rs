@@ -197,6 +197,32 @@ async fn a_dead_session_hands_the_step_to_another() {
 }
 
 #[tokio::test]
+async fn who_holds_a_vertex_serves_whoever_executes_it() {
+    let w = World::new(4);
+    for step in ["a", "b"] {
+        w.behave(step, Behaviour::AskSession("giver".into()));
+    }
+    w.behave("c", Behaviour::LoseSession("giver".into()));
+    // Another graph, in which the vertices have other numbers and other names.
+    let mut g = G::default();
+    let apart = g.source("img://other");
+    let base = g.source("img://base");
+    for step in ["a", "b", "c"] {
+        let v = g.run(step, &[base]);
+        g.0.meta_mut(v).description.insert("llb.customname".into(), "renamed".into());
+    }
+    let giver = w.engine.begin("giver", "giver", CancellationToken::new(), None);
+    let hold = giver.hold(&g.head(apart));
+    let build =
+        async |step| w.build_as(&chain(&[step]), "asker", CancellationToken::new(), Need::Known).await.0;
+    build("a").await.unwrap();
+    build("c").await.unwrap_err();
+    assert_eq!(w.worker.runs(), ["a", "c", "c"], "the step starts again without a session that is gone");
+    drop(hold);
+    build("b").await.unwrap_err();
+}
+
+#[tokio::test]
 async fn ignore_cache_runs_again_and_replaces() {
     let w = World::new(4);
     w.build(&chain(&["a", "b", "c"])).await.0.unwrap();

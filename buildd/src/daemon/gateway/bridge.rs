@@ -7,7 +7,7 @@ use futures_util::future::try_join_all;
 use proto::control::{CacheOptionsEntry, StatusResponse, VertexWarning};
 use proto::gateway::{Ref, ReturnRequest, SolveRequest, SolveResponse, WarnRequest};
 use proto::pb::Definition;
-use solver::{Graph, Need, Output};
+use solver::{Graph, Hold, Need, Output};
 use tokio::sync::{OnceCell, watch};
 use tonic::{Code, Status};
 
@@ -58,6 +58,8 @@ pub(super) struct Reference {
     pub(super) scans: Arc<Scans>,
     available: OnceCell<Output>,
     present: OnceCell<Output>,
+    /// Other builds may be given the graph and make it before this one does.
+    _hold: Hold,
 }
 
 impl Reference {
@@ -115,7 +117,7 @@ impl Bridge {
             let graph = policies::apply(&self.parts, &self.run, part.graph.as_ref().clone(), &rules).await?;
             part.graph = Arc::new(graph);
         }
-        let references: Vec<Arc<Reference>> = plan.parts.iter().map(Reference::of).collect();
+        let references: Vec<Arc<Reference>> = plan.parts.iter().map(|part| self.refer(part)).collect();
         if request.evaluate {
             try_join_all(references.iter().map(|r| r.output(&self.run, Need::Available))).await?;
         }
@@ -212,11 +214,24 @@ impl Bridge {
                 let scans = Arc::default();
                 let files =
                     Planned { graph: graph.clone(), config: None, epoch: None, scans, ..part.clone() };
-                Ref { id: self.keep(Reference::of(&files)), def }
+                Ref { id: self.keep(self.refer(&files)), def }
             });
             claim.with(files)
         };
         part.claims.iter().map(keep).collect()
+    }
+
+    fn refer(&self, part: &Planned) -> Arc<Reference> {
+        Arc::new(Reference {
+            graph: part.graph.clone(),
+            origin: part.origin.clone(),
+            epoch: part.epoch,
+            inherited: part.inherited,
+            scans: part.scans.clone(),
+            available: OnceCell::new(),
+            present: OnceCell::new(),
+            _hold: self.run.build.hold(&part.graph),
+        })
     }
 
     fn keep(&self, reference: Arc<Reference>) -> String {
@@ -338,19 +353,5 @@ impl Bridge {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Reference>>> {
         self.references.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Reference {
-    fn of(part: &Planned) -> Arc<Self> {
-        Arc::new(Self {
-            graph: part.graph.clone(),
-            origin: part.origin.clone(),
-            epoch: part.epoch,
-            inherited: part.inherited,
-            scans: part.scans.clone(),
-            available: OnceCell::new(),
-            present: OnceCell::new(),
-        })
     }
 }

@@ -9,6 +9,7 @@ use futures_util::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::{Pass, Stop};
+use crate::digest::Digest;
 use crate::engine::{BuildState, Inner, Need};
 use crate::graph::{Vertex, VertexId};
 use crate::key::Use;
@@ -29,6 +30,8 @@ struct Task {
     /// The content key: what a record and a flight are found by.
     key: Key,
     definition: Option<Key>,
+    /// What it is found by among those who hold it.
+    shape: Digest,
     forced: bool,
     stale: Option<Arc<Record>>,
 }
@@ -57,6 +60,7 @@ impl Pass {
                 in_result: self.in_result[id.index()],
                 key,
                 definition,
+                shape: self.shapes[id.index()],
                 forced,
                 stale: stale.clone(),
             };
@@ -125,6 +129,7 @@ impl Task {
         if let Some(record) = self.meanwhile().await? {
             return Ok(record);
         }
+        sessions.stand_by(self.engine.holders.of(&self.shape));
         let begun = Instant::now();
         let cx = VertexContext { build: self.build.id.clone(), sessions, progress, cancel };
         let (vertex, inputs) = (self.vertex.clone(), self.inputs.clone());
@@ -154,8 +159,9 @@ impl Task {
         loop {
             match self.engine.worker.execute(job).await {
                 Err(ExecFailure { error: ExecError::SessionLost { session }, .. }) => {
-                    let left = job.cx.sessions.leave(&session);
-                    if !left || job.cx.sessions.ids().is_empty() {
+                    let sessions = &job.cx.sessions;
+                    let left = sessions.leave(&session) && !sessions.ids().is_empty();
+                    if !left && !sessions.dismiss(&session) {
                         return Err(ExecError::SessionLost { session }.into());
                     }
                     tracing::debug!(%session, "session lost; the step starts again under another");

@@ -6,17 +6,23 @@
 
 mod error;
 mod follow;
+mod metadata;
+mod mirror;
 mod mode;
 mod order;
+mod queue;
 mod receive;
 mod send;
 mod tree;
 mod write;
 
 pub use error::TransferError;
+pub use metadata::MetadataOnly;
+pub use mirror::{Differ, Mirror, Mirrored};
 pub use mode::{file_mode, st_mode};
 pub use order::OrderCheck;
-pub use receive::{Sink, receive};
+pub use queue::{Reply, packets, replies};
+pub use receive::{Data, Sink, receive};
 pub use send::{Files, send};
 pub use tree::{Selection, Tree};
 pub use write::{DirWriter, Owners};

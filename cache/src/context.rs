@@ -20,12 +20,14 @@ mod queue;
 mod stat_cache;
 mod walk;
 mod worker;
+mod written;
 
 pub use error::ContextError;
 pub use local::{Context, ThreadInit, WalkStats};
 pub use names::names;
 pub use stat_cache::{DirKey, MemoryStatCache, StatCache, StatCacheError};
 pub use walk::{WalkRequest, walk};
+pub use written::{FileRecorder, Recorded, remember};
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@
 //!        blobs/sha256/xx/<hex>      blobs, by the SHA-256 of their bytes
 //!        snapshots/<layer id>/fs    a layer's directory in normal form
 //!        snapshots/<layer id>/entries   the list of what it holds
-//!        cache-mounts/<key>-<n>/    instances of cache mounts
+//!        cache-mounts/<key>-<n>/    instances of cache mounts, and copies of clients' directories
 //!        tmp/                       what is being made or removed; emptied at start
 //! ```
 //!
@@ -42,6 +42,7 @@ mod inventory;
 mod layers;
 mod layout;
 mod lease;
+mod local_copies;
 mod lock;
 mod named_lease;
 mod nodes;
@@ -73,6 +74,7 @@ pub use history::{
 pub use images::{ImageRecord, Images};
 pub use layers::{LayerAbout, LayerInfo, Layers, Origin, Staging};
 pub use lease::{Held, Lease};
+pub use local_copies::LocalCopies;
 pub use lock::RootLock;
 pub use nodes::Nodes;
 pub use open::StoreOptions;
@@ -132,6 +134,11 @@ impl Store {
     /// The cache mounts.
     pub fn cache_mounts(&self) -> CacheMounts {
         CacheMounts { shared: Arc::clone(&self.shared) }
+    }
+
+    /// The copies of clients' directories.
+    pub fn local_copies(&self) -> LocalCopies {
+        LocalCopies { shared: Arc::clone(&self.shared) }
     }
 
     /// The stat cache of local contexts.

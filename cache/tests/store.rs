@@ -18,6 +18,8 @@ mod full_disk;
 mod images;
 #[path = "store/layers.rs"]
 mod layers;
+#[path = "store/local_copies.rs"]
+mod local_copies;
 #[path = "store/open.rs"]
 mod open;
 #[path = "store/prune.rs"]

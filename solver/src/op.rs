@@ -79,6 +79,8 @@ pub mod attr {
     pub const EXCLUDE_PATTERNS: &str = "local.excludepatterns";
     pub const SHARED_KEY_HINT: &str = "local.sharedkeyhint";
     pub const LOCAL_DIFFER: &str = "local.differ";
+    pub const METADATA_TRANSFER: &str = "local.metadatatransfer";
+    pub const METADATA_TRANSFER_EXCLUDE: &str = "local.metadatatransferexclude";
     pub const HTTP_CHECKSUM: &str = "http.checksum";
     pub const HTTP_FILENAME: &str = "http.filename";
     pub const HTTP_PERM: &str = "http.perm";

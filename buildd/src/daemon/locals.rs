@@ -1,18 +1,17 @@
 //! Directories of sessions: passed as descriptors, or synchronised over the session.
 
 mod identity;
+mod request;
 mod sync;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cache::context::{Context, ThreadInit, WalkRequest, names, walk};
-use cache::store::StatCache;
+use cache::store::{CacheMountLease, Store};
 use cache::tree::{TreePath, Trees};
-use solver::op::attr;
 use solver::pattern::PatternMatcher;
 use solver::{ExecError, LocalRef, VertexContext};
 
@@ -20,16 +19,15 @@ use super::blocking::blocking;
 use super::side::Passed;
 use super::worker::SetOnDrop;
 use crate::session::SessionManager;
+pub(super) use request::LocalRequest;
 
 /// The directories that builds copy from.
 #[derive(Debug)]
 pub(super) struct Locals {
-    stats: StatCache,
+    store: Store,
     trees: Arc<Trees>,
     passed: Arc<Passed>,
     sessions: Arc<SessionManager>,
-    /// Where copies of directories go.
-    tmp: PathBuf,
     walked: Mutex<HashMap<u64, Walked>>,
     next: AtomicU64,
 }
@@ -38,67 +36,19 @@ pub(super) struct Locals {
 struct Walked {
     build: String,
     context: Context,
-    /// What was synchronised for it, if it did not come as a descriptor.
-    copy: Option<tempfile::TempDir>,
-}
-
-/// Which part of a local source is wanted: LLB's attributes, read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct LocalRequest {
-    /// The name that the client gave the directory.
-    pub name: String,
-    /// The session, where the source names one.
-    pub session: Option<String>,
-    /// Only these.
-    pub include: Vec<String>,
-    /// Not these.
-    pub exclude: Vec<String>,
-    /// Only what these paths need, links followed.
-    pub follow: Vec<String>,
-}
-
-/// A list attribute that is no JSON list of texts.
-#[derive(Debug, thiserror::Error)]
-#[error("invalid `{attr}` of local source `{name}`")]
-struct BadAttr {
-    attr: &'static str,
-    name: String,
-    #[source]
-    source: serde_json::Error,
-}
-
-impl LocalRequest {
-    /// Reads the attributes of a `local://NAME` source.
-    ///
-    /// # Errors
-    /// A pattern list that is no JSON list.
-    pub(super) fn new(name: &str, attrs: &BTreeMap<String, String>) -> Result<Self, ExecError> {
-        let list = |attr: &'static str| -> Result<Vec<String>, ExecError> {
-            let Some(json) = attrs.get(attr) else { return Ok(Vec::new()) };
-            let list: Option<Vec<String>> = serde_json::from_str(json)
-                .map_err(|source| ExecError::failed(BadAttr { attr, name: name.to_owned(), source }))?;
-            Ok(list.unwrap_or_default())
-        };
-        Ok(Self {
-            name: name.to_owned(),
-            session: attrs.get(attr::LOCAL_SESSION_ID).cloned(),
-            include: list(attr::INCLUDE_PATTERNS)?,
-            exclude: list(attr::EXCLUDE_PATTERNS)?,
-            follow: list(attr::FOLLOW_PATHS)?,
-        })
-    }
+    /// The copy that it is of, if it did not come as a descriptor.
+    _copy: Option<Arc<CacheMountLease>>,
 }
 
 impl Locals {
     /// No directories yet.
     pub(super) fn new(
-        stats: StatCache,
+        store: Store,
         trees: Arc<Trees>,
         passed: Arc<Passed>,
         sessions: Arc<SessionManager>,
-        tmp: PathBuf,
     ) -> Self {
-        Self { stats, trees, passed, sessions, tmp, walked: Mutex::default(), next: AtomicU64::new(1) }
+        Self { store, trees, passed, sessions, walked: Mutex::default(), next: AtomicU64::new(1) }
     }
 
     /// A directory walked before.
@@ -109,25 +59,21 @@ impl Locals {
     /// Forgets what was walked for a build.
     pub(super) fn forget(&self, build: &str) {
         let gone: Vec<Walked> = self.lock().extract_if(|_, w| w.build == build).map(|(_, w)| w).collect();
-        if gone.iter().any(|w| w.copy.is_some()) {
-            // Deleting a large copy takes minutes, for which neither builds nor the daemon's end wait: what is left of
-            // it goes at the next start.
-            std::thread::spawn(move || drop(gone));
-        }
+        // Copies are given back outside the lock.
+        drop(gone);
     }
 
     /// Walks what a request wants, with the rights of the client that passed it.
-    pub(super) async fn walk(
-        &self,
-        request: LocalRequest,
-        cx: &VertexContext,
-    ) -> Result<(LocalRef, Context), ExecError> {
-        let (dir, thread_init, copy) = self.open(&request, cx).await?;
-        let (trees, stats) = (self.trees.clone(), self.stats.clone());
+    pub(super) async fn walk(&self, request: LocalRequest, cx: &VertexContext) -> Result<Local, ExecError> {
+        let Opened { dir, thread_init, copy, received } = self.open(&request, cx).await?;
+        let (trees, stats) = (self.trees.clone(), self.store.stat_cache());
         let synced = copy.is_some();
+        // A walk that is given up goes on for a moment.
+        let held = copy.clone();
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = SetOnDrop(stop.clone());
         let walked = blocking(move || {
+            let _held = held;
             let exclude = if synced { &[][..] } else { &request.exclude[..] };
             let ignored = PatternMatcher::new(exclude).map_err(ExecError::failed)?;
             let wanted = |list: Vec<String>| if synced { Vec::new() } else { list };
@@ -150,9 +96,9 @@ impl Locals {
             () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
         };
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let walked = Walked { build: cx.build.clone(), context: context.clone(), copy };
+        let walked = Walked { build: cx.build.clone(), context: context.clone(), _copy: copy };
         self.lock().insert(id, walked);
-        Ok((LocalRef(id), context))
+        Ok(Local { id: LocalRef(id), bytes: received.unwrap_or(context.stats.bytes), context })
     }
 
     /// The paths in a directory, ignored ones too, at most `limit`; those that nobody can tell are left out.
@@ -176,15 +122,17 @@ impl Locals {
 
     async fn open(&self, request: &LocalRequest, cx: &VertexContext) -> Result<Opened, ExecError> {
         let ids = sessions_of(request, cx);
-        if let Some((dir, init)) = self.passed(&ids, &request.name) {
-            return Ok((dir, init, None));
+        // Clients pass directories as they are.
+        let passed = if request.metadata.is_some() { None } else { self.passed(&ids, &request.name) };
+        if let Some((dir, thread_init)) = passed {
+            return Ok(Opened { dir, thread_init, copy: None, received: None });
         }
         let mut last = None;
         for id in ids {
-            match sync::receive(&self.sessions, &id, &self.tmp, request, cx).await {
-                Ok(copy) => {
-                    let dir = sync::open_dir(copy.path()).map_err(ExecError::failed)?;
-                    return Ok((Arc::new(dir), None, Some(copy)));
+            match sync::receive(&self.sessions, &id, &self.store, request, cx).await {
+                Ok((copy, received)) => {
+                    let dir = Arc::new(sync::open_dir(copy.dir()).map_err(ExecError::failed)?);
+                    return Ok(Opened { dir, thread_init: None, copy: Some(copy), received: Some(received) });
                 }
                 Err(e) => last = Some(e),
             }
@@ -203,8 +151,26 @@ impl Locals {
     }
 }
 
-/// A directory, how to take on its owner's identity, and the copy that it is, if it was synchronised.
-type Opened = (Arc<OwnedFd>, Option<ThreadInit>, Option<tempfile::TempDir>);
+/// A directory to walk.
+struct Opened {
+    dir: Arc<OwnedFd>,
+    /// How to take on its owner's identity.
+    thread_init: Option<ThreadInit>,
+    /// The copy that it is, if it was synchronised,
+    copy: Option<Arc<CacheMountLease>>,
+    /// and the bytes that came for that.
+    received: Option<u64>,
+}
+
+/// A directory that was walked.
+pub(super) struct Local {
+    /// Stands for it until the build ends.
+    pub id: LocalRef,
+    /// Its content.
+    pub context: Context,
+    /// What the client had to send, in bytes; all of it where the directory is read in place.
+    pub bytes: u64,
+}
 
 /// The sessions that may have the directory.
 fn sessions_of(request: &LocalRequest, cx: &VertexContext) -> Vec<String> {

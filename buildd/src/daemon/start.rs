@@ -238,8 +238,7 @@ fn put_together(
     let sessions = Arc::new(SessionManager::new());
     let passed = Arc::<Passed>::default();
     let leases = Arc::new(Leases::new(store.clone()));
-    let locals =
-        Arc::new(Locals::new(store.stat_cache(), trees, passed.clone(), sessions.clone(), store.tmp()));
+    let locals = Arc::new(Locals::new(store.clone(), trees, passed.clone(), sessions.clone()));
     let registries = Registries::new(registry_hosts(&config), Tuning::default());
     let images = Arc::new(ImageSource::new(chains.clone(), leases.clone(), sessions.clone(), registries));
     let sources = Arc::new(Sources::new(images.clone(), &chains, sessions.clone(), locals.clone(), &leases));

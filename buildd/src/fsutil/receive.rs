@@ -1,24 +1,37 @@
 //! The receiving end.
 
 use std::collections::HashSet;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::Stream;
 use proto::fsutil::packet::PacketType;
 use proto::fsutil::{Packet, Stat};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::Status;
 
 use super::mode::has_data;
+use super::queue::{Arrived, Reply, feed};
 use super::{OrderCheck, TransferError};
 
-/// Packets on their way to the blocking thread.
-const BACKLOG: usize = 64;
+/// Batches of packets on their way to the blocking thread.
+const BACKLOG: usize = 16;
 
-/// Bytes of data on their way to the blocking thread, and the most that one packet may bring: a sender chooses the size
-/// of its packets, and must not choose how much memory they take here.
-const BACKLOG_BYTES: u32 = 8 << 20;
+/// Bytes of a file. While they live, the sender has so much less room.
+#[derive(Debug, Clone)]
+pub struct Data {
+    bytes: Bytes,
+    _room: Arc<OwnedSemaphorePermit>,
+}
+
+impl Deref for Data {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// Where received entries go. Called on a blocking thread, in the order of the stream.
 pub trait Sink: Send + 'static {
@@ -32,7 +45,7 @@ pub trait Sink: Send + 'static {
     ///
     /// # Errors
     /// As for `entry`.
-    fn data(&mut self, id: u32, data: Bytes) -> Result<(), TransferError>;
+    fn data(&mut self, id: u32, data: Data) -> Result<(), TransferError>;
 
     /// A file is complete.
     ///
@@ -49,21 +62,22 @@ pub trait Sink: Send + 'static {
     }
 }
 
-/// Receives a tree into `sink`, which comes back when all is there.
+/// Receives a tree into `sink`, which comes back when all is there. `progress` is told of bytes as they arrive.
 ///
-/// `outgoing` is closed at the end. Dropping the future ends the transfer.
+/// `outgoing` is closed at the end. Dropping the future ends the transfer, though not at once: `sink` is dropped when it
+/// has come to rest.
 ///
 /// # Errors
 /// The sink failed, the sender reported an error or broke the protocol, or the stream broke.
 pub async fn receive<S: Sink>(
     sink: S,
     incoming: impl Stream<Item = Result<Packet, Status>> + Send,
-    outgoing: mpsc::Sender<Packet>,
+    outgoing: mpsc::UnboundedSender<Reply>,
+    progress: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<S, TransferError> {
     let (tx, rx) = mpsc::channel(BACKLOG);
-    let room = Arc::new(Semaphore::new(BACKLOG_BYTES as usize));
     let worker = tokio::task::spawn_blocking(move || Receiver::new(sink, outgoing).run(rx));
-    let fed = feed(incoming, tx, room).await;
+    let fed = feed(incoming, tx, progress).await;
     match worker.await.map_err(|_| TransferError::Cancelled)? {
         // Without FIN the thread only saw its channel close; what closed it says more.
         Err(TransferError::Truncated) => Err(fed.err().unwrap_or(TransferError::Truncated)),
@@ -71,89 +85,59 @@ pub async fn receive<S: Sink>(
     }
 }
 
-/// A packet and the room that it takes.
-type Weighed = (Packet, Option<OwnedSemaphorePermit>);
-
-/// Passes packets on until the thread has enough.
-async fn feed(
-    incoming: impl Stream<Item = Result<Packet, Status>>,
-    tx: mpsc::Sender<Weighed>,
-    room: Arc<Semaphore>,
-) -> Result<(), TransferError> {
-    tokio::pin!(incoming);
-    loop {
-        let packet = tokio::select! {
-            packet = incoming.next() => packet,
-            () = tx.closed() => return Ok(()),
-        };
-        match packet {
-            None => return Ok(()),
-            Some(Err(status)) => return Err(TransferError::Stream(Box::new(status))),
-            Some(Ok(packet)) => {
-                let bytes = u32::try_from(packet.data.len()).ok().filter(|bytes| *bytes <= BACKLOG_BYTES);
-                let bytes = bytes.ok_or(TransferError::Large(packet.data.len()))?;
-                // The thread gives room back until it ends, and then the channel is closed.
-                let taken = tokio::select! {
-                    permit = room.clone().acquire_many_owned(bytes) => permit.ok(),
-                    () = tx.closed() => return Ok(()),
-                };
-                if tx.send((packet, taken)).await.is_err() {
-                    return Ok(());
-                }
-            }
-        }
-    }
-}
-
 struct Receiver<S> {
     sink: S,
-    outgoing: mpsc::Sender<Packet>,
+    outgoing: mpsc::UnboundedSender<Reply>,
     order: OrderCheck,
     next_id: u32,
     wanted: HashSet<u32>,
+    /// Wanted, but not asked for yet.
+    unasked: Vec<u32>,
     listed: bool,
     /// FIN was sent.
     finished: bool,
 }
 
 impl<S: Sink> Receiver<S> {
-    fn new(sink: S, outgoing: mpsc::Sender<Packet>) -> Self {
+    fn new(sink: S, outgoing: mpsc::UnboundedSender<Reply>) -> Self {
         Self {
             sink,
             outgoing,
             order: OrderCheck::default(),
             next_id: 0,
             wanted: HashSet::new(),
+            unasked: Vec::new(),
             listed: false,
             finished: false,
         }
     }
 
-    fn run(mut self, mut packets: mpsc::Receiver<Weighed>) -> Result<S, TransferError> {
-        while let Some((packet, _room)) = packets.blocking_recv() {
-            match self.packet(packet) {
-                Ok(true) => return Ok(self.sink),
-                Ok(false) => {}
-                Err(err) => {
-                    let data = err.full().into();
-                    let packet = Packet { r#type: PacketType::PacketErr.into(), data, ..Packet::default() };
-                    // The sender may be gone; then nobody needs to be told.
-                    let _ = self.outgoing.blocking_send(packet);
-                    return Err(err);
+    fn run(mut self, mut arrived: mpsc::Receiver<Arrived>) -> Result<S, TransferError> {
+        while let Some(Arrived { packets, room }) = arrived.blocking_recv() {
+            for packet in packets {
+                match self.packet(packet, &room) {
+                    Ok(true) => return Ok(self.sink),
+                    Ok(false) => {}
+                    Err(err) => {
+                        // The sender may be gone; then nobody needs to be told.
+                        let _ = self.outgoing.send(Reply::Failed(err.full()));
+                        return Err(err);
+                    }
                 }
             }
+            self.ask()?;
         }
         Err(TransferError::Truncated)
     }
 
     /// Takes a packet; `true` at the end.
-    fn packet(&mut self, packet: Packet) -> Result<bool, TransferError> {
+    fn packet(&mut self, packet: Packet, room: &Arc<OwnedSemaphorePermit>) -> Result<bool, TransferError> {
         match packet.r#type() {
             PacketType::PacketStat => match packet.stat {
                 Some(stat) => self.entry(stat)?,
                 None => self.listed = true,
             },
-            PacketType::PacketData => self.data(packet.id, packet.data)?,
+            PacketType::PacketData => self.data(packet.id, packet.data, room)?,
             PacketType::PacketFin => return Ok(self.finished),
             PacketType::PacketErr => {
                 return Err(TransferError::Peer(String::from_utf8_lossy(&packet.data).into_owned()));
@@ -163,7 +147,7 @@ impl<S: Sink> Receiver<S> {
         if self.listed && self.wanted.is_empty() && !self.finished {
             self.sink.finish()?;
             self.finished = true;
-            self.send(PacketType::PacketFin, 0)?;
+            self.reply(Reply::Done)?;
         }
         Ok(false)
     }
@@ -178,25 +162,31 @@ impl<S: Sink> Receiver<S> {
         let has_data = has_data(stat.mode) && stat.linkname.is_empty();
         if self.sink.entry(id, stat)? && has_data {
             self.wanted.insert(id);
-            self.send(PacketType::PacketReq, id)?;
+            self.unasked.push(id);
         }
         Ok(())
     }
 
-    fn data(&mut self, id: u32, data: Bytes) -> Result<(), TransferError> {
+    fn data(&mut self, id: u32, bytes: Bytes, room: &Arc<OwnedSemaphorePermit>) -> Result<(), TransferError> {
         if !self.wanted.contains(&id) {
             return Err(TransferError::Id(id));
         }
-        if !data.is_empty() {
-            return self.sink.data(id, data);
+        if !bytes.is_empty() {
+            return self.sink.data(id, Data { bytes, _room: Arc::clone(room) });
         }
         self.wanted.remove(&id);
         self.sink.end(id)
     }
 
-    fn send(&self, kind: PacketType, id: u32) -> Result<(), TransferError> {
-        let packet = Packet { r#type: kind.into(), id, ..Packet::default() };
-        self.outgoing.blocking_send(packet).map_err(|_| TransferError::Truncated)
+    fn ask(&mut self) -> Result<(), TransferError> {
+        match std::mem::take(&mut self.unasked) {
+            ids if ids.is_empty() => Ok(()),
+            ids => self.reply(Reply::Wanted(ids)),
+        }
+    }
+
+    fn reply(&self, reply: Reply) -> Result<(), TransferError> {
+        self.outgoing.send(reply).map_err(|_| TransferError::Truncated)
     }
 }
 
@@ -204,6 +194,7 @@ impl<S: Sink> Receiver<S> {
 mod tests {
     use std::time::Duration;
 
+    use super::super::queue::ROOM;
     use super::*;
     use crate::fsutil::{DirWriter, Owners, file_mode};
 
@@ -219,10 +210,10 @@ mod tests {
     /// Receives `packets` into a directory, whatever is asked for.
     async fn received(packets: Vec<Packet>) -> Result<u64, TransferError> {
         let dir = tempfile::tempdir().unwrap();
-        let (tx, mut rx) = mpsc::channel(1);
+        let (tx, mut rx) = mpsc::unbounded_channel();
         let asked = tokio::spawn(async move { while rx.recv().await.is_some() {} });
         let incoming = futures_util::stream::iter(packets.into_iter().map(Ok));
-        let done = receive(DirWriter::new(dir.path(), Owners::Mine), incoming, tx).await;
+        let done = receive(DirWriter::new(dir.path(), Owners::Mine), incoming, tx, &|_| ()).await;
         tokio::time::timeout(Duration::from_secs(10), asked).await.unwrap().unwrap();
         done.map(|writer| writer.written())
     }
@@ -239,7 +230,7 @@ mod tests {
 
     #[tokio::test]
     async fn packets_are_bounded() {
-        let large = Bytes::from(vec![0; BACKLOG_BYTES as usize + 1]);
+        let large = Bytes::from(vec![0; ROOM as usize + 1]);
         let err = received(vec![stat("a".into()), data(0, large)]).await.unwrap_err();
         assert!(matches!(err, TransferError::Large(_)), "{err}");
     }

@@ -1,6 +1,5 @@
 //! The sending end.
 
-use std::collections::HashSet;
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex};
 
@@ -17,6 +16,10 @@ use super::mode::has_data;
 /// Bytes of file data in one packet. Large enough to make the cost of a message small, small enough for Go's limits.
 const CHUNK: usize = 128 << 10;
 
+/// Bytes of file data, and number of packets, that are collected before they are handed on, unless nothing more is to be done.
+const TOGETHER_BYTES: usize = 64 << 10;
+const TOGETHER: usize = 128;
+
 /// A tree of files to send.
 pub trait Files: Send + Sync + 'static {
     /// Hands all entries to `emit`: names sorted bytewise within a directory, each directory before its entries.
@@ -32,8 +35,40 @@ pub trait Files: Send + Sync + 'static {
     fn open(&self, path: &str) -> io::Result<Box<dyn Read + Send>>;
 }
 
-/// Paths by file id, until they are asked for. `None` stands for entries without data.
+/// Paths by file id, until they are asked for. `None` stands for entries without data, and for those asked for.
 type Paths = Arc<Mutex<Vec<Option<String>>>>;
+
+/// Where packets go, several at a time.
+struct Outgoing {
+    to: mpsc::Sender<Vec<Packet>>,
+    packets: Vec<Packet>,
+    bytes: usize,
+}
+
+impl Outgoing {
+    const fn new(to: mpsc::Sender<Vec<Packet>>) -> Self {
+        Self { to, packets: Vec::new(), bytes: 0 }
+    }
+
+    fn send(&mut self, packet: Packet) -> Result<(), TransferError> {
+        self.bytes += packet.data.len();
+        self.packets.push(packet);
+        if self.packets.len() >= TOGETHER || self.bytes >= TOGETHER_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), TransferError> {
+        self.bytes = 0;
+        let packets = std::mem::take(&mut self.packets);
+        if packets.is_empty() {
+            return Ok(());
+        }
+        self.packets.reserve(packets.len());
+        self.to.blocking_send(packets).map_err(|_| TransferError::Truncated)
+    }
+}
 
 /// Sends `files` until the receiver has all it wants.
 ///
@@ -42,17 +77,17 @@ type Paths = Arc<Mutex<Vec<Option<String>>>>;
 pub async fn send(
     files: Arc<dyn Files>,
     incoming: impl Stream<Item = Result<Packet, Status>> + Send,
-    outgoing: mpsc::Sender<Packet>,
+    outgoing: mpsc::Sender<Vec<Packet>>,
 ) -> Result<(), TransferError> {
     let paths: Paths = Arc::default();
     let (wanted, queue) = mpsc::unbounded_channel();
     let walker = tokio::task::spawn_blocking({
         let (files, paths, out) = (Arc::clone(&files), Arc::clone(&paths), outgoing.clone());
-        move || walk(&*files, &paths, &out)
+        move || walk(&*files, &paths, Outgoing::new(out))
     });
     let reader = tokio::task::spawn_blocking({
         let out = outgoing.clone();
-        move || send_files(&*files, queue, &out)
+        move || send_files(&*files, queue, Outgoing::new(out))
     });
     let requests = serve_requests(incoming, &paths, wanted);
     tokio::pin!(requests);
@@ -70,7 +105,7 @@ pub async fn send(
         let packet =
             Packet { r#type: PacketType::PacketErr.into(), data: err.full().into(), ..Packet::default() };
         // The receiver may be gone; then nobody needs to be told.
-        let _ = outgoing.send(packet).await;
+        let _ = outgoing.send(vec![packet]).await;
         return Err(err);
     }
     requests.await?;
@@ -79,11 +114,11 @@ pub async fn send(
 
 async fn finish(
     reader: tokio::task::JoinHandle<Result<(), TransferError>>,
-    outgoing: mpsc::Sender<Packet>,
+    outgoing: mpsc::Sender<Vec<Packet>>,
 ) -> Result<(), TransferError> {
     reader.await.map_err(|_| TransferError::Cancelled)??;
     let fin = Packet { r#type: PacketType::PacketFin.into(), ..Packet::default() };
-    outgoing.send(fin).await.map_err(|_| TransferError::Truncated)
+    outgoing.send(vec![fin]).await.map_err(|_| TransferError::Truncated)
 }
 
 /// Reads requests until FIN; dropping `wanted` then ends the reader.
@@ -93,7 +128,6 @@ async fn serve_requests(
     wanted: mpsc::UnboundedSender<(u32, String)>,
 ) -> Result<(), TransferError> {
     tokio::pin!(incoming);
-    let mut asked = HashSet::new();
     while let Some(packet) = incoming.next().await {
         let packet = packet.map_err(|status| TransferError::Stream(Box::new(status)))?;
         match packet.r#type() {
@@ -101,10 +135,8 @@ async fn serve_requests(
                 let path = paths
                     .lock()
                     .expect("no holder of this lock panics")
-                    .get(packet.id as usize)
-                    .cloned()
-                    .flatten()
-                    .filter(|_| asked.insert(packet.id))
+                    .get_mut(packet.id as usize)
+                    .and_then(Option::take)
                     .ok_or(TransferError::Id(packet.id))?;
                 wanted.send((packet.id, path)).map_err(|_| TransferError::Truncated)?;
             }
@@ -118,34 +150,41 @@ async fn serve_requests(
     Err(TransferError::Truncated)
 }
 
-fn walk(files: &dyn Files, paths: &Paths, out: &mpsc::Sender<Packet>) -> Result<(), TransferError> {
+fn walk(files: &dyn Files, paths: &Paths, mut out: Outgoing) -> Result<(), TransferError> {
     files.walk(&mut |stat| {
         let path = has_data(stat.mode).then(|| stat.path.clone());
         paths.lock().expect("no holder of this lock panics").push(path);
-        let packet = Packet { r#type: PacketType::PacketStat.into(), stat: Some(stat), ..Packet::default() };
-        out.blocking_send(packet).map_err(|_| TransferError::Truncated)
+        out.send(Packet { r#type: PacketType::PacketStat.into(), stat: Some(stat), ..Packet::default() })
     })?;
-    let end = Packet { r#type: PacketType::PacketStat.into(), ..Packet::default() };
-    out.blocking_send(end).map_err(|_| TransferError::Truncated)
+    out.send(Packet { r#type: PacketType::PacketStat.into(), ..Packet::default() })?;
+    out.flush()
 }
 
 /// Sends what is asked for; tells the receiver, too, of a file that cannot be read. (fsutil would send it as empty.)
 fn send_files(
     files: &dyn Files,
     mut queue: mpsc::UnboundedReceiver<(u32, String)>,
-    out: &mpsc::Sender<Packet>,
+    mut out: Outgoing,
 ) -> Result<(), TransferError> {
     let mut buffer = vec![0; CHUNK];
-    while let Some((id, path)) = queue.blocking_recv() {
-        if let Err(err) = send_file(files, id, &path, &mut buffer, out) {
-            let packet =
-                Packet { r#type: PacketType::PacketErr.into(), data: err.full().into(), ..Packet::default() };
+    loop {
+        let next = match queue.try_recv() {
+            Ok(next) => Some(next),
+            Err(_) => {
+                out.flush()?;
+                queue.blocking_recv()
+            }
+        };
+        let Some((id, path)) = next else { return Ok(()) };
+        if let Err(err) = send_file(files, id, &path, &mut buffer, &mut out) {
+            let data = err.full().into();
             // The receiver may be gone; then nobody needs to be told.
-            let _ = out.blocking_send(packet);
+            let _ = out
+                .send(Packet { r#type: PacketType::PacketErr.into(), data, ..Packet::default() })
+                .and_then(|()| out.flush());
             return Err(err);
         }
     }
-    Ok(())
 }
 
 fn send_file(
@@ -153,12 +192,10 @@ fn send_file(
     id: u32,
     path: &str,
     buffer: &mut [u8],
-    out: &mpsc::Sender<Packet>,
+    out: &mut Outgoing,
 ) -> Result<(), TransferError> {
-    let send = |data: Bytes| {
-        let packet = Packet { r#type: PacketType::PacketData.into(), id, data, ..Packet::default() };
-        out.blocking_send(packet).map_err(|_| TransferError::Truncated)
-    };
+    let mut send =
+        |data| out.send(Packet { r#type: PacketType::PacketData.into(), id, data, ..Packet::default() });
     let mut file = files.open(path).map_err(|e| TransferError::io(path, e))?;
     loop {
         let n = read(&mut *file, buffer).map_err(|e| TransferError::io(path, e))?;

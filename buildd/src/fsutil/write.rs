@@ -7,18 +7,17 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use fs_err as fs;
 use proto::fsutil::Stat;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
 
 use super::TransferError;
 use super::mode::st_mode;
-use super::receive::Sink;
+use super::receive::{Data, Sink};
 
 /// Files that are under way at a time. BuildKit's senders send four; each takes a descriptor, of which other builds
 /// need some, too.
-const MAX_OPEN: usize = 256;
+pub(super) const MAX_OPEN: usize = 256;
 
 /// Who owns what is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +139,7 @@ impl Sink for DirWriter {
         Ok(false)
     }
 
-    fn data(&mut self, id: u32, data: Bytes) -> Result<(), TransferError> {
+    fn data(&mut self, id: u32, data: Data) -> Result<(), TransferError> {
         self.written += data.len() as u64;
         let (file, path) = self.file(id)?;
         file.write_all(&data).map_err(|e| TransferError::io(path, e))
@@ -201,7 +200,7 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-fn times(stat: &Stat) -> Timestamps {
+pub(super) fn times(stat: &Stat) -> Timestamps {
     let time = Timespec {
         tv_sec: stat.mod_time.div_euclid(1_000_000_000),
         tv_nsec: stat.mod_time.rem_euclid(1_000_000_000) as _,

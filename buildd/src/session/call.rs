@@ -5,7 +5,6 @@ use std::future::Future;
 use futures_util::{Stream, TryStreamExt as _};
 use http::uri::PathAndQuery;
 use proto::fsutil::Packet;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
 use tonic::metadata::{AsciiMetadataValue, MetadataKey, MetadataMap};
 use tonic::transport::Channel;
@@ -71,7 +70,7 @@ pub(super) fn add_header(
 pub(super) async fn call_packets(
     channel: Channel,
     method: &'static str,
-    request: Request<ReceiverStream<Packet>>,
+    request: Request<impl Stream<Item = Packet> + Send + 'static>,
 ) -> Result<Response<Streaming<Packet>>, Status> {
     let mut grpc = Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE);
     grpc.ready().await.map_err(|err| Status::unavailable(err.to_string()))?;

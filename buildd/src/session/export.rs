@@ -11,16 +11,14 @@ use proto::exporter::exporter_client::ExporterClient;
 use proto::exporter::{ExporterRequest, FinalizeExportRequest, FindExportersRequest};
 use proto::filesync::BytesMessage;
 use proto::filesync::file_send_client::FileSendClient;
-use proto::fsutil::Packet;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Request, Status};
 
 use super::call::{add_header, call_packets, lazy};
 use super::{Session, SessionError};
-use crate::fsutil::{Files, send};
+use crate::fsutil::{Files, packets, send};
 use crate::pipe::{BytePipe, outgoing};
 
 const METHOD: &str = "/moby.filesync.v1.FileSend/DiffCopy";
@@ -70,9 +68,8 @@ impl Session {
     pub async fn send_dir(&self, exporter: usize, files: Arc<dyn Files>) -> Result<(), SessionError> {
         let mut headers = self.export_headers(exporter)?;
         add_header(&mut headers, "buildkit-exporter-multi-platform", &["1".to_owned()])?;
-        let (tx, rx) = tokio::sync::mpsc::channel::<Packet>(64);
-        let packets = ReceiverStream::new(rx);
-        let request = Request::from_parts(headers, Extensions::default(), packets);
+        let (tx, rx) = tokio::sync::mpsc::channel(64);
+        let request = Request::from_parts(headers, Extensions::default(), packets(rx));
         let incoming = lazy(call_packets(self.channel(), METHOD, request));
         self.live(send(files, incoming, tx)).await
     }

@@ -19,7 +19,7 @@ use tonic::{Code, Extensions, Request};
 
 use super::call::{MAX_MESSAGE, add_header, lazy};
 use super::{Session, SessionError};
-use crate::fsutil::{Selection, Sink, receive};
+use crate::fsutil::{Selection, Sink, receive, replies};
 use crate::pipe::{BytePipe, outgoing};
 
 /// What a registry wants to know of a user.
@@ -38,7 +38,7 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Session {
-    /// Receives the local source `name`.
+    /// Receives the local source `name`; `progress` is told of bytes as they arrive.
     ///
     /// # Errors
     /// The client has no such source or went away; what `sink` says.
@@ -47,6 +47,7 @@ impl Session {
         name: &str,
         selection: &Selection,
         sink: S,
+        progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<S, SessionError> {
         self.require("/moby.filesync.v1.FileSync/DiffCopy")?;
         let mut metadata = MetadataMap::new();
@@ -54,12 +55,11 @@ impl Session {
         add_header(&mut metadata, "include-patterns", &selection.include)?;
         add_header(&mut metadata, "exclude-patterns", &selection.exclude)?;
         add_header(&mut metadata, "followpaths", &selection.follow)?;
-        let (tx, rx) = tokio::sync::mpsc::channel(64);
-        let packets = tokio_stream::wrappers::ReceiverStream::new(rx);
-        let request = Request::from_parts(metadata, Extensions::default(), packets);
+        let (tx, rx) = tokio::sync::mpsc::unbounded_channel();
+        let request = Request::from_parts(metadata, Extensions::default(), replies(rx));
         let mut client = FileSyncClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE);
         let incoming = lazy(async move { client.diff_copy(request).await });
-        self.live(receive(sink, incoming, tx)).await
+        self.live(receive(sink, incoming, tx, progress)).await
     }
 
     /// The user's credentials for a registry host; `None` when there are none.

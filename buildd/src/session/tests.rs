@@ -50,7 +50,7 @@ impl Control for Daemon {
         let session = self.0.get(&request.session, WAIT).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         let writer = DirWriter::new(dir.path(), Owners::Mine);
-        session.diff_copy("context", &Selection::default(), writer).await.unwrap();
+        session.diff_copy("context", &Selection::default(), writer, &|_| ()).await.unwrap();
         for (index, exporter) in request.exporters.iter().enumerate() {
             if exporter.r#type == "local" {
                 let tree = Tree::new(dir.path(), &Selection::default()).unwrap();
@@ -168,7 +168,7 @@ async fn a_context_arrives_whole() {
     let copy = setup.dir.path().join("copy");
     std::fs::create_dir(&copy).unwrap();
     let writer = DirWriter::new(&copy, Owners::Mine);
-    let writer = session.diff_copy("context", &Selection::default(), writer).await.unwrap();
+    let writer = session.diff_copy("context", &Selection::default(), writer, &|_| ()).await.unwrap();
     assert_eq!(listing(&copy), listing(&root));
     assert_eq!(writer.written(), (1 << 20) + 10);
 }
@@ -186,7 +186,7 @@ async fn patterns_reach_the_client() {
         exclude: vec!["**/run".into()],
         ..Selection::default()
     };
-    session.diff_copy("context", &selection, DirWriter::new(&copy, Owners::Mine)).await.unwrap();
+    session.diff_copy("context", &selection, DirWriter::new(&copy, Owners::Mine), &|_| ()).await.unwrap();
     let names: Vec<_> = listing(&copy).into_iter().map(|s| s.path).collect();
     assert_eq!(names, ["grün=&+ %", "sub", "sub/empty", "sub/link", "sub/none", "sub/same"]);
 }
@@ -196,12 +196,12 @@ async fn an_unknown_source_is_an_error() {
     let setup = setup().await;
     let (_ours, session) = open(&setup, dirs(setup.dir.path())).await;
     let writer = DirWriter::new(setup.dir.path(), Owners::Mine);
-    let err = session.diff_copy("other", &Selection::default(), writer).await.unwrap_err();
+    let err = session.diff_copy("other", &Selection::default(), writer, &|_| ()).await.unwrap_err();
     assert!(err.to_string().contains("no access allowed to dir \"other\""), "{err}");
     assert!(err.is_missing());
     let (_ours, bare) = open(&setup, Services::default()).await;
     let writer = DirWriter::new(setup.dir.path(), Owners::Mine);
-    let err = bare.diff_copy("context", &Selection::default(), writer).await.unwrap_err();
+    let err = bare.diff_copy("context", &Selection::default(), writer, &|_| ()).await.unwrap_err();
     assert!(matches!(err, SessionError::Unsupported(_)), "{err}");
 }
 

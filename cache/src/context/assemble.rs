@@ -95,7 +95,8 @@ fn cache_value(listing: &Listing, skip: &HashSet<usize>) -> Bytes {
         _ => None,
     };
     let mut files: Vec<_> = listing.items.iter().enumerate().filter_map(keep).collect();
-    stat_cache::encode(&mut files, &listing.known)
+    let live = files.len();
+    stat_cache::encode(&mut files, &listing.known, live)
 }
 
 /// By device and inode: the smallest path of each file with several names in the context.

@@ -9,6 +9,7 @@
 //! inode `u64`, size `u64`, mtime `i64`, ctime `i64` (nanoseconds since 1970), digest (32 bytes).
 
 use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -20,7 +21,7 @@ pub(super) const SETTLED_NS: i64 = 2_000_000_000;
 
 const VERSION: u8 = 1;
 const ENTRY: usize = 64;
-/// How many digests of files that a walk did not see are kept for a directory, besides as many as it saw.
+/// How many digests of files that a walk did not see are kept for a directory, besides as many as live there.
 const MAX_OTHERS: usize = 1024;
 
 /// A directory by device and inode.
@@ -30,6 +31,16 @@ pub struct DirKey {
     pub dev: u64,
     /// Inode number.
     pub ino: u64,
+}
+
+impl DirKey {
+    /// That of an open directory.
+    ///
+    /// # Errors
+    /// Its state cannot be read.
+    pub fn of(dir: BorrowedFd<'_>) -> std::io::Result<Self> {
+        Ok(super::listing::dir_key(&super::listing::stat_fd(dir)?))
+    }
 }
 
 /// A failure of the storage below a stat cache.
@@ -125,14 +136,14 @@ impl Known {
 
 /// The value that keeps these digests, and those of `before` whose inodes are not among them.
 ///
-/// A walk may see only part of a directory; what others saw stays, unless it is much more than what is there.
-pub(super) fn encode(files: &mut [(FileState, FileDigest)], before: &Known) -> Bytes {
+/// A walk may see only part of a directory; what others saw stays, unless it is much more than the `live` files.
+pub(super) fn encode(files: &mut [(FileState, FileDigest)], before: &Known, live: usize) -> Bytes {
     files.sort_unstable_by_key(|(state, _)| state.ino);
     let mut entries: Vec<[u8; ENTRY]> = files.iter().map(|(state, digest)| state.encode(digest)).collect();
     let seen =
         |entry: &&[u8; ENTRY]| files.binary_search_by_key(&inode(entry), |(state, _)| state.ino).is_err();
     let others: Vec<_> = before.entries().iter().filter(seen).copied().collect();
-    if others.len() <= files.len() + MAX_OTHERS {
+    if others.len() <= live + MAX_OTHERS {
         entries.extend(others);
         entries.sort_unstable_by_key(inode);
     }
@@ -157,7 +168,7 @@ mod tests {
     #[test]
     fn finds_what_was_kept_and_nothing_else() {
         let mut files: Vec<_> = [9, 2, 5].map(|i| (state(i), FileDigest::of(&[i as u8]))).into();
-        let known = Known::new(Some(encode(&mut files, &Known::default())));
+        let known = Known::new(Some(encode(&mut files, &Known::default(), 3)));
         assert_eq!(known.entries().len(), 3);
         for i in [2, 5, 9] {
             assert_eq!(known.digest(&state(i)), Some(FileDigest::of(&[i as u8])));

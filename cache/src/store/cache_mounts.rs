@@ -1,15 +1,16 @@
-//! Cache mounts: directories that steps share and that outlive them.
+//! Cache mounts: directories that steps share and that outlive them. Copies of clients' directories
+//! ([`super::local_copies`]) are kept the same way.
 //!
 //! A mount is known by a *key*, the hash of its id, the owner and mode it begins with and the content it begins
 //! with; ids therefore never become paths. A key has one or more *instances*, `cache-mounts/<key>-<n>`, of which
 //! usually one exists. Sharing is BuildKit's: *shared* steps join an instance that other shared steps use;
 //! *private* ones take a free instance or make one; *locked* ones take a free instance, or wait for one.
 
-mod acquire;
+pub(super) mod acquire;
 mod state;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use solver::Digest;
@@ -19,7 +20,7 @@ use super::epoch::Epoch;
 use super::error::StoreError;
 use super::shared::Shared;
 use super::table::json_value;
-use super::usage::Use;
+use super::usage::{UsageKind, Use};
 pub(super) use state::{MountStates, Users};
 
 /// Who may use an instance at the same time.
@@ -81,9 +82,9 @@ impl CacheMountRequest {
     }
 }
 
-/// See [`CacheMountRequest::key`]; 64 hex digits.
+/// What instances are found by: a hash, as 64 hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct MountKey(String);
+pub(super) struct MountKey(pub(super) String);
 
 impl MountKey {
     /// The name of the instance `n`: its directory and its entry.
@@ -100,6 +101,9 @@ impl MountKey {
 /// What the store knows of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct MountEntry {
+    /// A cache mount, or a copy of a client's directory.
+    #[serde(default = "cache_mount")]
+    pub(super) kind: UsageKind,
     pub(super) id: String,
     pub(super) description: String,
     /// The last build that had it cleared.
@@ -109,6 +113,14 @@ pub(super) struct MountEntry {
     pub(super) used: Use,
     /// When it was last released; [`Epoch::OPEN`] while it is used.
     pub(super) epoch: Epoch,
+    /// The bytes it takes, where whoever used it last knows; else the disk has to be asked.
+    #[serde(default)]
+    pub(super) size: Option<u64>,
+}
+
+/// What entries are that do not say it.
+const fn cache_mount() -> UsageKind {
+    UsageKind::CacheMount
 }
 
 json_value!(MountEntry);
@@ -132,7 +144,7 @@ impl CacheMounts {
         request: CacheMountRequest,
         seed: Option<Seed>,
     ) -> Result<CacheMountLease, StoreError> {
-        acquire::acquire(&self.shared, request, seed).await
+        acquire::acquire(&self.shared, UsageKind::CacheMount, request.key(), request, seed).await
     }
 
     /// Gets several instances, in the order of `requests`; they are taken in the order of their keys, which is
@@ -159,6 +171,7 @@ pub struct CacheMountLease {
     name: String,
     step: String,
     dir: PathBuf,
+    size: Mutex<Option<u64>>,
 }
 
 impl CacheMountLease {
@@ -166,11 +179,17 @@ impl CacheMountLease {
     pub fn dir(&self) -> &Path {
         &self.dir
     }
+
+    /// Says how many bytes it takes now, so that nobody has to count.
+    pub fn set_size(&self, bytes: u64) {
+        *self.size.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
+    }
 }
 
 impl Drop for CacheMountLease {
     fn drop(&mut self) {
-        if let Err(e) = acquire::release(&self.shared, &self.name, &self.step) {
+        let size = *self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(e) = acquire::release(&self.shared, &self.name, &self.step, size) {
             tracing::warn!(mount = self.name, error = %e, "cannot note the end of a cache mount's use");
         }
     }

@@ -11,7 +11,7 @@ use super::error::StoreError;
 use super::layers::LayerInfo;
 use super::lease::LeaseState;
 use super::shared::Shared;
-use super::usage::{UsageKind, UsageRecord};
+use super::usage::UsageRecord;
 
 /// A consistent picture of the store, as of [`Inventory::links`].
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(super) enum Target {
     Layer(LayerId, Vec<Digest>),
     /// A blob that no layer names.
     Blob(Digest),
-    /// An instance of a cache mount.
+    /// An instance of a cache mount, or a copy of a client's directory.
     Mount(String),
 }
 
@@ -57,7 +57,7 @@ impl Inventory {
 }
 
 impl Shared {
-    /// Takes the inventory. The sizes of cache mounts are left at zero, see [`Self::measure`].
+    /// Takes the inventory. The sizes of cache mounts are left at zero where they are not known, see [`Self::measure`].
     pub(super) fn inventory(
         &self,
         state: &LeaseState,
@@ -128,7 +128,9 @@ impl Shared {
 
     /// Fills in what only the disk knows.
     pub(super) fn measure(&self, item: &mut Item) {
-        if let Target::Mount(name) = &item.target {
+        if let Target::Mount(name) = &item.target
+            && item.record.size == 0
+        {
             item.record.size = disk::tree_bytes(&self.layout.cache_mounts().join(name));
         }
     }
@@ -170,9 +172,9 @@ fn blob_item(digest: &Digest, entry: &BlobEntry, shared: bool, state: &LeaseStat
 fn mount_item(name: String, entry: MountEntry, in_use: bool) -> Item {
     let record = UsageRecord {
         id: name.clone(),
-        kind: UsageKind::CacheMount,
+        kind: entry.kind,
         description: entry.description,
-        size: 0,
+        size: entry.size.unwrap_or(0),
         created_ms: entry.used.created_ms,
         last_used_ms: entry.used.last_ms,
         usage_count: entry.used.count,

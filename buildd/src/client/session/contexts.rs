@@ -11,7 +11,10 @@ use proto::fsutil::Packet;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::fsutil::{Selection, Tree, send};
+use crate::fsutil::{Selection, Tree, packets, send};
+
+/// Batches of packets that are made before the transport takes them.
+const BACKLOG: usize = 16;
 
 /// Directories by the name of their local source.
 #[derive(Debug)]
@@ -37,7 +40,8 @@ impl FileSync for Contexts {
         let tree = tokio::task::spawn_blocking(move || Tree::new(&dir, &selection))
             .await
             .map_err(|_| Status::cancelled("the client is shutting down"))??;
-        Ok(Response::new(super::raw::answer(|tx| send(Arc::new(tree), incoming, tx))))
+        let (tx, rx) = tokio::sync::mpsc::channel(BACKLOG);
+        Ok(Response::new(super::raw::answer(packets(rx), send(Arc::new(tree), incoming, tx))))
     }
 
     async fn tar_stream(&self, _: Request<Streaming<Packet>>) -> Result<Response<Packets>, Status> {

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::raw::{RawCodec, answer};
 use crate::blocking::blocking;
 use crate::client::output::Target;
-use crate::fsutil::{DirWriter, Owners, TransferError, receive};
+use crate::fsutil::{DirWriter, Owners, receive, replies};
 
 pub(super) const METHOD: &str = "/moby.filesync.v1.FileSend/DiffCopy";
 
@@ -112,7 +112,7 @@ fn directory(dir: &std::path::Path, incoming: Streaming<Bytes>) -> Answers {
     let writer = DirWriter::new(dir, Owners::Mine);
     let packets =
         incoming.map(|message| Packet::decode(message?).map_err(|e| Status::invalid_argument(e.to_string())));
-    answer(|tx| async move { receive(writer, packets, tx).await.map(drop) as Result<(), TransferError> })
-        .map(|packet| packet.map(|packet: Packet| packet.encode_to_vec().into()))
-        .boxed()
+    let (tx, rx) = tokio::sync::mpsc::unbounded_channel();
+    let work = async move { receive(writer, packets, tx, &|_| ()).await.map(drop) };
+    answer(replies(rx), work).map(|packet| packet.map(|packet: Packet| packet.encode_to_vec().into())).boxed()
 }

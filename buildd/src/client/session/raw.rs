@@ -1,17 +1,12 @@
 //! gRPC plumbing that generated code does not have: one method with two message types, and answers from a channel.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
-use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use futures_util::{Stream, StreamExt as _};
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use crate::fsutil::TransferError;
-
-/// Messages that are made before the transport takes them.
-const BACKLOG: usize = 64;
 
 /// Hands messages through without looking at them.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,15 +55,12 @@ impl Decoder for RawCodec {
     }
 }
 
-/// The stream of what `work` sends, ended by its error if it has one. The work lives as long as the stream.
-pub(super) fn answer<M, F>(work: impl FnOnce(mpsc::Sender<M>) -> F) -> BoxStream<'static, Result<M, Status>>
-where
-    M: Send + 'static,
-    F: Future<Output = Result<(), TransferError>> + Send + 'static,
-{
-    let (tx, rx) = mpsc::channel(BACKLOG);
-    let work = work(tx);
+/// The stream of `messages`, ended by the error of `work` if it has one. The work lives as long as the stream.
+pub(super) fn answer<M: Send + 'static>(
+    messages: impl Stream<Item = M> + Send + 'static,
+    work: impl Future<Output = Result<(), TransferError>> + Send + 'static,
+) -> BoxStream<'static, Result<M, Status>> {
     let end =
         futures_util::stream::once(work).filter_map(|done| async { done.err().map(|err| Err(err.into())) });
-    futures_util::stream::select(ReceiverStream::new(rx).map(Ok), end).boxed()
+    futures_util::stream::select(messages.map(Ok), end).boxed()
 }

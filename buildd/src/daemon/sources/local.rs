@@ -24,16 +24,19 @@ impl LocalSource {
         let name = op.scheme_and_ref().1;
         let request = LocalRequest::new(name, &op.attrs)?;
         let started = std::time::SystemTime::now();
-        let (local, context) = self.locals.walk(request, cx).await?;
+        let local = self.locals.walk(request, cx).await?;
         cx.progress.status(Status {
             id: format!("transferring {name}:"),
-            current: context.stats.bytes,
+            current: local.bytes,
             total: 0,
             started,
             completed: Some(std::time::SystemTime::now()),
         });
-        let output =
-            Output { chain: Arc::new([]), content: Some(*context.root.digest()), local: Some(local) };
+        let output = Output {
+            chain: Arc::new([]),
+            content: Some(*local.context.root.digest()),
+            local: Some(local.id),
+        };
         Ok(SourceAnswer { identity: SourceIdentity::Content, output: Some(output) })
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use fs_err as fs;
 
@@ -15,7 +15,7 @@ use crate::store::epoch::Epoch;
 use crate::store::error::StoreError;
 use crate::store::shared::Shared;
 use crate::store::trash;
-use crate::store::usage::Use;
+use crate::store::usage::{UsageKind, Use};
 
 /// What a request comes to at the moment.
 enum Choice {
@@ -27,19 +27,20 @@ enum Choice {
     Wait,
 }
 
-pub(super) async fn acquire(
+pub(in crate::store) async fn acquire(
     shared: &Arc<Shared>,
+    kind: UsageKind,
+    key: MountKey,
     request: CacheMountRequest,
     seed: Option<Seed>,
 ) -> Result<CacheMountLease, StoreError> {
-    let key = request.key();
     loop {
         let mut changed = std::pin::pin!(shared.mounts.changed.notified());
         // From here on a change is not missed, also when it comes before the wait.
         changed.as_mut().enable();
         match choose(shared, &key, &request)? {
             Choice::Reuse(lease) => return Ok(lease),
-            Choice::Make(lease) => return make(lease, request, seed).await,
+            Choice::Make(lease) => return make(lease, kind, request, seed).await,
             Choice::Wait => changed.await,
         }
     }
@@ -95,6 +96,8 @@ fn open(shared: &Shared, name: &String, entry: &MountEntry) -> Result<(), StoreE
     let mut entry = entry.clone();
     entry.used.again(shared.now_ms());
     let last = std::mem::replace(&mut entry.epoch, Epoch::OPEN);
+    // Not known before it is released.
+    entry.size = None;
     let mut batch = Batch::default();
     shared.tables.cache_mounts.put_in(&mut batch, name, &entry);
     shared.db.write(&batch, Sync::No)?;
@@ -148,6 +151,7 @@ fn free_name(shared: &Shared, key: &MountKey, in_use: &HashMap<String, Users>) -
 /// Makes the instance that `lease` has reserved. If this is given up, the blocking part still ends in order.
 async fn make(
     lease: CacheMountLease,
+    kind: UsageKind,
     request: CacheMountRequest,
     seed: Option<Seed>,
 ) -> Result<CacheMountLease, StoreError> {
@@ -155,12 +159,14 @@ async fn make(
         let shared = &lease.shared;
         let dir = new_dir(shared, &request, seed)?;
         let entry = MountEntry {
+            kind,
             id: request.id,
             description: request.description,
             cleared_for: request.clear_for,
             retired: false,
             used: Use::new(shared.now_ms()),
             epoch: Epoch::OPEN,
+            size: None,
         };
         let mut in_use = shared.mounts.lock();
         fs::rename(dir.path(), &lease.dir).map_err(StoreError::io("create", &lease.dir))?;
@@ -211,24 +217,25 @@ fn lease(shared: &Arc<Shared>, name: &str, step: &str) -> CacheMountLease {
         name: name.to_owned(),
         step: step.to_owned(),
         dir: shared.layout.cache_mounts().join(name),
+        size: Mutex::default(),
     }
 }
 
 /// Gives one use of an instance back.
-pub(super) fn release(shared: &Shared, name: &str, step: &str) -> Result<(), StoreError> {
+pub(super) fn release(shared: &Shared, name: &str, step: &str, size: Option<u64>) -> Result<(), StoreError> {
     let mut in_use = shared.mounts.lock();
     let unused = in_use.get_mut(name).is_some_and(|users| users.leave(step));
     if !unused {
         return Ok(());
     }
     in_use.remove(name);
-    let noted = note_release(shared, name);
+    let noted = note_release(shared, name, size);
     drop(in_use);
     shared.mounts.changed.notify_waiters();
     noted
 }
 
-fn note_release(shared: &Shared, name: &str) -> Result<(), StoreError> {
+fn note_release(shared: &Shared, name: &str, size: Option<u64>) -> Result<(), StoreError> {
     let name = name.to_owned();
     let Some(mut entry) = shared.tables.cache_mounts.get(&name)? else { return Ok(()) }; // was never made
     if entry.retired {
@@ -238,6 +245,7 @@ fn note_release(shared: &Shared, name: &str) -> Result<(), StoreError> {
         return remove_later(shared, &name);
     }
     entry.epoch = shared.epochs.stamp();
+    entry.size = size;
     shared.tables.cache_mounts.put(&name, &entry)
 }
 

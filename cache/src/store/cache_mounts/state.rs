@@ -1,6 +1,7 @@
 //! Which instances are in use, by which steps.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -12,6 +13,7 @@ use super::Sharing;
 pub(in crate::store) struct MountStates {
     in_use: Mutex<HashMap<String, Users>>,
     pub(super) changed: Notify,
+    next: AtomicU64,
 }
 
 /// Who uses an instance.
@@ -52,6 +54,11 @@ impl Users {
 }
 
 impl MountStates {
+    /// A name for a user that is like no other.
+    pub(in crate::store) fn new_user(&self) -> String {
+        self.next.fetch_add(1, Ordering::Relaxed).to_string()
+    }
+
     /// The instances in use, by name. While the guard lives, none is taken, given back or pruned.
     pub(in crate::store) fn lock(&self) -> MutexGuard<'_, HashMap<String, Users>> {
         self.in_use.lock().unwrap_or_else(PoisonError::into_inner)

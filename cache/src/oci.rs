@@ -28,7 +28,10 @@ mod tar_index;
 mod verify;
 
 pub use archive::{ANNOTATION_CREATED, Amend, ArchiveFormat, ArchiveImage, ArchiveWriter, BlobSource};
-pub use compress::{BLOCK_SIZE, Compression, Compressor, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL};
+pub use compress::{
+    BLOCK_SIZE, Compression, Compressor, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, Estargz, EstargzWriter,
+    TOC_DIGEST, UNCOMPRESSED_SIZE,
+};
 pub use config::{Healthcheck, History, ImageConfig, ImageMetadata, RootFs};
 pub use decompress::{Decompressor, sniff};
 pub use descriptor::Descriptor;

@@ -321,6 +321,46 @@ fn push_and_pull() {
     assert_eq!(scene.run(&["run", "--rm", &pinned, "cat", "/f"]).ok().stdout, "part\n");
 }
 
+/// Layers with an index: the image is the same when it comes back, and other daemons take it.
+#[test]
+fn layers_with_an_index() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let dir = scene.path("r");
+    fs_err::create_dir(&dir).unwrap();
+    let registry = Registry::start(&dir);
+    let name = format!("{}/indexed:1", registry.host());
+    let output =
+        format!("-otype=image,name={name},push=true,store=true,compression=estargz,oci-mediatypes=false");
+    scene
+        .dockerfile(
+            "FROM base\nRUN echo indexed > /f && ln /f /g && touch /empty\n",
+            &[&output, "--no-cache"],
+        )
+        .ok();
+    let here = inspect(&scene, &name);
+    assert_eq!(scene.run(&["run", "--rm", &name, "cat", "/g"]).ok().stdout, "indexed\n");
+    let again = format!("{}/indexed:2", registry.host());
+    scene.run(&["tag", &name, &again]).ok();
+    scene.run(&["push", "-q", &again]).ok();
+    scene.run(&["rmi", &name, &again]).ok();
+    scene.run(&["prune", "--all", "--force"]).ok();
+    for name in [&name, &again] {
+        scene.run(&["pull", "-q", name]).ok();
+        assert_eq!(inspect(&scene, name)["Id"], here["Id"]);
+        assert_eq!(inspect(&scene, name)["RootFS"], here["RootFS"]);
+    }
+    let step = format!("FROM {name}\nRUN cat /f /g && test -f /empty && ! test -e /stargz.index.json\n");
+    scene.dockerfile(&step, &[]).ok();
+
+    scene.write("stargz.index.json", "mine");
+    let archive = format!("-otype=oci,dest={},compression=estargz", scene.path("o.tar").display());
+    let failed = scene.dockerfile("FROM scratch\nCOPY stargz.index.json /\n", &[&archive]).fails();
+    assert!(failed.stderr.contains("which eStargz needs for itself"), "{}", failed.stderr);
+}
+
 #[test]
 fn passwords() {
     if !ready() {

@@ -9,6 +9,7 @@ mod files;
 mod image;
 mod layers;
 mod leaving;
+mod packer;
 mod placed;
 mod push;
 mod settle;

@@ -7,12 +7,14 @@
 mod block;
 mod density;
 mod drain;
+mod estargz;
 mod pool;
 
 use std::io::{self, Write};
 
 use block::BlockCodec;
 use drain::Drain;
+pub use estargz::{Estargz, EstargzWriter, TOC_DIGEST, UNCOMPRESSED_SIZE};
 use pool::Pool;
 
 use super::media_type;
@@ -40,6 +42,11 @@ pub enum Compression {
         /// 0 (store) to 12 (slowest), libdeflate's scale.
         level: u8,
     },
+    /// Gzip members that begin with files, and an index: made by [`EstargzWriter`], not by [`Compressor`].
+    Estargz {
+        /// 0 (store) to 12 (slowest), libdeflate's scale.
+        level: u8,
+    },
     /// Zstd frames of [`BLOCK_SIZE`].
     Zstd {
         /// 1 to 22, zstd's scale.
@@ -58,10 +65,10 @@ impl Compression {
     pub fn media_type(self, oci_types: bool) -> &'static str {
         match (self, oci_types) {
             (Self::Uncompressed, true) => media_type::OCI_LAYER,
-            (Self::Gzip { .. }, true) => media_type::OCI_LAYER_GZIP,
+            (Self::Gzip { .. } | Self::Estargz { .. }, true) => media_type::OCI_LAYER_GZIP,
             (Self::Zstd { .. }, true) => media_type::OCI_LAYER_ZSTD,
             (Self::Uncompressed, false) => media_type::DOCKER_LAYER,
-            (Self::Gzip { .. }, false) => media_type::DOCKER_LAYER_GZIP,
+            (Self::Gzip { .. } | Self::Estargz { .. }, false) => media_type::DOCKER_LAYER_GZIP,
             (Self::Zstd { .. }, false) => media_type::DOCKER_LAYER_ZSTD,
         }
     }
@@ -89,8 +96,11 @@ impl<W: Write + Send + 'static> Compressor<W> {
     /// Compresses with up to `threads` threads; with 0 or 1 on the caller's own.
     ///
     /// # Errors
-    /// A level out of range, or threads that cannot be started.
+    /// eStargz, a level out of range, or threads that cannot be started.
     pub fn new(inner: W, compression: Compression, threads: usize) -> io::Result<Self> {
+        if matches!(compression, Compression::Estargz { .. }) {
+            return Err(invalid("eStargz has a writer of its own".to_owned()));
+        }
         let stage = if compression == Compression::Uncompressed {
             Stage::Plain(inner)
         } else if threads < 2 {
@@ -159,6 +169,10 @@ impl<W: Write + Send + 'static> Write for Compressor<W> {
             Stage::Parallel { .. } => Ok(()),
         }
     }
+}
+
+fn invalid(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
 #[cfg(test)]

@@ -145,6 +145,11 @@ impl ExportRequest {
         Packing { compression: self.compression, force: self.force_compression }
     }
 
+    /// Whether layers get an index, which makes others of them than the store has.
+    pub(super) fn indexed(&self) -> bool {
+        matches!(self.compression, Compression::Estargz { .. })
+    }
+
     /// Reads the exporter numbered `id`.
     ///
     /// # Errors
@@ -168,7 +173,9 @@ impl ExportRequest {
         let names = attrs.get("name").map(String::as_str).unwrap_or_default();
         let annotations = Annotations::new(attrs)?;
         // Docker's types have no place for them; BuildKit turns to the others, too.
-        let oci_types = flag("oci-mediatypes", true)? || !annotations.is_empty();
+        let compression = compression_of(attrs)?;
+        let indexed = matches!(compression, Compression::Estargz { .. });
+        let oci_types = flag("oci-mediatypes", true)? || !annotations.is_empty() || indexed;
         let oci_artifact = flag("oci-artifact", oci_types)?;
         if oci_artifact && !oci_types {
             return Err(AttrError::Conflict("oci-artifact=true", "oci-mediatypes=false"));
@@ -183,7 +190,7 @@ impl ExportRequest {
             push,
             store: flag("store", !push)?,
             push_by_digest: flag("push-by-digest", false)?,
-            compression: compression_of(attrs)?,
+            compression,
             force_compression: flag("force-compression", false)?,
             oci_types,
             oci_artifact,
@@ -236,6 +243,7 @@ pub(crate) fn compression_of(attrs: &BTreeMap<String, String>) -> Result<Compres
         },
     };
     match attrs.get("compression").map(String::as_str) {
+        Some("estargz") => Ok(Compression::Estargz { level: level(DEFAULT_GZIP_LEVEL, 9)? }),
         None | Some("gzip") => Ok(Compression::Gzip { level: level(DEFAULT_GZIP_LEVEL, 9)? }),
         Some("zstd") => Ok(Compression::Zstd { level: level(DEFAULT_ZSTD_LEVEL, 22)? }),
         Some("uncompressed") => Ok(Compression::Uncompressed),

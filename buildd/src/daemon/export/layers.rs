@@ -5,13 +5,13 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use cache::Hashing;
 use cache::layer::{TarOptions, write_tar};
-use cache::oci::{Compression, Compressor, Decompressor, Descriptor, Reference, media_type};
+use cache::oci::{Compression, Decompressor, Descriptor, Reference, media_type};
 use cache::store::{BlobPurpose, BlobRef, BlobWriter, LayerInfo, Lease, Store, StoreError};
 use futures_util::{StreamExt, TryStreamExt};
 use solver::{Digest, ExecError, LayerId, VertexContext};
 
+use super::packer::{Packed, Packer};
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
 use crate::daemon::diffids::{DiffIds, plain_tar};
@@ -143,8 +143,8 @@ impl LayerBlobs {
             let (store, lease) = (self.store.clone(), self.lease.clone());
             let (compression, seconds) = (rewrite.compression, rewrite.seconds);
             let packed = blocking(move || rewritten_blob(&store, id, seconds, compression, &lease));
-            let (diff_id, blob) = packed.await.map_err(|e| not_packed(id, e))?;
-            let mut layer = blob_of(id, diff_id, &blob, &info);
+            let (packed, blob) = packed.await.map_err(|e| not_packed(id, e))?;
+            let mut layer = packed_as(id, packed, &blob, &info);
             layer.descriptor.annotations.insert(REWRITTEN.to_owned(), seconds.to_string());
             layers.push(layer);
         }
@@ -191,8 +191,8 @@ impl LayerBlobs {
         }
         let (store, lease, known) = (self.store.clone(), self.lease.clone(), info.clone());
         let packed = blocking(move || packed_blob(&store, id, &known, packing.compression, &lease)).await;
-        let (diff_id, blob) = packed.map_err(|e| not_packed(id, e))?;
-        Ok(blob_of(id, diff_id, &blob, &info))
+        let (packed, blob) = packed.map_err(|e| not_packed(id, e))?;
+        Ok(packed_as(id, packed, &blob, &info))
     }
 
     /// A blob that is in the store or can be downloaded.
@@ -258,11 +258,22 @@ fn blob_of(id: LayerId, diff_id: Digest, blob: &BlobRef, info: &LayerInfo) -> La
     LayerBlob { id, diff_id, descriptor, created_ms: info.created_ms() }
 }
 
+/// As [`blob_of`], for a blob that was made now.
+fn packed_as(id: LayerId, packed: Packed, blob: &BlobRef, info: &LayerInfo) -> LayerBlob {
+    let mut layer = blob_of(id, packed.diff_id, blob, info);
+    layer.descriptor.annotations.extend(packed.annotations);
+    layer
+}
+
 fn is_plain(media: &str) -> bool {
     matches!(media, media_type::OCI_LAYER | media_type::DOCKER_LAYER)
 }
 
+/// Whether a blob is stored that way. Of a gzip nobody knows whether it is eStargz.
 fn same_kind(media: &str, compression: Compression) -> bool {
+    if matches!(compression, Compression::Estargz { .. }) {
+        return false;
+    }
     media == compression.media_type(true) || media == compression.media_type(false)
 }
 
@@ -273,14 +284,12 @@ fn rewritten_blob(
     seconds: i64,
     compression: Compression,
     lease: &Lease,
-) -> Result<(Digest, BlobRef), ExecError> {
+) -> Result<(Packed, BlobRef), ExecError> {
     let writer = store.blobs().writer().map_err(from_store)?;
-    let compressor = Compressor::new(writer, compression, cache::cores()).map_err(ExecError::failed)?;
+    let packer = Packer::new(writer, compression).map_err(ExecError::failed)?;
     let options = TarOptions { max_mtime: Some(seconds) };
-    let hashing = tar_of_files(store, id, options, Hashing::new(compressor))?;
-    let (compressor, diff_id, _) = hashing.finish();
-    let writer = compressor.finish().map_err(ExecError::failed)?;
-    Ok((diff_id, kept(writer, compression, lease)?))
+    let (writer, packed) = tar_of_files(store, id, options, packer)?.finish().map_err(ExecError::failed)?;
+    Ok((packed, kept(writer, compression, lease)?))
 }
 
 /// Writes a layer's files as a tar. Blocking.
@@ -304,34 +313,35 @@ fn packed_blob(
     info: &LayerInfo,
     compression: Compression,
     lease: &Lease,
-) -> Result<(Digest, BlobRef), ExecError> {
+) -> Result<(Packed, BlobRef), ExecError> {
     let writer = store.blobs().writer().map_err(from_store)?;
-    let (writer, plain) = pack(store, id, info, compression, writer)?;
+    let (writer, packed) = pack(store, id, info, compression, writer)?;
     let blob = kept(writer, compression, lease)?;
-    store.layers().add_form(&id, &plain.digest, blob.clone()).map_err(from_store)?;
-    Ok((plain.digest, blob))
+    if packed.plain.is_some() {
+        store.layers().add_form(&id, &packed.diff_id, blob.clone()).map_err(from_store)?;
+    }
+    Ok((packed, blob))
 }
 
-/// Compresses a layer into `out`, and tells what its plain tar is. Blocking.
+/// Compresses a layer into `out`, and tells what was made. Blocking.
 pub(super) fn pack<W: Write + Send + 'static>(
     store: &Store,
     id: LayerId,
     info: &LayerInfo,
     compression: Compression,
     out: W,
-) -> Result<(W, BlobRef), ExecError> {
-    let compressor = Compressor::new(out, compression, cache::cores()).map_err(ExecError::failed)?;
-    let mut hashing = Hashing::new(compressor);
+) -> Result<(W, Packed), ExecError> {
+    let mut packer = Packer::new(out, compression).map_err(ExecError::failed)?;
     match stored_tar(store, info)? {
-        Some(mut tar) => drop(std::io::copy(&mut tar, &mut hashing).map_err(ExecError::failed)?),
-        None => hashing = tar_of_files(store, id, TarOptions::default(), hashing)?,
+        Some(mut tar) => drop(std::io::copy(&mut tar, &mut packer).map_err(ExecError::failed)?),
+        None => packer = tar_of_files(store, id, TarOptions::default(), packer)?,
     }
-    let (compressor, digest, size) = hashing.finish();
-    if let Some(known) = info.diff_id.filter(|known| *known != digest) {
+    let (out, packed) = packer.finish().map_err(ExecError::failed)?;
+    let other = |known: &Digest| packed.plain.as_ref().is_some_and(|plain| plain.digest != *known);
+    if let Some(known) = info.diff_id.filter(other) {
         return Err(ExecError::failed(LostTar { layer: id, diff_id: known }));
     }
-    let plain = BlobRef { media_type: media_type::OCI_LAYER.to_owned(), digest, size };
-    Ok((compressor.finish().map_err(ExecError::failed)?, plain))
+    Ok((out, packed))
 }
 
 /// The tar of a layer that came with an image: its snapshot need not give the same bytes.

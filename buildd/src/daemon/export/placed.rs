@@ -98,11 +98,14 @@ fn packed_into<W: Amend + Send + 'static>(
     packing: Packing,
 ) -> Result<(ArchiveWriter<W>, LayerBlob), ExecError> {
     let fill = |out| {
-        let (out, plain) = pack(store, id, info, packing.compression, Hashing::new(out)).map_err(Unmade)?;
+        let (out, packed) = pack(store, id, info, packing.compression, Hashing::new(out)).map_err(Unmade)?;
         let (out, digest, size) = out.finish();
-        let diff_id = plain.digest;
-        store.layers().add_form(&id, &diff_id, plain).map_err(|e| Unmade(from_store(e)))?;
-        let descriptor = Descriptor::new(packing.compression.media_type(true), digest, size);
+        let diff_id = packed.diff_id;
+        if let Some(plain) = packed.plain {
+            store.layers().add_form(&id, &diff_id, plain).map_err(|e| Unmade(from_store(e)))?;
+        }
+        let mut descriptor = Descriptor::new(packing.compression.media_type(true), digest, size);
+        descriptor.annotations.extend(packed.annotations);
         let made = LayerBlob { id, diff_id, descriptor: descriptor.clone(), created_ms: info.created_ms() };
         Ok((out, descriptor, made))
     };

@@ -5,12 +5,14 @@ use std::io;
 
 use libdeflater::CompressionLvl;
 
-use super::Compression;
 use super::density::{self, Density};
+use super::{Compression, invalid};
 
 /// A compressor of whole blocks, reused from one to the next.
 pub(super) enum BlockCodec {
     Gzip(Box<GzipCodec>),
+    /// One gzip member for each block.
+    Member(libdeflater::Compressor),
     Zstd(zstd::bulk::Compressor<'static>),
 }
 
@@ -18,6 +20,7 @@ impl fmt::Debug for BlockCodec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Gzip(_) => "Gzip",
+            Self::Member(_) => "Member",
             Self::Zstd(_) => "Zstd",
         })
     }
@@ -27,14 +30,13 @@ impl BlockCodec {
     pub(super) fn new(compression: Compression) -> io::Result<Self> {
         match compression {
             Compression::Uncompressed => Err(invalid("no block codec for uncompressed layers".to_owned())),
-            Compression::Gzip { level } => {
-                let level = CompressionLvl::new(level.into())
-                    .map_err(|_| invalid(format!("gzip level {level} is not between 0 and 12")))?;
-                Ok(Self::Gzip(Box::new(GzipCodec {
-                    deflate: libdeflater::Compressor::new(level),
-                    store: libdeflater::Compressor::new(CompressionLvl::fastest()),
-                    zeros: (0, Vec::new()),
-                })))
+            Compression::Gzip { level } => Ok(Self::Gzip(Box::new(GzipCodec {
+                deflate: libdeflater::Compressor::new(gzip_level(level)?),
+                store: libdeflater::Compressor::new(CompressionLvl::fastest()),
+                zeros: (0, Vec::new()),
+            }))),
+            Compression::Estargz { level } => {
+                Ok(Self::Member(libdeflater::Compressor::new(gzip_level(level)?)))
             }
             Compression::Zstd { level } => {
                 if !zstd::compression_level_range().contains(&level.into()) {
@@ -51,6 +53,10 @@ impl BlockCodec {
     pub(super) fn compress(&mut self, block: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
         match self {
             Self::Gzip(codec) => codec.compress(block, output)?,
+            Self::Member(compressor) => {
+                output.clear();
+                append_member(compressor, block, output)?;
+            }
             Self::Zstd(compressor) => {
                 output.clear();
                 output.reserve(zstd::zstd_safe::compress_bound(block.len()));
@@ -81,9 +87,7 @@ impl GzipCodec {
             }
             let compressor = if density == Density::Dense { &mut self.store } else { &mut self.deflate };
             let start = output.len();
-            output.resize(start + compressor.gzip_compress_bound(run.len()), 0);
-            let length = compressor.gzip_compress(run, &mut output[start..]).map_err(io::Error::other)?;
-            output.truncate(start + length);
+            append_member(compressor, run, output)?;
             if zeros {
                 self.zeros = (run.len(), output[start..].to_vec());
             }
@@ -92,6 +96,20 @@ impl GzipCodec {
     }
 }
 
-fn invalid(message: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, message)
+fn gzip_level(level: u8) -> io::Result<CompressionLvl> {
+    CompressionLvl::new(level.into())
+        .map_err(|_| invalid(format!("gzip level {level} is not between 0 and 12")))
+}
+
+/// Adds a gzip member with what `plain` becomes.
+fn append_member(
+    compressor: &mut libdeflater::Compressor,
+    plain: &[u8],
+    output: &mut Vec<u8>,
+) -> io::Result<()> {
+    let start = output.len();
+    output.resize(start + compressor.gzip_compress_bound(plain.len()), 0);
+    let length = compressor.gzip_compress(plain, &mut output[start..]).map_err(io::Error::other)?;
+    output.truncate(start + length);
+    Ok(())
 }

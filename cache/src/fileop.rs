@@ -14,6 +14,7 @@ mod decompress;
 mod env;
 mod error;
 mod execute;
+mod filters;
 mod jobs;
 mod mode;
 mod owner;

@@ -5,14 +5,14 @@
 //! extended attributes and the bytes. A directory's is over its own header's digest, and names and digests below it, each name
 //! after a NUL.
 
-use std::io::Read;
+use std::io::{self, Write as _};
 
-use sha2::{Digest as _, Sha256};
 use solver::Digest;
-use solver::pattern::{ParentMatches, PatternMatcher};
+use solver::pattern::ParentMatches;
 
 use super::env::FileInput;
 use super::error::ActionError;
+use super::filters::{Above, Filters};
 use super::source::Source;
 use crate::pattern::{glob_match, has_wildcards, split_at_wildcard};
 use crate::tree::{Kind, Node, TreePath};
@@ -81,10 +81,9 @@ struct Included {
 }
 
 /// A directory on the way down.
-#[derive(Clone, Default)]
-struct Above {
-    include: ParentMatches,
-    exclude: ParentMatches,
+#[derive(Default)]
+struct Way {
+    matches: Above,
     /// Headers of directories that count as soon as something below them does.
     headers: Vec<(String, Digest)>,
     any: bool,
@@ -94,8 +93,7 @@ struct Walk<'a> {
     hashing: &'a Hashing<'a>,
     /// The selector's path as BuildKit writes it: `/a/b`, or nothing for the root.
     wanted: String,
-    include: Option<PatternMatcher>,
-    exclude: Option<PatternMatcher>,
+    filters: Filters,
     included: Vec<Included>,
 }
 
@@ -115,13 +113,15 @@ impl Hashing<'_> {
             [] => Ok(Digest::of(b"")),
             [only] if base(&only.path) == base(&key(&path)) => Ok(only.digest),
             all => {
-                let mut hasher = Sha256::new();
+                let mut bytes = Vec::new();
                 for one in all {
                     let rest = one.path.strip_prefix(&prefix).unwrap_or(&one.path);
-                    hasher.update(if rest.is_empty() { "\0".to_owned() } else { rest.replace('/', "\0") });
-                    hasher.update(one.digest.to_string());
+                    bytes.extend_from_slice(
+                        if rest.is_empty() { "\0" } else { rest }.replace('/', "\0").as_bytes(),
+                    );
+                    bytes.extend_from_slice(one.digest.to_string().as_bytes());
                 }
-                Ok(finish(hasher))
+                Ok(Digest::of(&bytes))
             }
         }
     }
@@ -139,16 +139,15 @@ impl Hashing<'_> {
         if !node.is_dir() {
             return self.header(path, node);
         }
-        let mut hasher = Sha256::new();
-        hasher.update("\0");
-        hasher.update(self.header(path, node)?.to_string());
+        let mut bytes = vec![0];
+        bytes.extend_from_slice(self.header(path, node)?.to_string().as_bytes());
         for entry in self.source.list(path)? {
             let below = path.child(&entry.name);
-            hasher.update("\0");
-            hasher.update(&entry.name);
-            hasher.update(self.whole(&below, &entry.node)?.to_string());
+            bytes.push(0);
+            bytes.extend_from_slice(&entry.name);
+            bytes.extend_from_slice(self.whole(&below, &entry.node)?.to_string().as_bytes());
         }
-        Ok(finish(hasher))
+        Ok(Digest::of(&bytes))
     }
 
     /// The checksum of an object by itself: of a directory's header, or of a file with its bytes.
@@ -166,55 +165,38 @@ impl Hashing<'_> {
             Kind::BlockDevice { major, minor } => ('4', 0, &b""[..], (*major, *minor)),
             Kind::Fifo => ('6', 0, &b""[..], (0, 0)),
         };
-        let mut hasher = Sha256::new();
         let (mode, uid, gid) = (node.mode, node.uid, node.gid);
-        hasher.update(format!("namemode{mode}uid{uid}gid{gid}size{size}typeflag{kind}linkname"));
-        hasher.update(link);
-        hasher.update(format!("unamegnamedevmajor{major}devminor{minor}"));
+        let mut words =
+            format!("namemode{mode}uid{uid}gid{gid}size{size}typeflag{kind}linkname").into_bytes();
+        words.extend_from_slice(link);
+        words.extend_from_slice(format!("unamegnamedevmajor{major}devminor{minor}").as_bytes());
         for (name, value) in &node.xattrs {
             let counts = &**name == b"security.capability"
                 || !name.starts_with(b"security.") && !name.starts_with(b"system.");
             if counts {
-                hasher.update(name);
-                hasher.update(value);
+                words.extend_from_slice(name);
+                words.extend_from_slice(value);
             }
         }
-        if let Kind::File { size: 1.., .. } = node.kind {
-            let mut file = self.source.open(path)?;
-            let mut buffer = vec![0; 64 << 10];
-            let mut read = 0u64;
-            loop {
-                let failed = |source| ActionError::Source { path: path.clone(), source };
-                let n = file.read(&mut buffer).map_err(failed)?;
-                if n == 0 {
-                    break;
-                }
-                read += n as u64;
-                hasher.update(&buffer[..n]);
-            }
-            if read != size {
-                return Err(self.source.changed(path));
-            }
+        if !matches!(node.kind, Kind::File { size: 1.., .. }) {
+            return Ok(Digest::of(&words));
         }
-        Ok(finish(hasher))
+        let failed = |source| ActionError::Source { path: path.clone(), source };
+        let mut hashing = crate::Hashing::new(io::sink());
+        hashing.write_all(&words).map_err(failed)?;
+        let read = io::copy(&mut self.source.open(path)?, &mut hashing).map_err(failed)?;
+        if read != size {
+            return Err(self.source.changed(path));
+        }
+        Ok(hashing.finish().1)
     }
 }
 
 impl<'a> Walk<'a> {
     fn new(hashing: &'a Hashing<'a>, path: &TreePath) -> Result<Self, ActionError> {
-        let matcher = |list: &[String], name| match list {
-            [] => Ok(None),
-            list => PatternMatcher::new(list)
-                .map(Some)
-                .map_err(|source| ActionError::Pattern { list: name, source }),
-        };
-        Ok(Self {
-            hashing,
-            wanted: key(path),
-            include: matcher(&hashing.selector.include_patterns, "includepatterns")?,
-            exclude: matcher(&hashing.selector.exclude_patterns, "excludepatterns")?,
-            included: Vec::new(),
-        })
+        let ContentSelector { include_patterns, exclude_patterns, .. } = hashing.selector;
+        let filters = Filters::new(include_patterns, exclude_patterns)?;
+        Ok(Self { hashing, wanted: key(path), filters, included: Vec::new() })
     }
 
     /// Collects what counts, and gives the part of the paths that does not.
@@ -232,7 +214,7 @@ impl<'a> Walk<'a> {
             Err(e) => return Err(e),
         };
         if let Some(node) = source.get(&real)? {
-            self.visit(&real, &key(&shown), &node, &mut Above::default(), None, wildcard)?;
+            self.visit(&real, &key(&shown), &node, &mut Way::default(), None, wildcard)?;
         }
         Ok(key(&shown))
     }
@@ -243,7 +225,7 @@ impl<'a> Walk<'a> {
         real: &TreePath,
         shown: &str,
         node: &Node,
-        above: &mut Above,
+        above: &mut Way,
         matched: Option<&str>,
         wildcard: bool,
     ) -> Result<(), ActionError> {
@@ -252,28 +234,31 @@ impl<'a> Walk<'a> {
             (true, Some(matched)) => Some(matched.to_owned()),
             (true, None) => {
                 let takes = glob_match(self.wanted.as_bytes(), shown.as_bytes())?;
-
                 takes.then(|| shown.to_owned())
             }
         };
-        let mut below = Above { headers: above.headers.clone(), ..Above::default() };
+        let mut below = Way { headers: above.headers.clone(), ..Way::default() };
         if let Some(matched) = &matched {
             let candidate = shown.strip_prefix(matched.as_str()).unwrap_or(shown).trim_start_matches('/');
-            let (takes, include, exclude) = self.judge(candidate, above);
+            let verdict = self.filters.judge(candidate.as_bytes(), &above.matches);
+            let takes = verdict.takes();
             // The header of the directory that a path with a slash at its end names does not count.
             let named_whole = node.is_dir() && self.wanted.is_empty() && shown.is_empty() && !wildcard;
-            let header = self.hashing.header(real, node)?;
-            (below.include, below.exclude) = (include, exclude);
+            below.matches = verdict.below;
+            if !verdict.included {
+                below.matches.exclude = ParentMatches::default();
+            }
             if takes && !named_whole {
+                let digest = self.hashing.header(real, node)?;
                 for (path, digest) in above.headers.drain(..) {
                     self.included.push(Included { path, digest, follow: false });
                 }
                 below.headers.clear();
                 let link = node.link_target().is_some();
                 let follow = link && self.hashing.selector.follow_links && !above.any;
-                self.included.push(Included { path: shown.to_owned(), digest: header, follow });
+                self.included.push(Included { path: shown.to_owned(), digest, follow });
             } else if node.is_dir() && !named_whole {
-                below.headers.push((shown.to_owned(), header));
+                below.headers.push((shown.to_owned(), self.hashing.header(real, node)?));
             }
             below.any = above.any || node.is_dir() && !named_whole;
         }
@@ -290,18 +275,6 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
-
-    fn judge(&self, candidate: &str, above: &Above) -> (bool, ParentMatches, ParentMatches) {
-        let (mut wanted, mut include) = (true, ParentMatches::default());
-        if let Some(list) = &self.include {
-            (wanted, include) = list.visit(candidate.as_bytes(), &above.include);
-        }
-        let (mut excluded, mut exclude) = (false, ParentMatches::default());
-        if let (Some(list), true) = (&self.exclude, wanted) {
-            (excluded, exclude) = list.visit(candidate.as_bytes(), &above.exclude);
-        }
-        (wanted && !excluded, include, exclude)
-    }
 }
 
 /// `/a/b`, or nothing for the root.
@@ -311,8 +284,4 @@ fn key(path: &TreePath) -> String {
 
 fn base(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
-}
-
-fn finish(hasher: Sha256) -> Digest {
-    Digest::from_bytes(hasher.finalize().into())
 }

@@ -1,11 +1,11 @@
 //! The copy action: which sources, to which destination.
 
 use solver::op::CopyAction;
-use solver::pattern::PatternMatcher;
 
 use super::archive::unpack;
 use super::env::FileOpEnv;
 use super::error::ActionError;
+use super::filters::Filters;
 use super::mode::ModeChange;
 use super::resolve::LlbPath;
 use super::source::Source;
@@ -49,12 +49,6 @@ pub(super) fn copy(
 }
 
 fn options(action: &CopyAction, owner: Option<Owner>) -> Result<Options, ActionError> {
-    let matcher = |list: &[String], name| match list {
-        [] => Ok(None),
-        list => {
-            PatternMatcher::new(list).map(Some).map_err(|source| ActionError::Pattern { list: name, source })
-        }
-    };
     let mode = match (&*action.mode_str, action.mode) {
         ("", Some(mode)) => ModeRule::Set(mode & 0o7777),
         ("", None) => ModeRule::Keep,
@@ -64,8 +58,7 @@ fn options(action: &CopyAction, owner: Option<Owner>) -> Result<Options, ActionE
         owner,
         mode,
         mtime: action.timestamp,
-        include: matcher(&action.include_patterns, "includepatterns")?,
-        exclude: matcher(&action.exclude_patterns, "excludepatterns")?,
+        filters: Filters::new(&action.include_patterns, &action.exclude_patterns)?,
         always_replace: action.always_replace_existing_dest_paths,
     })
 }

@@ -9,11 +9,11 @@
 //! number of matches, and for each its path below the last directory without wildcard and its copy digest.
 
 use solver::digest::Hasher;
-use solver::pattern::{ParentMatches, PatternMatcher};
 use solver::{Digest, Selection};
 
 use super::env::FileInput;
 use super::error::ActionError;
+use super::filters::{Above, Filters};
 use super::resolve::LlbPath;
 use super::source::Source;
 use super::wildcard::resolve_wildcards;
@@ -53,21 +53,13 @@ struct One<'a> {
     trees: &'a Trees,
     root: &'a NodeId,
     selection: &'a Selection,
-    include: Option<PatternMatcher>,
-    exclude: Option<PatternMatcher>,
+    filters: Filters,
 }
 
 impl<'a> One<'a> {
     fn new(trees: &'a Trees, root: &'a NodeId, selection: &'a Selection) -> Result<Self, ActionError> {
-        let matcher = |list: &[String], name| match list {
-            [] => Ok(None),
-            list => PatternMatcher::new(list)
-                .map(Some)
-                .map_err(|source| ActionError::Pattern { list: name, source }),
-        };
-        let include = matcher(&selection.include_patterns, "includepatterns")?;
-        let exclude = matcher(&selection.exclude_patterns, "excludepatterns")?;
-        Ok(Self { trees, root, selection, include, exclude })
+        let filters = Filters::new(&selection.include_patterns, &selection.exclude_patterns)?;
+        Ok(Self { trees, root, selection, filters })
     }
 
     fn add_to(&self, hasher: &mut Hasher) -> Result<(), ActionError> {
@@ -84,7 +76,7 @@ impl<'a> One<'a> {
         }
         match self.digest(&source, &path.path, &mut required)? {
             Some(digest) => drop(hasher.u64(1).bytes(path.path.name()).digest(&digest)),
-            None if self.include.is_some() || self.exclude.is_some() => drop(hasher.u64(0)),
+            None if !self.filters.take_all() => drop(hasher.u64(0)),
             None => return Err(not_found(&path.path)),
         }
         required.check()
@@ -120,12 +112,12 @@ impl<'a> One<'a> {
         if source.get(&real)?.is_none() {
             return Ok(None);
         }
-        if self.include.is_none() && self.exclude.is_none() {
+        if self.filters.take_all() {
             return Ok(Some(self.trees.copy_digest(self.root, &real)?));
         }
-        let mut parents: Vec<(TreePath, ParentMatches, ParentMatches)> = Vec::new();
+        let mut parents: Vec<(TreePath, Above)> = Vec::new();
         let mut select = |relative: &TreePath, node: &Node| {
-            while parents.last().is_some_and(|(dir, ..)| !relative.starts_with(dir)) {
+            while parents.last().is_some_and(|(dir, _)| !relative.starts_with(dir)) {
                 parents.pop();
             }
             let verdict = self.judge(relative, node, &mut parents);
@@ -137,31 +129,16 @@ impl<'a> One<'a> {
         Ok(Some(self.trees.filtered_copy_digest(self.root, &real, &mut select)?))
     }
 
-    fn judge(
-        &self,
-        relative: &TreePath,
-        node: &Node,
-        parents: &mut Vec<(TreePath, ParentMatches, ParentMatches)>,
-    ) -> Select {
+    fn judge(&self, relative: &TreePath, node: &Node, parents: &mut Vec<(TreePath, Above)>) -> Select {
         let path = relative.as_bytes();
-        let (above_include, above_exclude) = parents
-            .last()
-            .map(|(_, include, exclude)| (include.clone(), exclude.clone()))
-            .unwrap_or_default();
-        let (mut wanted, mut include_matches) = (true, ParentMatches::default());
-        if let Some(include) = &self.include {
-            (wanted, include_matches) = include.visit(path, &above_include);
-        }
-        let (mut excluded, mut exclude_matches) = (false, ParentMatches::default());
-        if let Some(exclude) = &self.exclude {
-            (excluded, exclude_matches) = exclude.visit(path, &above_exclude);
-        }
+        let above = parents.last().map(|(_, above)| above.clone()).unwrap_or_default();
+        let verdict = self.filters.judge(path, &above);
         if !node.is_dir() {
-            return if wanted && !excluded { Select::All } else { Select::Skip };
+            return if verdict.takes() { Select::All } else { Select::Skip };
         }
-        parents.push((relative.clone(), include_matches, exclude_matches));
-        let returns = self.exclude.as_ref().is_some_and(|list| list.may_take_back_below(path));
-        match (wanted, excluded) {
+        parents.push((relative.clone(), verdict.below));
+        let returns = self.filters.may_take_back_below(path);
+        match (verdict.included, verdict.excluded) {
             (true, false) => Select::Descend,
             (_, true) if !returns => Select::Skip,
             _ => Select::IfNotEmpty,

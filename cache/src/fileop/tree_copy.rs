@@ -5,10 +5,9 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
-use solver::pattern::{ParentMatches, PatternMatcher};
-
 use super::env::FileOpEnv;
 use super::error::ActionError;
+use super::filters::{Above, Filters, Verdict};
 use super::jobs::{self, CopyJob};
 use super::mode::ModeChange;
 use super::source::Source;
@@ -26,8 +25,7 @@ pub(super) struct Options {
     pub(super) mode: ModeRule,
     /// Nanoseconds since 1970; `None` keeps the source's.
     pub(super) mtime: Option<i64>,
-    pub(super) include: Option<PatternMatcher>,
-    pub(super) exclude: Option<PatternMatcher>,
+    pub(super) filters: Filters,
     pub(super) always_replace: bool,
 }
 
@@ -65,17 +63,8 @@ struct Frame {
     made: bool,
     /// Made by this copy, so that nothing in it can be in the way.
     fresh: bool,
-    include: ParentMatches,
-    exclude: ParentMatches,
+    above: Above,
     children: std::vec::IntoIter<TreeEntry>,
-}
-
-/// What the lists say of an object.
-struct Verdict {
-    wanted: bool,
-    excluded: bool,
-    include: ParentMatches,
-    exclude: ParentMatches,
 }
 
 /// Copies a whole file system onto an empty target.
@@ -88,8 +77,7 @@ pub(super) fn copy_whole(
         owner: None,
         mode: ModeRule::Keep,
         mtime: None,
-        include: None,
-        exclude: None,
+        filters: Filters::default(),
         always_replace: false,
     };
     TreeCopy::new(&source, target, &options, env).copy(TreePath::root(), Node::plain_dir(), TreePath::root())
@@ -131,7 +119,7 @@ impl<'a> TreeCopy<'a> {
             Some(kept) => self.keep_attributes(&from, &node, &to, kept)?,
             None => self.make_dir(&from, &node, &to, false)?,
         }
-        let verdict = Verdict::all();
+        let verdict = Verdict { included: true, ..Verdict::default() };
         self.enter(from, node, to, TreePath::root(), verdict, fresh)
     }
 
@@ -159,15 +147,16 @@ impl<'a> TreeCopy<'a> {
         let fresh = frame.fresh && frame.made;
         let from = frame.from.join(&child.name)?;
         let to = frame.to.join(&child.name)?;
-        let filtered = self.options.include.is_some() || self.options.exclude.is_some();
-        let relative = if filtered { frame.relative.join(&child.name)? } else { TreePath::root() };
-        let verdict = self.judge(&relative);
+        let filters = &self.options.filters;
+        let relative =
+            if filters.take_all() { TreePath::root() } else { frame.relative.join(&child.name)? };
+        let verdict = filters.judge(relative.as_bytes(), &frame.above);
         let node = child.node;
-        if !verdict.wanted && (!node.is_dir() || self.is_closed(&relative, &verdict)) {
+        if !verdict.takes() && (!node.is_dir() || self.is_closed(&relative, &verdict)) {
             return Ok(());
         }
         let mut fresh_child = fresh;
-        if verdict.wanted {
+        if verdict.takes() {
             let existing = if fresh { None } else { self.target.get(&to)? };
             fresh_child = existing.is_none();
             self.replace(&node, existing.as_ref(), &to)?;
@@ -180,29 +169,14 @@ impl<'a> TreeCopy<'a> {
         self.enter(from, node, to, relative, verdict, fresh_child)
     }
 
-    fn judge(&self, relative: &TreePath) -> Verdict {
-        let frame = self.frames.last().expect("what is judged lies in a frame");
-        let mut verdict = Verdict::all();
-        if let Some(include) = &self.options.include {
-            (verdict.wanted, verdict.include) = include.visit(relative.as_bytes(), &frame.include);
-        }
-        if let Some(exclude) = &self.options.exclude {
-            (verdict.excluded, verdict.exclude) = exclude.visit(relative.as_bytes(), &frame.exclude);
-        }
-        verdict.wanted &= !verdict.excluded;
-        verdict
-    }
-
     /// Whether nothing below an unwanted directory can be wanted.
     fn is_closed(&self, relative: &TreePath, verdict: &Verdict) -> bool {
-        let path = relative.as_bytes();
-        if verdict.excluded
-            && !self.options.exclude.as_ref().is_some_and(|list| list.may_take_back_below(path))
-        {
+        let (path, filters) = (relative.as_bytes(), &self.options.filters);
+        if verdict.excluded && !filters.may_take_back_below(path) {
             return true;
         }
         // A matched directory's children match too; they may be exceptions of the exclude list.
-        let matched = self.options.include.as_ref().is_none_or(|list| list.may_match_below(path));
+        let matched = filters.include.as_ref().is_none_or(|list| list.may_match_below(path));
         !matched && !verdict.excluded
     }
 
@@ -258,8 +232,8 @@ impl<'a> TreeCopy<'a> {
         fresh: bool,
     ) -> Result<(), ActionError> {
         let children = self.source.list(&from)?.into_iter();
-        let Verdict { wanted: made, include, exclude, .. } = verdict;
-        self.frames.push(Frame { from, to, node, relative, made, fresh, include, exclude, children });
+        let (made, above) = (verdict.takes(), verdict.below);
+        self.frames.push(Frame { from, to, node, relative, made, fresh, above, children });
         Ok(())
     }
 
@@ -347,16 +321,5 @@ impl<'a> TreeCopy<'a> {
             self.target.layer.hardlink(first, name)?;
         }
         Ok(())
-    }
-}
-
-impl Verdict {
-    fn all() -> Self {
-        Self {
-            wanted: true,
-            excluded: false,
-            include: ParentMatches::default(),
-            exclude: ParentMatches::default(),
-        }
     }
 }

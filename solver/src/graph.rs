@@ -1,6 +1,6 @@
 //! The build graph: vertices in topological order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::digest::Digest;
 use crate::op::{Op, Platform};
@@ -182,6 +182,24 @@ impl Graph {
         }
     }
 
+    /// Which outputs of each vertex are wanted, or inputs of others; indexed by vertex.
+    pub fn used_outputs<'a>(&'a self, wanted: impl IntoIterator<Item = &'a Edge>) -> Vec<BTreeSet<u32>> {
+        let mut used = vec![BTreeSet::new(); self.vertices.len()];
+        for edge in self.vertices.iter().flat_map(|vertex| &vertex.inputs).chain(wanted) {
+            used[edge.vertex.index()].insert(edge.output);
+        }
+        used
+    }
+
+    /// Which vertices stand on `id`, itself included; indexed by vertex.
+    pub fn standing_on(&self, id: VertexId) -> Vec<bool> {
+        let mut above = vec![false; self.vertices.len()];
+        for (i, vertex) in self.vertices.iter().enumerate().skip(id.index()) {
+            above[i] = i == id.index() || vertex.inputs.iter().any(|e| above[e.vertex.index()]);
+        }
+        above
+    }
+
     /// Which vertices `heads` need, themselves included; indexed by vertex.
     pub fn reachable(&self, heads: impl IntoIterator<Item = Edge>) -> Vec<bool> {
         let mut seen = vec![false; self.vertices.len()];
@@ -265,6 +283,26 @@ impl GraphBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stands_on_a_vertex_and_which_outputs_are_used() {
+        let merge = |inputs: &[(u32, u32)]| Vertex {
+            op: Op::Merge(crate::op::MergeOp { inputs: Vec::new() }),
+            inputs: inputs.iter().map(|&(v, output)| Edge { vertex: VertexId(v), output }).collect(),
+            platform: None,
+            constraints: Vec::new(),
+            meta: VertexMeta::default(),
+        };
+        let mut graph = GraphBuilder::new();
+        for inputs in [&[][..], &[], &[(0, 1)], &[(1, 0)], &[(2, 0), (3, 0)]] {
+            graph.add(merge(inputs)).unwrap();
+        }
+        let graph = graph.finish(None);
+        assert_eq!(graph.standing_on(VertexId(0)), [true, false, true, false, true]);
+        assert_eq!(graph.standing_on(VertexId(3)), [false, false, false, true, true]);
+        let used = graph.used_outputs(&[Edge { vertex: VertexId(4), output: 7 }]);
+        assert_eq!(used, [[1].into(), [0].into(), [0].into(), [0].into(), BTreeSet::from([7])]);
+    }
 
     #[test]
     fn a_source_file_is_named_once() {

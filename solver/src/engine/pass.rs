@@ -6,7 +6,7 @@ mod execute;
 mod tell;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -84,6 +84,8 @@ pub(super) struct Node {
     answers: [OnceLock<Answer>; 3],
     /// How much was told of it; see `tell`.
     told: AtomicU8,
+    /// Its coming from a cache elsewhere was told, with all below it.
+    swept: AtomicBool,
 }
 
 /// How often a vertex is made again in one pass; a second time only when what others made meanwhile is gone, too.
@@ -131,13 +133,14 @@ impl Pass {
                 above_forced: OnceLock::new(),
                 answers: Default::default(),
                 told: AtomicU8::default(),
+                swept: AtomicBool::default(),
             }
         };
         let nodes: Vec<Node> = graph.vertices().iter().map(node).collect();
         let shapes = key::shapes(&graph, nodes.iter().map(|node| node.op));
         let hold = engine.holders.hold(&build.session, shapes.clone());
         let in_result = chain::in_chains(&graph, wanted);
-        let used = elsewhere::used(&graph, wanted);
+        let used = graph.used_outputs(wanted);
         let (cancel, epoch) = (build.cancel.child_token(), build.epoch());
         Arc::new(Self {
             engine,

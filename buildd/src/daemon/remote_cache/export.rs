@@ -118,10 +118,7 @@ impl Builder<'_> {
     async fn build(&mut self, head: Edge, result: &Output, cx: &VertexContext) {
         let graph = self.keys.graph.clone();
         let reachable = graph.reachable([head]);
-        let mut used: Vec<BTreeSet<u32>> = vec![BTreeSet::new(); graph.vertices().len()];
-        for edge in graph.vertices().iter().flat_map(|vertex| &vertex.inputs).chain([&head]) {
-            used[edge.vertex.index()].insert(edge.output);
-        }
+        let used = graph.used_outputs([&head]);
         for id in graph.ids().filter(|id| reachable[id.index()]) {
             if matches!(graph.vertex(id).op, Op::Source(_)) {
                 let keys = self.keys.of_source(self.parts, id, cx).await;

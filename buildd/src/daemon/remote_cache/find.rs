@@ -28,10 +28,7 @@ pub(super) struct Looked {
 
 impl Looked {
     pub(super) fn new(graph: &Arc<Graph>) -> Self {
-        let mut used = vec![BTreeSet::new(); graph.vertices().len()];
-        for edge in graph.vertices().iter().flat_map(|vertex| &vertex.inputs) {
-            used[edge.vertex.index()].insert(edge.output);
-        }
+        let used = graph.used_outputs([]);
         Self { keys: Keys::new(graph), places: BTreeMap::new(), used, imports: 0 }
     }
 
@@ -51,14 +48,12 @@ impl Looked {
         let known = |output: &u32| self.places.contains_key(&Edge { vertex: id, output: *output });
         if question.inputs.is_some() {
             // What stands on the vertex may be found now, too.
-            let graph = question.graph;
-            let stands_on = |edge: &Edge| graph.reachable([*edge])[id.index()];
-            self.places.retain(|edge, _| edge.vertex < id || !stands_on(edge));
+            let above = question.graph.standing_on(id);
+            self.places.retain(|edge, _| !above[edge.vertex.index()]);
         } else if question.outputs.iter().all(known) {
             return self.results(imports, id, question.outputs);
         }
-        let reachable = question.graph.reachable([Edge { vertex: id, output: 0 }]);
-        for below in question.graph.ids().filter(|below| reachable[below.index()]) {
+        for below in self.unknown(question.graph, id) {
             let outputs = match below == id {
                 true => question.outputs.clone(),
                 false => self.used[below.index()].clone(),
@@ -73,6 +68,20 @@ impl Looked {
             }
         }
         self.results(imports, id, question.outputs)
+    }
+
+    /// A vertex and what it stands on as far as that was not looked up yet, inputs first: below what was, all was.
+    fn unknown(&self, graph: &Graph, id: VertexId) -> BTreeSet<VertexId> {
+        let known = |vertex: VertexId| {
+            self.used[vertex.index()].iter().all(|&output| self.places.contains_key(&Edge { vertex, output }))
+        };
+        let (mut todo, mut unknown) = (vec![id], BTreeSet::new());
+        while let Some(vertex) = todo.pop() {
+            if (vertex == id || !known(vertex)) && unknown.insert(vertex) {
+                todo.extend(graph.vertex(vertex).inputs.iter().map(|e| e.vertex));
+            }
+        }
+        unknown
     }
 
     /// The keys of inputs, by input and the part that is used, under which caches know an output besides its own.

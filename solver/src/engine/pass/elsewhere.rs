@@ -1,13 +1,13 @@
 //! Results that others have, for what no record answers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
 use super::{Outputs, Pass, Stop, chain};
 use crate::engine::{Need, Survey};
-use crate::graph::{Edge, Graph, VertexId};
+use crate::graph::{Edge, VertexId};
 use crate::traits::{ExecError, Output, Question};
 
 impl Pass {
@@ -91,14 +91,4 @@ impl Pass {
         let sources = self.nodes.iter().map(|node| node.answer.get().cloned()).collect();
         Ok(Survey { sources, outputs, found })
     }
-}
-
-/// Which outputs of each vertex are wanted, or inputs of others.
-pub(super) fn used(graph: &Graph, wanted: &[Edge]) -> Vec<BTreeSet<u32>> {
-    let mut used = vec![BTreeSet::new(); graph.vertices().len()];
-    let inputs = graph.vertices().iter().flat_map(|vertex| &vertex.inputs);
-    for edge in inputs.chain(wanted) {
-        used[edge.vertex.index()].insert(edge.output);
-    }
-    used
 }

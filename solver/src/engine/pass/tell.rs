@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use super::Pass;
-use crate::graph::{Edge, VertexId};
+use crate::graph::VertexId;
 use crate::op::Op;
 use crate::traits::{Event, EventSink, ExecError, SourceIdentity};
 
@@ -88,8 +88,15 @@ impl Pass {
 
     /// Tells that the vertex and all that it is made from came from a cache elsewhere.
     pub(super) fn tell_found(&self, id: VertexId) {
-        let reachable = self.graph.reachable([Edge { vertex: id, output: 0 }]);
-        for id in self.graph.ids().filter(|id| reachable[id.index()]) {
+        let (mut todo, mut below) = (vec![id], Vec::new());
+        while let Some(id) = todo.pop() {
+            if !self.node(id).swept.swap(true, Ordering::Relaxed) {
+                todo.extend(self.graph.vertex(id).inputs.iter().map(|e| e.vertex));
+                below.push(id);
+            }
+        }
+        below.sort_unstable();
+        for id in below {
             let source = matches!(self.graph.vertex(id).op, Op::Source(_));
             if !source && self.node(id).told.swap(TOLD, Ordering::Relaxed) == UNTOLD {
                 self.tell(id, Event::Cached(SystemTime::now()));

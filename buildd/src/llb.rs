@@ -17,7 +17,7 @@ mod name;
 #[cfg(test)]
 mod tests;
 
-pub use cachekey::{InputKey, OpKey, content_key, go_json, op_key, output_key, source_key};
+pub use cachekey::{InputKey, OpKey, content_key, go_json, image_key, op_key, output_key, source_key};
 pub use decode::platform as from_platform;
 pub use definition::{from_definition, loaded_by, to_definition, to_op};
 pub use digests::vertex_digests;

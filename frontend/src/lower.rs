@@ -42,7 +42,7 @@ pub use build::{Checked, check, lower};
 pub use context::{dockerfile_sources, dockerignore_source, http_context_file};
 pub use error::{Failure, Fault, LowerError};
 pub use git_ref::{GitRefError, GitSource};
-pub use path::PathError;
+pub use path::{PathError, base};
 pub use ports::PortError;
 pub use resolved::{ImageRequest, LocalRequest, Need, Resolved, ResolvedImage, TimeRequest};
 pub use survey::survey;

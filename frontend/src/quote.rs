@@ -1,6 +1,20 @@
-//! Quoting as Go's `%q` does it, for messages that tools compare.
+//! Quoting as Go's `%q` and `encoding/json` do it, for messages and keys that are compared.
 
 use std::fmt::Write as _;
+
+/// JSON with escapes for what HTML would mistake, as Go's `encoding/json` writes it.
+pub fn escape_html(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for ch in json.chars() {
+        match ch {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                write!(escaped, "\\u{:04x}", ch as u32).expect("a string takes it")
+            }
+            ch => escaped.push(ch),
+        }
+    }
+    escaped
+}
 
 /// The text in double quotes, with escapes for quotes, backslashes and what does not print.
 pub fn quote(text: &str) -> String {

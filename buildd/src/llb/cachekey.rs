@@ -7,6 +7,8 @@ use base64::Engine as _;
 use cache::fileop::content_hash::ContentSelector;
 use cache::pattern::has_wildcards;
 use cache::tree::TreePath;
+use frontend::lower::base;
+use frontend::quote::escape_html;
 use proto::pb;
 use serde_json::{Map, Value};
 use solver::op::Platform;
@@ -68,17 +70,29 @@ pub fn content_key(digest: &Digest) -> Digest {
     numbered(digest, CONTENT)
 }
 
-/// JSON as Go's `json.Marshal` writes it.
-pub fn go_json(value: &Value) -> Vec<u8> {
-    let text = value.to_string();
-    let mut escaped = String::with_capacity(text.len());
-    for ch in text.chars() {
-        match ch {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => escaped.push_str(&format!("\\u{:04x}", ch as u32)),
-            ch => escaped.push(ch),
+/// The key of an image by its manifest and the platform it is taken for (`source/containerimage/pull.go`). With `limit` only
+/// so many of its layers count.
+pub fn image_key(manifest: &Digest, platform: &Platform, limit: Option<u64>) -> Digest {
+    let mut map = Map::from_iter([("Digest".to_owned(), manifest.to_string().into())]);
+    add_platform(&mut map, platform);
+    map.extend(limit.map(|limit| ("Limit".to_owned(), limit.into())));
+    of_map(map)
+}
+
+fn add_platform(map: &mut Map<String, Value>, platform: &Platform) {
+    let Platform { os, architecture, variant, os_version } = platform;
+    map.insert("OS".to_owned(), os.as_str().into());
+    map.insert("Arch".to_owned(), architecture.as_str().into());
+    for (name, value) in [("Variant", variant), ("OSVersion", os_version)] {
+        if !value.is_empty() {
+            map.insert(name.to_owned(), value.as_str().into());
         }
     }
-    escaped.into_bytes()
+}
+
+/// JSON as Go's `json.Marshal` writes it.
+pub fn go_json(value: &Value) -> Vec<u8> {
+    escape_html(&value.to_string()).into_bytes()
 }
 
 fn numbered(digest: &Digest, output: i64) -> Digest {
@@ -90,7 +104,10 @@ fn plain<const N: usize>(fields: [(&str, Value); N], inputs: usize) -> OpKey {
 }
 
 fn of_fields<const N: usize>(fields: [(&str, Value); N]) -> Digest {
-    let map: Map<String, Value> = fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    of_map(fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
+}
+
+fn of_map(map: Map<String, Value>) -> Digest {
     Digest::of(&go_json(&Value::Object(map)))
 }
 
@@ -113,19 +130,11 @@ fn exec(mut op: pb::ExecOp, count: usize, platform: &Platform) -> OpKey {
     {
         op.mounts.clear();
     }
-    let optional = |name: &'static str, text: &str| (name, Value::from(text));
     let mut map = Map::new();
     map.insert("Type".to_owned(), "buildkit.exec.v0".into());
     map.insert("Exec".to_owned(), json::exec(op));
-    map.insert("OS".to_owned(), platform.os.clone().into());
-    map.insert("Arch".to_owned(), platform.architecture.clone().into());
-    for (name, value) in [optional("Variant", &platform.variant), optional("OSVersion", &platform.os_version)]
-    {
-        if value != "" {
-            map.insert(name.to_owned(), value);
-        }
-    }
-    OpKey { digest: Digest::of(&go_json(&Value::Object(map))), inputs }
+    add_platform(&mut map, platform);
+    OpKey { digest: of_map(map), inputs }
 }
 
 /// A cache mount as a Dockerfile has it without options; its id counts then.
@@ -199,7 +208,7 @@ fn file(op: pb::FileOp, count: usize) -> OpKey {
                 include_patterns: copy.include_patterns.clone(),
                 exclude_patterns: copy.exclude_patterns.clone(),
             });
-            copy.src = base(&copy.src);
+            copy.src = base(&copy.src).to_owned();
         }
         let bytes = match json::of_action(action) {
             (_, Value::Null) => Vec::new(),
@@ -224,7 +233,7 @@ fn file(op: pb::FileOp, count: usize) -> OpKey {
         InputKey { selector, content: Some(united(selectors)) }
     };
     let inputs = (0..count).map(key).collect();
-    OpKey { digest: Digest::of(&go_json(&Value::Object(fields))), inputs }
+    OpKey { digest: of_map(fields), inputs }
 }
 
 /// The inputs in which the names of an action's owner are looked up, and in which file.
@@ -286,13 +295,4 @@ fn outermost(paths: Vec<String>) -> Vec<String> {
 fn absolute(path: &str) -> String {
     let clean = TreePath::clean(path.as_bytes()).unwrap_or_default();
     format!("/{}", String::from_utf8_lossy(clean.as_bytes()))
-}
-
-/// Go's `path.Base`.
-fn base(path: &str) -> String {
-    match path.trim_end_matches('/') {
-        "" if path.is_empty() => ".".to_owned(),
-        "" => "/".to_owned(),
-        path => path.rsplit('/').next().unwrap_or(path).to_owned(),
-    }
 }

@@ -57,7 +57,7 @@ pub(crate) fn join(first: &str, second: &str) -> String {
 }
 
 /// The last element, as Go's `path.Base` gives it.
-pub(crate) fn base(path: &str) -> &str {
+pub fn base(path: &str) -> &str {
     if path.is_empty() {
         return ".";
     }

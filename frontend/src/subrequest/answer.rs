@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
+use crate::quote::escape_html;
+
 /// An answer in both forms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -21,13 +23,5 @@ pub(super) fn json(value: &impl Serialize) -> String {
     let mut bytes = Vec::new();
     let mut serializer = Serializer::with_formatter(&mut bytes, PrettyFormatter::with_indent(b"  "));
     value.serialize(&mut serializer).expect("plain data serialises");
-    let text = String::from_utf8(bytes).expect("JSON is UTF-8");
-    let mut escaped = String::with_capacity(text.len());
-    for ch in text.chars() {
-        match ch {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => escaped.push_str(&format!("\\u{:04x}", ch as u32)),
-            ch => escaped.push(ch),
-        }
-    }
-    escaped
+    escape_html(&String::from_utf8(bytes).expect("JSON is UTF-8"))
 }

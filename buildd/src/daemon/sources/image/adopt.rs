@@ -9,7 +9,7 @@ use solver::{Digest, ExecError, Output, VertexContext};
 
 use super::{Found, ImageError, ImageSource, chain_of, host_platform};
 use crate::daemon::remote_cache::CacheHome;
-use crate::llb::go_json;
+use crate::llb::image_key;
 
 impl ImageSource {
     /// An output with these layers, lowest first. Those at a registry stay there until they are needed; those that only the
@@ -81,22 +81,10 @@ impl ImageSource {
     ) -> Result<Vec<String>, ExecError> {
         let found = self.of_op(op, platform, cx).await?;
         let host = host_platform();
-        let platform = platform.unwrap_or(&host);
-        let mut named = serde_json::Map::new();
-        named.insert("Digest".to_owned(), found.image.digest.to_string().into());
-        named.insert("OS".to_owned(), platform.os.clone().into());
-        named.insert("Arch".to_owned(), platform.architecture.clone().into());
-        for (name, value) in [("Variant", &platform.variant), ("OSVersion", &platform.os_version)] {
-            if !value.is_empty() {
-                named.insert(name.to_owned(), value.clone().into());
-            }
-        }
         let limit =
             op.attrs.get(attr::IMAGE_LAYER_LIMIT).or_else(|| op.attrs.get(attr::OCI_LAYOUT_LAYER_LIMIT));
-        if let Some(limit) = limit.and_then(|text| text.parse::<u64>().ok()) {
-            named.insert("Limit".to_owned(), limit.into());
-        }
-        let mut keys = vec![Digest::of(&go_json(&named.into())).to_string()];
+        let limit = limit.and_then(|text| text.parse().ok());
+        let mut keys = vec![image_key(&found.image.digest, platform.unwrap_or(&host), limit).to_string()];
         keys.extend(chain_id(&found.image.config.rootfs.diff_ids).map(|id| id.to_string()));
         Ok(keys)
     }

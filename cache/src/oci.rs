@@ -27,7 +27,9 @@ mod search;
 mod tar_index;
 mod verify;
 
-pub use archive::{ANNOTATION_CREATED, Amend, ArchiveFormat, ArchiveImage, ArchiveWriter, BlobSource};
+pub use archive::{
+    ANNOTATION_CREATED, ANNOTATION_REF_NAME, Amend, ArchiveFormat, ArchiveImage, ArchiveWriter, BlobSource,
+};
 pub use compress::{
     BLOCK_SIZE, Compression, Compressor, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, Estargz, EstargzWriter,
     TOC_DIGEST, UNCOMPRESSED_SIZE,

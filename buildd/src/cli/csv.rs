@@ -11,7 +11,9 @@ pub(super) fn pairs(flag: &str, text: &str) -> Result<Vec<(String, String)>, Cli
 fn pair(flag: &str, field: &str) -> Result<(String, String), ClientError> {
     match field.split_once('=') {
         Some((key, value)) => Ok((key.trim().to_lowercase(), value.to_owned())),
-        None => Err(ClientError::Usage(format!("invalid value `{field}` for `{flag}`: want KEY=VALUE"))),
+        None => Err(ClientError::Usage(format!(
+            "invalid value `{field}` for `{flag}`: `{field}` is no KEY=VALUE"
+        ))),
     }
 }
 

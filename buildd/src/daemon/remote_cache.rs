@@ -10,7 +10,7 @@ mod keys;
 mod request;
 mod target;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -91,11 +91,7 @@ impl std::fmt::Debug for RemoteCaches {
 
 #[async_trait]
 impl Elsewhere for RemoteCaches {
-    async fn find(
-        &self,
-        question: &Question<'_>,
-        cx: &VertexContext,
-    ) -> Option<std::collections::BTreeMap<u32, Output>> {
+    async fn find(&self, question: &Question<'_>, cx: &VertexContext) -> Option<BTreeMap<u32, Output>> {
         let imports = self.imports();
         if imports.is_empty() {
             return None;
@@ -103,7 +99,7 @@ impl Elsewhere for RemoteCaches {
         futures_util::future::join_all(imports.iter().map(|i| i.load(&self.parts, &self.teller, cx))).await;
         let looked = self.looked(question.graph);
         let results = looked.lock().await.find(&self.parts, &imports, question, cx).await?;
-        let mut outputs = std::collections::BTreeMap::new();
+        let mut outputs = BTreeMap::new();
         for (output, (import, result)) in results {
             let found = import.adopt(&self.parts, &result, cx).await?;
             if lock(&self.refused).contains(&found.chain) {

@@ -80,6 +80,16 @@ impl SessionManager {
         !self.open.sessions().is_empty()
     }
 
+    /// The first of these sessions that is open, or opens soon.
+    pub async fn first(&self, ids: &[String]) -> Option<Session> {
+        for id in ids {
+            if let Ok(session) = self.get(id, ARRIVAL).await {
+                return Some(session);
+            }
+        }
+        None
+    }
+
     /// Serves `Control.Session`: registers the session until its stream ends or its health fails.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ use super::{Descriptor, Document, Error, Index, Manifest, Reference, VerifiedRea
 /// The content of the file `oci-layout`.
 const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 /// The tag, or the tag and digest, of an entry in `index.json`.
-pub(crate) const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The full name of an entry in `index.json`.
 pub(crate) const ANNOTATION_IMAGE_NAME: &str = "io.containerd.image.name";
 /// When the archive's image was exported, RFC 3339.

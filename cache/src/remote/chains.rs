@@ -44,6 +44,12 @@ struct Item {
     results: Vec<CacheResult>,
 }
 
+impl Item {
+    fn newest(&self) -> Option<&CacheResult> {
+        self.results.iter().max_by(|a, b| a.created_at.cmp(&b.created_at))
+    }
+}
+
 /// Keys, how they follow from each other, and what they gave. Free of loops.
 #[derive(Debug, Default)]
 pub struct Chains {
@@ -70,7 +76,7 @@ impl Chains {
 
     /// What a key gave; the newest that is known.
     pub fn result(&self, item: ItemId) -> Option<&CacheResult> {
-        self.items[item.0].results.iter().max_by(|a, b| a.created_at.cmp(&b.created_at))
+        self.items[item.0].newest()
     }
 
     /// The keys without inputs that `item` follows from: by which input, which part of it, and the key.
@@ -204,7 +210,7 @@ impl Chains {
     pub fn marshal(&self) -> (CacheConfig, Vec<Descriptor>) {
         let mut blobs: BTreeMap<Vec<Digest>, &Descriptor> = BTreeMap::new();
         for item in &self.items {
-            let Some(result) = self.result_of(item) else { continue };
+            let Some(result) = item.newest() else { continue };
             let digests: Vec<Digest> = result.layers.iter().map(|layer| layer.digest).collect();
             for (i, layer) in result.layers.iter().enumerate() {
                 blobs.insert(digests[..=i].to_vec(), layer);
@@ -249,7 +255,7 @@ impl Chains {
                 links.sort_by(|a, b| (a.link, &a.selector).cmp(&(b.link, &b.selector)));
                 links
             };
-            let result = self.result_of(item).and_then(|result| {
+            let result = item.newest().and_then(|result| {
                 let digests: Vec<Digest> = result.layers.iter().map(|layer| layer.digest).collect();
                 let layer = *layers.get(digests.as_slice())?;
                 Some(ConfigResult { layer, created_at: result.created_at.clone() })
@@ -262,10 +268,6 @@ impl Chains {
             }
         };
         order.iter().map(record).collect()
-    }
-
-    fn result_of<'a>(&self, item: &'a Item) -> Option<&'a CacheResult> {
-        item.results.iter().max_by(|a, b| a.created_at.cmp(&b.created_at))
     }
 
     /// By item: how many keys are below it at most.

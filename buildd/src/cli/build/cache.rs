@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use cache::oci::ANNOTATION_REF_NAME as TAG;
 use frontend::number::boolean;
 use proto::control::CacheOptionsEntry;
 use serde::{Deserialize, Serialize};
@@ -10,13 +11,12 @@ use serde_json::{Value, json};
 
 use super::{Args, warn};
 use crate::cli::context::absolute;
+use crate::cli::csv::pairs;
 use crate::client::ClientError;
 use crate::csv::fields;
 
 /// The tag of a cache in a directory where none is given.
 const LATEST: &str = "latest";
-/// The annotation that holds a tag in an OCI layout's index (OCI image spec, "Image Layout").
-const TAG: &str = "org.opencontainers.image.ref.name";
 
 /// The caches of a build, as the daemon is told of them.
 #[derive(Debug, Default)]
@@ -132,18 +132,11 @@ impl Caches {
 
 /// One `--cache-from` or `--cache-to`; a mere name is one at a registry.
 fn entry(flag: &str, text: &str) -> Result<CacheOptionsEntry, ClientError> {
-    let fields = fields(text)?;
-    if let ([only], false) = (fields.as_slice(), text.contains('=')) {
+    if let ([only], false) = (fields(text)?.as_slice(), text.contains('=')) {
         let attrs = BTreeMap::from([("ref".to_owned(), only.clone())]);
         return Ok(CacheOptionsEntry { r#type: "registry".to_owned(), attrs });
     }
-    let mut attrs = BTreeMap::new();
-    for field in fields {
-        let (key, value) = field.split_once('=').ok_or_else(|| {
-            ClientError::Usage(format!("invalid value `{text}` for `{flag}`: `{field}` is no KEY=VALUE"))
-        })?;
-        attrs.insert(key.to_lowercase(), value.to_owned());
-    }
+    let mut attrs: BTreeMap<String, String> = pairs(flag, text)?.into_iter().collect();
     let kind = attrs.remove("type").filter(|kind| !kind.is_empty());
     let r#type =
         kind.ok_or_else(|| ClientError::Usage(format!("invalid value `{text}` for `{flag}`: no type")))?;

@@ -13,7 +13,7 @@ use crate::daemon::chains::from_store;
 use crate::daemon::export::{StoredBlob, with_types};
 use crate::daemon::parts::Parts;
 use crate::daemon::progress::Step;
-use crate::session::{ARRIVAL, Session};
+use crate::session::Session;
 
 /// How many layers are written at a time.
 const AT_ONCE: usize = 4;
@@ -80,12 +80,9 @@ async fn taker(parts: &Parts, place: &CachePlace, cx: &VertexContext) -> Result<
     match place {
         CachePlace::Registry(reference) => Ok(Taker::Registry(parts.images.client(cx), reference.clone())),
         CachePlace::Local(store) => {
-            for id in cx.sessions.ids() {
-                if let Ok(session) = parts.sessions.get(&id, ARRIVAL).await {
-                    return Ok(Taker::Client(session, store.clone()));
-                }
-            }
-            Err(ExecError::failed(NoSession))
+            let session = parts.sessions.first(&cx.sessions.ids()).await;
+            let session = session.ok_or_else(|| ExecError::failed(NoSession))?;
+            Ok(Taker::Client(session, store.clone()))
         }
         CachePlace::Inline => Err(ExecError::failed(NoSession)),
     }

@@ -86,8 +86,8 @@ fn take(
         total: message.total,
         ..WriteContentResponse::default()
     };
-    if let (Ok(WriteAction::Commit), Some(blob)) =
-        (action, incoming.take_if(|_| action == Ok(WriteAction::Commit)))
+    if action == Ok(WriteAction::Commit)
+        && let Some(blob) = incoming.take()
     {
         let (file, digest, size) = blob.file.finish();
         if expected.is_some_and(|expected| expected != digest) {

@@ -163,11 +163,7 @@ impl ImageSource {
         if !layout.session.is_empty() {
             return Ok(self.sessions.get(&layout.session, ARRIVAL).await?);
         }
-        for id in cx.sessions.ids() {
-            if let Ok(session) = self.sessions.get(&id, ARRIVAL).await {
-                return Ok(session);
-            }
-        }
-        Err(LayoutError::NoSession(layout.store.clone()))
+        let first = self.sessions.first(&cx.sessions.ids()).await;
+        first.ok_or_else(|| LayoutError::NoSession(layout.store.clone()))
     }
 }

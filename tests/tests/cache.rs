@@ -5,7 +5,9 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use tests::{Output, Scene, output, program, ready};
+use proto::control::DiskUsageRequest;
+use tests::{Api, Output, Scene, output, program, ready};
+use tonic::Code;
 
 /// Builds and returns the file `/f` of the result.
 fn content(scene: &Scene) -> Vec<u8> {
@@ -230,4 +232,17 @@ fn pruning_between_and_during_builds() {
     let out = building.wait_with_output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     assert_eq!(scene.run(&["run", "--rm", "x", "cat", "/f"]).ok().stdout, "one\n");
+}
+
+#[test]
+fn a_filter_that_cannot_be_read_is_the_clients_mistake() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let api = Api::connect(&scene.daemon);
+    let (mut control, filter) = (api.control(), vec!["color==red".to_owned()]);
+    let asked = DiskUsageRequest { filter, ..DiskUsageRequest::default() };
+    let refused = api.runtime.block_on(control.disk_usage(asked)).unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
 }

@@ -52,9 +52,10 @@ fn provenance() {
     let attest = |options: &str| format!("BUILDKIT_ATTEST_PROVENANCE={options}");
     let max = attest("mode=max");
     let args = ["-o", "type=oci,dest=../o.tar", "--provenance=mode=max", "--build-arg", "A=b"];
-    scene.build(&args).ok();
+    let told = scene.build(&args).ok().stderr;
     let all = entries(&scene.path("o.tar"));
     let index = target(&all);
+    assert!(told.contains("exporting manifest list sha256:"), "{told}");
     let [image, attested] = &index["manifests"].as_array().unwrap()[..] else { panic!("{index}") };
     assert_eq!(attested["annotations"]["vnd.docker.reference.type"], "attestation-manifest");
     assert_eq!(attested["annotations"]["vnd.docker.reference.digest"], image["digest"]);

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache::store::{PrunePolicy, UsageRecord as StoreUsage};
+use cache::store::{PrunePolicy, StoreError, UsageRecord as StoreUsage};
 use futures_util::{Stream, StreamExt};
 use proto::control::control_server::Control;
 use proto::control::*;
@@ -210,8 +210,11 @@ fn with_clock<T>(mut response: Response<T>) -> Response<T> {
 }
 
 /// What an error of the store is to a client.
-pub(super) fn store_status(e: cache::store::StoreError) -> Status {
-    Status::internal(causes(&e))
+pub(super) fn store_status(e: StoreError) -> Status {
+    match e {
+        StoreError::Filter(_) => Status::invalid_argument(causes(&e)),
+        e => Status::internal(causes(&e)),
+    }
 }
 
 fn usage(u: StoreUsage) -> UsageRecord {

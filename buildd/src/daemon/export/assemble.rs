@@ -92,6 +92,8 @@ impl Exporter {
                 let kind = if request.oci_types { media_type::OCI_INDEX } else { media_type::DOCKER_INDEX };
                 let index = Index { media_type: Some(kind.to_owned()), annotations: for_index, ..index };
                 let mut target = self.keep(&blobs.lease, kind, &index.to_json())?;
+                let name = format!("exporting manifest list {}", target.digest);
+                step.part(&name, async { Ok::<_, ExecError>(()) }).await?;
                 target.annotations = request.annotations.of(Place::IndexDescriptor, None);
                 target
             }

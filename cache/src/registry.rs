@@ -21,6 +21,7 @@ mod http;
 mod progress;
 mod pull;
 mod push;
+mod referrers;
 mod resolve;
 mod retry;
 mod token;

@@ -12,6 +12,8 @@ mod faults;
 mod login;
 #[path = "registry/mirrors.rs"]
 mod mirrors;
+#[path = "registry/referrers.rs"]
+mod referrers;
 #[path = "registry/roundtrip.rs"]
 mod roundtrip;
 

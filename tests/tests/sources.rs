@@ -7,10 +7,12 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use proto::gateway::{ResolveImageConfigRequest, ResolveSourceImageRequest, ResolveSourceMetaRequest};
 use proto::pb;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tests::llb::{Edge, Llb};
-use tests::{Api, Scene, ready};
+use tests::{Api, Registry, Scene, ready};
 
 /// A file that a server gives, and the headers that come with it.
 #[derive(Debug, Clone, Default)]
@@ -156,6 +158,103 @@ fn blobs_of_registries_are_files() {
         assert!(error.message().to_lowercase().contains(reason), "{identifier}: {error}");
     }
     gateway.end();
+}
+
+/// From an image's index to the statements about it.
+#[test]
+fn what_vouches_for_an_image() {
+    if !ready() {
+        return;
+    }
+    const SLSA: &str = "https://slsa.dev/provenance/v1";
+    let scene = Scene::new();
+    let dir = scene.path("r");
+    fs_err::create_dir(&dir).unwrap();
+    let registry = Registry::start(&dir);
+    let (vouched, plain) = (format!("{}/vouched:1", registry.host()), format!("{}/plain:1", registry.host()));
+    let text = "FROM scratch\nCOPY Dockerfile /\n";
+    scene.dockerfile(text, &["-t", &vouched, "--push", "--provenance=true"]).ok();
+    scene.dockerfile(text, &["-t", &plain, "--push", "--provenance=false"]).ok();
+    let api = Api::connect(&scene.daemon);
+    let gateway = api.gateway("vouched");
+    let ask = |name: &str, types: &[&str]| {
+        let image = ResolveSourceImageRequest {
+            no_config: true,
+            attestation_chain: true,
+            resolve_attestations: types.iter().map(|kind| (*kind).to_owned()).collect(),
+        };
+        let request = ResolveSourceMetaRequest {
+            source: Some(pb::SourceOp { identifier: format!("docker-image://{name}"), ..Default::default() }),
+            image: Some(image),
+            ..ResolveSourceMetaRequest::default()
+        };
+        let (mut bridge, request) = (api.bridge(), gateway.request(request));
+        let answer = api.runtime.block_on(async move { bridge.resolve_source_meta(request).await });
+        answer.unwrap().into_inner().image.unwrap()
+    };
+    let told = ask(&vouched, &[SLSA]);
+    let chain = told.attestation_chain.unwrap();
+    assert_eq!((told.config.len(), &chain.root), (0, &told.digest));
+    let json = |digest: &str| -> Value { serde_json::from_slice(&chain.blobs[digest].data).unwrap() };
+    assert_eq!(json(&chain.root)["manifests"][0]["digest"], chain.image_manifest);
+    let layer = json(&chain.attestation_manifest)["layers"][0].clone();
+    assert_eq!(layer["annotations"]["in-toto.io/predicate-type"], SLSA);
+    let statement = json(layer["digest"].as_str().unwrap());
+    assert_eq!(
+        format!("sha256:{}", statement["subject"][0]["digest"]["sha256"].as_str().unwrap()),
+        chain.image_manifest
+    );
+    assert_eq!((chain.blobs.len(), chain.signature_manifests.len()), (3, 0), "and not the image's manifest");
+    let documents = ask(&vouched, &["https://example.com/other"]).attestation_chain.unwrap();
+    assert_eq!(documents.blobs.len(), 2, "no statement of another type");
+    assert_eq!(ask(&plain, &[SLSA]).attestation_chain, None, "no index, no statements");
+    gateway.end();
+}
+
+/// A digest that somebody learned of does not open what others pulled from elsewhere.
+#[test]
+fn images_by_digest_come_from_their_own_repository() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let dir = scene.path("r");
+    fs_err::create_dir(&dir).unwrap();
+    let registry = Registry::start(&dir);
+    let host = registry.host().to_owned();
+    let base = format!("{host}/base:1");
+    scene.run(&["tag", "base", &base]).ok();
+    scene.run(&["push", "-q", &base]).ok();
+    scene
+        .dockerfile(&format!("FROM {base}\nRUN true\n"), &["-o", "../o", "--metadata-file", "../m.json"])
+        .ok();
+    let digest = {
+        let api = Api::connect(&scene.daemon);
+        let gateway = api.gateway("digest");
+        let request = ResolveImageConfigRequest {
+            r#ref: base.clone(),
+            resolve_mode: "pull".into(),
+            ..Default::default()
+        };
+        let (mut bridge, request) = (api.bridge(), gateway.request(request));
+        let answer = api.runtime.block_on(async move { bridge.resolve_image_config(request).await }).unwrap();
+        gateway.end();
+        answer.into_inner().digest
+    };
+    let from = |repository: &str| {
+        scene.dockerfile(&format!("FROM {repository}@{digest}\nRUN true\n"), &["-t", "made"])
+    };
+    for other in [format!("{host}/other"), "no-such-host.invalid/base".to_owned()] {
+        let refused = from(&other).fails();
+        assert!(
+            refused.stderr.contains("not found") || refused.stderr.contains("no such host"),
+            "{}",
+            refused.stderr
+        );
+    }
+    drop(registry);
+    // It is known to be there, so nobody is asked.
+    from(&format!("{host}/base")).ok();
 }
 
 fn git(dir: &Path, args: &[&str]) -> String {

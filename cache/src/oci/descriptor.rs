@@ -42,6 +42,9 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// The annotation that says which manifest an attestation is about.
+    pub const ABOUT: &str = "vnd.docker.reference.digest";
+
     /// A descriptor without annotations or platform.
     pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
         Self {
@@ -70,6 +73,12 @@ impl Descriptor {
     /// Whether it is BuildKit's attestation manifest of another image, which is no image to run.
     pub fn is_attestation(&self) -> bool {
         self.annotations.contains_key("vnd.docker.reference.type")
+    }
+
+    /// Whether it is a manifest of statements about `manifest`.
+    pub fn is_about(&self, manifest: &Digest) -> bool {
+        let about = self.annotations.get(Self::ABOUT).and_then(|text| text.parse().ok());
+        self.is_attestation() && about == Some(*manifest)
     }
 }
 

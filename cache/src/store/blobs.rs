@@ -2,6 +2,7 @@
 
 mod writer;
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -39,6 +40,9 @@ pub(super) struct BlobEntry {
     pub(super) description: String,
     pub(super) used: Use,
     pub(super) epoch: Epoch,
+    /// Repositories of registries that are known to have it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) origins: BTreeSet<String>,
 }
 
 json_value!(BlobEntry);
@@ -85,6 +89,22 @@ impl Blobs {
         entry.used.again(self.shared.now_ms());
         self.shared.tables.blobs.put(digest, &entry)?;
         Ok(Some(entry.size))
+    }
+
+    /// Notes that a repository of a registry has a blob; nothing where the blob is not here.
+    pub fn note_origin(&self, digest: &Digest, repository: &str) -> Result<(), StoreError> {
+        let _state = self.shared.leases.lock();
+        let Some(mut entry) = self.shared.tables.blobs.get(digest)? else { return Ok(()) };
+        if entry.origins.insert(repository.to_owned()) {
+            self.shared.tables.blobs.put(digest, &entry)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a blob is here, and a repository of a registry is known to have it.
+    pub fn has_origin(&self, digest: &Digest, repository: &str) -> Result<bool, StoreError> {
+        let entry = self.shared.tables.blobs.get(digest)?;
+        Ok(entry.is_some_and(|entry| entry.origins.contains(repository)))
     }
 
     /// The length of a blob in bytes; `None` when it is not there.

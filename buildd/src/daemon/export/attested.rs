@@ -101,7 +101,7 @@ impl Exporter {
         let mut manifest = self.keep(lease, media_type::OCI_MANIFEST, &manifest.to_json())?;
         manifest.annotations = [
             ("vnd.docker.reference.type", "attestation-manifest".to_owned()),
-            ("vnd.docker.reference.digest", image.manifest.digest.to_string()),
+            (Descriptor::ABOUT, image.manifest.digest.to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();

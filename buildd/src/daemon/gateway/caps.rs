@@ -28,6 +28,7 @@ const FRONTEND: &[&str] = &[
     "gateway.exec.signals",
     "gateway.exec.filesystem",
     "source.metaresolver",
+    "source.metaresolver.image.attestations",
 ];
 
 /// Operations and their settings. (`soruce` is how BuildKit spells it.)

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use proto::gateway::{
-    ResolveImageConfigRequest, ResolveImageConfigResponse, ResolveSourceGitResponse,
-    ResolveSourceHttpResponse, ResolveSourceImageResponse, ResolveSourceMetaRequest,
-    ResolveSourceMetaResponse,
+    AttestationChain, Blob, Descriptor, ResolveImageConfigRequest, ResolveImageConfigResponse,
+    ResolveSourceGitResponse, ResolveSourceHttpResponse, ResolveSourceImageResponse,
+    ResolveSourceMetaRequest, ResolveSourceMetaResponse,
 };
 use proto::pb;
 use solver::op::{Platform, SourceOp, attr};
@@ -17,6 +17,7 @@ use crate::daemon::parts::Parts;
 use crate::daemon::policies::{self, Rules};
 use crate::daemon::run::Run;
 use crate::daemon::sources::About;
+use crate::daemon::sources::image::{Found, host_platform};
 use crate::llb::from_platform;
 
 /// `ResolverType` of images in a client's OCI layout (`client/llb/sourceresolver/types.go`).
@@ -96,14 +97,17 @@ pub(in crate::daemon) async fn source_meta(
         // A client's own directory.
         None => {}
         Some(About::Image(found)) => {
-            let config = match request.image.is_some_and(|i| i.no_config) {
-                true => Vec::new(),
-                false => found.image.config_bytes.clone(),
+            let wishes = request.image.unwrap_or_default();
+            let config = if wishes.no_config { Vec::new() } else { found.image.config_bytes.clone() };
+            let wanted = wishes.resolve_attestations;
+            let attestation_chain = match wishes.attestation_chain || !wanted.is_empty() {
+                true => chain(parts, run, &found, platform.as_ref(), &wanted).await?,
+                false => None,
             };
             response.image = Some(ResolveSourceImageResponse {
                 digest: found.image.digest.to_string(),
                 config: config.into(),
-                attestation_chain: None,
+                attestation_chain,
             });
         }
         Some(About::File(about)) => {
@@ -131,6 +135,37 @@ pub(in crate::daemon) async fn source_meta(
         }
     }
     Ok(response)
+}
+
+/// What vouches for an image, in the client's terms.
+async fn chain(
+    parts: &Parts,
+    run: &Run,
+    found: &Found,
+    platform: Option<&Platform>,
+    wanted: &[String],
+) -> Result<Option<AttestationChain>, Failure> {
+    let platform = platform.cloned().unwrap_or_else(host_platform);
+    let cx = run.context(solver::Progress::new(|_| {}));
+    let chain = parts.images.attestations(found, &platform, wanted, &cx).await;
+    let text = |digest: Option<solver::Digest>| digest.map(|digest| digest.to_string()).unwrap_or_default();
+    Ok(chain.map_err(|e| Failure::of_export(&e))?.map(|chain| AttestationChain {
+        root: text(chain.root),
+        image_manifest: text(chain.image),
+        attestation_manifest: text(chain.statements),
+        signature_manifests: chain.signature.iter().map(ToString::to_string).collect(),
+        blobs: chain.blobs.into_iter().map(|(of, data)| (of.digest.to_string(), blob(of, data))).collect(),
+    }))
+}
+
+fn blob(of: cache::oci::Descriptor, data: Vec<u8>) -> Blob {
+    let descriptor = Descriptor {
+        media_type: of.media_type,
+        digest: of.digest.to_string(),
+        size: of.size as i64,
+        annotations: of.annotations,
+    };
+    Blob { descriptor: Some(descriptor), data: data.into() }
 }
 
 /// What a source is, shown as a step.

@@ -1,6 +1,7 @@
 //! Images: looked up in the image store, at a registry or in a client's OCI layout, pulled when their files are needed.
 
 mod adopt;
+pub(in crate::daemon) mod attestations;
 pub(in crate::daemon) mod blob;
 mod credentials;
 mod documents;
@@ -27,6 +28,7 @@ use crate::daemon::leases::Leases;
 use crate::daemon::provenance::Pin;
 use crate::daemon::turns::Turns;
 use crate::session::SessionManager;
+use documents::Documents;
 
 /// Which of the places that know images is asked first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -274,18 +276,25 @@ impl ImageSource {
         platform: &Platform,
         cx: &VertexContext,
     ) -> Result<Found, ExecError> {
-        let documents =
-            documents::Documents { store: self.chains.store.clone(), lease: self.leases.of(&cx.build) };
+        let documents = self.documents(&reference, reference.digest().copied(), cx);
         let wanted = oci_platform(platform);
         let resolve = self.client(cx);
         let image = tokio::select! {
             r = resolve.resolve(&reference, &wanted, &documents) => r.map_err(|e| ExecError::failed(ImageError::from(e)))?,
             () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
         };
+        let blobs = self.chains.store.blobs();
+        blobs.note_origin(&image.digest, &documents.repository).map_err(from_store)?;
         let layers = chain_of(image.layers().map(|(_, diff_id)| diff_id));
         let found = Found { reference, image, layers, layout: None };
         self.declare(&found, &self.leases.of(&cx.build))?;
         Ok(found)
+    }
+
+    /// The documents of a repository that are here, of which the client named one by its digest.
+    fn documents(&self, reference: &Reference, named: Option<Digest>, cx: &VertexContext) -> Documents {
+        let (store, lease) = (self.chains.store.clone(), self.leases.of(&cx.build));
+        Documents { store, lease, repository: reference.repository(), named }
     }
 
     /// Notes where the layers can be had, for builds that never need their files.

@@ -1,5 +1,6 @@
 //! Writing a blob: temporary file, digest verified, rename, entry.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -68,6 +69,7 @@ impl BlobWriter {
                 description: purpose.description,
                 used: Use::new(shared.now_ms()),
                 epoch: shared.epochs.stamp(),
+                origins: BTreeSet::new(),
             };
             shared.tables.blobs.put(&digest, &entry)?;
         }

@@ -11,7 +11,6 @@ use solver::op::Platform;
 use solver::{Digest, ExecError, VertexContext};
 use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 
-use super::documents::Documents;
 use super::{Found, ImageError, ImageSource, LayoutStore, chain_of, oci_platform};
 use crate::session::{ARRIVAL, Session, SessionError};
 
@@ -89,7 +88,7 @@ impl ImageSource {
         }
         let wanted_platform = oci_platform(platform);
         let mut search = Search::new(target, None, None, &wanted_platform);
-        let documents = Documents { store: self.chains.store.clone(), lease: self.leases.of(&cx.build) };
+        let documents = self.documents(&reference, None, cx);
         let image = loop {
             let wanted = search.wanted().clone();
             let bytes = match documents.get(&wanted.digest) {

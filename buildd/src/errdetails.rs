@@ -4,6 +4,8 @@
 //! `github.com/moby/buildkit/errdefs.Source+json` and the value is what Go's encoding/json makes of the message.
 
 mod solve;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -236,7 +238,7 @@ fn encode<T: Serialize>(type_url: &str, value: &T) -> prost_types::Any {
     prost_types::Any { type_url: type_url.to_owned(), value }
 }
 
-/// Whether a range means words within its lines; BuildKit's own have no columns.
+/// Whether a range says more than lines; those of BuildKit's own frontends do not.
 pub fn has_columns(range: &Range) -> bool {
     [range.start, range.end].iter().flatten().any(|p| p.character > 0)
 }
@@ -244,20 +246,35 @@ pub fn has_columns(range: &Range) -> bool {
 /// Lines of a source that are told one by one: clients may name as many as numbers go.
 const MAX_LINES: usize = 1000;
 
-/// A range for each line, as BuildKit tells them.
+/// Places in a source, the lines first, and the words in them. Where a client names columns for want of lines, its
+/// ranges are no words.
+pub fn lines_and_words(source: &proto::errdefs::Source) -> (Vec<&Range>, Vec<&Range>) {
+    let (words, lines): (Vec<_>, Vec<_>) = source.ranges.iter().partition(|range| has_columns(range));
+    if lines.is_empty() { (words, lines) } else { (lines, words) }
+}
+
+/// A range for each line, as BuildKit tells them; one with columns as it is.
 fn line_ranges(range: &Range) -> impl Iterator<Item = RangeJson> + use<> {
     let line = |p: Option<Position>| p.map_or(0, |p| p.line);
     let (first, last) = (line(range.start), line(range.end));
+    let (exact, last) = match has_columns(range) {
+        true => (Some(range_json(range)), i32::MIN),
+        false => (None, last.max(first)),
+    };
     let at = |line| PositionJson { line, character: 0 };
-    (first..=last.max(first)).map(move |line| RangeJson { start: at(line), end: at(line) })
+    let lines = (first..=last).map(move |line| RangeJson { start: at(line), end: at(line) });
+    exact.into_iter().chain(lines)
 }
 
-fn words_json(source: &proto::errdefs::Source) -> Vec<RangeJson> {
+fn range_json(range: &Range) -> RangeJson {
     let position = |p: Option<Position>| {
         p.map(|p| PositionJson { line: p.line, character: p.character }).unwrap_or_default()
     };
-    let words = source.ranges.iter().filter(|range| has_columns(range));
-    words.map(|r| RangeJson { start: position(r.start), end: position(r.end) }).collect()
+    RangeJson { start: position(range.start), end: position(range.end) }
+}
+
+fn words_json(source: &proto::errdefs::Source) -> Vec<RangeJson> {
+    lines_and_words(source).1.into_iter().map(range_json).collect()
 }
 
 fn range_message(json: RangeJson) -> Range {
@@ -276,13 +293,7 @@ fn source_json(source: &proto::errdefs::Source) -> SourceJson {
                 metadata: definition.metadata.keys().map(|op| (op.clone(), Default::default())).collect(),
             }),
         }),
-        ranges: source
-            .ranges
-            .iter()
-            .filter(|range| !has_columns(range))
-            .flat_map(line_ranges)
-            .take(MAX_LINES)
-            .collect(),
+        ranges: lines_and_words(source).0.into_iter().flat_map(line_ranges).take(MAX_LINES).collect(),
     }
 }
 
@@ -304,92 +315,4 @@ fn source_message(json: SourceJson) -> Option<proto::errdefs::Source> {
         }),
         ranges: json.ranges.into_iter().map(range_message).collect(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn round_trip() {
-        let position = |line| Some(proto::pb::Position { line, character: 0 });
-        let mut sent = ErrorDetails {
-            vertex: Some("sha256:ab".into()),
-            sources: vec![proto::errdefs::Source {
-                info: Some(proto::pb::SourceInfo {
-                    filename: "Dockerfile".into(),
-                    data: "FROM scratch\n".into(),
-                    definition: Some(Definition {
-                        def: vec!["op".into()],
-                        metadata: [("sha256:cd".to_owned(), OpMetadata::default())].into(),
-                        source: None,
-                    }),
-                    language: "Dockerfile".into(),
-                }),
-                ranges: vec![
-                    Range { start: position(1), end: position(1) },
-                    Range { start: position(2), end: position(2) },
-                    Range { start: position(1), end: Some(Position { line: 1, character: 4 }) },
-                ],
-            }],
-            refusal: Some(Box::new(Refusal::Subrequest("x".into()))),
-            messages: ["exit code: 1".into()].into(),
-            foreign: Some(Box::new(Foreign(vec![prost_types::Any {
-                type_url: "example.com/own".into(),
-                value: b"x".to_vec(),
-            }]))),
-        };
-        let solve = proto::errdefs::Solve {
-            input_i_ds: vec!["input".into(), String::new()],
-            mount_i_ds: vec!["mount".into()],
-            op: Some(proto::pb::Op {
-                op: Some(proto::pb::op::Op::Exec(proto::pb::ExecOp {
-                    security: proto::pb::SecurityMode::Insecure.into(),
-                    ..proto::pb::ExecOp::default()
-                })),
-                ..proto::pb::Op::default()
-            }),
-            description: [("llb.customname".to_owned(), "RUN false".to_owned())].into(),
-            subject: Some(proto::errdefs::solve::Subject::Cache(proto::errdefs::ContentCache { index: 1 })),
-        };
-        sent.add_solve(&solve);
-        assert_eq!(sent.solve(), Some(solve));
-        let denied = ErrorDetails {
-            refusal: Some(Box::new(Refusal::Denied(vec!["not that one".into()]))),
-            ..ErrorDetails::default()
-        };
-        assert_eq!(details(&status(Code::Unknown, "x", &denied)), denied);
-        let status = status(Code::Unknown, "exit code: 1", &sent);
-        assert_eq!(status.message(), "exit code: 1");
-        assert_eq!(details(&status), sent);
-    }
-
-    #[test]
-    fn what_buildkit_sends() {
-        let any = prost_types::Any {
-            type_url: "github.com/moby/buildkit/errdefs.Source+json".into(),
-            value: br#"{"info":{"filename":"Dockerfile","data":"UlVOIGE=","language":"Dockerfile"},"ranges":[{"start":{"line":1},"end":{"line":1}}]}"#.to_vec(),
-        };
-        let junk = prost_types::Any { type_url: "x/stack.Stack+json".into(), value: b"{".to_vec() };
-        let full = proto::rpc::Status { code: 2, message: "m".into(), details: vec![junk, any] };
-        let status = Status::with_details(Code::Unknown, "m", full.encode_to_vec().into());
-        let found = details(&status);
-        assert_eq!(found.sources[0].info.as_ref().unwrap().data, "RUN a");
-        assert_eq!(found.sources[0].ranges[0].start.unwrap().line, 1);
-        assert_eq!(found.vertex, None);
-    }
-
-    #[test]
-    fn lines_beyond_any_file_cost_nothing() {
-        let line = |line| Some(Position { line, character: 0 });
-        let range = Range { start: line(1), end: line(i32::MAX) };
-        let source = proto::errdefs::Source { info: Some(Default::default()), ranges: vec![range; 10] };
-        let sent = ErrorDetails { sources: vec![source], ..ErrorDetails::default() };
-        assert_eq!(details(&status(Code::Unknown, "x", &sent)).sources[0].ranges.len(), MAX_LINES);
-    }
-
-    #[test]
-    fn no_details_is_fine() {
-        assert_eq!(details(&Status::unknown("x")), ErrorDetails::default());
-    }
 }

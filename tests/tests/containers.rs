@@ -235,11 +235,31 @@ fn what_a_container_is_made_of() {
         let err = client.read("c", index, path).unwrap_err();
         assert!(![Code::Ok, Code::Internal].contains(&err.code()), "{index} {path}: {err}");
     }
-    client.release("c").unwrap();
+    assert_eq!(client.release("c").unwrap_err().code(), Code::Cancelled, "something ran in it");
     let killed = processes.until("p", |heard| heard.done).unwrap();
     assert_eq!(killed.code(), 255);
     scene.check_sandboxes();
     drop(processes);
+    client.gateway.end();
+}
+
+#[test]
+fn programs_are_looked_for_where_the_platform_has_them() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let api = Api::connect(&scene.daemon);
+    let client = Client::new(&api, "platforms");
+    let of = |os: &str| {
+        let platform = pb::Platform { os: os.into(), architecture: "amd64".into(), ..Default::default() };
+        client.container("c", |request| request.platform = Some(platform)).unwrap();
+        let said = client.processes().run("p", shell("c", "echo $PATH")).unwrap().stdout;
+        client.release("c").unwrap();
+        said
+    };
+    assert_eq!(of("linux"), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n");
+    assert!(of("windows").starts_with(r"c:\Windows\System32;"));
     client.gateway.end();
 }
 
@@ -297,6 +317,7 @@ fn privileges_are_asked_for() {
 
 /// What the daemon says of a step that failed, for whoever wants to look into it.
 struct Broken {
+    message: String,
     solve: serde_json::Value,
 }
 
@@ -304,7 +325,8 @@ impl Broken {
     fn of(status: &Status) -> Self {
         let full = proto::rpc::Status::decode(status.details()).unwrap();
         let solve = full.details.iter().find(|any| any.type_url.ends_with("errdefs.Solve+json"));
-        Self { solve: serde_json::from_slice(&solve.expect("what failed").value).unwrap() }
+        let message = status.message().to_owned();
+        Self { message, solve: serde_json::from_slice(&solve.expect("what failed").value).unwrap() }
     }
 
     fn ids(&self, what: &str) -> Vec<String> {
@@ -392,6 +414,11 @@ fn a_failed_command_can_be_looked_into() {
     // A program that is not there: all is as it was before.
     let missing = llb.run(&base, "", |exec| exec.meta.as_mut().unwrap().args = vec!["nosuch".into()]);
     let broken = client.breaks(llb.definition(&missing));
+    assert!(
+        broken.message.starts_with("process \"nosuch\" did not complete successfully: executable file"),
+        "{}",
+        broken.message
+    );
     assert_eq!(client.prints(&[("/", &broken.ids("mountIDs")[0])], "ls -d /tmp"), "/tmp\n");
     // An unknown id, one of a mount that nothing was left of, and those of a build that has ended.
     let gone = |client: &Client<'_>, id: &str| {

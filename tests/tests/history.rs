@@ -177,7 +177,12 @@ fn statements_are_read_through_the_content_store() {
         .dockerfile(text, &["-t", "x", "--build-arg", "PASSWORD=hunter2", "--metadata-file", "../m.json"])
         .ok();
     let record = client.records().swap_remove(0);
-    let statement = record.result.expect("of the only platform").attestations.swap_remove(0);
+    let result = record.result.expect("of the only platform");
+    let made = &result.results[&0];
+    assert_eq!((&result.result_deprecated, result.results.len()), (&Some(made.clone()), 1));
+    assert_eq!(made.digest, record.exporter_response["containerimage.digest"]);
+    assert_eq!(client.content(&made.digest, 0, 0).unwrap().len() as i64, made.size);
+    let statement = result.attestations[0].clone();
     assert_eq!(statement.media_type, "application/vnd.in-toto+json");
     assert_eq!(statement.annotations["in-toto.io/predicate-type"], "https://slsa.dev/provenance/v1");
     let told = client.content(&statement.digest, 0, 0).unwrap();

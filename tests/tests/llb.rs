@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use prost::Message as _;
-use proto::control::{Exporter, SolveRequest, SolveResponse};
+use proto::control::{CacheOptions, CacheOptionsEntry, Exporter, SolveRequest, SolveResponse};
 use proto::gateway::{self, ReturnRequest};
 use proto::pb;
 use serde_json::Value;
@@ -379,6 +379,57 @@ fn exported(response: &SolveResponse) -> (&std::collections::BTreeMap<String, St
 fn image(attrs: &[(&str, &str)]) -> Exporter {
     let attrs = attrs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     Exporter { r#type: "image".into(), attrs }
+}
+
+#[test]
+fn caches_of_unknown_services_and_names() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let api = Api::connect(&scene.daemon);
+    let mut llb = Llb::new();
+    let file = llb.file(None, "/f", "f");
+    let solve = |kind: &str, attrs: &[(&str, &str)]| {
+        let attrs = attrs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let export = CacheOptionsEntry { r#type: kind.to_owned(), attrs };
+        let cache = Some(CacheOptions { exports: vec![export], ..CacheOptions::default() });
+        let definition = Some(llb.definition(&file));
+        api.solve(SolveRequest { r#ref: "cached".into(), definition, cache, ..SolveRequest::default() })
+    };
+    // Other services are no reason for a build to fail whose client would rather do without.
+    solve("s3", &[("bucket", "b"), ("ignore-error", "true")]).unwrap();
+    for (kind, ignore) in [("s3", "false"), ("nonsense", "true")] {
+        let err = solve(kind, &[("bucket", "b"), ("ignore-error", ignore)]).unwrap_err();
+        assert_eq!(err.message(), format!("unknown cache exporter: {kind:?}"));
+    }
+    let err = solve("registry", &[("ref", "no-such-host.invalid:5000/cache")]).unwrap_err();
+    let said = "registry `no-such-host.invalid:5000` cannot be reached: dial tcp: lookup no-such-host.invalid: no such host (";
+    assert!(err.message().starts_with(said), "{err}");
+}
+
+#[test]
+fn nothing_has_no_files_to_miss() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.dockerfile("FROM scratch\nLABEL a=b\n", &["-t", "nothing"]).ok();
+    let api = Api::connect(&scene.daemon);
+    let gateway = api.gateway("nothing");
+    let mut llb = Llb::new();
+    let nothing = llb.image("docker.io/library/nothing:latest");
+    let copy = pb::FileActionCopy { src: "/foo".into(), dest: "/".into(), ..Default::default() };
+    let action = pb::FileAction {
+        input: -1,
+        secondary_input: 0,
+        output: 0,
+        action: Some(pb::file_action::Action::Copy(copy)),
+    };
+    let copied = llb.op(&[&nothing], pb::op::Op::File(pb::FileOp { actions: vec![action] }));
+    let err = gateway.read(llb.definition(&copied), "/foo").unwrap_err();
+    assert!(err.message().ends_with("/foo: no such file or directory"), "{err}");
+    gateway.end();
 }
 
 #[test]

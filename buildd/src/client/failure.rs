@@ -8,7 +8,7 @@ use proto::errdefs::Source;
 use proto::pb::{Position, Range};
 
 use super::{Address, ClientError};
-use crate::errdetails::{self, ErrorDetails, has_columns};
+use crate::errdetails::{self, ErrorDetails};
 
 /// The text for stderr, ended by a newline.
 pub fn render(err: &ClientError) -> String {
@@ -59,7 +59,7 @@ fn render_details(message: &str, details: &ErrorDetails) -> String {
 fn shown(source: &Source) -> String {
     let Some(info) = &source.info else { return String::new() };
     let file = SourceFile::new(&info.filename, &info.data);
-    let (words, lines): (Vec<&Range>, Vec<&Range>) = source.ranges.iter().partition(|r| has_columns(r));
+    let (lines, words) = errdetails::lines_and_words(source);
     let lines: Vec<Lines> = lines.into_iter().map(lines_of).collect();
     let spans: Vec<Span> = words.into_iter().map(|r| span(&file, r)).collect();
     excerpt(&file, &lines, &spans).unwrap_or_default()

@@ -8,6 +8,7 @@ use frontend::diagnostic::Diagnostic;
 use frontend::span::SourceFile;
 use prost::Message as _;
 use proto::errdefs::Source;
+use runner::RunnerError;
 use solver::graph::SourceInfo;
 use solver::op::ExecOp;
 use solver::{ExecError, Graph, Op, VertexId, redacted};
@@ -207,6 +208,9 @@ fn of_vertex(graph: &Graph, id: VertexId, error: &ExecError) -> String {
                 Some(Blamed { line, message: said }) => format!("{message}\nhint: line {line}: {said}"),
                 None => message,
             }
+        }
+        (Op::Exec(op), ExecError::Failed(inner)) if inner.is::<RunnerError>() => {
+            process_text(op, &text(error))
         }
         (_, ExecError::Failed(inner)) if inner.is::<Unselected>() => {
             format!("{CACHE_KEY}{}", text(error))

@@ -12,8 +12,8 @@ use std::time::SystemTime;
 
 use cache::oci::media_type;
 use cache::store::{
-    BlobPurpose, BuildBlob, BuildRecord, BuildStatement, BuildStatus, Destination, Lease, StepCounts, Store,
-    StoreError,
+    BlobPurpose, BlobRef, BuildBlob, BuildRecord, BuildStatement, BuildStatus, Destination, Lease,
+    StepCounts, Store, StoreError,
 };
 use prost::Message as _;
 use proto::control::{
@@ -52,6 +52,8 @@ pub(super) struct Done {
     pub response: BTreeMap<String, String>,
     /// What is told of the results.
     pub told: Vec<Told>,
+    /// The manifests and indexes that were made, by the exporters' numbers.
+    pub made: BTreeMap<u64, BlobRef>,
 }
 
 /// What is told of one result.
@@ -98,6 +100,7 @@ impl Histories {
             error: None,
             trace: None,
             statements: Vec::new(),
+            results: BTreeMap::new(),
             pinned: false,
         };
         let mut running = self.lock();
@@ -194,6 +197,7 @@ impl Recording {
         self.record.status = match result {
             Ok(done) => {
                 self.record.response.clone_from(&done.response);
+                self.record.results.clone_from(&done.made);
                 match done.told.iter().map(|told| keep(store, lease, told)).collect() {
                     Ok(statements) => self.record.statements = statements,
                     Err(e) => {

@@ -125,6 +125,7 @@ mod tests {
             error: None,
             trace: None,
             statements: Vec::new(),
+            results: BTreeMap::new(),
             pinned: false,
         };
         metrics.count(&build);

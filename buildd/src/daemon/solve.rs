@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cache::oci::Descriptor;
+use cache::store::BlobRef;
 use proto::control::SolveRequest;
 use solver::Need;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -167,7 +171,7 @@ async fn work(
         name => {
             let (attrs, inputs) = (&request.frontend_attrs, &request.frontend_inputs);
             match frontends::plan(parts, run, name, attrs, inputs, None).await? {
-                Outcome::Answer(answer) => return Ok(Done { response: answer, told: Vec::new() }),
+                Outcome::Answer(answer) => return Ok(Done { response: answer, ..Done::default() }),
                 Outcome::Plan(plan) => plan.evaluate(run).await?,
             }
         }
@@ -212,7 +216,7 @@ async fn work(
         }
     }
     let warnings = platforms::mismatch(request.frontend_attrs.get("platform"), &results)?;
-    let mut response = export(parts, run, &exports, &results, warnings).await?;
+    let (mut response, made) = export(parts, run, &exports, &results, warnings).await?;
     let cx = run.context(solver::Progress::new(|_| {}));
     for cache in &caches {
         let written = tokio::select! {
@@ -226,7 +230,7 @@ async fn work(
         let session = session(parts, run).await?;
         session.finalize_export(&response).await.map_err(|e| Failure::of_session(&e))?;
     }
-    Ok(Done { response, told })
+    Ok(Done { response, told, made })
 }
 
 /// Adds the exports that the client's session wishes for, now that there are results, which it knows by `ids`.
@@ -311,14 +315,15 @@ async fn graph(parts: &Parts, run: &Run, request: &SolveRequest) -> Result<Resul
     Ok(Results { built: vec![built], ..Results::default() })
 }
 
+/// Runs the exports, and gives what the client is told and which manifests or indexes they made.
 async fn export(
     parts: &Arc<Parts>,
     run: &Run,
     exports: &[ExportRequest],
     results: &Results,
     warnings: Vec<String>,
-) -> Result<BTreeMap<String, String>, Failure> {
-    let mut response = BTreeMap::new();
+) -> Result<(BTreeMap<String, String>, BTreeMap<u64, BlobRef>), Failure> {
+    let (mut response, mut all_made) = (BTreeMap::new(), BTreeMap::new());
     let mut warnings = Some(warnings).filter(|warnings| !warnings.is_empty());
     if exports.is_empty()
         && let Some(warnings) = warnings.take()
@@ -348,9 +353,18 @@ async fn export(
             r = done => r,
             () = run.cancel.cancelled() => Err(solver::ExecError::Canceled),
         };
-        response.extend(told.map_err(|e| Failure::of_export(&e))?);
+        let told = told.map_err(|e| Failure::of_export(&e))?;
+        all_made.extend(made(&told).map(|made| (request.id as u64, made)));
+        response.extend(told);
     }
-    Ok(response)
+    Ok((response, all_made))
+}
+
+/// What an exporter says that it made.
+fn made(told: &BTreeMap<String, String>) -> Option<BlobRef> {
+    let json = STANDARD.decode(told.get("containerimage.descriptor")?).ok()?;
+    let Descriptor { media_type, digest, size, .. } = serde_json::from_slice(&json).ok()?;
+    Some(BlobRef { digest, size, media_type })
 }
 
 fn exports(request: &SolveRequest) -> Result<Vec<ExportRequest>, Failure> {

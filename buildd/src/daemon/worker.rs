@@ -11,6 +11,7 @@ mod remains;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use cache::fileop::ActionError;
 use cache::fileop::selection::selection_digest;
 use solver::{Digest, ExecError, ExecFailure, Job, LayerId, Op, Output, OutputRecord, Selection, Worker};
 
@@ -78,9 +79,14 @@ impl Worker for LocalWorker {
             None => (self.chains.trees.clone(), content(output)?),
         };
         let input = root.digest().to_string();
+        // As in BuildKit nothing has nothing that could be missing: whoever looks for it says so.
+        let nothing = output.local.is_none() && output.chain.is_empty();
         let selections = selections.to_vec();
-        let unselected = move |cause| ExecError::failed(Unselected { input, cause });
-        blocking(move || selection_digest(&trees, &root, &selections).map_err(unselected)).await
+        blocking(move || match selection_digest(&trees, &root, &selections) {
+            Err(ActionError::SourceNotFound { .. }) if nothing => Ok(*root.digest()),
+            digest => digest.map_err(|cause| ExecError::failed(Unselected { input, cause })),
+        })
+        .await
     }
 
     async fn available(&self, layer: LayerId, build: &str) -> bool {

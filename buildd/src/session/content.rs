@@ -33,8 +33,7 @@ impl Session {
         mut read: impl AsyncRead + Send + Unpin + 'static,
     ) -> Result<(), SessionError> {
         self.require("/containerd.services.content.v1.Content/Write")?;
-        let mut metadata = MetadataMap::new();
-        add_header(&mut metadata, "buildkit-attachable-store-id", &[store.to_owned()])?;
+        let metadata = store_header(store)?;
         let (name, total) = (format!("rbuild-{digest}"), size as i64);
         let message = move |action: WriteAction, offset: u64, data: Bytes| WriteContentRequest {
             action: action.into(),
@@ -94,12 +93,21 @@ impl Session {
         digest: &Digest,
     ) -> Result<impl AsyncRead + Send + Unpin + 'static + use<>, SessionError> {
         self.require("/containerd.services.content.v1.Content/Read")?;
-        let mut metadata = MetadataMap::new();
-        add_header(&mut metadata, "buildkit-attachable-store-id", &[store.to_owned()])?;
+        let metadata = store_header(store)?;
         let request = ReadContentRequest { digest: digest.to_string(), ..ReadContentRequest::default() };
         let request = Request::from_parts(metadata, Extensions::default(), request);
         let mut client = ContentClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE);
         let messages = lazy(async move { client.read(request).await });
         Ok(StreamReader::new(Box::pin(messages.map_ok(|message| message.data).map_err(io::Error::other))))
     }
+}
+
+/// Says which store is meant. Nobody decodes the name, so it stays as it is.
+fn store_header(store: &str) -> Result<MetadataMap, SessionError> {
+    let mut metadata = MetadataMap::new();
+    if !store.is_ascii() {
+        return Err(SessionError::Header(store.to_owned()));
+    }
+    add_header(&mut metadata, "buildkit-attachable-store-id", &[store.to_owned()])?;
+    Ok(metadata)
 }

@@ -18,7 +18,9 @@ pub enum SessionError {
     #[error("invalid session id `{0}`")]
     Id(String),
     /// A name or pattern that does not fit into a header.
-    #[error("`{0}` cannot be sent to the client")]
+    #[error(
+        "`{0}` cannot be sent to the client: the header contains value with non-printable ASCII characters"
+    )]
     Header(String),
     /// The client answered with an error.
     #[error("{}", .0.message())]

@@ -29,6 +29,8 @@ pub struct FileWriter {
     session: Session,
     pipe: BytePipe<BytesMessage>,
     call: JoinHandle<Result<(), Status>>,
+    /// A write failed, so the call is over.
+    refused: bool,
 }
 
 impl Session {
@@ -58,7 +60,7 @@ impl Session {
             Ok(())
         });
         let pipe = BytePipe::new(futures_util::stream::empty(), tx);
-        Ok(FileWriter { session: self.clone(), pipe, call })
+        Ok(FileWriter { session: self.clone(), pipe, call, refused: false })
     }
 
     /// Sends the directory that exporter number `exporter` makes; returns when the client has it.
@@ -128,6 +130,18 @@ impl FileWriter {
     pub async fn finish(mut self) -> Result<(), SessionError> {
         // Fails only when the call is over, and then the call knows why.
         let _ = self.pipe.shutdown().await;
+        self.ended().await
+    }
+
+    /// What the client said when it took no more, for a file that is not whole.
+    ///
+    /// # Errors
+    /// That.
+    pub async fn refusal(mut self) -> Result<(), SessionError> {
+        if self.refused { self.ended().await } else { Ok(()) }
+    }
+
+    async fn ended(&mut self) -> Result<(), SessionError> {
         let lost = || Status::cancelled("file transfer cancelled");
         let call = &mut self.call;
         self.session.live(async { call.await.map_err(|_| lost())? }).await
@@ -142,7 +156,9 @@ impl Drop for FileWriter {
 
 impl AsyncWrite for FileWriter {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.pipe).poll_write(cx, buf)
+        let written = Pin::new(&mut self.pipe).poll_write(cx, buf);
+        self.refused |= matches!(written, Poll::Ready(Err(_)));
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

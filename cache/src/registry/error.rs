@@ -186,7 +186,13 @@ impl Error {
         while let Some(next) = cause.source() {
             cause = next;
         }
-        let (host, reason) = (host.to_owned(), cause.to_string());
+        let mut reason = cause.to_string();
+        if reason.starts_with("failed to lookup address information") {
+            // Others look for what programs in Go say.
+            let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+            reason = format!("dial tcp: lookup {name}: no such host ({reason})");
+        }
+        let host = host.to_owned();
         match source.is_connect() || source.is_builder() {
             true => Self::Unreachable { host, reason, source },
             false => Self::Broken { host, reason, source },

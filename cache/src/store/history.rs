@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use solver::Digest;
 
+use super::blobs::BlobRef;
 use super::db::{Batch, Sync};
 use super::error::StoreError;
 use super::shared::Shared;
@@ -109,6 +110,9 @@ pub struct BuildRecord {
     /// What is told of its results.
     #[serde(default)]
     pub statements: Vec<BuildStatement>,
+    /// What its exporters made: manifests and indexes, by the exporters' numbers.
+    #[serde(default)]
+    pub results: BTreeMap<u64, BlobRef>,
     /// Whether trimming passes over it.
     pub pinned: bool,
 }
@@ -121,7 +125,8 @@ impl BuildRecord {
         let error = self.error.map(|error| error.blob);
         let statements = self.statements.iter().map(|statement| statement.predicate);
         let trace = self.trace.map(|trace| trace.blob);
-        self.log.into_iter().chain(error).chain(trace).chain(statements)
+        let results = self.results.values().map(|result| result.digest);
+        self.log.into_iter().chain(error).chain(trace).chain(statements).chain(results)
     }
 }
 

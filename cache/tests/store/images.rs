@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cache::store::{
-    BuildBlob, BuildRecord, BuildStatement, BuildStatus, Held, HistoryLimits, LayerAbout, StepCounts,
-    StoreError,
+    BlobRef, BuildBlob, BuildRecord, BuildStatement, BuildStatus, Held, HistoryLimits, LayerAbout,
+    StepCounts, StoreError,
 };
 use solver::{Digest, LayerId};
 
@@ -87,6 +87,14 @@ fn history_keeps_logs_and_is_trimmed() {
                 predicate: add_blob(store, &lease, &format!("statement {n}")),
                 size: 11,
             }],
+            results: BTreeMap::from([(
+                1,
+                BlobRef {
+                    digest: add_blob(store, &lease, &format!("manifest {n}")),
+                    size: 10,
+                    media_type: "m".to_owned(),
+                },
+            )]),
             pinned: n == 1,
         };
         store.history().put(&build).unwrap();
@@ -103,6 +111,7 @@ fn history_keeps_logs_and_is_trimmed() {
     assert_eq!(store.blobs().size(&Digest::of(b"statement 2")).unwrap(), None, "and its statement");
     assert_eq!(store.blobs().size(&Digest::of(b"error 2")).unwrap(), None, "and its error");
     assert_eq!(store.blobs().size(&Digest::of(b"trace 2")).unwrap(), None, "and its spans");
+    assert_eq!(store.blobs().size(&Digest::of(b"manifest 2")).unwrap(), None, "and what it made");
     assert_eq!(prune_all(store).items, 0);
     assert!(store.du(&[], Duration::ZERO).unwrap().is_empty(), "logs are no cache");
     // Logs are bounded together: the oldest go, but for pinned builds'.
@@ -110,7 +119,7 @@ fn history_keeps_logs_and_is_trimmed() {
     assert_eq!(store.history().trim(limits).unwrap(), 0);
     let logs: Vec<_> = store.history().list().unwrap().into_iter().map(|b| b.log.is_some()).collect();
     assert_eq!(logs, [true, true], "one runs, one is pinned");
-    let kinds = ["log", "error", "trace", "statement"];
+    let kinds = ["log", "error", "trace", "statement", "manifest"];
     let needed = [0, 1].into_iter().flat_map(|n| kinds.map(|kind| format!("{kind} {n}")));
     let needed = needed.map(|text| Digest::of(text.as_bytes()));
     assert_eq!(store.history().blobs().unwrap(), needed.collect());
@@ -147,6 +156,7 @@ fn a_log_that_something_else_needs_outlives_its_build() {
             error: None,
             trace: None,
             statements: Vec::new(),
+            results: BTreeMap::new(),
             pinned: false,
         };
         store.history().put(&build).unwrap();

@@ -115,11 +115,12 @@ impl Exporter {
             let made = self.assemble(request, results, &layers, step, cx).await?;
             let image = image(&made);
             let ahead: Vec<Descriptor> = large.iter().filter_map(|id| made.descriptor(id)).cloned().collect();
-            let write = self.stream(request.id, passed, cx, move |out| {
+            let response = made.response(request);
+            let write = self.stream(request.id, passed, &response, cx, move |out| {
                 write_stored(&store, out, format, &[image], &ahead).map(drop)
             });
             step.part("sending tarball", write).await?;
-            return Ok(made.response(request));
+            return Ok(response);
         };
         let mut archive = ArchiveWriter::new(file).map_err(ExecError::failed)?;
         for id in large {

@@ -52,7 +52,8 @@ impl Exporter {
         // In an archive nothing takes the place of anything else: several platforms always have a directory each.
         let all = self.files(request, results, results.multi_platform).await?;
         let passed = self.passed_file(request.id, cx);
-        let write = self.stream(request.id, passed, cx, move |out| {
+        let about = BTreeMap::new();
+        let write = self.stream(request.id, passed, &about, cx, move |out| {
             rootfs_tar::write(&all, out).map_err(ExecError::failed)
         });
         step.part("sending tarball", write).await?;

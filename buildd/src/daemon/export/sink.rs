@@ -1,5 +1,6 @@
 //! Where an archive's bytes go: a file that the client passed, or its session.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsRawFd;
@@ -10,10 +11,11 @@ use cache::oci::Amend;
 use cache::stream::StreamWriter;
 use solver::{ExecError, VertexContext};
 use tokio_util::io::SyncIoBridge;
+use tonic::Code;
 
 use super::Exporter;
 use crate::daemon::blocking::blocking;
-use crate::session::ARRIVAL;
+use crate::session::{ARRIVAL, SessionError};
 
 /// Large enough to make a chunk's cost small, small enough for any gRPC limit.
 const CHUNK: usize = 256 << 10;
@@ -113,11 +115,12 @@ impl Exporter {
     }
 
     /// Hands a writer to `produce`, on a blocking thread, and waits until the client has everything: in the file that it
-    /// `passed`, or through its session.
+    /// `passed`, or through its session, with `about` it. A client that says it has it already has it.
     pub(super) async fn stream<F>(
         &self,
         exporter: usize,
         passed: Option<Passed>,
+        about: &BTreeMap<String, String>,
         cx: &VertexContext,
         produce: F,
     ) -> Result<(), ExecError>
@@ -129,16 +132,24 @@ impl Exporter {
         }
         let id = cx.sessions.ids().first().cloned().unwrap_or_default();
         let session = self.sessions.get(&id, ARRIVAL).await.map_err(ExecError::failed)?;
-        let file = session.send_file(exporter, &Default::default()).map_err(ExecError::failed)?;
+        let file = session.send_file(exporter, about).map_err(ExecError::failed)?;
         let bridge = SyncIoBridge::new(file);
-        let file = blocking(move || {
+        let (file, produced) = blocking(move || {
             let mut out = BufWriter::with_capacity(CHUNK, bridge);
-            produce(&mut out)?;
-            let bridge = out.into_inner().map_err(|e| ExecError::failed(e.into_error()))?;
-            Ok::<_, ExecError>(bridge.into_inner())
+            let produced = produce(&mut out).and_then(|()| out.flush().map_err(ExecError::failed));
+            (out.into_parts().0.into_inner(), produced)
         })
-        .await?;
-        file.finish().await.map_err(ExecError::failed)
+        .await;
+        let (ended, failed) = match produced {
+            Ok(()) => (file.finish().await, None),
+            // Nothing may look like its end.
+            Err(error) => (file.refusal().await, Some(error)),
+        };
+        match (ended, failed) {
+            (Err(SessionError::Client(status)), _) if status.code() == Code::AlreadyExists => Ok(()),
+            (_, Some(error)) => Err(error),
+            (ended, None) => ended.map_err(ExecError::failed),
+        }
     }
 }
 

@@ -35,8 +35,11 @@ pub(super) fn of_vertex(
         let info = graph.sources.get(l.source as usize)?;
         let mut ranges = l.ranges.clone();
         let file = SourceFile::new(&info.filename, &info.data);
-        let lines = ranges.first().map(|range| Lines::new(range.start_line, range.end_line))?;
-        ranges.extend(find(&file, lines).map(|span| words(&file, span)));
+        let first = *ranges.first()?;
+        let lines = Lines::new(first.start_line, first.end_line.max(first.start_line));
+        // Beside columns of the client's nobody could tell whose these are.
+        let found = find(&file, lines).filter(|_| first.start_character == 0 && first.end_character == 0);
+        ranges.extend(found.map(|span| words(&file, span)));
         Some(source(info, &ranges))
     };
     // BuildKit's clients show the last one first.

@@ -11,7 +11,7 @@ use cache::store::Staging;
 use proto::gateway::{InitMessage, NewContainerRequest};
 use proto::pb;
 use runner::{SandboxHandle, Stdio, TerminalSize};
-use solver::op::ExecOp;
+use solver::op::{ExecOp, Platform};
 use solver::{GraphBuilder, Job, Op, Output, Progress, Vertex, VertexMeta};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -34,6 +34,7 @@ pub(super) struct Container {
     /// Mounts, network and names; each process adds what it runs.
     exec: pb::ExecOp,
     meta: pb::Meta,
+    platform: Option<Platform>,
     inputs: Vec<Output>,
     mounts: Mounts,
     _staging: Staging,
@@ -45,6 +46,15 @@ pub(super) struct Container {
     pub(super) released: CancellationToken,
 }
 
+/// What is the same for all processes of a container.
+#[derive(Debug, Clone, Copy)]
+struct Given<'a> {
+    exec: &'a pb::ExecOp,
+    meta: &'a pb::Meta,
+    platform: Option<&'a Platform>,
+    inputs: &'a [Output],
+}
+
 impl Containers {
     /// A container that was made and not released.
     pub(super) fn get(&self, id: &str) -> Option<Arc<Container>> {
@@ -52,11 +62,16 @@ impl Containers {
     }
 
     /// Releases a container: what runs in it is killed, and has ended on return.
+    ///
+    /// # Errors
+    /// A container that is not there. Cancellation where something ran, as BuildKit says it.
     pub(super) async fn release(&self, id: &str) -> Result<(), Failure> {
         let container = self.lock().remove(id);
         let missing = || Failure::new(Code::NotFound, format!("container details for {id} not found"));
-        container.ok_or_else(missing)?.end().await;
-        Ok(())
+        match container.ok_or_else(missing)?.end().await {
+            false => Ok(()),
+            true => Err(Failure::of_export(&solver::ExecError::Canceled)),
+        }
     }
 
     /// Releases all containers.
@@ -76,14 +91,20 @@ impl Containers {
 }
 
 impl Container {
-    async fn end(&self) {
+    /// Kills what runs, and says whether anything did.
+    async fn end(&self) -> bool {
         self.released.cancel();
-        let first = self.first.lock().await.clone();
-        if let Some(first) = first {
-            first.kill();
-            // How it ended is told to whoever follows it.
-            let _ended = blocking(move || first.wait()).await;
-        }
+        let Some(first) = self.first.lock().await.clone() else { return false };
+        let running = first.try_wait().is_none();
+        first.kill();
+        // How it ended is told to whoever follows it.
+        let _ended = blocking(move || first.wait()).await;
+        running
+    }
+
+    fn given(&self) -> Given<'_> {
+        let (exec, meta, platform) = (&self.exec, &self.meta, self.platform.as_ref());
+        Given { exec, meta, platform, inputs: &self.inputs }
     }
 
     /// Whether a process was asked for before; from now on one was.
@@ -134,7 +155,9 @@ impl Bridge {
         // Checked now, so that what cannot be is said before anything is started in it.
         let nothing = pb::Meta { args: vec!["/".to_owned()], ..pb::Meta::default() };
         let nothing = InitMessage { meta: Some(nothing), ..InitMessage::default() };
-        let (op, job) = self.job((&exec, &meta, inputs.as_slice()), &released, &nothing)?;
+        let platform = request.platform.as_ref().map(crate::llb::from_platform);
+        let given = Given { exec: &exec, meta: &meta, platform: platform.as_ref(), inputs: &inputs };
+        let (op, job) = self.job(given, &released, &nothing)?;
         let store = self.parts.store.clone();
         let staging = blocking(move || store.layers().staging()).await.map_err(|e| Failure::invalid(&e))?;
         let mounts = self.parts.worker.mounts(&op, &job, staging.path()).await;
@@ -142,6 +165,7 @@ impl Bridge {
             id: request.container_id.clone(),
             exec,
             meta,
+            platform,
             inputs,
             mounts: mounts.map_err(|e| Failure::of_export(&e))?,
             _staging: staging,
@@ -164,8 +188,7 @@ impl Bridge {
         init: &InitMessage,
         stdio: &Stdio,
     ) -> Result<Arc<SandboxHandle>, Failure> {
-        let of_container = (&container.exec, &container.meta, container.inputs.as_slice());
-        let (op, job) = self.job(of_container, &container.released, init)?;
+        let (op, job) = self.job(container.given(), &container.released, init)?;
         let tty = init.tty.then(TerminalSize::default);
         let (worker, mounts) = (&self.parts.worker, &container.mounts);
         let failed = |e| Failure::of_export(&e);
@@ -198,7 +221,7 @@ impl Bridge {
     /// A process as a job of the worker, after the same checks as a step of a graph.
     fn job(
         &self,
-        (exec, meta, inputs): (&pb::ExecOp, &pb::Meta, &[Output]),
+        Given { exec, meta, platform, inputs }: Given<'_>,
         cancel: &CancellationToken,
         init: &InitMessage,
     ) -> Result<(ExecOp, Job), Failure> {
@@ -218,7 +241,7 @@ impl Bridge {
         let vertex = Vertex {
             op: Op::Exec(Box::new(op.clone())),
             inputs: Vec::new(),
-            platform: None,
+            platform: platform.cloned(),
             constraints: Vec::new(),
             meta: VertexMeta::default(),
         };

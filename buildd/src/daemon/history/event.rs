@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cache::oci::media_type;
-use cache::store::{BuildBlob, BuildRecord, BuildStatement, BuildStatus};
+use cache::store::{BuildBlob, BuildRecord, BuildStatus};
 use proto::control::{
     BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRecord, BuildResultInfo, Descriptor, Exporter,
 };
@@ -37,7 +37,7 @@ pub(super) fn of(b: &BuildRecord, log_size: Option<u64>) -> BuildHistoryEvent {
             ..Descriptor::default()
         })
     };
-    let (result, results) = results(&b.statements);
+    let (result, results) = results(b);
     let record = BuildHistoryRecord {
         r#ref: b.reference.clone(),
         frontend: b.frontend.clone(),
@@ -76,9 +76,19 @@ fn descriptor(media_type: &str, blob: &BuildBlob) -> Descriptor {
 }
 
 /// What is told of the only result, or of each platform's.
-fn results(statements: &[BuildStatement]) -> (Option<BuildResultInfo>, BTreeMap<String, BuildResultInfo>) {
+fn results(build: &BuildRecord) -> (Option<BuildResultInfo>, BTreeMap<String, BuildResultInfo>) {
     let (mut only, mut all) = (None, BTreeMap::<String, BuildResultInfo>::new());
-    for statement in statements {
+    if !build.results.is_empty() {
+        let made = build.results.iter().map(|(exporter, made)| {
+            let blob = BuildBlob { blob: made.digest, size: made.size };
+            (*exporter as i64, descriptor(&made.media_type, &blob))
+        });
+        let results: BTreeMap<i64, Descriptor> = made.collect();
+        // Older clients know of one only.
+        let result_deprecated = results.values().next().cloned();
+        only = Some(BuildResultInfo { result_deprecated, results, ..BuildResultInfo::default() });
+    }
+    for statement in &build.statements {
         let info = match &statement.platform {
             None => only.get_or_insert_default(),
             Some(platform) => all.entry(platform.clone()).or_default(),

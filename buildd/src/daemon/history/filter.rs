@@ -172,6 +172,7 @@ mod tests {
             error: None,
             trace: None,
             statements: Vec::new(),
+            results: BTreeMap::new(),
             pinned: false,
         };
         for (filters, expected) in [

@@ -56,6 +56,8 @@ pub(in crate::daemon) enum CachePlace {
     Registry(Reference),
     /// Into a directory of the client: the name of its content store.
     Local(String),
+    /// To a service that this daemon does not speak to, under its type's name: its failure is of no consequence.
+    Unknown(String),
 }
 
 /// A cache export that cannot be.
@@ -167,6 +169,9 @@ fn export(entry: &CacheOptionsEntry) -> Result<CacheExport, CacheRequestError> {
             });
         }
         "local" => CachePlace::Local(format!("local:{}", get("dest"))),
+        service @ ("s3" | "gha" | "azblob") if flag("ignore-error")? == Some(true) => {
+            CachePlace::Unknown(service.to_owned())
+        }
         other => return Err(CacheRequestError::Kind(other.to_owned())),
     };
     let oci = flag("oci-mediatypes")?.unwrap_or(true);

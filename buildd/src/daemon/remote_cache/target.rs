@@ -8,7 +8,7 @@ use cache::remote::{CacheManifest, Chains, MEDIA_TYPE};
 use futures_util::{StreamExt, TryStreamExt};
 use solver::{ExecError, VertexContext};
 
-use super::request::{CacheExport, CachePlace};
+use super::request::{CacheExport, CachePlace, CacheRequestError};
 use crate::daemon::chains::from_store;
 use crate::daemon::export::{StoredBlob, with_types};
 use crate::daemon::parts::Parts;
@@ -29,6 +29,7 @@ pub(super) fn step_name(place: &CachePlace) -> Option<&'static str> {
         CachePlace::Inline => None,
         CachePlace::Registry(_) => Some("exporting cache to registry"),
         CachePlace::Local(_) => Some("exporting cache to client directory"),
+        CachePlace::Unknown(_) => Some("exporting cache to an unknown service"),
     }
 }
 
@@ -85,6 +86,7 @@ async fn taker(parts: &Parts, place: &CachePlace, cx: &VertexContext) -> Result<
             Ok(Taker::Client(session, store.clone()))
         }
         CachePlace::Inline => Err(ExecError::failed(NoSession)),
+        CachePlace::Unknown(service) => Err(ExecError::failed(CacheRequestError::Kind(service.clone()))),
     }
 }
 

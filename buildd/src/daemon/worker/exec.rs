@@ -161,7 +161,8 @@ impl LocalWorker {
                 default(&name.to_lowercase(), value);
             }
         }
-        default("PATH", runner::DEFAULT_PATH);
+        let windows = job.vertex.platform.as_ref().is_some_and(|platform| platform.os == "windows");
+        default("PATH", if windows { WINDOWS_PATH } else { runner::DEFAULT_PATH });
         default("HOME", home);
         for wanted in &op.secret_env {
             let data =
@@ -171,6 +172,9 @@ impl LocalWorker {
         Ok(all)
     }
 }
+
+/// Where programs are on Windows, as BuildKit says it.
+const WINDOWS_PATH: &str = r"c:\Windows\System32;c:\Windows;C:\Windows\System32\WindowsPowerShell\v1.0";
 
 fn resolve_user(base: &Base, who: &str) -> Result<(User, String), ExecError> {
     use crate::daemon::users;

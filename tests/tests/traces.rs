@@ -98,6 +98,8 @@ fn spans_reach_the_collector_and_the_history() {
     }
     let mut scene = Scene::new();
     let api = Api::connect(&scene.daemon);
+    let plain = "test ! -e /dev/otel-grpc.sock && test -z \"$TRACEPARENT$OTEL_TRACES_EXPORTER\"";
+    build(&api, "plain", plain).unwrap();
     let collected = Collected::default();
     let address = StdListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap();
     let service = TraceServiceServer::new(collected.clone());
@@ -131,6 +133,13 @@ fn spans_reach_the_collector_and_the_history() {
     assert!(step.end_time_unix_nano <= call.end_time_unix_nano);
     collected.named("the client's");
     assert_eq!(collected.key.lock().unwrap().as_deref(), Some("a b"));
+
+    // Steps tell spans of their own, below the build's.
+    let told = format!(
+        "test -S /dev/otel-grpc.sock && test $OTEL_EXPORTER_OTLP_TRACES_ENDPOINT = unix:///dev/otel-grpc.sock && \
+         case $TRACEPARENT in 00-{TRACE}-*-01) env | grep -c ^OTEL_ | grep 3;; *) exit 9;; esac"
+    );
+    build(&api, "telling", &told).unwrap();
 
     // Long before the client's spans stop being waited for.
     let finalize = UpdateBuildHistoryRequest {

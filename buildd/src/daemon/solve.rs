@@ -60,6 +60,7 @@ pub(super) async fn solve(
     })?;
     let _lease = parts.leases.begin(&request.r#ref);
     let _memory = Memory { parts, build: &request.r#ref };
+    let _spans = parts.traces.follow(&request.r#ref, &trace);
     let rights = Rights {
         entitlements: entitlements(parts, &client, &request)?,
         policies: Policies::new(request.source_policy.as_ref(), &request.source_policy_session)?,

@@ -243,6 +243,9 @@ fn put_together(
     let images = Arc::new(ImageSource::new(chains.clone(), leases.clone(), sessions.clone(), registries));
     let sources = Arc::new(Sources::new(images.clone(), &chains, sessions.clone(), locals.clone(), &leases));
     let diff_ids = Arc::new(DiffIds::new(store.clone()));
+    let collector =
+        Target::of_environment(|name| std::env::var(name).ok())?.map(Collector::start).transpose()?;
+    let traces = Arc::new(Traces::new(collector));
     let worker = Arc::new(LocalWorker {
         chains: chains.clone(),
         locals: locals.clone(),
@@ -254,6 +257,7 @@ fn put_together(
         devices: devices(&config.cdi),
         dns: dns(&config),
         limits: StepLimits::new(config.worker.oci.step),
+        traces: traces.clone(),
     });
     let engine =
         Engine::new(Arc::new(store.records()), sources.clone(), worker.clone(), parallelism(&config));
@@ -266,12 +270,10 @@ fn put_together(
         seen: Arc::default(),
     };
     let metrics = Arc::new(Metrics::new());
-    let collector =
-        Target::of_environment(|name| std::env::var(name).ok())?.map(Collector::start).transpose()?;
     Ok(Parts {
         provenance_environment: Arc::new(config.provenance_environment()?),
         histories: Arc::new(Histories::new(store.clone(), metrics.clone())),
-        traces: Arc::new(Traces::new(collector)),
+        traces,
         metrics,
         entitlements: entitlements(&config, args.defaults.rootless),
         garbage: Arc::default(),

@@ -5,6 +5,7 @@
 mod collector;
 mod context;
 mod json;
+mod socket;
 mod spans;
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use proto::otlp::trace::v1::{ResourceSpans, ScopeSpans};
 
 pub(super) use collector::{Collector, CollectorError, Target};
 pub(super) use context::{TraceContext, TraceId};
+pub(super) use socket::{SOCKET, SpanSocket, environment};
 pub(super) use spans::of_build;
 
 /// So many bytes of spans are kept of one trace while its build runs.
@@ -25,6 +27,15 @@ const MOST_OF_ONE: usize = 16 << 20;
 pub(super) struct Traces {
     collector: Option<Collector>,
     recorded: Mutex<HashMap<TraceId, Recorded>>,
+    /// The builds whose steps may tell spans of their own.
+    builds: Mutex<HashMap<String, TraceContext>>,
+}
+
+/// Lets a build's steps tell spans of their own until it is dropped.
+#[derive(Debug)]
+pub(super) struct Followed {
+    traces: Arc<Traces>,
+    build: String,
 }
 
 /// A trace that builds of this daemon belong to.
@@ -45,7 +56,7 @@ pub(super) struct Listening {
 impl Traces {
     /// With a collector to send spans on to, or without.
     pub(super) fn new(collector: Option<Collector>) -> Self {
-        Self { collector, recorded: Mutex::default() }
+        Self { collector, ..Self::default() }
     }
 
     /// Takes spans in.
@@ -61,6 +72,20 @@ impl Traces {
     /// Whether spans have somewhere to go besides the history.
     pub(super) fn are_sent_on(&self) -> bool {
         self.collector.is_some()
+    }
+
+    /// Lets the steps of a build tell spans of their own, if there is a collector to send them to and the client wants any.
+    pub(super) fn follow(self: &Arc<Self>, build: &str, context: &TraceContext) -> Option<Followed> {
+        if !context.sampled || !self.are_sent_on() {
+            return None;
+        }
+        self.builds().insert(build.to_owned(), *context);
+        Some(Followed { traces: self.clone(), build: build.to_owned() })
+    }
+
+    /// What the spans of a build's steps are part of; `None` where none are wanted.
+    pub(super) fn of_steps(&self, build: &str) -> Option<TraceContext> {
+        self.builds().get(build).copied()
     }
 
     /// Begins to keep the spans of a trace.
@@ -98,6 +123,10 @@ impl Traces {
         }
     }
 
+    fn builds(&self) -> MutexGuard<'_, HashMap<String, TraceContext>> {
+        self.builds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<TraceId, Recorded>> {
         self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,6 +142,12 @@ impl Listening {
         let recorded = self.traces.lock();
         let spans = &recorded.get(&self.trace)?.spans;
         (!spans.is_empty()).then(|| json::text(spans))
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.traces.builds().remove(&self.build);
     }
 }
 

@@ -29,6 +29,7 @@ use super::leases::Leases;
 use super::locals::Locals;
 use super::mounting::Mounting;
 use super::sandboxes::Sandboxes;
+use super::traces::Traces;
 use crate::session::SessionManager;
 
 /// Executes vertices in sandboxes and on layer directories.
@@ -54,6 +55,8 @@ pub(super) struct LocalWorker {
     pub dns: runner::Dns,
     /// What a step may use.
     pub limits: StepLimits,
+    /// Where the spans of steps go.
+    pub traces: Arc<Traces>,
 }
 
 #[async_trait]

@@ -14,6 +14,8 @@ pub(in crate::daemon) struct TraceContext {
     pub trace: TraceId,
     /// The client's span; `None` where the trace begins here.
     pub parent: Option<[u8; 8]>,
+    /// The build's own span.
+    pub call: [u8; 8],
     /// Whether spans are wanted.
     pub sampled: bool,
 }
@@ -22,7 +24,15 @@ impl TraceContext {
     /// As the client says. Without a word from it, or with one that makes no sense, a trace begins.
     pub(in crate::daemon) fn of(metadata: &MetadataMap) -> Self {
         let said = metadata.get("traceparent").and_then(|value| parse(value.to_str().ok()?));
-        said.unwrap_or_else(|| Self { trace: TraceId(random()), parent: None, sampled: true })
+        said.unwrap_or_else(|| Self { trace: TraceId(random()), parent: None, call: random(), sampled: true })
+    }
+}
+
+impl TraceContext {
+    /// The place of what is below the build's span, as `traceparent` says it.
+    pub(super) fn header(&self) -> String {
+        let flags = u8::from(self.sampled);
+        format!("00-{}-{}-{flags:02x}", hex::encode(self.trace.0), hex::encode(self.call))
     }
 }
 
@@ -43,7 +53,8 @@ fn parse(text: &str) -> Option<TraceContext> {
     }
     let (trace, parent, [flags]) = (bytes::<16>(trace)?, bytes::<8>(parent)?, bytes::<1>(flags)?);
     let valid = trace != [0; 16] && parent != [0; 8];
-    valid.then_some(TraceContext { trace: TraceId(trace), parent: Some(parent), sampled: flags & 1 == 1 })
+    let (trace, parent, call) = (TraceId(trace), Some(parent), random());
+    valid.then_some(TraceContext { trace, parent, call, sampled: flags & 1 == 1 })
 }
 
 fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
@@ -67,6 +78,8 @@ mod tests {
         let found = of(&format!("00-{trace}-{parent}-01"));
         assert_eq!((hex::encode(found.trace.0), found.sampled), (trace.to_owned(), true));
         assert_eq!(found.parent.map(hex::encode), Some(parent.to_owned()));
+        let below = of(&found.header());
+        assert_eq!((below.trace, below.parent, below.sampled), (found.trace, Some(found.call), true));
         assert!(!of(&format!("00-{trace}-{parent}-00")).sampled);
         assert!(of(&format!("01-{trace}-{parent}-01-more")).parent.is_some());
         for bad in [

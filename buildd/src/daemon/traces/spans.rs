@@ -24,7 +24,7 @@ pub(in crate::daemon) fn of_build(
 ) -> Vec<ResourceSpans> {
     let call = Span {
         trace_id: context.trace.0.to_vec().into(),
-        span_id: random::<8>().to_vec().into(),
+        span_id: context.call.to_vec().into(),
         parent_span_id: context.parent.map(|id| id.to_vec()).unwrap_or_default().into(),
         name: CALL.to_owned(),
         kind: SpanKind::Server.into(),
@@ -113,13 +113,15 @@ mod tests {
         let cached = Vertex { cached: true, ..vertex("found", None, at(1)) };
         let vertexes = vec![vertex("run", at(2), None), cached, failing];
         journal.push(&StatusResponse { vertexes, ..StatusResponse::default() });
-        let context = TraceContext { trace: TraceId([7; 16]), parent: Some([3; 8]), sampled: true };
+        let context =
+            TraceContext { trace: TraceId([7; 16]), parent: Some([3; 8]), call: [4; 8], sampled: true };
         let made = of_build(&context, &journal, (1, 9), Some("it failed"));
         let spans = &made[0].scope_spans[0].spans;
         let names: Vec<&str> = spans.iter().map(|span| &*span.name).collect();
         assert_eq!(names, [CALL, "load cache: found", "run"]);
         assert_eq!((&spans[0].parent_span_id[..], spans[0].end_time_unix_nano), (&[3; 8][..], 9));
         assert!(spans.iter().all(|span| span.trace_id[..] == [7; 16]));
+        assert_eq!(spans[0].span_id[..], [4; 8]);
         assert!(spans[1..].iter().all(|span| span.parent_span_id == spans[0].span_id));
         assert_eq!(
             (spans[2].start_time_unix_nano, spans[2].end_time_unix_nano),

@@ -20,6 +20,7 @@ use crate::daemon::blocking::blocking;
 use crate::daemon::chains::{Chains, from_store};
 use crate::daemon::sandboxes::{self, output_pipe};
 use crate::daemon::secrets::secret;
+use crate::daemon::traces;
 
 impl LocalWorker {
     pub(super) async fn exec(&self, op: &ExecOp, job: &Job) -> Result<Vec<(u32, OutputRecord)>, ExecFailure> {
@@ -164,6 +165,9 @@ impl LocalWorker {
         let windows = job.vertex.platform.as_ref().is_some_and(|platform| platform.os == "windows");
         default("PATH", if windows { WINDOWS_PATH } else { runner::DEFAULT_PATH });
         default("HOME", home);
+        if let Some(context) = self.traces.of_steps(&job.cx.build) {
+            traces::environment(&context).iter().for_each(|(name, value)| default(name, value));
+        }
         for wanted in &op.secret_env {
             let data =
                 secret(&self.sessions, &wanted.id, wanted.optional, &job.cx).await?.unwrap_or_default();

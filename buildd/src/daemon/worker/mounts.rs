@@ -17,6 +17,7 @@ use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
 use crate::daemon::mounting::{Copied, Mounting};
 use crate::daemon::secrets::secret;
+use crate::daemon::traces::{SOCKET, SpanSocket};
 
 /// What a sandbox sees, and what has to live as long as it runs.
 #[derive(Debug, Default)]
@@ -29,6 +30,7 @@ pub(in crate::daemon) struct Mounts {
     pub(super) shm_size: Option<u64>,
     caches: Vec<CacheMountLease>,
     agents: Vec<AgentSocket>,
+    spans: Option<SpanSocket>,
 }
 
 /// What a step writes at one of its mounts.
@@ -119,6 +121,12 @@ impl LocalWorker {
             self.mount(&mut all, mount, &op.meta.cwd, serial, job, dir).await?;
         }
         self.caches(&mut all, caches, job).await?;
+        if self.traces.of_steps(&job.cx.build).is_some() {
+            let socket = SpanSocket::open(&self.traces, dir.join("spans")).map_err(ExecError::failed)?;
+            let source = MountSource::File { path: socket.path().to_owned() };
+            all.list.push(RunnerMount { target: SOCKET.into(), source, read_only: false });
+            all.spans = Some(socket);
+        }
         Ok(all)
     }
 

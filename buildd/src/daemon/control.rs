@@ -92,7 +92,8 @@ impl Control for ControlService {
         &self,
         request: Request<Streaming<BytesMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        Ok(self.parts.sessions.handle(request).await?.map(|s| Box::pin(s) as Self::SessionStream))
+        let owner = Peer::of(request.extensions()).name().unwrap_or_default();
+        Ok(self.parts.sessions.handle(request, owner).await?.map(|s| Box::pin(s) as Self::SessionStream))
     }
 
     async fn list_workers(

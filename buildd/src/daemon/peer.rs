@@ -36,18 +36,22 @@ impl Peer {
         Self::Certificate(hex::encode(Sha256::digest(der)))
     }
 
+    /// What the configuration calls it, if anything is known.
+    pub(super) fn name(&self) -> Option<String> {
+        match self {
+            Self::Unknown => None,
+            Self::User(uid) => Some(format!("uid:{uid}")),
+            Self::Certificate(digits) => Some(format!("cert:{digits}")),
+        }
+    }
+
     /// Which of `granted` the client may ask for: all, if the configuration says nothing of it.
     pub(super) fn may_ask_for(
         &self,
         granted: &[String],
         limits: &BTreeMap<String, Vec<String>>,
     ) -> Vec<String> {
-        let name = match self {
-            Self::Unknown => None,
-            Self::User(uid) => Some(format!("uid:{uid}")),
-            Self::Certificate(digits) => Some(format!("cert:{digits}")),
-        };
-        match name.and_then(|name| limits.get(&name)).or_else(|| limits.get(ANYBODY)) {
+        match self.name().and_then(|name| limits.get(&name)).or_else(|| limits.get(ANYBODY)) {
             None => granted.to_vec(),
             Some(limit) => granted.iter().filter(|name| limit.contains(name)).cloned().collect(),
         }

@@ -81,6 +81,10 @@ impl Sink for MetadataOnly {
         self.mirror.end(id)
     }
 
+    fn pause(&mut self) -> Result<(), TransferError> {
+        self.mirror.pause()
+    }
+
     fn finish(&mut self) -> Result<(), TransferError> {
         self.mirror.finish()?;
         let failed = |e| TransferError::io(PathBuf::from(LIST), e);

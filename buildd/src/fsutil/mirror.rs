@@ -242,13 +242,19 @@ impl Sink for Mirror {
 
     fn data(&mut self, id: u32, data: Data) -> Result<(), TransferError> {
         let new = self.begin(id)?;
-        self.writers.data(id, new, data)
+        self.writers.data(id, new, data);
+        Ok(())
     }
 
     fn end(&mut self, id: u32) -> Result<(), TransferError> {
         let new = self.begin(id)?;
         self.under_way -= 1;
-        self.writers.end(id, new)
+        self.writers.end(id, new);
+        Ok(())
+    }
+
+    fn pause(&mut self) -> Result<(), TransferError> {
+        self.writers.hand_over()
     }
 
     fn finish(&mut self) -> Result<(), TransferError> {

@@ -53,6 +53,14 @@ pub trait Sink: Send + 'static {
     /// As for `entry`.
     fn end(&mut self, id: u32) -> Result<(), TransferError>;
 
+    /// Nothing more has arrived yet. What a sink keeps of [`Data`] from here on may keep more from arriving.
+    ///
+    /// # Errors
+    /// As for `entry`.
+    fn pause(&mut self) -> Result<(), TransferError> {
+        Ok(())
+    }
+
     /// All is there; called once, at the end of a transfer that went well.
     ///
     /// # Errors
@@ -114,20 +122,33 @@ impl<S: Sink> Receiver<S> {
 
     fn run(mut self, mut arrived: mpsc::Receiver<Arrived>) -> Result<S, TransferError> {
         while let Some(Arrived { packets, room }) = arrived.blocking_recv() {
-            for packet in packets {
-                match self.packet(packet, &room) {
-                    Ok(true) => return Ok(self.sink),
-                    Ok(false) => {}
-                    Err(err) => {
-                        // The sender may be gone; then nobody needs to be told.
-                        let _ = self.outgoing.send(Reply::Failed(err.full()));
-                        return Err(err);
-                    }
+            match self.packets(packets, &room) {
+                Ok(true) => return Ok(self.sink),
+                Ok(false) => {}
+                Err(err) => {
+                    // The sender may be gone; then nobody needs to be told.
+                    let _ = self.outgoing.send(Reply::Failed(err.full()));
+                    return Err(err);
                 }
             }
-            self.ask()?;
         }
         Err(TransferError::Truncated)
+    }
+
+    /// Takes packets that arrived together; `true` at the end.
+    fn packets(
+        &mut self,
+        packets: Vec<Packet>,
+        room: &Arc<OwnedSemaphorePermit>,
+    ) -> Result<bool, TransferError> {
+        for packet in packets {
+            if self.packet(packet, room)? {
+                return Ok(true);
+            }
+        }
+        self.sink.pause()?;
+        self.ask()?;
+        Ok(false)
     }
 
     /// Takes a packet; `true` at the end.

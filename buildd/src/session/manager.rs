@@ -51,6 +51,7 @@ pub struct Session {
 struct Inner {
     id: String,
     shared_key: String,
+    owner: String,
     /// Lower-cased `/service/method`.
     methods: HashSet<String>,
     channel: Channel,
@@ -90,19 +91,20 @@ impl SessionManager {
         None
     }
 
-    /// Serves `Control.Session`: registers the session until its stream ends or its health fails.
+    /// Serves `Control.Session`: registers the session until its stream ends or its health fails. `owner` is who calls.
     ///
     /// # Errors
     /// A missing id, or one that is in use.
     pub async fn handle(
         &self,
         request: Request<Streaming<BytesMessage>>,
+        owner: String,
     ) -> Result<Response<SessionStream>, Status> {
         let (metadata, _, incoming) = request.into_parts();
         let closed = self.open.shutdown.child_token();
         let (tx, rx) = outgoing();
         let channel = dial(Tunnel::new(incoming, tx, closed.clone()));
-        let session = Session::new(&metadata, channel, closed);
+        let session = Session::new(&metadata, channel, closed, owner);
         self.register(&session).map_err(|err| Status::already_exists(err.to_string()))?;
         let open = Arc::clone(&self.open);
         self.open.tasks.spawn(async move {
@@ -173,12 +175,13 @@ impl Open {
 }
 
 impl Session {
-    fn new(metadata: &MetadataMap, channel: Channel, closed: CancellationToken) -> Self {
+    fn new(metadata: &MetadataMap, channel: Channel, closed: CancellationToken, owner: String) -> Self {
         let text = |name| metadata.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
         let methods = metadata.get_all(HEADER_METHOD).iter();
         let inner = Inner {
             id: text(HEADER_ID),
             shared_key: text(HEADER_SHARED_KEY),
+            owner,
             methods: methods.filter_map(|m| m.to_str().ok()).map(str::to_ascii_lowercase).collect(),
             channel,
             closed,
@@ -194,6 +197,11 @@ impl Session {
     /// What tells that two sessions' local sources are the same; may be empty.
     pub fn shared_key(&self) -> &str {
         &self.inner.shared_key
+    }
+
+    /// Who opened it, as far as that is known.
+    pub fn owner(&self) -> &str {
+        &self.inner.owner
     }
 
     /// Whether the client serves a method, written `/service/Method`; case does not matter.
@@ -226,7 +234,7 @@ mod tests {
         let mut metadata = MetadataMap::new();
         metadata.insert(HEADER_ID, id.parse().unwrap());
         let channel = Endpoint::from_static("http://session").connect_lazy();
-        Session::new(&metadata, channel, CancellationToken::new())
+        Session::new(&metadata, channel, CancellationToken::new(), String::new())
     }
 
     #[tokio::test]

@@ -42,7 +42,7 @@ impl Control for Daemon {
     type ListenBuildHistoryStream = BoxStream<'static, Result<BuildHistoryEvent, Status>>;
 
     async fn session(&self, request: Request<Streaming<BytesMessage>>) -> Reply<SessionStream> {
-        self.0.handle(request).await
+        self.0.handle(request, String::new()).await
     }
 
     async fn solve(&self, request: Request<SolveRequest>) -> Reply<SolveResponse> {

@@ -34,7 +34,9 @@ pub(super) async fn receive(
     let session = sessions.get(id, ARRIVAL).await.map_err(failed)?;
     let LocalRequest { name, hint, metadata, .. } = request;
     let kind = if metadata.is_some() { "metadata" } else { "" };
-    let identity = [name, hint, session.shared_key(), kind];
+    // BuildKit's key, and the client: a key is chosen by clients, and one must not get at the files of another by listing
+    // what it knows of them.
+    let identity = [name, hint, session.shared_key(), kind, session.owner()];
     let copies = store.local_copies();
     let copy = copies.acquire(&identity, format!("local source for {name}")).await;
     let copy = Arc::new(copy.map_err(ExecError::failed)?);

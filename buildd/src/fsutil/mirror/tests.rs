@@ -271,6 +271,19 @@ fn a_list_instead_of_files() {
     }
 }
 
+/// Each small file arrives with much of a large one, which another thread writes.
+#[test]
+fn small_files_between_large_ones() {
+    let (_dir, from, to) = scene();
+    let large = "x".repeat(600_000);
+    for i in 0..40 {
+        write(&from, &format!("{i:02}.a"), "small", 1);
+        write(&from, &format!("{i:02}.b"), &large, 1);
+    }
+    assert_eq!(transfer(&from, &all(), &to, usize::MAX).result.unwrap().written.len(), 80);
+    assert_eq!(listing(&to, &all()), listing(&from, &all()));
+}
+
 #[test]
 fn what_the_writers_meet_is_told() {
     let (_dir, from, to) = scene();

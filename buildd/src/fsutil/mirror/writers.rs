@@ -20,11 +20,7 @@ use crate::fsutil::receive::Data;
 /// Threads, at most: the disk's file system lets few work in one directory.
 const MAX_THREADS: usize = 4;
 
-/// Pieces of work that are handed over together, and their bytes. Few files are written without a thread.
-const TOGETHER: usize = 128;
-const TOGETHER_BYTES: usize = 256 << 10;
-
-/// Handed over, but not begun. With `TOGETHER_BYTES` it stays far below the room that a transfer has.
+/// What was handed over, but not begun: so often a thread may be behind.
 const BACKLOG: usize = 4;
 
 /// A file to be written.
@@ -55,7 +51,6 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     work: Vec<Work>,
-    bytes: usize,
     thread: Option<Thread>,
 }
 
@@ -80,29 +75,29 @@ impl Writers {
     }
 
     /// Adds to a file, which begins with its first data.
-    pub(super) fn data(&mut self, id: u32, new: Option<NewFile>, data: Data) -> Result<(), TransferError> {
-        self.begin(id, new)?;
-        let bytes = data.len();
-        self.add(id, Work::Data(id, data), bytes)
+    pub(super) fn data(&mut self, id: u32, new: Option<NewFile>, data: Data) {
+        self.begin(id, new);
+        self.add(id, Work::Data(id, data));
     }
 
     /// Completes a file.
-    pub(super) fn end(&mut self, id: u32, new: Option<NewFile>) -> Result<(), TransferError> {
-        self.begin(id, new)?;
-        self.add(id, Work::End(id), 0)
+    pub(super) fn end(&mut self, id: u32, new: Option<NewFile>) {
+        self.begin(id, new);
+        self.add(id, Work::End(id));
+    }
+
+    /// Lets the threads have what there is: it takes room that more data may need.
+    ///
+    /// # Errors
+    /// What a thread met meanwhile.
+    pub(super) fn hand_over(&mut self) -> Result<(), TransferError> {
+        self.queues.iter_mut().try_for_each(|queue| queue.flush(&self.shared))
     }
 
     /// Waits until all is written.
     pub(super) fn finish(&mut self) -> Result<Vec<Recorded>, TransferError> {
+        self.hand_over()?;
         let mut written = Vec::new();
-        for queue in &mut self.queues {
-            match queue.thread {
-                Some(_) => queue.flush(&self.shared)?,
-                None => {
-                    written.extend(Writer::new(self.shared.clone()).run([std::mem::take(&mut queue.work)])?)
-                }
-            }
-        }
         for queue in &mut self.queues {
             if let Some(thread) = queue.thread.take() {
                 written.extend(thread.join()?);
@@ -111,19 +106,15 @@ impl Writers {
         Ok(written)
     }
 
-    fn begin(&mut self, id: u32, new: Option<NewFile>) -> Result<(), TransferError> {
-        new.map_or(Ok(()), |new| self.add(id, Work::Begin(id, new), 0))
+    fn begin(&mut self, id: u32, new: Option<NewFile>) {
+        if let Some(new) = new {
+            self.add(id, Work::Begin(id, new));
+        }
     }
 
-    fn add(&mut self, id: u32, work: Work, bytes: usize) -> Result<(), TransferError> {
+    fn add(&mut self, id: u32, work: Work) {
         let index = id as usize % self.queues.len();
-        let queue = &mut self.queues[index];
-        queue.work.push(work);
-        queue.bytes += bytes;
-        if queue.work.len() >= TOGETHER || queue.bytes >= TOGETHER_BYTES {
-            queue.flush(&self.shared)?;
-        }
-        Ok(())
+        self.queues[index].work.push(work);
     }
 }
 
@@ -141,7 +132,6 @@ impl Drop for Writers {
 impl Queue {
     fn flush(&mut self, shared: &Shared) -> Result<(), TransferError> {
         let work = std::mem::take(&mut self.work);
-        self.bytes = 0;
         if work.is_empty() {
             return Ok(());
         }

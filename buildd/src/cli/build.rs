@@ -5,6 +5,7 @@ mod cache;
 mod call;
 mod context;
 mod flags;
+mod index;
 mod layout;
 mod metadata;
 mod output;
@@ -141,10 +142,12 @@ impl Args {
         let _stdin = sources.stdin.take();
         let mut attrs = self.attrs(call.as_ref())?;
         let caches = self.caches()?;
+        let layout = index::layout(&outputs)?;
         attrs.extend(caches.attr().map(|json| ("cache-imports".to_owned(), json)));
         let mut request = self.request(sources, attrs, outputs)?;
         request.caches.clone_from(&caches.to);
         request.services.caches.clone_from(&caches.dirs);
+        request.services.export.clone_from(&layout);
         let client = context.connect().await?;
         let (progress, shown) = show(if quiet { Mode::Quiet } else { self.progress })?;
         if let Some(call) = call {
@@ -157,6 +160,9 @@ impl Args {
         let _ = shown.await;
         let outcome = built?;
         caches.finish(&outcome.response)?;
+        if let Some(dir) = &layout {
+            index::finish(dir, &outcome.response)?;
+        }
         let id = metadata::image_id(&outcome.response);
         if let Some(path) = &self.iidfile {
             fs_err::write(path, id.unwrap_or_default()).map_err(|e| ClientError::io(path, e))?;

@@ -36,6 +36,8 @@ pub enum Destination {
     File(PathBuf),
     /// A directory; its other files stay.
     Directory(PathBuf),
+    /// A directory with an OCI layout that blobs are added to, over the content service.
+    Layout(PathBuf),
 }
 
 /// A destination opened for one build.
@@ -66,7 +68,7 @@ impl Target {
     /// Prepares a destination, so that one that cannot be written fails before the build.
     pub(super) fn open(destination: &Destination) -> Result<Option<Self>, ClientError> {
         Ok(match destination {
-            Destination::None => None,
+            Destination::None | Destination::Layout(_) => None,
             Destination::Stdout => Some(Self::Stdout),
             Destination::File(path) => Some(Self::File(Arc::new(FileTarget::new(path)?))),
             Destination::Directory(path) => {

@@ -58,6 +58,8 @@ pub struct Services {
     pub layouts: BTreeMap<String, PathBuf>,
     /// Directories with caches, and whether the daemon may write them.
     pub caches: BTreeMap<PathBuf, bool>,
+    /// The directory with an OCI layout that an exported image's blobs go into.
+    pub export: Option<PathBuf>,
     /// What the daemon may take once, by the name in `http://buildkit-session/NAME`.
     pub uploads: BTreeMap<String, UploadSource>,
 }
@@ -121,8 +123,8 @@ async fn serve(
             // The server would stop with the last connection; there is one for the whole session.
             .chain(futures_util::stream::pending());
     let (_, health) = tonic_health::server::health_reporter();
-    let Services { dirs, secrets, ssh, layouts, caches, uploads } = services;
-    let has_stores = !layouts.is_empty() || !caches.is_empty();
+    let has_stores = has_stores(&services);
+    let Services { dirs, secrets, ssh, layouts, caches, export, uploads } = services;
     let serving = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -131,7 +133,7 @@ async fn serve(
         .add_optional_service((!dirs.is_empty()).then(|| FileSyncServer::new(Contexts(dirs))))
         .add_optional_service((!secrets.is_empty()).then(|| SecretsServer::new(Secrets(secrets))))
         .add_optional_service((!ssh.is_empty()).then(|| SshServer::new(Ssh(ssh))))
-        .add_optional_service(has_stores.then(|| ContentServer::new(Stores { layouts, caches })))
+        .add_optional_service(has_stores.then(|| ContentServer::new(Stores { layouts, caches, export })))
         .add_optional_service((!uploads.is_empty()).then(|| UploadServer::new(Uploads::new(uploads))))
         .add_optional_service(targets.iter().any(Option::is_some).then(|| FileSendServer::new(targets)))
         .serve_with_incoming(connection);
@@ -159,10 +161,10 @@ fn headers(id: &str, services: &Services, targets: &[Option<Target>]) -> Metadat
     if !services.ssh.is_empty() {
         methods.extend(["/moby.sshforward.v1.SSH/CheckAgent", "/moby.sshforward.v1.SSH/ForwardAgent"]);
     }
-    if services.caches.values().any(|writable| *writable) {
+    if services.export.is_some() || services.caches.values().any(|writable| *writable) {
         methods.push("/containerd.services.content.v1.Content/Write");
     }
-    if !services.layouts.is_empty() || !services.caches.is_empty() {
+    if has_stores(services) {
         methods.extend([
             "/containerd.services.content.v1.Content/Info",
             "/containerd.services.content.v1.Content/Read",
@@ -182,6 +184,10 @@ fn headers(id: &str, services: &Services, targets: &[Option<Target>]) -> Metadat
         metadata.append("x-docker-expose-session-grpc-method", AsciiMetadataValue::from_static(method));
     }
     metadata
+}
+
+fn has_stores(services: &Services) -> bool {
+    !services.layouts.is_empty() || !services.caches.is_empty() || services.export.is_some()
 }
 
 /// Lets a daemon recognise the same directories in a later session.

@@ -3,20 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cache::oci::ANNOTATION_REF_NAME as TAG;
 use frontend::number::boolean;
 use proto::control::CacheOptionsEntry;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::index::{self, Entry, LATEST};
 use super::{Args, warn};
 use crate::cli::context::absolute;
 use crate::cli::csv::pairs;
 use crate::client::ClientError;
 use crate::csv::fields;
-
-/// The tag of a cache in a directory where none is given.
-const LATEST: &str = "latest";
 
 /// The caches of a build, as the daemon is told of them.
 #[derive(Debug, Default)]
@@ -29,15 +25,6 @@ pub(super) struct Caches {
     pub(super) dirs: BTreeMap<PathBuf, bool>,
     /// Where the index of a written directory gets which tag.
     tags: Vec<(PathBuf, String)>,
-}
-
-/// `index.json` of an OCI layout.
-#[derive(Debug, Serialize, Deserialize)]
-struct Layout {
-    #[serde(flatten)]
-    rest: serde_json::Map<String, Value>,
-    #[serde(default)]
-    manifests: Vec<Value>,
 }
 
 impl Args {
@@ -84,7 +71,7 @@ impl Caches {
         let dir = absolute(Path::new(&src))?;
         if !entry.attrs.contains_key("digest") {
             let tag = entry.attrs.get("tag").cloned().unwrap_or_else(|| LATEST.to_owned());
-            match digest_of(&dir, &tag) {
+            match index::digest_of(&dir, &tag) {
                 Some(digest) => drop(entry.attrs.insert("digest".to_owned(), digest)),
                 None => {
                     // The first build of all has none to begin with.
@@ -123,7 +110,7 @@ impl Caches {
             if let Some(digest) = manifest["digest"].as_str().and_then(|d| d.strip_prefix("sha256:"))
                 && dir.join("blobs/sha256").join(digest).exists()
             {
-                name(dir, tag, manifest.clone())?;
+                index::put(dir, &Entry::tag(tag), manifest.clone())?;
             }
         }
         Ok(())
@@ -148,31 +135,6 @@ fn required(entry: &CacheOptionsEntry, flag: &str, name: &str) -> Result<String,
     given.ok_or_else(|| ClientError::Usage(format!("`{flag} type=local` needs `{name}=DIR`")))
 }
 
-fn digest_of(dir: &Path, tag: &str) -> Option<String> {
-    let layout: Layout = serde_json::from_slice(&fs_err::read(dir.join("index.json")).ok()?).ok()?;
-    let tagged = layout.manifests.iter().find(|m| m["annotations"][TAG].as_str() == Some(tag))?;
-    tagged["digest"].as_str().map(str::to_owned)
-}
-
-/// Gives a manifest a tag in the index of a layout, in place of the one that had it.
-fn name(dir: &Path, tag: &str, mut manifest: Value) -> Result<(), ClientError> {
-    let index = dir.join("index.json");
-    let read = fs_err::read(&index).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let mut layout = read.unwrap_or_else(|| Layout {
-        rest: serde_json::Map::from_iter([("schemaVersion".to_owned(), 2.into())]),
-        manifests: Vec::new(),
-    });
-    layout.manifests.retain(|m| m["annotations"][TAG].as_str() != Some(tag));
-    manifest["annotations"][TAG] = tag.into();
-    layout.manifests.push(manifest);
-    let json = serde_json::to_vec(&layout).map_err(|e| ClientError::Usage(e.to_string()))?;
-    let version = br#"{"imageLayoutVersion":"1.0.0"}"#;
-    fs_err::write(dir.join("oci-layout"), version).map_err(|e| ClientError::io(dir, e))?;
-    let next = dir.join(".index.json.next");
-    fs_err::write(&next, json).map_err(|e| ClientError::io(&next, e))?;
-    fs_err::rename(&next, &index).map_err(|e| ClientError::io(&index, e))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,18 +154,5 @@ mod tests {
         }
         let inline = Args { build_args: vec!["BUILDKIT_INLINE_CACHE=1".into()], ..Args::default() };
         assert_eq!(inline.caches().unwrap().to[0].r#type, "inline");
-    }
-
-    #[test]
-    fn a_tag_moves() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(digest_of(dir.path(), LATEST), None);
-        for digest in ["sha256:a", "sha256:b"] {
-            name(dir.path(), LATEST, json!({ "digest": digest })).unwrap();
-            name(dir.path(), "other", json!({ "digest": "sha256:c" })).unwrap();
-        }
-        assert_eq!(digest_of(dir.path(), LATEST).as_deref(), Some("sha256:b"));
-        assert_eq!(digest_of(dir.path(), "other").as_deref(), Some("sha256:c"));
-        assert!(dir.path().join("oci-layout").exists());
     }
 }

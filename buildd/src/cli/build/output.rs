@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::path::Path;
 
+use frontend::number::boolean;
+
 use super::Args;
 use crate::cli::context::absolute;
 use crate::cli::csv::pairs;
@@ -95,8 +97,12 @@ fn parse(text: &str) -> Result<Option<Output>, ClientError> {
         ("local", None) => Err(ClientError::Usage("`--output type=local` needs `dest=DIR`".into())),
         ("local", Some(dir)) => output("local", attrs, Destination::Directory(absolute(Path::new(&dir))?)),
         ("oci" | "docker" | "tar", dest) => {
-            refuse_directory(&attrs)?;
+            let directory = kind != "tar" && attrs.get("tar").is_some_and(|v| boolean(v) == Some(false));
             let destination = match dest.as_deref() {
+                Some(dir) if directory => Destination::Layout(absolute(Path::new(dir))?),
+                _ if directory => {
+                    return Err(ClientError::Usage(format!("`--output type={kind},tar=false` needs `dest=DIR`")));
+                }
                 None | Some("-") if std::io::stdout().is_terminal() => {
                     return Err(ClientError::Usage(format!(
                         "`--output type={kind}` would write to the terminal; add `dest=FILE`"
@@ -108,14 +114,6 @@ fn parse(text: &str) -> Result<Option<Output>, ClientError> {
             output(&kind, attrs, destination)
         }
         _ => Err(ClientError::Usage(format!("unknown output type `{kind}`"))),
-    }
-}
-
-/// OCI layouts as directories travel over the content service, which is not there yet.
-fn refuse_directory(attrs: &BTreeMap<String, String>) -> Result<(), ClientError> {
-    match attrs.get("tar").map(String::as_str) {
-        None | Some("true" | "1") => Ok(()),
-        Some(value) => Err(ClientError::Usage(format!("`tar={value}` is not supported"))),
     }
 }
 
@@ -154,6 +152,8 @@ mod tests {
         assert_eq!(outputs(args(&["type=registry"], &["a"]))[0].attrs["push"], "true");
         assert_eq!(outputs(args(&["type=docker"], &["a"]))[0].kind, "image");
         assert!(outputs(args(&["type=cacheonly"], &[])).is_empty());
+        let layout = &outputs(args(&["type=oci,dest=/x,tar=false"], &["a"]))[0];
+        assert_eq!(layout.destination, Destination::Layout("/x".into()));
         let pushed = outputs(Args { push: true, ..args(&["type=tar,dest=/x/t"], &["a"]) });
         assert_eq!(pushed.iter().map(|o| o.kind.as_str()).collect::<Vec<_>>(), ["tar", "image"]);
     }
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for bad in ["type=x", "dest=/x", "type=local", "type=oci,dest=/x,tar=false", "a,b"] {
+        for bad in ["type=x", "dest=/x", "type=local", "type=oci,tar=false", "a,b"] {
             assert!(args(&[bad], &[]).outputs().is_err(), "{bad}");
         }
         assert!(Args { push: true, ..args(&[], &[]) }.outputs().is_err());

@@ -26,6 +26,9 @@ const CHUNK: usize = 1 << 20;
 /// Messages that are made before the transport takes them.
 const BACKLOG: usize = 4;
 
+/// The id of the layout that an image is exported into.
+const EXPORT: &str = "export";
+
 /// Layout directories.
 #[derive(Debug)]
 pub(super) struct Stores {
@@ -33,6 +36,8 @@ pub(super) struct Stores {
     pub(super) layouts: BTreeMap<String, PathBuf>,
     /// Caches, and whether they may be written.
     pub(super) caches: BTreeMap<PathBuf, bool>,
+    /// Where an exported image goes.
+    pub(super) export: Option<PathBuf>,
 }
 
 /// A blob and its size in bytes.
@@ -50,8 +55,10 @@ impl Stores {
         let id = id.ok_or_else(|| Status::invalid_argument("the request names no content store"))?;
         let layout = id.strip_prefix("oci:").and_then(|name| self.layouts.get(name));
         let cache = || id.strip_prefix("local:").and_then(|path| self.caches.get_key_value(Path::new(path)));
+        let export = self.export.as_deref().filter(|_| id == EXPORT);
         layout
             .map(|dir| (dir.as_path(), false))
+            .or_else(|| Some((export?, true)))
             .or_else(|| cache().map(|(dir, writable)| (dir.as_path(), *writable)))
             .ok_or_else(|| Status::not_found(format!("unknown store {id}")))
     }

@@ -5,8 +5,9 @@
 //! backing's below, show what one directory with everything would. Only the storage is thin: entries and id are those
 //! of the whole layer.
 //!
-//! That holds on every parent with the right content because of two rules: a name of the backing that the layer lacks,
-//! and a non-directory of it that the layer has a directory for, are names that the parent does not have. A backing is
+//! That holds on every parent with the right content because of three rules: a name of the backing that the layer lacks,
+//! and a non-directory of it that the layer has a directory for, are names that the parent does not have; and what a layer
+//! leaves out because the parent has the same stays in the directory where the backing has something else. A backing is
 //! never thin itself and removes nothing.
 
 use std::path::PathBuf;
@@ -56,6 +57,11 @@ impl Backing {
     /// The entries, in walk order.
     pub(super) fn entries(&self) -> &[LayerEntry] {
         self.entries.as_slice()
+    }
+
+    /// Whether it has anything at `path`.
+    pub(super) fn has(&self, path: &TreePath) -> bool {
+        self.entries.get(path).is_some()
     }
 
     /// The attributes of an object that is the same in the backing; hard links are never shared.

@@ -39,6 +39,9 @@ pub(super) struct Item {
 pub(super) enum Place {
     /// In the layer's own directory.
     Own,
+    /// There, where the layer that it is thin over has something as well: it stays even if it is left out, or that one's
+    /// would show.
+    Over,
     /// In the directory of the layer that it is thin over.
     Backing,
     /// Nowhere yet: a whiteout that is to be made.

@@ -101,7 +101,9 @@ fn parse(text: &str) -> Result<Option<Output>, ClientError> {
             let destination = match dest.as_deref() {
                 Some(dir) if directory => Destination::Layout(absolute(Path::new(dir))?),
                 _ if directory => {
-                    return Err(ClientError::Usage(format!("`--output type={kind},tar=false` needs `dest=DIR`")));
+                    return Err(ClientError::Usage(format!(
+                        "`--output type={kind},tar=false` needs `dest=DIR`"
+                    )));
                 }
                 None | Some("-") if std::io::stdout().is_terminal() => {
                     return Err(ClientError::Usage(format!(

@@ -41,10 +41,10 @@ fn things() -> impl Strategy<Value = BTreeMap<u8, Thing>> {
     prop::collection::btree_map(0..6u8, thing(), 0..6)
 }
 
-/// Makes `dir` hold the steady files and these things, at the top and in a directory; times are fixed by content.
-fn fill(dir: &Path, things: &BTreeMap<u8, Thing>) {
+/// Makes `dir` hold so many steady files and these things, at the top and in a directory; times are fixed by content.
+fn fill(dir: &Path, steady: usize, things: &BTreeMap<u8, Thing>) {
     fs::create_dir_all(dir.join("deep/in")).unwrap();
-    for n in 0..STEADY {
+    for n in 0..steady {
         let name = if n % 2 == 0 { format!("steady{n}") } else { format!("deep/in/steady{n}") };
         write(&dir.join(name), &n.to_string());
     }
@@ -85,29 +85,35 @@ fn settle(path: &Path) {
 
 fn context(world: &World, things: &BTreeMap<u8, Thing>) -> FileInput {
     let dir = world.files(&[]);
-    fill(&dir, things);
+    fill(&dir, STEADY, things);
     FileInput::Context(world.walk(&dir))
 }
 
-fn base(world: &World, lower: &[u8]) -> Chain {
-    let lines = lower.iter().map(|n| match n % 2 {
-        0 => format!("f 0644 0:0 x{n} lower"),
-        _ => format!("d 0755 0:0 x{n}\nf 0644 0:0 x{n}/low lower"),
-    });
-    world.chain(&lines.collect::<Vec<_>>().join("\n"))
+/// A chain that has these things already, and no steady files.
+fn base(world: &World, lower: &BTreeMap<u8, Thing>) -> Chain {
+    let dir = world.files(&[]);
+    fill(&dir, 0, lower);
+    let source = FileInput::Context(world.walk(&dir));
+    world.run(&world.scratch(), &source, copies(&[("/", "/")])).unwrap().chain
 }
 
 /// Copies `before`, then `after` whole and thin; says whether it was thin.
-fn compare(before: &BTreeMap<u8, Thing>, after: &BTreeMap<u8, Thing>, lower: &[u8]) -> Option<bool> {
+fn compare(
+    before: &BTreeMap<u8, Thing>,
+    after: &BTreeMap<u8, Thing>,
+    before_lower: &BTreeMap<u8, Thing>,
+    lower: &BTreeMap<u8, Thing>,
+) -> Option<bool> {
     let mut world = world()?;
-    let base = base(&world, lower);
+    // The parent may have changed since the step gave the backing.
+    let (first_base, base) = (base(&world, before_lower), base(&world, lower));
     let (before, after) = (context(&world, before), context(&world, after));
     let all = || {
         let mut all = copy("/", "/");
         all.always_replace_existing_dest_paths = true;
         vec![kind(all)]
     };
-    let first = world.run(&base, &before, all()).unwrap().output;
+    let first = world.run(&first_base, &before, all()).unwrap().output;
     let whole = world.run(&base, &after, all()).unwrap();
     world.backing = Backing::new(first.layer.id, first.dir.clone(), first.layer.entries.clone());
     // It compares what the two directories show together with the tree.
@@ -131,8 +137,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
 
     #[test]
-    fn thin_is_whole(before in things(), after in things(), lower in prop::collection::vec(0..6u8, 0..2)) {
-        compare(&before, &after, &lower);
+    fn thin_is_whole(before in things(), after in things(), before_lower in things(), lower in things()) {
+        compare(&before, &after, &before_lower, &lower);
+        // What the step copies is there already, as after a COPY above it.
+        compare(&before, &after, &before_lower, &after);
     }
 }
 
@@ -145,7 +153,7 @@ fn one_changed_file_is_all_that_is_written() {
     let Some(mut world) = world() else { return };
     let base = world.scratch();
     let dir = world.files(&[]);
-    fill(&dir, &some([(0, Thing::File(0)), (1, Thing::Dir(vec![1]))]));
+    fill(&dir, STEADY, &some([(0, Thing::File(0)), (1, Thing::Dir(vec![1]))]));
     let all = || copies(&[("/", "/app")]);
     let first = world.run(&base, &FileInput::Context(world.walk(&dir)), all()).unwrap().output;
     assert_eq!(first.layer.backing, None);
@@ -171,13 +179,31 @@ fn one_changed_file_is_all_that_is_written() {
 fn what_the_parent_has_is_not_hidden() {
     let file = some([(0, Thing::File(0))]);
     // The earlier copy had `x0`, the new one has not: the parent's shows again.
-    assert_ne!(compare(&file, &some([]), &[0]), Some(true));
-    assert_ne!(compare(&file, &some([]), &[]), Some(false));
+    let none = some([]);
+    let lower = some([(0, Thing::File(1))]);
+    assert_ne!(compare(&file, &none, &none, &lower), Some(true));
+    assert_ne!(compare(&file, &none, &none, &none), Some(false));
     // A directory where the earlier copy had a file: the parent's directory shows through.
     let dir = some([(1, Thing::Dir(vec![0]))]);
     let replaced = some([(1, Thing::File(0))]);
-    assert_ne!(compare(&replaced, &dir, &[]), Some(false));
-    assert_ne!(compare(&replaced, &dir, &[1]), Some(true));
+    assert_ne!(compare(&replaced, &dir, &none, &none), Some(false));
+    assert_ne!(compare(&replaced, &dir, &none, &some([(1, Thing::Dir(vec![1, 1]))])), Some(true));
+}
+
+/// What a layer leaves out, because the parent has the same, shows in place of what its backing has there.
+#[test]
+fn what_is_left_out_shows() {
+    let none = some([]);
+    for (old, new) in [
+        (Thing::File(0), Thing::File(1)),
+        (Thing::Link(0), Thing::Link(1)),
+        (Thing::Dir(vec![0, 1]), Thing::Dir(vec![0])),
+        (Thing::Dir(vec![0, 1]), Thing::Dir(vec![])),
+        (Thing::Dir(vec![0]), Thing::File(0)),
+    ] {
+        let (old, new) = (some([(0, old)]), some([(0, new)]));
+        assert_ne!(compare(&old, &new, &none, &new), Some(false), "{new:?}");
+    }
 }
 
 #[test]
@@ -187,7 +213,7 @@ fn little_in_common_is_copied() {
     let first = world.run(&base, &context(&world, &some([])), copies(&[("/", "/")])).unwrap().output;
     world.backing = Backing::new(first.layer.id, first.dir.clone(), first.layer.entries.clone());
     let dir = world.files(&[]);
-    fill(&dir, &some([]));
+    fill(&dir, STEADY, &some([]));
     for n in 0..STEADY / 2 {
         write(&dir.join(format!("steady{}", n * 2)), "other");
     }

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use super::state::{Slot, State};
 use super::{LayerBuilder, Meta};
+use crate::layer::backing::Backing;
 use crate::layer::entry::{Change, CommittedLayer};
 use crate::layer::error::LayerError;
 use crate::layer::normal::{Item, Place, Settle, Time, io_error};
@@ -65,7 +66,7 @@ impl LayerBuilder {
         let thin = self.settle_thin()?;
         let mut state = std::mem::take(&mut *self.state());
         self.finish_dirs(&mut state)?;
-        let items = self.items(state)?;
+        let items = self.items(state, self.backing.as_ref().filter(|_| thin))?;
         let settle =
             Settle { root: self.root.as_fd(), base: &self.base, window, stubs: &[], form: self.form };
         let layer = settle.run(items)?;
@@ -87,7 +88,7 @@ impl LayerBuilder {
     }
 
     /// All paths of the layer with what the base has there, in walk order.
-    fn items(&self, mut state: State) -> Result<Vec<Item>, LayerError> {
+    fn items(&self, mut state: State, backing: Option<&Backing>) -> Result<Vec<Item>, LayerError> {
         for path in self.hidden(&state)? {
             state.whiteouts.insert(path);
         }
@@ -108,7 +109,8 @@ impl LayerBuilder {
             if slot.as_ref().is_some_and(|slot| slot.node.is_dir()) {
                 dirs.insert(path.clone(), items.len());
             }
-            items.push(item(path, parent, slot, lower));
+            let over = backing.is_some_and(|backing| backing.has(&path));
+            items.push(item(path, parent, slot, lower, over));
         }
         Ok(items)
     }
@@ -146,12 +148,16 @@ impl LayerBuilder {
     }
 }
 
-fn item(path: TreePath, parent: Option<usize>, slot: Option<Slot>, lower: Option<Node>) -> Item {
+fn item(path: TreePath, parent: Option<usize>, slot: Option<Slot>, lower: Option<Node>, over: bool) -> Item {
     let Some(Slot { node, mtime, inode, time, own, .. }) = slot else {
         let (change, time) = (Change::Whiteout, Time::Own);
         return Item { path, parent, change, lower, place: Place::Missing, time, allocated: 0, inode: None };
     };
-    let place = if own { Place::Own } else { Place::Backing };
+    let place = match own {
+        true if over => Place::Over,
+        true => Place::Own,
+        false => Place::Backing,
+    };
     let allocated = match node.kind {
         _ if !own => 0,
         Kind::File { size, .. } => size.next_multiple_of(BLOCK),

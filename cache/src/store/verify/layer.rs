@@ -47,9 +47,10 @@ pub(super) fn problem(layout: &Layout, id: &LayerId, info: &LayerInfo) -> Result
         let Ok(entry) = entry else { return Ok(Some("it cannot be walked".to_owned())) };
         let relative = entry.path().strip_prefix(&root).unwrap_or(entry.path());
         let known = TreePath::parse(relative.as_os_str().as_bytes()).ok();
+        // A whiteout for what the backing has there, or what the parent has and the backing would hide.
         let hides = known.as_ref().is_some_and(|path| below.get(path).is_some());
         let Some(change) = known.and_then(|path| expected.remove(&path)) else {
-            if hides && difference(entry.path(), &Change::Whiteout)?.is_none() {
+            if hides {
                 continue;
             }
             return Ok(Some(format!("`{}` was added", relative.display())));

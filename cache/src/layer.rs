@@ -17,7 +17,7 @@ mod error;
 mod hash;
 mod normal;
 mod plain;
-mod tar_in;
+pub(crate) mod tar_in;
 mod tar_out;
 mod unpack;
 mod window;

@@ -3,7 +3,7 @@
 //! Where two readers could understand an archive differently it is refused: a size that header and PAX record give
 //! differently (CVE-2025-62518), a name given twice, content behind a link or directory, sparse files.
 
-mod extended;
+pub(crate) mod extended;
 mod header;
 
 use std::io::{self, BufReader, Read, Seek};

@@ -83,7 +83,10 @@ pub(super) fn check_global(data: &[u8]) -> Result<(), Refused> {
 }
 
 /// Splits `LENGTH KEY=VALUE\n` records.
-fn records<'a>(
+///
+/// # Errors
+/// What is no such record; what `each` says.
+pub(crate) fn records<'a>(
     mut data: &'a [u8],
     mut each: impl FnMut(&'a [u8], &'a [u8]) -> Result<(), Refused>,
 ) -> Result<(), Refused> {

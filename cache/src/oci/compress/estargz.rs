@@ -181,7 +181,7 @@ mod tests {
         add(tar::EntryType::Symlink, "d/link", "small", b"");
         add(tar::EntryType::Link, "d/hard", "d/small", b"");
         add(tar::EntryType::Regular, &format!("d/{}", "long/".repeat(60)), "", b"long");
-        tar.append_pax_extensions([("SCHILY.xattr.user.a", b"b".as_slice()), ("mtime", b"7.6")]).unwrap();
+        tar.append_pax_extensions([("SCHILY.xattr.user.a", b"b\nc".as_slice()), ("mtime", b"7.6")]).unwrap();
         let mut header = tar::Header::new_ustar();
         header.set_size(4);
         tar.append_data(&mut header, "d/pax", &b"data"[..]).unwrap();
@@ -276,7 +276,7 @@ mod tests {
             ]
         );
         let last = index["entries"].as_array().unwrap().last().unwrap();
-        assert_eq!((&last["xattrs"]["user.a"], &last["uid"]), (&"Yg==".into(), &serde_json::Value::Null));
+        assert_eq!((&last["xattrs"]["user.a"], &last["uid"]), (&"Ygpj".into(), &serde_json::Value::Null));
         assert_eq!(index["version"], 1);
     }
 

@@ -7,11 +7,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 use solver::Digest;
-use tar::{EntryType, Header, PaxExtensions};
+use tar::{EntryType, Header};
 
 use super::super::invalid;
 use super::CHUNK;
 use super::toc::{Entry, INDEX_NAME};
+use crate::layer::tar_in::extended::records;
 
 const BLOCK: usize = 512;
 
@@ -237,11 +238,11 @@ impl Extensions {
             EntryType::GNULongName => self.name = text(body),
             EntryType::GNULongLink => self.link = text(body),
             EntryType::XHeader => {
-                for record in PaxExtensions::new(&body) {
-                    let record = record?;
-                    let key = String::from_utf8_lossy(record.key_bytes()).into_owned();
-                    self.pax.insert(key, record.value_bytes().to_vec());
-                }
+                let read = records(&body, |key, value| {
+                    self.pax.insert(String::from_utf8_lossy(key).into_owned(), value.to_vec());
+                    Ok(())
+                });
+                read.map_err(|why| invalid(why.to_owned()))?;
             }
             _ => {}
         }

@@ -173,11 +173,13 @@ impl<S: Sink> Receiver<S> {
         Ok(false)
     }
 
-    fn entry(&mut self, stat: Stat) -> Result<(), TransferError> {
+    fn entry(&mut self, mut stat: Stat) -> Result<(), TransferError> {
         if self.listed {
             return Err(TransferError::Order(stat.path));
         }
         self.order.check(&stat)?;
+        // No sink sets them, and entries may wait for long.
+        stat.xattrs.clear();
         let id = self.next_id;
         self.next_id = id.checked_add(1).ok_or(TransferError::Id(id))?;
         let has_data = has_data(stat.mode) && stat.linkname.is_empty();

@@ -337,6 +337,13 @@ fn files_of_several_platforms() {
     let out = scene.dockerfile(same, &output).fails();
     let text = "cannot overwrite f from linux/amd64 with linux/arm64 when split option is disabled";
     assert!(out.stderr.contains(text), "{}", out.stderr);
+
+    // What both stand on is looked up once.
+    let shared = "FROM --platform=linux/amd64 base AS tools\nFROM scratch\nCOPY --from=tools /bin/sh /\n";
+    let out =
+        scene.dockerfile(shared, &["--platform", "linux/amd64,linux/arm64", "-o", "type=oci,dest=../o"]).ok();
+    let looked_up = out.stderr.lines().filter(|line| line.contains("] load metadata for ")).count();
+    assert_eq!(looked_up, 1, "{}", out.stderr);
 }
 
 #[test]

@@ -122,8 +122,9 @@ impl<'a> Dockerfile<'a> {
         }
         let multi_platform = self.options.multi_platform || platforms.len() > 1;
         let mut lowered = Vec::new();
+        let mut answers = Answers::new(ignore, &self.inputs);
         for platform in platforms {
-            lowered.push(self.lower(&document, &bytes, platform, &ignore).await?);
+            lowered.push(self.lower(&document, &bytes, platform, &mut answers).await?);
         }
         // What holds for one platform mostly holds for all: told once.
         let findings = lowered.first().map(|first| &first.warnings[..]).unwrap_or_default();
@@ -157,14 +158,13 @@ impl<'a> Dockerfile<'a> {
         document: &Document,
         bytes: &[u8],
         platform: Option<&Platform>,
-        ignore: &[u8],
+        answers: &mut Answers<'_>,
     ) -> Result<Lowered, Failure> {
-        let mut answers = Answers::new(ignore.to_vec(), &self.inputs);
         loop {
             let mut refusal = None;
-            let errors = match lower(document, &self.options, platform, &answers) {
+            let errors = match lower(document, &self.options, platform, answers) {
                 Ok(lowered) => return Ok(lowered),
-                Err(LowerError::Needs(needs)) => match self.answer(document, &mut answers, needs).await {
+                Err(LowerError::Needs(needs)) => match self.answer(document, answers, needs).await {
                     Ok(()) => Vec::new(),
                     Err(NoAnswer::Failed(failure)) => return Err(failure),
                     Err(NoAnswer::Wrong(error)) => vec![*error],
@@ -179,7 +179,7 @@ impl<'a> Dockerfile<'a> {
                 }
             };
             if !errors.is_empty() {
-                let all = self.survey(document, errors, platform, &answers);
+                let all = self.survey(document, errors, platform, answers);
                 let mut failure = Failure::of_diagnostics(&document.source, bytes, &all);
                 failure.details.refusal = refusal;
                 return Err(failure);

@@ -37,7 +37,9 @@ impl Dockerfile<'_> {
             "frontend.targets" if diagnostics.is_empty() => subrequest::targets(document),
             "frontend.outline" if diagnostics.is_empty() => {
                 let ignore = self.load_ignore(ignore_beside).await?;
-                let lowered = self.lower(document, bytes, self.options.platforms.first(), &ignore).await?;
+                let mut answers = Answers::new(ignore, &self.inputs);
+                let platform = self.options.platforms.first();
+                let lowered = self.lower(document, bytes, platform, &mut answers).await?;
                 lowered.outline.answer(&document.source)
             }
             "frontend.targets" | "frontend.outline" => return Err(broken()),

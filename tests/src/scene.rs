@@ -6,7 +6,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::daemon::{Daemon, Output, output};
-use crate::{Leaks, base};
+use crate::{Auth, Leaks, Registry, base};
 
 /// A daemon with the image `base` (busybox) in its image store, and an empty context.
 ///
@@ -58,6 +58,16 @@ impl Scene {
     /// A path in the scene's own directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// Starts a registry with data of its own.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn registry(&self, auth: Auth) -> Registry {
+        let dir = self.path("r");
+        fs_err::create_dir(&dir).expect("a directory for the registry");
+        Registry::with(&dir, auth)
     }
 
     /// The build context.

@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use fake::{Fake, Reply, Request};
 use serde_json::json;
 use tests::archive::Image;
-use tests::{Registry, Scene, ready};
+use tests::{Auth, Registry, Scene, ready};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -44,9 +44,7 @@ fn the_image_is_not_there() {
     }
     let mut scene = Scene::new();
     let pid = scene.daemon.pid();
-    let dir = scene.path("r");
-    fs_err::create_dir(&dir).unwrap();
-    let real = Registry::start(&dir);
+    let real = scene.registry(Auth::Open);
     let there = format!("{}/there:1", real.host());
     scene.dockerfile("FROM scratch\nCOPY Dockerfile /d\n", &["-t", &there, "--push"]).ok();
     scene.run(&["rmi", &there]).ok();

@@ -12,7 +12,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 use serde_json::Value;
 use tests::archive::Image;
-use tests::{Auth, Registry, Scene, output, ready};
+use tests::{Auth, Scene, output, ready};
 
 /// A Dockerfile with most of what an image config holds.
 const MULTI_STAGE: &str = r#"
@@ -284,9 +284,7 @@ fn push_and_pull() {
         return;
     }
     let scene = Scene::new();
-    let dir = scene.path("r");
-    fs_err::create_dir(&dir).unwrap();
-    let registry = Registry::start(&dir);
+    let registry = scene.registry(Auth::Open);
     let name = format!("{}/team/app:1", registry.host());
     scene.dockerfile("FROM base\nRUN echo pushed > /f\n", &["-t", &name, "--push"]).ok();
     let id = inspect(&scene, &name)["Id"].clone();
@@ -328,9 +326,7 @@ fn layers_with_an_index() {
         return;
     }
     let scene = Scene::new();
-    let dir = scene.path("r");
-    fs_err::create_dir(&dir).unwrap();
-    let registry = Registry::start(&dir);
+    let registry = scene.registry(Auth::Open);
     let name = format!("{}/indexed:1", registry.host());
     let output =
         format!("-otype=image,name={name},push=true,store=true,compression=estargz,oci-mediatypes=false");
@@ -367,9 +363,7 @@ fn passwords() {
         return;
     }
     let scene = Scene::new();
-    let dir = scene.path("r");
-    fs_err::create_dir(&dir).unwrap();
-    let registry = Registry::with(&dir, Auth::Basic);
+    let registry = scene.registry(Auth::Basic);
     let name = format!("{}/app:1", registry.host());
     scene.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /d\n");
     let push = |auth: &str| {

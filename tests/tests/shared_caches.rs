@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tests::{Registry, Scene, ready};
+use tests::{Auth, Registry, Scene, ready};
 
 /// Steps of every kind that BuildKit has a key for, over a base without anything that counts.
 const EVERY_KIND: &str = r#"FROM base AS first
@@ -69,9 +69,7 @@ fn blob(dir: &Path, descriptor: &Value) -> PathBuf {
 
 /// A registry, and the name of the base image there.
 fn with_base(scene: &Scene) -> (Registry, String) {
-    let dir = scene.path("r");
-    fs_err::create_dir(&dir).unwrap();
-    let registry = Registry::start(&dir);
+    let registry = scene.registry(Auth::Open);
     let base = format!("{}/base:1", registry.host());
     scene.run(&["tag", "base", &base]).ok();
     scene.run(&["push", "-q", &base]).ok();

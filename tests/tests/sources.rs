@@ -12,7 +12,7 @@ use proto::pb;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tests::llb::{Edge, Llb};
-use tests::{Api, Registry, Scene, ready};
+use tests::{Api, Auth, Scene, ready};
 
 /// A file that a server gives, and the headers that come with it.
 #[derive(Debug, Clone, Default)]
@@ -168,9 +168,7 @@ fn what_vouches_for_an_image() {
     }
     const SLSA: &str = "https://slsa.dev/provenance/v1";
     let scene = Scene::new();
-    let dir = scene.path("r");
-    fs_err::create_dir(&dir).unwrap();
-    let registry = Registry::start(&dir);
+    let registry = scene.registry(Auth::Open);
     let (vouched, plain) = (format!("{}/vouched:1", registry.host()), format!("{}/plain:1", registry.host()));
     let text = "FROM scratch\nCOPY Dockerfile /\n";
     scene.dockerfile(text, &["-t", &vouched, "--push", "--provenance=true"]).ok();
@@ -218,9 +216,7 @@ fn images_by_digest_come_from_their_own_repository() {
         return;
     }
     let scene = Scene::new();
-    let dir = scene.path("r");
-    fs_err::create_dir(&dir).unwrap();
-    let registry = Registry::start(&dir);
+    let registry = scene.registry(Auth::Open);
     let host = registry.host().to_owned();
     let base = format!("{host}/base:1");
     scene.run(&["tag", "base", &base]).ok();

@@ -13,7 +13,7 @@ use bollard::grpc::export::ImageExporterOutput;
 use bollard::grpc::registry::ImageRegistryOutput;
 use bollard_buildkit_proto::moby::buildkit::v1::CacheOptionsEntry;
 use tests::archive::Image as Archive;
-use tests::{Auth, Registry, Scene, ready};
+use tests::{Auth, Scene, ready};
 
 const DOCKERFILE: &str = "FROM base\nARG WORD\nCOPY f /f\nRUN --mount=type=secret,id=s cat /run/secrets/s > /s && echo $WORD > /w\n";
 
@@ -100,9 +100,7 @@ fn pushes_and_caches_with_a_password() {
         return;
     }
     let stock = Stock::new();
-    let dir = stock.scene.path("r");
-    fs_err::create_dir(&dir).unwrap();
-    let registry = Registry::with(&dir, Auth::Basic);
+    let registry = stock.scene.registry(Auth::Basic);
     let host = registry.host().to_owned();
     let login = |password: &str| {
         let of = |text: &str| Some(text.to_owned());

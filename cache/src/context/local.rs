@@ -3,11 +3,12 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
+use super::stat_cache::DirKey;
 use crate::tree::{NodeId, TreePath, Trees};
 
 /// Called first in each thread that opens files of a context: takes on the client's identity (fsuid, fsgid, groups).
@@ -60,13 +61,12 @@ impl Context {
         if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
     }
 
-    /// Which directory it is: device and inode number.
+    /// Which directory it is.
     ///
     /// # Errors
     /// When the directory cannot be looked at.
-    pub fn identity(&self) -> io::Result<(u64, u64)> {
-        let stat = rustix::fs::fstat(&self.dir)?;
-        Ok((stat.st_dev, stat.st_ino))
+    pub fn key(&self) -> io::Result<DirKey> {
+        DirKey::of(self.dir.as_fd())
     }
 
     /// Takes on the client's identity in the calling thread, where one was given.

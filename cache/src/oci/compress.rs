@@ -61,6 +61,11 @@ impl Default for Compression {
 }
 
 impl Compression {
+    /// Whether a layer gets an index, which makes another layer of it than its tar is.
+    pub fn is_indexed(self) -> bool {
+        matches!(self, Self::Estargz { .. })
+    }
+
     /// The media type of a layer stored this way. Docker's own types are used where `oci_types` is false.
     pub fn media_type(self, oci_types: bool) -> &'static str {
         match (self, oci_types) {
@@ -98,7 +103,7 @@ impl<W: Write + Send + 'static> Compressor<W> {
     /// # Errors
     /// eStargz, a level out of range, or threads that cannot be started.
     pub fn new(inner: W, compression: Compression, threads: usize) -> io::Result<Self> {
-        if matches!(compression, Compression::Estargz { .. }) {
+        if compression.is_indexed() {
             return Err(invalid("eStargz has a writer of its own".to_owned()));
         }
         let stage = if compression == Compression::Uncompressed {

@@ -56,7 +56,8 @@ impl Entry {
 /// The digest of what has a tag in the layout at `dir`.
 pub(super) fn digest_of(dir: &Path, tag: &str) -> Option<String> {
     let index: Index = serde_json::from_slice(&fs_err::read(dir.join("index.json")).ok()?).ok()?;
-    let tagged = index.manifests.iter().find(|m| Entry::tag(tag).is_of(m))?;
+    let entry = Entry::tag(tag);
+    let tagged = index.manifests.iter().find(|m| entry.is_of(m))?;
     tagged["digest"].as_str().map(str::to_owned)
 }
 

@@ -145,11 +145,6 @@ impl ExportRequest {
         Packing { compression: self.compression, force: self.force_compression }
     }
 
-    /// Whether layers get an index, which makes others of them than the store has.
-    pub(super) fn indexed(&self) -> bool {
-        matches!(self.compression, Compression::Estargz { .. })
-    }
-
     /// Reads the exporter numbered `id`.
     ///
     /// # Errors
@@ -172,10 +167,9 @@ impl ExportRequest {
         let push = flag("push", false)?;
         let names = attrs.get("name").map(String::as_str).unwrap_or_default();
         let annotations = Annotations::new(attrs)?;
-        // Docker's types have no place for them; BuildKit turns to the others, too.
         let compression = compression_of(attrs)?;
-        let indexed = matches!(compression, Compression::Estargz { .. });
-        let oci_types = flag("oci-mediatypes", true)? || !annotations.is_empty() || indexed;
+        // Docker's types have no place for annotations and indexes; BuildKit turns to the others, too.
+        let oci_types = flag("oci-mediatypes", true)? || !annotations.is_empty() || compression.is_indexed();
         let oci_artifact = flag("oci-artifact", oci_types)?;
         if oci_artifact && !oci_types {
             return Err(AttrError::Conflict("oci-artifact=true", "oci-mediatypes=false"));

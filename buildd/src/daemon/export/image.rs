@@ -34,7 +34,7 @@ impl Exporter {
         let mut made = self.assemble(request, results, &layers, step, cx).await?;
         // Several machines push one platform each that way, and somebody puts them together under a tag.
         let tags = if request.push_by_digest || !request.store { &[][..] } else { &request.names };
-        if (rewritten || request.push && request.indexed()) && !tags.is_empty() {
+        if (rewritten || request.push && request.compression.is_indexed()) && !tags.is_empty() {
             step.part("unpacking rewritten layers", self.unpack(&mut made, cx)).await?;
         }
         for name in tags {

@@ -271,10 +271,8 @@ fn is_plain(media: &str) -> bool {
 
 /// Whether a blob is stored that way. Of a gzip nobody knows whether it is eStargz.
 fn same_kind(media: &str, compression: Compression) -> bool {
-    if matches!(compression, Compression::Estargz { .. }) {
-        return false;
-    }
-    media == compression.media_type(true) || media == compression.media_type(false)
+    !compression.is_indexed()
+        && (media == compression.media_type(true) || media == compression.media_type(false))
 }
 
 /// Compresses a layer's files into a blob, later times being `seconds` after 1970. Blocking.

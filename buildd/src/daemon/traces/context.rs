@@ -26,9 +26,7 @@ impl TraceContext {
         let said = metadata.get("traceparent").and_then(|value| parse(value.to_str().ok()?));
         said.unwrap_or_else(|| Self { trace: TraceId(random()), parent: None, call: random(), sampled: true })
     }
-}
 
-impl TraceContext {
     /// The place of what is below the build's span, as `traceparent` says it.
     pub(super) fn header(&self) -> String {
         let flags = u8::from(self.sampled);

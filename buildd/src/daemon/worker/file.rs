@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
+use cache::context::DirKey;
 use cache::fileop::{ActionError, CopyProgress, FileInput, FileOpEnv, FileOpError, execute};
 use cache::layer::UnpackLimits;
 use solver::digest::Hasher;
 use solver::op::FileOp;
-use solver::{Digest, ExecError, Job, Op, OutputRecord, step_digest};
+use solver::{Digest, ExecError, Job, OutputRecord, step_digest};
 
 use super::{LocalWorker, output};
 use crate::daemon::blocking::blocking;
@@ -37,12 +38,12 @@ impl LocalWorker {
                 None => FileInput::Chain(self.chains.base(input)?),
             });
         }
+        let step = step_of(op, job, &inputs);
         let (op, store, lease) = (op.clone(), self.chains.store.clone(), self.leases.of(&job.cx.build));
         let trees = self.chains.trees.clone();
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = SetOnDrop(stop.clone());
         let name = job.vertex.meta.custom_name().unwrap_or_default().to_owned();
-        let step = step_of(job, &inputs);
         let work = blocking(move || {
             let staging = store.layers().staging().map_err(from_store)?;
             let backing = match &step {
@@ -86,8 +87,7 @@ pub(super) async fn until_cancelled<T>(
 
 /// Names a step that copies from clients' directories, for what it gave before: what it does, from which directories.
 /// Other steps and those with several results have none.
-fn step_of(job: &Job, inputs: &[FileInput]) -> Option<Digest> {
-    let Op::File(op) = &job.vertex.op else { return None };
+fn step_of(op: &FileOp, job: &Job, inputs: &[FileInput]) -> Option<Digest> {
     if op.actions.iter().filter(|action| action.output.is_some()).count() != 1 {
         return None;
     }
@@ -96,8 +96,8 @@ fn step_of(job: &Job, inputs: &[FileInput]) -> Option<Digest> {
     let mut copies = false;
     for input in inputs {
         if let FileInput::Context(context) = input {
-            let (device, inode) = context.identity().ok()?;
-            hasher.u64(device).u64(inode);
+            let DirKey { dev, ino } = context.key().ok()?;
+            hasher.u64(dev).u64(ino);
             copies = true;
         }
     }

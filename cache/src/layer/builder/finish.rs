@@ -109,7 +109,8 @@ impl LayerBuilder {
             if slot.as_ref().is_some_and(|slot| slot.node.is_dir()) {
                 dirs.insert(path.clone(), items.len());
             }
-            let over = backing.is_some_and(|backing| backing.has(&path));
+            let own = slot.as_ref().is_some_and(|slot| slot.own);
+            let over = own && backing.is_some_and(|backing| backing.has(&path));
             items.push(item(path, parent, slot, lower, over));
         }
         Ok(items)

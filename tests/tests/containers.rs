@@ -152,9 +152,9 @@ fn terminals() {
     let mut processes = client.processes();
     // The first process and one that joins it.
     for name in ["first", "second"] {
-        // The size and the input come in ways of their own, so either may be first.
-        let script = "stty -echo; echo ready; read x; for n in $(seq 100); do stty size && break; sleep 0.05 || sleep 1; done 2>/dev/null; \
-                      echo $TERM; tty; [ $$ = 1 ] && read y; exit 4";
+        // The size and the input come in ways of their own, so either may be first. Without a size `stty` prints nothing, and succeeds.
+        let script = "stty -echo; echo ready; read x; for n in $(seq 100); do s=$(stty size 2>/dev/null); [ \"$s\" ] && break; \
+                      sleep 0.05 || sleep 1; done; echo $s; echo $TERM; tty; [ $$ = 1 ] && read y; exit 4";
         let init = InitMessage { tty: true, fds: vec![0, 1], ..shell("c", script) };
         processes.start(name, init);
         processes.until(name, |heard| heard.stdout.ends_with("ready\r\n")).unwrap();

@@ -10,6 +10,6 @@ mod unified;
 
 pub(crate) use host::hierarchies;
 pub use host::{Support, Version};
-pub(crate) use limits::{Cgroups, Hits, remove_leaf, remove_parent};
+pub(crate) use limits::{Cgroups, Hits, Place, remove_leaf, remove_parent};
 use limits::{make_dir, write};
 pub use unified::make_room;

@@ -93,6 +93,14 @@ pub enum RunnerError {
         /// What is missing.
         reason: String,
     },
+    /// The cgroup that a sandbox's are to lie in cannot be made or limited.
+    #[error("cannot use cgroup parent `{}`: {reason}", path.display())]
+    CgroupParent {
+        /// From the tops of the hierarchies on.
+        path: std::path::PathBuf,
+        /// What stands in the way.
+        reason: String,
+    },
     /// Rootless mode needs something that this machine or user lacks.
     #[error("cannot run without root: {reason}")]
     Rootless {

@@ -16,8 +16,8 @@ pub(crate) struct Job {
     pub spec: SandboxSpec,
     /// How to make an isolated network; present when the spec asks for one.
     pub network: Option<NetworkPlan>,
-    /// Directory name below each controller that the daemon's cgroups lie in.
-    pub cgroup_parent: String,
+    /// Directory name that the daemon's cgroups lie in, in each hierarchy.
+    pub cgroups: String,
 }
 
 /// The descriptors that go with a [`Job`], in this order.

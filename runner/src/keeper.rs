@@ -9,12 +9,13 @@ mod process;
 mod watch;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Component;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::Pid;
 
-use crate::cgroup::{Cgroups, Hits};
+use crate::cgroup::{Cgroups, Hits, Place};
 use crate::child::Bundle;
 use crate::error::{Doing, RunnerError};
 use crate::exit::{Exit, Usage};
@@ -69,9 +70,9 @@ struct Nursery {
 }
 
 impl Nursery {
-    fn new(parent: &str) -> Result<Self, RunnerError> {
+    fn new(place: Place) -> Result<Self, RunnerError> {
         let cradle = Cradle::start()?;
-        let cgroups = Cgroups::new(parent, cradle.pid());
+        let cgroups = Cgroups::new(place, cradle.pid());
         Ok(Self { cradle, cgroups, counted: Hits::default() })
     }
 
@@ -165,8 +166,9 @@ impl Keeper {
         let Told { stubs, failure, warnings } =
             watch.processes.pop().map(|first| first.told).unwrap_or_default();
         let Hits { oom_kills, refused_forks } = self.nursery.as_mut().map(Nursery::hits).unwrap_or_default();
-        if oom_kills > 0 {
-            // The kernel may take its time to free what the dead held: the next sandbox gets a new group.
+        if oom_kills > 0 || spec.cgroup_parent.is_some() {
+            // The kernel may take its time to free what the dead held: the next sandbox gets a new group. And nobody
+            // else's cgroup is kept busy.
             self.nursery = None;
         }
         stubs::remove(root.as_fd(), &stubs);
@@ -193,10 +195,14 @@ fn clone_into(
     job: &Job,
     bundle: &Bundle<'_>,
 ) -> Result<(Pid, OwnedFd), RunnerError> {
+    if job.spec.cgroup_parent.is_some() {
+        *slot = None;
+    }
     // A second time should the cradle have been killed since the last job.
     for _ in 0..2 {
         if slot.is_none() {
-            *slot = Some(Nursery::new(&job.cgroup_parent)?);
+            let place = Place { own: job.cgroups.clone(), parent: job.spec.cgroup_parent.clone() };
+            *slot = Some(Nursery::new(place)?);
         }
         let Some(nursery) = slot else { continue };
         nursery.cgroups.apply(&job.spec.limits)?;
@@ -233,6 +239,14 @@ fn check(spec: &SandboxSpec) -> Result<(), RunnerError> {
         return Err(RunnerError::invalid(format!(
             "working directory `{}` is not absolute",
             spec.cwd.display()
+        )));
+    }
+    if let Some(parent) = &spec.cgroup_parent
+        && !parent.components().all(|part| matches!(part, Component::Normal(_)))
+    {
+        return Err(RunnerError::invalid(format!(
+            "cgroup parent `{}` is no path downwards",
+            parent.display()
         )));
     }
     if let Some(mount) = spec.mounts.iter().find(|mount| !mount.target.is_absolute()) {

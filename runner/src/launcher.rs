@@ -37,7 +37,7 @@ pub struct LauncherConfig {
 }
 
 impl LauncherConfig {
-    pub(crate) fn cgroup_parent(&self) -> String {
+    pub(crate) fn cgroups(&self) -> String {
         format!("rbuild-{}", self.id)
     }
 }
@@ -143,7 +143,7 @@ impl Launcher {
             NetworkMode::None | NetworkMode::Host => None,
         };
         let (plan, share) = network.map_or((None, None), |Network { plan, share }| (Some(plan), share));
-        let job = Job { spec: spec.clone(), network: plan, cgroup_parent: self.config.cgroup_parent() };
+        let job = Job { spec: spec.clone(), network: plan, cgroups: self.config.cgroups() };
         let memory = socket::to_memory(&job).doing(|| "write the request")?;
         let [stdin, stdout, stderr] = stdio.or(self.null.as_fd());
         let (control, held) = fds.split_first().ok_or_else(|| RunnerError::invalid("no control socket"))?;

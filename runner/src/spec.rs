@@ -37,6 +37,9 @@ pub struct SandboxSpec {
     pub rlimits: Vec<Rlimit>,
     /// Enforced through cgroups.
     pub limits: Limits,
+    /// The cgroup that those of the sandbox lie in, a path from the tops of the hierarchies on without `.` and `..`; made,
+    /// and removed again, where it is missing. None is beside the daemon's own.
+    pub cgroup_parent: Option<PathBuf>,
     /// Lines added to `/etc/hosts`: name, address.
     pub extra_hosts: Vec<(String, IpAddr)>,
     /// What `/etc/resolv.conf` holds.
@@ -69,6 +72,7 @@ impl SandboxSpec {
             security: SecurityMode::Sandbox,
             rlimits: Vec::new(),
             limits: Limits::default(),
+            cgroup_parent: None,
             extra_hosts: Vec::new(),
             dns: Dns::default(),
             shm_size: DEFAULT_SHM_SIZE,

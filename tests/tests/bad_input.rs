@@ -1,6 +1,7 @@
 //! Input that cannot work: a clear error, and a daemon that lives.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tests::archive::Image;
@@ -266,6 +267,36 @@ fn a_step_that_forks_endlessly() {
     scene.check_sandboxes();
     assert!(scene.daemon.alive() && scene.daemon.pid() == pid);
     scene.dockerfile("FROM base\nRUN true\n", &["-t", "x"]).ok();
+}
+
+/// The limits of somebody else's cgroup hold for steps that are to lie in it, and nothing stays in it.
+#[test]
+fn a_cgroup_that_somebody_else_limits() {
+    if !ready() {
+        return;
+    }
+    let top = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].map(Path::new).into_iter().find(|dir| dir.is_dir());
+    let name = format!("rbuild-test-{}", std::process::id());
+    let group = top.unwrap().join(&name);
+    let control = top.unwrap().join("cgroup.subtree_control");
+    if control.exists() {
+        fs_err::write(control, "+pids").unwrap();
+    }
+    fs_err::create_dir(&group).unwrap();
+    fs_err::write(group.join("pids.max"), "20").unwrap();
+    let scene = Scene::with(&format!("[worker.oci]\ndefaultCgroupParent = \"{name}/made/here\"\n"));
+    let forks = "FROM base\nRUN for i in $(seq 40); do sleep 5 & done 2>&1\n";
+    for parent in [&["--cgroup-parent", &format!("../{name}")][..], &["--cgroup-parent", ""]] {
+        let out = scene.dockerfile(forks, &[&["-t", "x"], parent].concat()).fails();
+        assert!(out.stderr.contains("can't fork"), "{}", out.stderr);
+        assert!(fs_err::read_dir(&group).unwrap().all(|e| !e.unwrap().path().is_dir()), "{parent:?}");
+    }
+    scene.dockerfile(forks, &["-t", "x", "--no-cache", "--cgroup-parent", "/"]).ok();
+    // Groups in one with processes cannot be limited, in version 2; in version 1 a file stands in the way.
+    let bad = format!("{name}/pids.max");
+    let out = scene.dockerfile(forks, &["-t", "x", "--no-cache", "--cgroup-parent", &bad]).fails();
+    assert!(out.stderr.contains(&format!("cannot use cgroup parent `{bad}`")), "{}", out.stderr);
+    fs_err::remove_dir(&group).unwrap();
 }
 
 #[test]

@@ -89,6 +89,9 @@ pub(super) struct Args {
     /// Size of /dev/shm, such as 64m
     #[arg(long, value_name = "SIZE")]
     shm_size: Option<String>,
+    /// The cgroup that those of steps lie in
+    #[arg(long, value_name = "CGROUP")]
+    cgroup_parent: Option<String>,
     /// Resource limits, `NAME=SOFT[:HARD]`
     #[arg(long = "ulimit", value_name = "LIMIT")]
     ulimits: Vec<String>,

@@ -217,6 +217,8 @@ pub struct OciWorker {
     pub apparmor_profile: String,
     /// Steps have to run under SELinux. They cannot here.
     pub selinux: bool,
+    /// The cgroup that those of steps lie in which name none themselves, from the tops of the hierarchies on.
+    pub default_cgroup_parent: String,
     /// What one step may use.
     pub step: StepConfig,
 }
@@ -247,6 +249,7 @@ impl Default for OciWorker {
             enabled: None,
             apparmor_profile: String::new(),
             selinux: false,
+            default_cgroup_parent: String::new(),
             step: StepConfig::default(),
         }
     }
@@ -559,6 +562,7 @@ const KNOWN: &[&str] = &[
     "worker.oci.reservedSpace",
     "worker.oci.maxUsedSpace",
     "worker.oci.minFreeSpace",
+    "worker.oci.defaultCgroupParent",
     "worker.oci.step.pids",
     "worker.oci.step.memory",
     "cdi.disabled",

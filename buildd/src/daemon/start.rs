@@ -256,7 +256,7 @@ fn put_together(
         diff_ids: diff_ids.clone(),
         devices: devices(&config.cdi),
         dns: dns(&config),
-        limits: StepLimits::new(config.worker.oci.step),
+        limits: StepLimits::new(&config.worker.oci),
         traces: traces.clone(),
     });
     let engine =

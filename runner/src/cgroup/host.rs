@@ -70,6 +70,8 @@ fn parse_hierarchies(text: &str) -> Vec<Hierarchy> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Controller {
     pub version: Version,
+    /// The hierarchy's top, as far as it shows here.
+    pub top: PathBuf,
     /// Directory that our parent cgroup is made in.
     pub base: PathBuf,
 }
@@ -116,10 +118,12 @@ pub(crate) fn find(name: &str) -> Result<Option<Controller>, RunnerError> {
     if let Some(mount) = mounts.lines().filter_map(CgroupMount::parse).find(|mount| mount.has(name)) {
         let hierarchy = own.iter().find(|h| h.controllers.iter().any(|c| c == name));
         let base = hierarchy.map_or_else(|| mount.point.to_owned(), |h| mount.below(&h.path));
-        return Ok(Some(Controller { version: Version::V1, base }));
+        return Ok(Some(Controller { version: Version::V1, top: mount.point.to_owned(), base }));
     }
-    let found = unified_mount(&mounts, &own).and_then(|(top, own)| unified::base(top, &own, name));
-    Ok(found.map(|base| Controller { version: Version::V2, base }))
+    Ok(unified_mount(&mounts, &own).and_then(|(top, own)| {
+        let base = unified::base(top, &own, name)?;
+        Some(Controller { version: Version::V2, top: top.to_owned(), base })
+    }))
 }
 
 /// This process's own group in the unified hierarchy.

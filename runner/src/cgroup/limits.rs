@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::Pid;
 
 use super::host::{Controller, Version, find};
+use super::unified;
 use crate::error::{Doing, RunnerError};
 use crate::spec::Limits;
 
@@ -17,11 +18,20 @@ const PERIOD_MICROS: u64 = 100_000;
 /// The cgroups of a keeper's cradle. It is moved into them when a limit is first needed.
 #[derive(Debug)]
 pub(crate) struct Cgroups {
-    parent: String,
+    place: Place,
     leaf: String,
     member: Pid,
     joined: BTreeMap<&'static str, Group>,
     weighed: bool,
+}
+
+/// Where a keeper's cgroups lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The daemon's own directory.
+    pub own: String,
+    /// The cgroup that it lies in, from the tops of the hierarchies on; none is where the daemon may make cgroups.
+    pub parent: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -30,6 +40,8 @@ struct Group {
     dir: PathBuf,
     /// The limit that it has now.
     limit: Option<u64>,
+    /// What was made on the way to it, outermost first.
+    made: Vec<PathBuf>,
 }
 
 /// How often limits were hit.
@@ -53,9 +65,9 @@ impl Hits {
 
 impl Cgroups {
     /// For the keeper that this process is, with `member` in them; nothing is made yet.
-    pub(crate) fn new(parent: &str, member: Pid) -> Self {
+    pub(crate) fn new(place: Place, member: Pid) -> Self {
         Self {
-            parent: parent.to_owned(),
+            place,
             leaf: leaf_name(rustix::process::getpid().as_raw_pid()),
             member,
             joined: BTreeMap::new(),
@@ -64,7 +76,16 @@ impl Cgroups {
     }
 
     /// Sets the limits of the next sandbox, and lifts those that it does not have.
+    ///
+    /// Where somebody else named the place, the limits that it has itself count too, so it is joined for every controller.
     pub(crate) fn apply(&mut self, limits: &Limits) -> Result<(), RunnerError> {
+        if self.place.parent.is_some() {
+            for controller in CONTROLLERS {
+                if find(controller)?.is_some() {
+                    self.join(controller)?;
+                }
+            }
+        }
         for (controller, limit) in
             [("memory", limits.memory), ("cpu", limits.cpu_millis), ("pids", limits.pids)]
         {
@@ -127,10 +148,28 @@ impl Cgroups {
                     |reason: String| RunnerError::LimitRefused { resource: name.to_owned(), reason };
                 let controller = find(name)?
                     .ok_or_else(|| refused(format!("this host has no `{name}` cgroup controller")))?;
-                let dir = controller.base.join(&self.parent);
-                let dir = enter(&controller, name, &dir, &self.leaf, self.member)
-                    .map_err(|error| refused(error.to_string()))?;
-                Ok(place.insert(Group { version: controller.version, dir, limit: None }))
+                let mut group =
+                    Group { version: controller.version, dir: PathBuf::new(), limit: None, made: Vec::new() };
+                let entered = match &self.place.parent {
+                    None => Ok(controller.base.clone()),
+                    Some(parent) => open_way(&controller, name, parent, &mut group.made)
+                        .inspect(|dir| remove_stale(&dir.join(&self.place.own))),
+                }
+                .and_then(|base| {
+                    enter(&controller, name, &base.join(&self.place.own), &self.leaf, self.member)
+                });
+                match (entered, &self.place.parent) {
+                    (Ok(dir), _) => group.dir = dir,
+                    (Err(error), None) => return Err(refused(error.to_string())),
+                    (Err(error), Some(parent)) => {
+                        group.remove();
+                        return Err(RunnerError::CgroupParent {
+                            path: parent.clone(),
+                            reason: error.to_string(),
+                        });
+                    }
+                }
+                Ok(place.insert(group))
             }
         }
     }
@@ -140,11 +179,42 @@ impl Drop for Cgroups {
     /// Removes them, once the cradle has ended, and the daemon's if they were the last in it.
     fn drop(&mut self) {
         for group in self.joined.values() {
-            // Busy only if the sandbox still dies; then the launcher, or the next one, removes it.
-            let _busy = fs_err::remove_dir(&group.dir);
-            let _shared = group.dir.parent().map(fs_err::remove_dir);
+            group.remove();
         }
     }
+}
+
+impl Group {
+    fn remove(&self) {
+        // Busy only if the sandbox still dies; then the launcher, or the next one, removes it.
+        let _busy = fs_err::remove_dir(&self.dir);
+        let _shared = self.dir.parent().map(fs_err::remove_dir);
+        for dir in self.made.iter().rev() {
+            let _used = fs_err::remove_dir(dir);
+        }
+    }
+}
+
+/// Makes the cgroup `parent`, from the hierarchy's top on, where it is missing, and lets groups in it have the controller.
+fn open_way(
+    controller: &Controller,
+    name: &str,
+    parent: &Path,
+    made: &mut Vec<PathBuf>,
+) -> Result<PathBuf, RunnerError> {
+    let mut dir = controller.top.clone();
+    for part in parent {
+        if controller.version == Version::V2 && !unified::offers(&dir, name) {
+            // Says why it cannot be switched on.
+            write(&dir.join("cgroup.subtree_control"), &format!("+{name}"))?;
+        }
+        dir.push(part);
+        if !dir.is_dir() {
+            make_dir(&dir)?;
+            made.push(dir.clone());
+        }
+    }
+    Ok(dir)
 }
 
 fn enter(
@@ -210,6 +280,17 @@ fn write_limit(
             write(&dir.join("cpu.max"), &format!("{quota} {PERIOD_MICROS}"))
         }
         _ => write(&dir.join("pids.max"), &number("max")),
+    }
+}
+
+/// Removes what keepers that were killed have left in a place that only their jobs knew.
+fn remove_stale(dir: &Path) {
+    for leaf in fs_err::read_dir(dir).into_iter().flatten().flatten() {
+        let name = leaf.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix('k')?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _busy = fs_err::remove_dir(leaf.path());
+        }
     }
 }
 

@@ -44,7 +44,8 @@ fn may_hold_groups(dir: &Path) -> bool {
     }
 }
 
-fn offers(dir: &Path, name: &str) -> bool {
+/// Whether groups below have the controller; switches it on where it can.
+pub(super) fn offers(dir: &Path, name: &str) -> bool {
     let lists = |file: &str| {
         fs_err::read_to_string(dir.join(file))
             .is_ok_and(|text| text.split_whitespace().any(|word| word == name))

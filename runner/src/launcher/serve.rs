@@ -48,7 +48,7 @@ fn serve(config: &LauncherConfig, daemon: OwnedFd) -> ! {
     debug_assert!(name.is_ok(), "any name of 15 bytes is taken");
     // Made here once, so that all keepers and sandboxes share its memory.
     seccomp::default_program();
-    let mut launcher = Serving { id: config.id.clone(), parent: config.cgroup_parent(), keepers: Vec::new() };
+    let mut launcher = Serving { id: config.id.clone(), parent: config.cgroups(), keepers: Vec::new() };
     // What an earlier one left behind, if it was killed.
     cgroup::remove_parent(&launcher.parent);
     launcher.run(&daemon);

@@ -41,6 +41,9 @@ impl Args {
         if let Some(size) = &self.shm_size {
             set("shm-size", bytes(size)?.to_string());
         }
+        if let Some(parent) = self.cgroup_parent.as_ref().filter(|parent| !parent.is_empty()) {
+            set("cgroup-parent", parent.clone());
+        }
         if !self.add_hosts.is_empty() {
             let hosts: Result<Vec<_>, _> = self.add_hosts.iter().map(|text| host(text)).collect();
             set("add-hosts", hosts?.join(","));
@@ -200,6 +203,7 @@ mod tests {
             platforms: own(&["linux/amd64", "linux/arm64"]),
             network: "none".into(),
             shm_size: Some("64m".into()),
+            cgroup_parent: Some("ci/builds".into()),
             add_hosts: own(&["db.inner:10.9.8.7", "six:2001:db8::6", "x=[::1]"]),
             ulimits: own(&["nofile=1234:2345", "core=0"]),
             ..Args::default()
@@ -209,6 +213,7 @@ mod tests {
             ("add-hosts", "db.inner=10.9.8.7,six=2001:db8::6,x=::1"),
             ("build-arg:A", "b=c"),
             ("build-arg:EMPTY", ""),
+            ("cgroup-parent", "ci/builds"),
             ("force-network-mode", "none"),
             ("image-resolve-mode", "pull"),
             ("label:l", "1"),

@@ -1,9 +1,11 @@
 //! What a step may use, so that one that runs wild leaves the daemon and the other steps alive.
 
+use std::path::{Component, Path, PathBuf};
+
 use runner::{CgroupSupport, Limits};
 use solver::Job;
 
-use crate::daemon::config::{Size, StepConfig};
+use crate::daemon::config::{OciWorker, Size, StepConfig};
 
 /// A step's share of the processes that the kernel allows. Four steps in a frenzy leave half of them to the others.
 const PIDS_SHARE: u64 = 8;
@@ -14,15 +16,16 @@ const MEMORY: Size = Size::Percent(80);
 /// Steps are killed before the daemon when the machine runs out of memory (proc_pid_oom_score_adj(5)).
 const BADNESS: i32 = 500;
 
-/// Limits of steps that ask for none themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Limits of steps that ask for none themselves, and the cgroup that has its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::daemon) struct StepLimits {
     limits: Limits,
+    cgroup_parent: String,
 }
 
 impl StepLimits {
     /// From the configuration, as far as this machine can enforce it. What it cannot is warned of.
-    pub(in crate::daemon) fn new(config: StepConfig) -> Self {
+    pub(in crate::daemon) fn new(config: &OciWorker) -> Self {
         let support = CgroupSupport::detect();
         let missing = |what: &str| {
             tracing::warn!("this daemon can make no cgroups for {what}: steps run without such a limit");
@@ -33,13 +36,13 @@ impl StepLimits {
         if support.memory.is_none() {
             missing("memory");
         }
-        let all = Self::choose(config, allowed_pids(), all_memory());
+        let all = Self::choose(config.step, allowed_pids(), all_memory());
         let limits = Limits {
             pids: all.pids.filter(|_| support.pids.is_some()),
             memory: all.memory.filter(|_| support.memory.is_some()),
             cpu_millis: None,
         };
-        Self { limits }
+        Self { limits, cgroup_parent: config.default_cgroup_parent.clone() }
     }
 
     /// On a machine that allows so many processes and has so many bytes of memory.
@@ -53,7 +56,7 @@ impl StepLimits {
     }
 
     /// The limits of a step: its own where it has some.
-    pub(super) fn of(self, job: &Job) -> Limits {
+    pub(super) fn of(&self, job: &Job) -> Limits {
         let Some(r) = &job.vertex.meta.resources else { return self.limits };
         let period = if r.cpu_period == 0 { 100_000 } else { r.cpu_period };
         let quota = u64::try_from(r.cpu_quota).ok().filter(|q| *q > 0);
@@ -64,10 +67,33 @@ impl StepLimits {
         }
     }
 
+    /// The cgroup that those of a step lie in: the one that it asks for, or else the configured one.
+    ///
+    /// None for a rootless daemon, which may make them only in its own. BuildKit's ignores the wish as well.
+    pub(super) fn cgroup_parent(&self, asked: &str) -> Option<PathBuf> {
+        let chosen = if asked.is_empty() { &self.cgroup_parent } else { asked };
+        Some(downwards(chosen)).filter(|path| *path != Path::new("") && !runner::overlay::in_user_namespace())
+    }
+
     /// A step's out-of-memory score.
-    pub(super) fn badness(self) -> i32 {
+    pub(super) fn badness(&self) -> i32 {
         BADNESS
     }
+}
+
+/// A path from a top that `..` does not leave.
+fn downwards(path: &str) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in Path::new(path).components() {
+        match part {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            _ => {}
+        }
+    }
+    clean
 }
 
 /// How many processes and threads the kernel allows at a time.
@@ -89,6 +115,14 @@ fn all_memory() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cgroup_parents_lie_below_the_top() {
+        let cases = [("/a/b", "a/b"), ("a//./b/", "a/b"), ("../../a", "a"), ("a/../..", ""), ("/", "")];
+        for (given, clean) in cases {
+            assert_eq!(downwards(given), Path::new(clean), "{given}");
+        }
+    }
 
     #[test]
     fn the_machine_decides_where_the_configuration_does_not() {

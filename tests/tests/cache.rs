@@ -214,6 +214,22 @@ fn builds_at_once_run_common_steps_once() {
 }
 
 #[test]
+fn what_is_told_of_a_cache_mount() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    for n in 1..=3 {
+        let text = format!("FROM base\nRUN --mount=type=cache,id=all,target=/c echo {n} >> /c/f\n");
+        scene.dockerfile(&text, &["-t", "x"]).ok();
+    }
+    let told = scene.daemon.run(scene.daemon.dir(), &["du", "--verbose"]).ok().stdout;
+    let name = "cached mount /c from exec /bin/sh -c echo 1 >> /c/f with id \"/all\"";
+    let cache = told.lines().find_map(|line| line.strip_suffix(name));
+    assert!(cache.is_some_and(|columns| columns.split_whitespace().last() == Some("3")), "{told}");
+}
+
+#[test]
 fn pruning_between_and_during_builds() {
     if !ready() {
         return;

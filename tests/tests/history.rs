@@ -204,6 +204,18 @@ fn statements_are_read_through_the_content_store() {
     let config = image["containerimage.config.digest"].as_str().unwrap();
     assert_eq!(refused(config, 0, 0), Code::NotFound, "an image's config is no past build's");
 
+    // The images of an index, as `docker buildx history inspect` lists them.
+    scene.dockerfile(text, &["--provenance=true", "-o", "type=image,name=y"]).ok();
+    let index = &client.records().swap_remove(0).result.expect("of the only platform").results[&0];
+    let list: serde_json::Value =
+        serde_json::from_slice(&client.content(&index.digest, 0, 0).unwrap()).unwrap();
+    let manifests = list["manifests"].as_array().unwrap();
+    assert_eq!(manifests.len(), 2, "an image and its attestations");
+    for manifest in manifests {
+        let bytes = client.content(manifest["digest"].as_str().unwrap(), 0, 0).unwrap();
+        assert_eq!(bytes.len() as i64, manifest["size"].as_i64().unwrap());
+    }
+
     let both = ["--platform", "linux/amd64,linux/arm64", "-o", "type=local,dest=../l"];
     scene.dockerfile("FROM scratch\nCOPY Dockerfile /\n", &both).ok();
     let platforms: Vec<_> = client.records().swap_remove(0).results.into_keys().collect();

@@ -1,12 +1,14 @@
 //! What the daemon says of itself: version, worker, garbage collection.
 
+mod emulation;
+
+use cache::oci::Platform;
 use cache::store::PrunePolicy;
 use proto::worker::{BuildkitVersion, CdiDevice, GcPolicy, WorkerRecord};
 
 use super::devices::Device;
 use super::gc;
 use super::parts::Parts;
-use super::sources::image::host_platform;
 
 /// The version of BuildKit's frontend that this behaves as.
 const DOCKERFILE_VERSION: &str = "1.26.0";
@@ -23,13 +25,6 @@ pub(super) fn version() -> BuildkitVersion {
 
 /// The only worker. Blocking: it looks at the disk.
 pub(super) fn worker(parts: &Parts) -> WorkerRecord {
-    let host = host_platform();
-    let platform = proto::pb::Platform {
-        architecture: host.architecture,
-        os: host.os,
-        variant: host.variant,
-        ..Default::default()
-    };
     let label = |k: &str, v: String| (format!("org.mobyproject.buildkit.worker.{k}"), v);
     let own = parts.config.worker.oci.labels.clone();
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -43,28 +38,32 @@ pub(super) fn worker(parts: &Parts) -> WorkerRecord {
         .into_iter()
         .chain(own)
         .collect(),
-        platforms: platforms(platform, &parts.config.worker.oci.platforms),
+        platforms: platforms(&parts.config.worker.oci.platforms).into_iter().map(encode).collect(),
         gc_policy: collected(parts),
         buildkit_version: Some(version()),
         cdi_devices: parts.worker.devices.all().into_values().map(device).collect(),
     }
 }
 
-/// This machine's platform, and those that it is said to run as well.
-fn platforms(own: proto::pb::Platform, more: &[String]) -> Vec<proto::pb::Platform> {
-    let mut all = vec![own];
-    for platform in more.iter().filter_map(|text| text.parse::<cache::oci::Platform>().ok()) {
-        let platform = proto::pb::Platform {
-            architecture: platform.architecture,
-            os: platform.os,
-            variant: platform.variant.unwrap_or_default(),
-            ..Default::default()
-        };
+/// This machine's platform, what else it can run, and what it is said to run as well.
+fn platforms(said: &[String]) -> Vec<Platform> {
+    let mut all = vec![Platform::host()];
+    let said = said.iter().filter_map(|text| text.parse().ok());
+    for platform in emulation::platforms(&all[0]).into_iter().chain(said) {
         if !all.contains(&platform) {
             all.push(platform);
         }
     }
     all
+}
+
+fn encode(platform: Platform) -> proto::pb::Platform {
+    proto::pb::Platform {
+        architecture: platform.architecture,
+        os: platform.os,
+        variant: platform.variant.unwrap_or_default(),
+        ..Default::default()
+    }
 }
 
 fn device(device: Device) -> CdiDevice {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use cache::oci::media_type;
+use cache::oci::{Document, MANIFEST_LIMIT, media_type};
 use cache::store::{
     BlobPurpose, BlobRef, BuildBlob, BuildRecord, BuildStatement, BuildStatus, Destination, Lease,
     StepCounts, Store, StoreError,
@@ -19,6 +19,7 @@ use prost::Message as _;
 use proto::control::{
     BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRequest, SolveRequest, UpdateBuildHistoryRequest,
 };
+use solver::Digest;
 use tokio::sync::broadcast;
 use tonic::{Code, Status};
 
@@ -101,6 +102,7 @@ impl Histories {
             trace: None,
             statements: Vec::new(),
             results: BTreeMap::new(),
+            listed: Vec::new(),
             pinned: false,
         };
         let mut running = self.lock();
@@ -198,6 +200,12 @@ impl Recording {
             Ok(done) => {
                 self.record.response.clone_from(&done.response);
                 self.record.results.clone_from(&done.made);
+                match done.made.values().map(|made| listed(store, made)).collect::<Result<Vec<_>, _>>() {
+                    Ok(manifests) => self.record.listed = manifests.concat(),
+                    Err(e) => {
+                        tracing::warn!(build = self.record.reference, "cannot read what a build made: {e}")
+                    }
+                }
                 match done.told.iter().map(|told| keep(store, lease, told)).collect() {
                     Ok(statements) => self.record.statements = statements,
                     Err(e) => {
@@ -235,6 +243,24 @@ impl Drop for Recording {
     fn drop(&mut self) {
         self.histories.lock().remove(&self.record.reference);
     }
+}
+
+/// The manifests that an index lists, as far as the store has them; none for a manifest.
+fn listed(store: &Store, made: &BlobRef) -> Result<Vec<Digest>, StoreError> {
+    if !media_type::is_index(&made.media_type) {
+        return Ok(Vec::new());
+    }
+    let bytes = store.blobs().read(&made.digest, MANIFEST_LIMIT)?;
+    let Ok(Document::Index(index)) = Document::parse(&bytes, Some(&made.media_type)) else {
+        return Ok(Vec::new());
+    };
+    let mut manifests = Vec::new();
+    for manifest in &index.manifests {
+        if store.blobs().size(&manifest.digest)?.is_some() {
+            manifests.push(manifest.digest);
+        }
+    }
+    Ok(manifests)
 }
 
 /// Writes what is told of a result into a blob, held by `lease`.

@@ -126,6 +126,7 @@ mod tests {
             trace: None,
             statements: Vec::new(),
             results: BTreeMap::new(),
+            listed: Vec::new(),
             pinned: false,
         };
         metrics.count(&build);

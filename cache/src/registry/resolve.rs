@@ -68,7 +68,7 @@ impl Client {
     /// Looks up the image of `reference` for `platform`: its manifest and config, all verified.
     ///
     /// Where a mirror says what a tag stands for, but that cannot be had or used, the next mirror and at last the
-    /// registry itself are asked what it stands for.
+    /// registry itself are asked what it stands for. Where none of them can be reached, what was wrong with the mirror's is told.
     ///
     /// # Errors
     /// [`Error::ImageNotFound`], or why a document could not be had or used.
@@ -82,8 +82,12 @@ impl Client {
             return self.resolve_digest(reference, *digest, None, platform, cache).await;
         }
         let mut endpoints = self.transport.for_pull(reference.domain())?;
+        let mut mirrors = None;
         loop {
-            let (found, place) = self.head_among(endpoints.clone(), reference).await?;
+            let (found, place) = match self.head_among(endpoints.clone(), reference).await {
+                Err(error) if error.is_unreachable() => return Err(mirrors.unwrap_or(error)),
+                other => other?,
+            };
             let kind = Some(found.media_type);
             let error = match self.resolve_digest(reference, found.digest, kind, platform, cache).await {
                 Err(error) if place.mirror_of.is_some() => error,
@@ -95,6 +99,7 @@ impl Client {
             if endpoints.is_empty() {
                 return Err(error);
             }
+            mirrors = Some(error);
         }
     }
 

@@ -113,6 +113,9 @@ pub struct BuildRecord {
     /// What its exporters made: manifests and indexes, by the exporters' numbers.
     #[serde(default)]
     pub results: BTreeMap<u64, BlobRef>,
+    /// The manifests that those indexes list.
+    #[serde(default)]
+    pub listed: Vec<Digest>,
     /// Whether trimming passes over it.
     pub pinned: bool,
 }
@@ -126,7 +129,8 @@ impl BuildRecord {
         let statements = self.statements.iter().map(|statement| statement.predicate);
         let trace = self.trace.map(|trace| trace.blob);
         let results = self.results.values().map(|result| result.digest);
-        self.log.into_iter().chain(error).chain(trace).chain(statements).chain(results)
+        let listed = self.listed.iter().copied();
+        self.log.into_iter().chain(error).chain(trace).chain(statements).chain(results).chain(listed)
     }
 }
 

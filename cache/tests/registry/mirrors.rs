@@ -164,6 +164,20 @@ async fn what_a_mirror_said_is_told_when_the_registry_cannot_be_reached() {
     let reference = Reference::parse("127.0.0.1:1/repo:tag").unwrap();
     let error = client.resolve(&reference, &amd64(), &NoCache).await.unwrap_err();
     assert!(matches!(error, Error::ImageNotFound { .. }), "{error}");
+
+    // So with an image that the mirror has, but not for this platform.
+    let index =
+        br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+    let mirror = Fake::start(move |_| {
+        let kind = "application/vnd.oci.image.index.v1+json";
+        Reply::ok(index)
+            .header("Content-Type", kind)
+            .header("Docker-Content-Digest", Digest::of(index).to_string())
+    });
+    let config = HostConfig { mirrors: vec![mirror.host.clone()], ..HostConfig::default() };
+    let client = configured(&[("127.0.0.1:1", config)]);
+    let error = client.resolve(&reference, &amd64(), &NoCache).await.unwrap_err();
+    assert!(matches!(error, Error::Document { .. }), "{error}");
 }
 
 #[tokio::test]

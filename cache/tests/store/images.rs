@@ -95,6 +95,7 @@ fn history_keeps_logs_and_is_trimmed() {
                     media_type: "m".to_owned(),
                 },
             )]),
+            listed: Vec::new(),
             pinned: n == 1,
         };
         store.history().put(&build).unwrap();
@@ -157,6 +158,7 @@ fn a_log_that_something_else_needs_outlives_its_build() {
             trace: None,
             statements: Vec::new(),
             results: BTreeMap::new(),
+            listed: Vec::new(),
             pinned: false,
         };
         store.history().put(&build).unwrap();

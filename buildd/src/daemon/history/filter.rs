@@ -173,6 +173,7 @@ mod tests {
             trace: None,
             statements: Vec::new(),
             results: BTreeMap::new(),
+            listed: Vec::new(),
             pinned: false,
         };
         for (filters, expected) in [

@@ -1,5 +1,6 @@
 //! The mounts of a RUN: from LLB to what the runner mounts.
 
+use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -120,7 +121,7 @@ impl LocalWorker {
             }
             self.mount(&mut all, mount, &op.meta.cwd, serial, job, dir).await?;
         }
-        self.caches(&mut all, caches, job).await?;
+        self.caches(&mut all, caches, &op.meta.args, job).await?;
         if self.traces.of_steps(&job.cx.build).is_some() {
             let socket = SpanSocket::open(&self.traces, dir.join("spans")).map_err(ExecError::failed)?;
             let source = MountSource::File { path: socket.path().to_owned() };
@@ -231,13 +232,16 @@ impl LocalWorker {
         &self,
         all: &mut Mounts,
         wanted: Vec<(usize, &Mount, &CacheMount)>,
+        args: &[String],
         job: &Job,
     ) -> Result<(), ExecError> {
         let mut requests = Vec::new();
         for (_, m, cache) in &wanted {
             let seed = m.input.map(|i| &job.inputs[i]);
-            requests
-                .push((request(m, cache, seed, job), seed.map(|o| self.seed(o, &m.selector)).transpose()?));
+            requests.push((
+                request(m, cache, seed, args, job),
+                seed.map(|o| self.seed(o, &m.selector)).transpose()?,
+            ));
         }
         let mounts = self.chains.store.cache_mounts();
         let leases = tokio::select! {
@@ -260,7 +264,13 @@ impl LocalWorker {
     }
 }
 
-fn request(m: &Mount, cache: &CacheMount, seed: Option<&Output>, job: &Job) -> CacheMountRequest {
+fn request(
+    m: &Mount,
+    cache: &CacheMount,
+    seed: Option<&Output>,
+    args: &[String],
+    job: &Job,
+) -> CacheMountRequest {
     // Owner and mode are set on an input made for the purpose, so another input is another cache.
     let base = seed.and_then(|o| o.content).map(|content| {
         let mut h = solver::digest::Hasher::new("rbuild.cache-mount.seed.v1");
@@ -278,8 +288,18 @@ fn request(m: &Mount, cache: &CacheMount, seed: Option<&Output>, job: &Job) -> C
         base,
         step: format!("{:p}", std::ptr::from_ref(job)),
         clear_for: job.vertex.meta.ignore_cache.then(|| job.cx.build.clone()),
-        description: format!("cached mount {} from exec", m.dest),
+        description: described(m, cache, args),
     }
+}
+
+/// What `du` tells of a cache, in BuildKit's words.
+fn described(m: &Mount, cache: &CacheMount, args: &[String]) -> String {
+    let step = args.join(" ");
+    let mut text = format!("cached mount {} from exec {}", m.dest, solver::redacted(&step));
+    if cache.id != m.dest {
+        let _infallible = write!(text, " with id {:?}", cache.id);
+    }
+    text
 }
 
 fn upper(dir: &Path, serial: usize, base: &Base) -> std::io::Result<Upper> {

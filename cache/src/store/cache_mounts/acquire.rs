@@ -164,7 +164,7 @@ async fn make(
             description: request.description,
             cleared_for: request.clear_for,
             retired: false,
-            used: Use::new(shared.now_ms()),
+            used: Use { count: 1, ..Use::new(shared.now_ms()) },
             epoch: Epoch::OPEN,
             size: None,
         };

@@ -12,5 +12,5 @@ mod trace;
 mod tty;
 mod vertex;
 
-pub use display::{Display, Mode, spawn};
+pub use display::{Display, Mode, show_on, spawn};
 pub use trace::Trace;

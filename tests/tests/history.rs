@@ -226,6 +226,71 @@ fn statements_are_read_through_the_content_store() {
     assert_eq!(refused(&statement.digest, 0, 0), Code::NotFound);
 }
 
+/// `rbuild history` shows builds to a client of any daemon.
+#[test]
+fn the_command_line_shows_builds() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.run(&["history", "rm", "--all"]).ok();
+    let empty = scene.run(&["history", "inspect"]).fails();
+    assert!(empty.stderr.contains("history is empty"), "{}", empty.stderr);
+    scene.dockerfile("FROM base\nRUN echo first\n", &["-t", "app:1"]).ok();
+    scene.dockerfile("FROM base AS made\nRUN echo second; false\n", &["--target", "made"]).fails();
+
+    let list = scene.run(&["history", "ls"]).ok().stdout;
+    let rows: Vec<Vec<&str>> = list
+        .lines()
+        .skip(1)
+        .map(|line| line.split("  ").map(str::trim).filter(|c| !c.is_empty()).collect())
+        .collect();
+    assert_eq!(rows.iter().map(|row| row[1]).collect::<Vec<_>>(), ["Dockerfile (made)", "app:1"], "{list}");
+    assert_eq!(rows.iter().map(|row| row[2]).collect::<Vec<_>>(), ["Error", "Completed"], "{list}");
+    let (failed, done) = (rows[0][0].to_owned(), rows[1][0].to_owned());
+    let lines = scene.run(&["history", "ls", "--filter", "status=error", "--format", "json"]).ok().stdout;
+    let only: serde_json::Value = serde_json::from_str(&lines).unwrap();
+    assert_eq!((&only["ref"], &only["status"]), (&failed.clone().into(), &"Error".into()), "{lines}");
+
+    let log = scene.run(&["history", "logs"]).ok();
+    assert!(log.stdout.contains(" second\n") && log.stdout.contains("ERROR"), "the latest: {}", log.stdout);
+    assert!(log.stderr.is_empty(), "{}", log.stderr);
+    let log = scene.run(&["history", "logs", "--progress", "rawjson", &done[..9]]).ok().stdout;
+    assert!(log.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{log}");
+
+    let told = scene.run(&["history", "inspect", "^1"]).ok().stdout;
+    for part in ["app:1", &done, "Completed", "pkg:docker/base", "https://slsa.dev/provenance/v1"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let told = scene.run(&["history", "inspect", "--attachment", "provenance", &done]).ok().stdout;
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["runDetails"]["metadata"]["invocationId"], *done);
+    let told = scene.run(&["history", "inspect", &failed, "--format", "json"]).ok().stdout;
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert!(told["error"].as_str().unwrap().contains("exit code: 1"), "{told}");
+
+    for (args, error) in [
+        (&["history", "logs", "nosuch"][..], "no build `nosuch`"),
+        (&["history", "logs", "^x"], "`^x`"),
+        (&["history", "logs", "^2"], "no build `^2`"),
+        (&["history", "inspect", &done, "--attachment", "sbom"], "no attachment `sbom`"),
+        (&["history", "rm"], "BUILD"),
+        (&["history"], "IMAGE"),
+    ] {
+        let out = scene.run(args).fails();
+        assert!(out.stderr.contains(error), "{args:?}: {}", out.stderr);
+    }
+    assert_eq!(scene.run(&["history", "pin", &done]).ok().stdout.trim(), done);
+    assert!(scene.run(&["history", "inspect", &done]).ok().stdout.contains("Pinned:"));
+    scene.run(&["history", "unpin", "^1"]).ok();
+    assert!(!scene.run(&["history", "inspect", &done]).ok().stdout.contains("Pinned:"));
+    assert_eq!(scene.run(&["history", "rm", &failed]).ok().stdout.trim(), failed);
+    assert_eq!(scene.run(&["history", "rm", "--all"]).ok().stdout.trim(), done);
+    assert_eq!(scene.run(&["history", "ls"]).ok().stdout.lines().count(), 1);
+    // The steps of an image, as before.
+    assert!(scene.run(&["history", "app:1"]).ok().stdout.contains("echo first"));
+}
+
 /// A graph that a frontend made for one build may be the input of another: which request made it is told as long as both run.
 #[test]
 fn where_inputs_come_from() {

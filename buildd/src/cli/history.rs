@@ -1,49 +1,58 @@
-//! `rbuild history`.
+//! `rbuild history`: past builds, and the steps that made an image.
+
+mod attachments;
+mod change;
+mod image;
+mod inspect;
+mod list;
+mod logs;
+mod record;
 
 use std::process::ExitCode;
 
-use proto::rbuild::ImageHistoryRequest;
-
 use super::Context;
-use super::table::{ago, print, row, short, size};
 use crate::client::ClientError;
 
-/// Characters of a command that are shown.
-const SHOWN: usize = 60;
-
-/// Shows the steps that made an image
+/// Shows past and running builds, or the steps that made an image
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     /// Prints whole commands and digests
     #[arg(long)]
     no_trunc: bool,
-    /// A name or id
+    /// A name or id; one that is called as a command here needs its tag
     #[arg(value_name = "IMAGE")]
-    image: String,
+    image: Option<String>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    #[command(visible_alias = "list")]
+    Ls(list::Args),
+    Logs(logs::Args),
+    Inspect(inspect::Args),
+    Rm(change::RemoveArgs),
+    /// Keeps builds, whatever the daemon's limits are
+    Pin(change::PinArgs),
+    /// Lets pinned builds go in their time
+    Unpin(change::PinArgs),
 }
 
 impl Args {
     pub(super) async fn run(&self, context: &Context) -> Result<ExitCode, ClientError> {
-        let client = context.connect().await?;
-        let request = ImageHistoryRequest { reference: self.image.clone() };
-        let entries = client.images().history(request).await?.into_inner().entries;
-        let mut rows = vec![row(["LAYER", "CREATED", "CREATED BY", "SIZE", "COMMENT"])];
-        rows.extend(entries.iter().map(|entry| {
-            let layer =
-                if entry.diff_id.is_empty() { "-".to_owned() } else { short(&entry.diff_id, self.no_trunc) };
-            let command = self.command(&entry.created_by);
-            row([&layer, &ago(entry.created.as_ref()), &command, &size(entry.size), &entry.comment])
-        }));
-        print(&rows)?;
-        Ok(ExitCode::SUCCESS)
-    }
-
-    fn command(&self, text: &str) -> String {
-        // One line each, whatever it holds.
-        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        match line.char_indices().nth(SHOWN) {
-            Some((at, _)) if !self.no_trunc => format!("{}…", &line[..at]),
-            _ => line,
+        match (&self.verb, &self.image) {
+            (Some(Verb::Ls(args)), _) => args.run(context).await,
+            (Some(Verb::Logs(args)), _) => args.run(context).await,
+            (Some(Verb::Inspect(args)), _) => args.run(context).await,
+            (Some(Verb::Rm(args)), _) => args.run(context).await,
+            (Some(Verb::Pin(args)), _) => args.run(context, true).await,
+            (Some(Verb::Unpin(args)), _) => args.run(context, false).await,
+            (None, Some(image)) => image::show(image, self.no_trunc, context).await,
+            (None, None) => {
+                Err(ClientError::Usage("name an image, or say what to do with builds".to_owned()))
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use proto::content::content_client::ContentClient;
 use proto::control::control_client::ControlClient;
 use proto::gateway::llb_bridge_client::LlbBridgeClient;
 use proto::rbuild::containers_client::ContainersClient;
@@ -76,6 +77,11 @@ impl Client {
     /// BuildKit's main service.
     pub fn control(&self) -> ControlClient<Channel> {
         ControlClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    /// The blobs of past builds.
+    pub fn content(&self) -> ContentClient<Channel> {
+        ContentClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
     }
 
     /// What frontends build with.

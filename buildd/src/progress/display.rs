@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use proto::control::StatusResponse;
-use tokio::io::{AsyncWriteExt as _, Stderr};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -129,13 +129,25 @@ impl Display {
 
 /// Shows what is sent until the sender is dropped; the task then ends, everything being written.
 pub fn spawn(display: Display) -> (mpsc::Sender<StatusResponse>, JoinHandle<()>) {
-    let (tx, rx) = mpsc::channel(BACKLOG);
-    (tx, tokio::spawn(run(display, rx)))
+    show_on(display, tokio::io::stderr())
 }
 
-async fn run(mut display: Display, mut messages: mpsc::Receiver<StatusResponse>) {
-    // Written on another thread: this one has the daemon's health checks to answer while nobody reads. Messages wait meanwhile.
-    let (mut out, mut stderr) = (Vec::new(), tokio::io::stderr());
+/// As [`spawn`], on another stream than stderr. It has to write on another thread: this one has the daemon's health checks to answer
+/// while nobody reads. Messages wait meanwhile.
+pub fn show_on(
+    display: Display,
+    stream: impl AsyncWrite + Unpin + Send + 'static,
+) -> (mpsc::Sender<StatusResponse>, JoinHandle<()>) {
+    let (tx, rx) = mpsc::channel(BACKLOG);
+    (tx, tokio::spawn(run(display, rx, stream)))
+}
+
+async fn run(
+    mut display: Display,
+    mut messages: mpsc::Receiver<StatusResponse>,
+    mut stream: impl AsyncWrite + Unpin,
+) {
+    let mut out = Vec::new();
     let mut ticks = interval(REDRAW);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut drawn, mut gathered) = (None::<Instant>, 0);
@@ -154,17 +166,17 @@ async fn run(mut display: Display, mut messages: mpsc::Receiver<StatusResponse>)
             display.draw(&mut out);
             (drawn, gathered) = (Some(Instant::now()), 0);
         }
-        write(&mut stderr, &mut out).await;
+        write(&mut stream, &mut out).await;
     }
     display.finish(&mut out);
-    write(&mut stderr, &mut out).await;
+    write(&mut stream, &mut out).await;
 }
 
 /// Writes what has gathered. A reader that went away is no reason to stop the build.
-async fn write(stderr: &mut Stderr, out: &mut Vec<u8>) {
+async fn write(stream: &mut (impl AsyncWrite + Unpin), out: &mut Vec<u8>) {
     if !out.is_empty() {
-        let _ = stderr.write_all(out).await;
-        let _ = stderr.flush().await;
+        let _ = stream.write_all(out).await;
+        let _ = stream.flush().await;
         out.clear();
         // 100 MB that came at once are not kept as capacity.
         out.shrink_to(1 << 20);

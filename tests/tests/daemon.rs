@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tests::{Daemon, Scene, base, output, program, ready};
+use proto::control::SolveRequest;
+use tests::{Api, Daemon, Scene, base, output, program, ready};
+use tonic::Code;
 
 #[test]
 fn a_stale_socket_is_replaced() {
@@ -84,6 +86,51 @@ fn sigterm_during_a_build() {
     assert!(rest.iter().any(|l| l.starts_with("ERROR: ")), "{rest:?}");
     scene.daemon.again();
     scene.dockerfile("FROM base\nRUN true\n", &["-t", "x"]).ok();
+}
+
+/// Tells a daemon to leave, and waits until it has noticed.
+fn leave(daemon: &Daemon, signal: Signal) {
+    let socket = daemon.addr().replace("unix://", "");
+    kill(Pid::from_raw(daemon.pid()), signal).unwrap();
+    while std::path::Path::new(&socket).exists() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn builds_that_run_get_a_grace_time() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::with("shutdownGrace = \"30s\"\n");
+    let (api, args) = (Api::connect(&scene.daemon), ["build", "--progress=plain", "-t", "x", "."]);
+    scene.write("Dockerfile", "FROM base\nRUN echo started; sleep 2\nRUN echo more\n");
+    let mut client = scene.command(&args).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(client.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with(" started")));
+    leave(&scene.daemon, Signal::SIGTERM);
+    let refused = api.solve(SolveRequest { r#ref: "late".into(), ..SolveRequest::default() }).unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    assert_eq!(client.wait().unwrap().code(), Some(0), "{rest:?}");
+    assert!(rest.iter().any(|line| line.ends_with(" more")), "{rest:?}");
+}
+
+#[test]
+fn a_second_signal_cuts_the_grace_time() {
+    if !ready() {
+        return;
+    }
+    let mut scene = Scene::with("shutdownGrace = \"1000s\"\n");
+    scene.write("Dockerfile", "FROM base\nRUN echo started; sleep 1000\n");
+    let args = ["build", "--progress=plain", "."];
+    let mut client = scene.command(&args).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(client.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with(" started")));
+    leave(&scene.daemon, Signal::SIGINT);
+    assert!(client.try_wait().unwrap().is_none(), "the build goes on");
+    scene.daemon.stop();
+    assert_eq!(client.wait().unwrap().code(), Some(1));
 }
 
 /// In a mount namespace of its own, where root's places are empty.

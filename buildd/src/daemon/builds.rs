@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ const ARRIVAL: Duration = Duration::from_secs(10);
 pub(super) struct Builds {
     map: Mutex<HashMap<String, Entry>>,
     begun: Notify,
+    /// The daemon leaves: none begins any more.
+    closed: AtomicBool,
     /// Where journals put what does not stay in memory.
     spill: PathBuf,
 }
@@ -49,7 +52,17 @@ pub(super) struct Listed {
 impl Builds {
     /// None yet; what they tell goes to files in `spill`.
     pub(super) fn new(spill: PathBuf) -> Self {
-        Self { map: Mutex::default(), begun: Notify::new(), spill }
+        Self { map: Mutex::default(), begun: Notify::new(), closed: AtomicBool::default(), spill }
+    }
+
+    /// Lets none begin any more.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the daemon leaves, and takes no further builds.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// Lists a build; `None` when one with this ref runs already.
@@ -114,6 +127,13 @@ impl Builds {
             tokio::time::sleep(POLL).await;
         }
         true
+    }
+
+    /// Waits until none would suffer if the daemon left.
+    pub(super) async fn idle(&self) {
+        while self.busy() > 0 {
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     /// Ends all.

@@ -35,6 +35,9 @@ pub struct Config {
     /// Steps reach nothing but what a proxy allows. This daemon has none.
     #[serde(rename = "proxyNetwork")]
     pub proxy_network: bool,
+    /// How long builds that run may go on when the daemon is told to leave.
+    #[serde(rename = "shutdownGrace")]
+    pub shutdown_grace: Option<Period>,
     /// What is kept of past builds.
     pub history: HistoryConfig,
     /// A directory of JSON files, objects that provenance's parameters take in.
@@ -533,6 +536,7 @@ const KNOWN: &[&str] = &[
     "debug",
     "insecure-entitlements",
     "provenanceEnvDir",
+    "shutdownGrace",
     "registry.*.mirrors",
     "registry.*.http",
     "registry.*.insecure",

@@ -42,7 +42,10 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(30);
 
 /// How long running calls may take to be answered once the daemon leaves.
-const ANSWERS: Duration = Duration::from_secs(6);
+const ANSWERS: Duration = Duration::from_secs(5);
+
+/// How long builds that run may go on then; with the above and [`super::start`]'s waits less than the ten seconds that are promised.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// BuildKit's limit for a message.
 pub(super) const MAX_MESSAGE: usize = 16 << 20;
@@ -96,6 +99,15 @@ impl Address {
     }
 }
 
+/// When the daemon leaves.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    /// It takes no more clients.
+    pub stop: CancellationToken,
+    /// Nor does it wait for builds.
+    pub hurry: CancellationToken,
+}
+
 /// Removes its sockets when dropped.
 pub(super) struct Sockets(pub(super) Vec<PathBuf>);
 
@@ -107,7 +119,9 @@ impl Drop for Sockets {
     }
 }
 
-/// Serves all addresses until `stop`. A `replaceable` daemon leaves for a client of another version.
+/// Serves all addresses until `leaving.stop`. A `replaceable` daemon leaves for a client of another version.
+///
+/// Builds that run get a grace time, in which they and their clients are served as ever; `leaving.hurry` ends it.
 ///
 /// # Errors
 /// An address that cannot be listened on; then none is.
@@ -116,16 +130,18 @@ pub(super) async fn serve(
     certificates: Option<Arc<Certificates>>,
     parts: &Arc<Parts>,
     builds: &Arc<Builds>,
-    stop: CancellationToken,
+    leaving: &Leaving,
     replaceable: bool,
 ) -> Result<(), ListenError> {
+    let Leaving { stop, hurry } = leaving;
+    let over = CancellationToken::new();
     take_up(parts, builds);
     let mut sockets = Sockets(Vec::new());
     let mut tasks: Vec<JoinHandle<Result<(), tonic::transport::Error>>> = Vec::new();
     let mut sides = Vec::new();
     for address in addresses {
         let leaving = replaceable.then(|| stop.clone());
-        let stopped = stop.clone().cancelled_owned();
+        let stopped = over.clone().cancelled_owned();
         match address {
             Address::Unix(path) => {
                 // Before anything of another daemon's is replaced.
@@ -161,8 +177,22 @@ pub(super) async fn serve(
         }
     }
     stop.cancelled().await;
+    builds.close();
     drop(sockets);
+    let grace = parts.config.shutdown_grace.map_or(GRACE, |period| period.0);
+    if builds.busy() > 0 && !grace.is_zero() {
+        tracing::info!(
+            "leaving: {} builds may go on for {grace:?}; another signal cancels them",
+            builds.busy()
+        );
+        tokio::select! {
+            () = builds.idle() => {}
+            () = tokio::time::sleep(grace) => {}
+            () = hurry.cancelled() => {}
+        }
+    }
     sides.iter().for_each(JoinHandle::abort);
+    over.cancel();
     // Running calls get their answers: cancelled builds end soon. Sessions would stay open as long as their clients.
     builds.cancel_all();
     let deadline = tokio::time::Instant::now() + ANSWERS;

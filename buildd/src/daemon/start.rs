@@ -22,7 +22,7 @@ use super::gateway::Gateways;
 use super::gc;
 use super::history::Histories;
 use super::leases::Leases;
-use super::listen::{self, Address, ListenError};
+use super::listen::{self, Address, Leaving, ListenError};
 use super::locals::Locals;
 use super::metrics::{self, Metrics};
 use super::mounting::{Mounting, MountingError};
@@ -176,8 +176,9 @@ async fn serve(
     let debug_address = config.grpc.debug_address.clone().filter(|address| !address.is_empty());
     let parts = Arc::new(put_together(args, config, lock, sandboxes)?);
     let builds = Arc::new(Builds::new(parts.store.tmp()));
-    let stop = CancellationToken::new();
-    tokio::spawn(wait_for_signal(stop.clone()));
+    let leaving = Leaving::default();
+    let stop = &leaving.stop;
+    tokio::spawn(wait_for_signals(stop.clone(), leaving.hurry.clone()));
     if let Some(certificates) = &certificates {
         tokio::spawn(read_again(certificates.clone()));
     }
@@ -189,7 +190,7 @@ async fn serve(
         metrics::serve(&address, &parts.config.grpc, parts.metrics.clone(), builds.clone(), stop.clone())
             .await?;
     }
-    let served = listen::serve(&addresses, certificates, &parts, &builds, stop, args.background).await;
+    let served = listen::serve(&addresses, certificates, &parts, &builds, &leaving, args.background).await;
     let deadline = tokio::time::Instant::now() + STRAGGLERS;
     builds.cancel_all();
     if !builds.ended(deadline).await {
@@ -338,18 +339,21 @@ fn registry_hosts(config: &Config) -> BTreeMap<String, HostConfig> {
     config.registry.iter().map(|(name, r)| (name.clone(), host(r))).collect()
 }
 
-async fn wait_for_signal(stop: CancellationToken) {
+/// The first signal lets builds that run go on for a while, the second ends them.
+async fn wait_for_signals(stop: CancellationToken, hurry: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         tracing::error!("cannot listen for signals");
         return;
     };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+    for token in [stop, hurry] {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        token.cancel();
     }
-    stop.cancel();
 }
 
 /// Reads the certificates again at each SIGHUP.

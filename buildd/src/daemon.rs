@@ -60,5 +60,5 @@ mod worker;
 
 use crate::blocking;
 
-pub use config::{Config, ConfigError, LogFormat, LogLevel};
+pub use config::{Config, ConfigError, LogFormat, LogLevel, Size};
 pub use start::{DaemonArgs, DaemonError, Defaults, run};

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use buildd::causes::causes;
-use buildd::daemon::{self, Config, ConfigError, DaemonArgs, DaemonError, Defaults, LogFormat, LogLevel};
+use buildd::daemon::{
+    self, Config, ConfigError, DaemonArgs, DaemonError, Defaults, LogFormat, LogLevel, Size,
+};
 use buildd::{cli, client};
 use tracing_subscriber::EnvFilter;
 
@@ -87,7 +89,20 @@ fn with_flags(mut config: Config, flags: &cli::StockFlags, tls: cli::TlsFlags, r
     if !flags.cdi_spec_dirs.is_empty() {
         config.cdi.spec_dirs.clone_from(&flags.cdi_spec_dirs);
     }
+    config.grpc.gid = flags.group.or(config.grpc.gid);
+    config.proxy_network = flags.proxy_network.unwrap_or(config.proxy_network);
     let worker = &mut config.worker.oci;
+    if !flags.platforms.is_empty() {
+        worker.platforms.clone_from(&flags.platforms);
+    }
+    let [reserved, free, most] = flags.keep_storage.map(|bytes| bytes.map(Size::Bytes));
+    worker.reserved_space = reserved.or(worker.reserved_space);
+    worker.min_free_space = free.or(worker.min_free_space);
+    worker.max_used_space = most.or(worker.max_used_space);
+    worker.selinux = flags.selinux.unwrap_or(worker.selinux);
+    if let Some(profile) = &flags.apparmor_profile {
+        worker.apparmor_profile.clone_from(profile);
+    }
     worker.labels.extend(flags.labels.clone());
     worker.gc = flags.gc.unwrap_or(worker.gc);
     worker.max_parallelism = flags.max_parallelism.unwrap_or(worker.max_parallelism);
@@ -96,6 +111,7 @@ fn with_flags(mut config: Config, flags: &cli::StockFlags, tls: cli::TlsFlags, r
 
 fn start(args: &DaemonArgs, config: Result<(Config, Vec<String>), ConfigError>) -> Result<(), DaemonError> {
     let (config, unknown) = config?;
+    config.check()?;
     for key in unknown {
         tracing::warn!("unknown key `{key}` in the configuration");
     }

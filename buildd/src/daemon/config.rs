@@ -500,13 +500,14 @@ impl Config {
             fs_err::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
         let (config, unknown) = Self::parse(&text)
             .map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })?;
-        config.check()?;
         Ok((config, unknown))
     }
 
+    /// Looks at it once more, when everything else has been said that is to count.
+    ///
     /// # Errors
-    /// Wishes that cannot be had and must not be passed over.
-    fn check(&self) -> Result<(), ConfigError> {
+    /// Wishes that cannot be had and must not be passed over; a client that nobody can be.
+    pub fn check(&self) -> Result<(), ConfigError> {
         let worker = &self.worker.oci;
         let wishes = [
             (self.proxy_network, "proxyNetwork"),

@@ -26,6 +26,18 @@ pub struct StockFlags {
     pub cdi_disabled: Option<bool>,
     /// `--cdi-spec-dir`: in place of the configuration's.
     pub cdi_spec_dirs: Vec<PathBuf>,
+    /// `--group`: who may use unix sockets, a number.
+    pub group: Option<u32>,
+    /// `--oci-worker-platform`: that clients are told of.
+    pub platforms: Vec<String>,
+    /// `--oci-worker-gc-keepstorage`: bytes that stay, that should be free, and that may be used.
+    pub keep_storage: [Option<u64>; 3],
+    /// `--proxy-network`.
+    pub proxy_network: Option<bool>,
+    /// `--oci-worker-apparmor-profile`.
+    pub apparmor_profile: Option<String>,
+    /// `--oci-worker-selinux`.
+    pub selinux: Option<bool>,
     /// Flags that were given and mean nothing here, without their dashes.
     pub without_effect: Vec<&'static str>,
 }
@@ -39,10 +51,20 @@ const CDI_SPEC_DIR: &str = "cdi-spec-dir";
 const LOG_FORMAT: &str = "log-format";
 const LOG_LEVEL: &str = "log-level";
 const PARALLELISM: &str = "oci-max-parallelism";
+const GROUP: &str = "group";
+const PLATFORM: &str = "oci-worker-platform";
+const KEEP_STORAGE: &str = "oci-worker-gc-keepstorage";
+const PROXY_NETWORK: &str = "proxy-network";
+const APPARMOR: &str = "oci-worker-apparmor-profile";
+const SELINUX: &str = "oci-worker-selinux";
+
+/// A megabyte, in which `--oci-worker-gc-keepstorage` counts.
+const MEGABYTE: u64 = 1_000_000;
 
 /// Texts that mean nothing here: other engines' workers, and what this one decides itself.
 ///
-/// Flags that make a build safer (`--proxy-network`) are in none of these lists: to ignore them would be a lie.
+/// Flags that make a build safer (`--proxy-network`) are in none of these lists: to ignore them would be a lie. They are refused
+/// with the configuration.
 const TEXTS: &[&str] = &[
     "containerd-cni-binary-dir",
     "containerd-cni-config-path",
@@ -63,9 +85,7 @@ const TEXTS: &[&str] = &[
     "oci-cni-pool-size",
     "oci-worker",
     "oci-worker-binary",
-    "oci-worker-gc-keepstorage",
     "oci-worker-net",
-    "oci-worker-platform",
     "oci-worker-proxy-snapshotter-path",
     "oci-worker-snapshotter",
     "otel-socket-path",
@@ -107,8 +127,14 @@ impl clap::Args for StockFlags {
             text(LABELS),
             text(DEBUG_ADDRESS),
             text(CDI_SPEC_DIR),
+            text(GROUP),
+            text(PLATFORM),
+            text(KEEP_STORAGE),
+            text(APPARMOR),
             switch(CDI_DISABLED),
             switch(GC),
+            switch(PROXY_NETWORK),
+            switch(SELINUX),
         ];
         let parallelism = text(PARALLELISM).value_parser(clap::value_parser!(usize));
         let format = text(LOG_FORMAT).value_parser(["json", "text"]);
@@ -136,16 +162,28 @@ impl FromArgMatches for StockFlags {
         self.entitlements.extend(listed(ENTITLEMENT).map(str::to_owned));
         for label in listed(LABELS) {
             let Some((key, value)) = label.split_once('=') else {
-                let message = format!("invalid value `{label}` for `--{LABELS}`: want KEY=VALUE\n");
-                return Err(Error::raw(clap::error::ErrorKind::ValueValidation, message));
+                return Err(invalid(label, LABELS, "KEY=VALUE"));
             };
             self.labels.insert(key.to_owned(), value.to_owned());
         }
         self.log_format = all(LOG_FORMAT).next_back().map(str::to_owned);
         self.log_level = all(LOG_LEVEL).next_back().map(str::to_owned);
-        self.cdi_disabled = matches.get_many::<bool>(CDI_DISABLED).into_iter().flatten().last().copied();
+        let last = |name| matches.get_many::<bool>(name).into_iter().flatten().last().copied();
+        self.cdi_disabled = last(CDI_DISABLED);
+        self.proxy_network = last(PROXY_NETWORK);
+        self.selinux = last(SELINUX);
+        self.apparmor_profile = all(APPARMOR).next_back().map(str::to_owned);
+        self.platforms.extend(listed(PLATFORM).map(str::to_owned));
+        if let Some(name) = all(GROUP).next_back().filter(|name| !name.is_empty()) {
+            self.group =
+                Some(group(name).ok_or_else(|| invalid(name, GROUP, "the name or number of a group"))?);
+        }
+        if let Some(given) = all(KEEP_STORAGE).next_back().filter(|given| !given.is_empty()) {
+            self.keep_storage = megabytes(given)
+                .ok_or_else(|| invalid(given, KEEP_STORAGE, "RESERVED[,FREE[,MAXIMUM]] in megabytes"))?;
+        }
         self.cdi_spec_dirs.extend(listed(CDI_SPEC_DIR).map(PathBuf::from));
-        self.gc = matches.get_many::<bool>(GC).into_iter().flatten().last().copied();
+        self.gc = last(GC);
         self.debug_address = all(DEBUG_ADDRESS).next_back().map(str::to_owned);
         self.max_parallelism = matches.get_many::<usize>(PARALLELISM).into_iter().flatten().last().copied();
         let natural = |name, value| NATURAL.contains(&(name, value));
@@ -155,6 +193,25 @@ impl FromArgMatches for StockFlags {
         self.without_effect.extend(SWITCHES.iter().filter(|name| on(name)));
         Ok(())
     }
+}
+
+fn invalid(value: &str, flag: &str, wanted: &str) -> Error {
+    let message = format!("invalid value `{value}` for `--{flag}`: want {wanted}\n");
+    Error::raw(clap::error::ErrorKind::ValueValidation, message)
+}
+
+/// A group of this machine, or any by its number.
+fn group(name: &str) -> Option<u32> {
+    let known = || nix::unistd::Group::from_name(name).ok().flatten();
+    name.parse().ok().or_else(|| Some(known()?.gid.as_raw()))
+}
+
+fn megabytes(given: &str) -> Option<[Option<u64>; 3]> {
+    let mut bytes = [None; 3];
+    for (at, part) in given.split(',').enumerate() {
+        *bytes.get_mut(at)? = Some(part.parse::<u64>().ok()?.checked_mul(MEGABYTE)?);
+    }
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -190,6 +247,12 @@ mod tests {
             "--log-level=warn",
             "--cdi-disabled=false",
             "--cdi-spec-dir=/a,/b",
+            "--group=root",
+            "--oci-worker-platform=linux/arm64",
+            "--oci-worker-gc-keepstorage=1000,20",
+            "--proxy-network=false",
+            "--oci-worker-selinux",
+            "--oci-worker-apparmor-profile=strict",
         ]);
         let args = args.unwrap();
         assert_eq!(args.addr, ["unix:///x/s", "tcp://127.0.0.1:1"]);
@@ -206,6 +269,12 @@ mod tests {
             log_level: Some("warn".to_owned()),
             cdi_disabled: Some(false),
             cdi_spec_dirs: vec!["/a".into(), "/b".into()],
+            group: Some(0),
+            platforms: vec!["linux/arm64".to_owned()],
+            keep_storage: [Some(1_000_000_000), Some(20_000_000), None],
+            proxy_network: Some(false),
+            selinux: Some(true),
+            apparmor_profile: Some("strict".to_owned()),
             without_effect: Vec::new(),
         };
         assert_eq!(args.stock, want);
@@ -224,7 +293,10 @@ mod tests {
             &["--oci-worker-gc=maybe"][..],
             &["--oci-worker-labels=a"],
             &["--oci-max-parallelism=-1"],
-            &["--proxy-network"],
+            &["--proxy-network=maybe"],
+            &["--group=no such group"],
+            &["--oci-worker-gc-keepstorage=1,2,3,4"],
+            &["--oci-worker-gc-keepstorage=lots"],
             &["--log-format=xml"],
             &["--log-level=loud"],
             &["--addr"],

@@ -166,7 +166,7 @@ impl Keeper {
         let Told { stubs, failure, warnings } =
             watch.processes.pop().map(|first| first.told).unwrap_or_default();
         let Hits { oom_kills, refused_forks } = self.nursery.as_mut().map(Nursery::hits).unwrap_or_default();
-        if oom_kills > 0 || spec.cgroup_parent.is_some() {
+        if oom_kills > 0 || is_special(spec) {
             // The kernel may take its time to free what the dead held: the next sandbox gets a new group. And nobody
             // else's cgroup is kept busy.
             self.nursery = None;
@@ -189,13 +189,18 @@ impl Keeper {
     }
 }
 
+/// Whether no other sandbox fits into its cgroups.
+fn is_special(spec: &SandboxSpec) -> bool {
+    spec.cgroup_parent.is_some() || !spec.share.is_usual()
+}
+
 /// Clones the sandbox of a job under its limits.
 fn clone_into(
     slot: &mut Option<Nursery>,
     job: &Job,
     bundle: &Bundle<'_>,
 ) -> Result<(Pid, OwnedFd), RunnerError> {
-    if job.spec.cgroup_parent.is_some() {
+    if is_special(&job.spec) {
         *slot = None;
     }
     // A second time should the cradle have been killed since the last job.
@@ -206,6 +211,7 @@ fn clone_into(
         }
         let Some(nursery) = slot else { continue };
         nursery.cgroups.apply(&job.spec.limits)?;
+        nursery.cgroups.share(&job.spec.limits, &job.spec.share)?;
         nursery.counted = nursery.cgroups.hits();
         if let Some(born) = nursery.cradle.clone_sandbox(bundle)? {
             return Ok(born);

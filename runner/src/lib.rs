@@ -71,6 +71,6 @@ pub use handle::SandboxHandle;
 pub use launcher::{Launcher, LauncherConfig, Monitored, Stdio, launcher_main};
 pub use spec::{
     DEFAULT_HOSTNAME, DEFAULT_PATH, DEFAULT_SHM_SIZE, Device, Dns, Limits, Mount, MountSource, NetworkMode,
-    ProcessSpec, Rlimit, RootFs, SandboxSpec, SecurityMode, TerminalSize, User,
+    ProcessSpec, Rlimit, RootFs, SandboxSpec, SecurityMode, Share, Swap, TerminalSize, User,
 };
 pub use sys::memory::share_heaps;

@@ -37,6 +37,8 @@ pub struct SandboxSpec {
     pub rlimits: Vec<Rlimit>,
     /// Enforced through cgroups.
     pub limits: Limits,
+    /// Likewise.
+    pub share: Share,
     /// The cgroup that those of the sandbox lie in, a path from the tops of the hierarchies on without `.` and `..`; made,
     /// and removed again, where it is missing. None is beside the daemon's own.
     pub cgroup_parent: Option<PathBuf>,
@@ -72,6 +74,7 @@ impl SandboxSpec {
             security: SecurityMode::Sandbox,
             rlimits: Vec::new(),
             limits: Limits::default(),
+            share: Share::default(),
             cgroup_parent: None,
             extra_hosts: Vec::new(),
             dns: Dns::default(),
@@ -241,6 +244,36 @@ pub struct Rlimit {
     pub soft: Option<u64>,
     /// Hard limit; none is unlimited.
     pub hard: Option<u64>,
+}
+
+/// What all processes of the sandbox together get of the machine, where it is not as for every other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Bytes of memory and swap together, not less than [`Limits::memory`]. Without it a limited sandbox has no swap.
+    pub memory_and_swap: Option<Swap>,
+    /// Weight against others when processors are busy, 2 to 262,144; 1,024 is usual (Docker's `--cpu-shares`).
+    pub cpu_shares: Option<u64>,
+    /// Processors, such as `0-3,7`; empty for all.
+    pub processors: String,
+    /// Memory nodes, likewise.
+    pub memory_nodes: String,
+}
+
+/// How much memory and swap together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Swap {
+    /// Bytes.
+    Bytes(u64),
+    /// As much as there is.
+    Unlimited,
+}
+
+impl Share {
+    /// Whether it is as for every other.
+    #[must_use]
+    pub fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Limits on all processes of the sandbox together.

@@ -299,6 +299,46 @@ fn a_cgroup_that_somebody_else_limits() {
     fs_err::remove_dir(&group).unwrap();
 }
 
+/// What clients ask for in place of the usual share is what a step gets, and the next one gets the usual again.
+#[test]
+fn shares_of_the_machine() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let text = "FROM base\nRUN grep Cpus_allowed_list /proc/self/status; cd /sys/fs/cgroup; \\\n\
+        cat cpu.weight cpu/cpu.shares memory.max memory/memory.limit_in_bytes 2>/dev/null; \\\n\
+        cat memory.swap.max memory/memory.memsw.limit_in_bytes 2>/dev/null; true\n";
+    let told = |args: &[&str]| {
+        let out = scene.dockerfile(text, &[&["-t", "x", "--no-cache"], args].concat()).ok();
+        out.stderr.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let usual = told(&[]);
+    let special = told(&[
+        "--resource=cpuset-cpus=0",
+        "--resource=cpuset-mems=0",
+        "--resource=cpu-shares=512",
+        "--resource=memory=64m",
+        "--memory-swap=96m",
+    ]);
+    let place = special.iter().position(|word| word == "Cpus_allowed_list:").unwrap();
+    assert_eq!(special[place + 1], "0");
+    // Of version 2 and 1: weights, and swap alone or with memory.
+    let has = |words: &[&str]| words.iter().any(|word| special.contains(&(*word).to_owned()));
+    assert!(has(&["512", "20"]) && has(&["67108864"]), "{special:?}");
+    if std::path::Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists() {
+        assert!(has(&["100663296"]), "{special:?}");
+    }
+    let numbers = |words: &[String]| {
+        words.iter().filter_map(|word| word.parse::<u64>().ok()).filter(|n| *n > 100).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(&usual), numbers(&told(&[])));
+    let out = scene.dockerfile(text, &["--resource=cpuset-cpus=4000", "--no-cache"]).fails();
+    assert!(out.stderr.contains("cannot limit `cpuset.cpus`"), "{}", out.stderr);
+    let out = scene.dockerfile(text, &["--resource=cpuset-cpus=a"]).fails();
+    assert!(out.stderr.contains("cpusetcpus"), "{}", out.stderr);
+}
+
 #[test]
 fn default_limits() {
     if !ready() {

@@ -10,6 +10,7 @@ mod layout;
 mod metadata;
 mod output;
 mod policy;
+mod resources;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use super::context::show;
 use super::table::stdout;
 use crate::client::{BuildRequest, ClientError, Output, Services, ask, build};
 use crate::progress::Mode;
+use resources::OldResources;
 
 /// Builds an image from a Dockerfile
 #[derive(Debug, Default, clap::Args)]
@@ -92,6 +94,11 @@ pub(super) struct Args {
     /// The cgroup that those of steps lie in
     #[arg(long, value_name = "CGROUP")]
     cgroup_parent: Option<String>,
+    /// What each step may use: memory, memory-swap, cpu-shares, cpu-period, cpu-quota, cpuset-cpus, cpuset-mems
+    #[arg(long = "resource", value_name = "NAME=VALUE")]
+    resources: Vec<String>,
+    #[command(flatten)]
+    old_resources: OldResources,
     /// Resource limits, `NAME=SOFT[:HARD]`
     #[arg(long = "ulimit", value_name = "LIMIT")]
     ulimits: Vec<String>,

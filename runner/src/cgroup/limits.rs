@@ -9,9 +9,12 @@ use rustix::process::Pid;
 use super::host::{Controller, Version, find};
 use super::unified;
 use crate::error::{Doing, RunnerError};
-use crate::spec::Limits;
+use crate::spec::{Limits, Share, Swap};
 
-const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
+const CONTROLLERS: [&str; 4] = ["memory", "cpu", "pids", CPUSET];
+const CPUSET: &str = "cpuset";
+/// A group of version 1 takes no processes before it has both (kernel, cgroup-v1/cpusets.rst).
+const CPUSET_FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 /// Length of a CPU accounting period, microseconds; the kernel's default.
 const PERIOD_MICROS: u64 = 100_000;
 
@@ -103,6 +106,36 @@ impl Cgroups {
             self.weighed = true;
             // Fairness, no limit: where it cannot be had, nothing that was asked for is missing.
             let _unweighed = self.weigh();
+        }
+        Ok(())
+    }
+
+    /// Gives the next sandbox another share of the machine than others have. There is no way back: it is to be the last.
+    pub(crate) fn share(&mut self, limits: &Limits, share: &Share) -> Result<(), RunnerError> {
+        let Share { memory_and_swap, cpu_shares, processors, memory_nodes } = share;
+        if let Some(swap) = memory_and_swap {
+            let Group { version, dir, .. } = self.join("memory")?;
+            write_swap(*version, dir, limits.memory, *swap)?;
+        }
+        if let Some(shares) = cpu_shares {
+            let group = self.join("cpu")?;
+            let shares = (*shares).clamp(2, 262_144);
+            match group.version {
+                Version::V1 => write(&group.dir.join("cpu.shares"), &shares.to_string())?,
+                // The range of one onto that of the other, as runc does it.
+                Version::V2 => {
+                    write(&group.dir.join("cpu.weight"), &(1 + (shares - 2) * 9_999 / 262_142).to_string())?
+                }
+            }
+        }
+        for (file, list) in CPUSET_FILES.into_iter().zip([processors, memory_nodes]) {
+            if !list.is_empty() {
+                let dir = self.join(CPUSET)?.dir.clone();
+                write(&dir.join(file), list).map_err(|error| RunnerError::LimitRefused {
+                    resource: file.to_owned(),
+                    reason: error.to_string(),
+                })?;
+            }
         }
         Ok(())
     }
@@ -213,6 +246,7 @@ fn open_way(
             make_dir(&dir)?;
             made.push(dir.clone());
         }
+        inherit(controller, name, &dir)?;
     }
     Ok(dir)
 }
@@ -230,12 +264,43 @@ fn enter(
         if controller.version == Version::V2 {
             write(&parent.join("cgroup.subtree_control"), &format!("+{name}"))?;
         }
-        make_dir(&dir)
+        make_dir(&dir)?;
+        inherit(controller, name, parent)?;
+        inherit(controller, name, &dir)
     };
     // Whoever left it last may have taken the parent away while it was empty.
     make().or_else(|error| if parent.is_dir() { Err(error) } else { make() })?;
     write(&dir.join("cgroup.procs"), &member.as_raw_pid().to_string())?;
     Ok(dir)
+}
+
+/// Fills in the processors and memory nodes of a group that was just made, where the kernel does not.
+fn inherit(controller: &Controller, name: &str, dir: &Path) -> Result<(), RunnerError> {
+    if (name, controller.version) != (CPUSET, Version::V1) {
+        return Ok(());
+    }
+    let read = |path: &Path| fs_err::read_to_string(path).doing(|| format!("read `{}`", path.display()));
+    for file in CPUSET_FILES {
+        let own = dir.join(file);
+        if let (true, Some(above)) = (read(&own)?.trim().is_empty(), dir.parent()) {
+            write(&own, read(&above.join(file))?.trim())?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets a group have swap. Where the kernel does not count it there is none to limit.
+fn write_swap(version: Version, dir: &Path, memory: Option<u64>, swap: Swap) -> Result<(), RunnerError> {
+    let (file, value) = match (version, swap) {
+        (Version::V1, Swap::Unlimited) => ("memory.memsw.limit_in_bytes", "-1".to_owned()),
+        (Version::V1, Swap::Bytes(total)) => ("memory.memsw.limit_in_bytes", total.to_string()),
+        (Version::V2, Swap::Unlimited) => ("memory.swap.max", "max".to_owned()),
+        (Version::V2, Swap::Bytes(total)) => {
+            ("memory.swap.max", total.saturating_sub(memory.unwrap_or(0)).to_string())
+        }
+    };
+    let path = dir.join(file);
+    if path.exists() { write(&path, &value) } else { Ok(()) }
 }
 
 fn leaf_name(pid: i32) -> String {

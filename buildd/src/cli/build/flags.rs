@@ -39,7 +39,10 @@ impl Args {
             }
         }
         if let Some(size) = &self.shm_size {
-            set("shm-size", bytes(size)?.to_string());
+            set("shm-size", bytes("--shm-size", size)?.to_string());
+        }
+        for (name, value) in super::resources::attrs(&self.old_resources, &self.resources)? {
+            set(name, value);
         }
         if let Some(parent) = self.cgroup_parent.as_ref().filter(|parent| !parent.is_empty()) {
             set("cgroup-parent", parent.clone());
@@ -92,13 +95,13 @@ impl Args {
     }
 }
 
-fn invalid(flag: &str, text: &str, want: &str) -> ClientError {
+pub(super) fn invalid(flag: &str, text: &str, want: &str) -> ClientError {
     ClientError::Usage(format!("invalid value `{text}` for `{flag}`: want {want}"))
 }
 
 /// docker's sizes: a number and an optional binary unit.
-fn bytes(text: &str) -> Result<u64, ClientError> {
-    let bad = || invalid("--shm-size", text, "a size such as 64m");
+pub(super) fn bytes(flag: &str, text: &str) -> Result<u64, ClientError> {
+    let bad = || invalid(flag, text, "a size such as 64m");
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
     let (number, unit) = lower.split_at(digits);
@@ -251,7 +254,7 @@ mod tests {
     #[test]
     fn malformed_values() {
         for bad in ["", "m", "1x", "-1"] {
-            assert!(bytes(bad).is_err(), "{bad}");
+            assert!(bytes("--x", bad).is_err(), "{bad}");
         }
         for bad in ["", "a", "a:b", ":1.2.3.4"] {
             assert!(host(bad).is_err(), "{bad}");

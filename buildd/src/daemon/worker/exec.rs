@@ -127,6 +127,7 @@ impl LocalWorker {
         };
         spec.rlimits = op.meta.ulimits.iter().map(rlimit).collect();
         spec.limits = self.limits.of(job);
+        spec.share = self.limits.share(job);
         spec.cgroup_parent = self.limits.cgroup_parent(&op.meta.cgroup_parent);
         spec.oom_score_adj = Some(self.limits.badness());
         spec.extra_hosts = op.meta.extra_hosts.iter().map(host).collect::<Result<_, _>>()?;

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use runner::{CgroupSupport, Limits};
+use runner::{CgroupSupport, Limits, Share, Swap};
 use solver::Job;
 
 use crate::daemon::config::{OciWorker, Size, StepConfig};
@@ -64,6 +64,20 @@ impl StepLimits {
             memory: u64::try_from(r.memory).ok().filter(|m| *m > 0).or(self.limits.memory),
             cpu_millis: quota.map(|q| q.saturating_mul(1000) / period),
             pids: self.limits.pids,
+        }
+    }
+
+    /// What a step gets of the machine besides, where it asks for it.
+    pub(super) fn share(&self, job: &Job) -> Share {
+        let Some(r) = &job.vertex.meta.resources else { return Share::default() };
+        Share {
+            memory_and_swap: match r.memory_swap {
+                0 => None,
+                bytes => Some(u64::try_from(bytes).map_or(Swap::Unlimited, Swap::Bytes)),
+            },
+            cpu_shares: Some(r.cpu_shares).filter(|shares| *shares > 0),
+            processors: r.cpuset_cpus.clone(),
+            memory_nodes: r.cpuset_mems.clone(),
         }
     }
 

@@ -25,7 +25,7 @@ TEST_PACKAGES  := docker-registry passt openssh-client iptables file zstd xz-uti
 SMOKE_SECONDS := 6
 FUZZ_SECONDS  ?= 600
 
-.PHONY: help hello test release soak fuzz fuzz-smoke fuzz-build fmt clippy unit frontend-alone docs deny conformance packages-build packages-test rust rocksdb tools
+.PHONY: help hello test release hot hot-check soak fuzz fuzz-smoke fuzz-build fmt clippy unit frontend-alone docs deny conformance packages-build packages-test rust rocksdb tools
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -37,7 +37,7 @@ release: packages-build rust rocksdb ## Builds the release binary
 	cargo build --release --locked -p buildd
 	@echo "built $(RBUILD)"
 
-test: packages-test rust rocksdb tools fmt clippy unit frontend-alone docs deny release conformance fuzz-smoke ## All checks
+test: packages-test rust rocksdb tools fmt clippy unit frontend-alone docs deny release hot-check conformance fuzz-smoke ## All checks
 	@echo "all checks passed"
 
 fmt:
@@ -66,6 +66,12 @@ conformance:
 	@if [ -d "$(SHARED)/conformance" ]; \
 	then python3 $(SHARED)/conformance/conform.py check --rbuild $(RBUILD) --known tests/conformance-known.txt; \
 	else echo "SKIPPED: conformance, corpus"; fi
+
+hot: packages-test rust rocksdb ## Finds out anew which functions ordinary builds run, for the linker (buildd/hot.ld)
+	.ci/hot
+
+hot-check: packages-test release
+	.ci/hot check $(RBUILD)
 
 soak: packages-test rust rocksdb release ## Kills the daemon a hundred times, cuts the power thirty times, builds from a million files
 	RBUILD_SOAK=1 RBUILD=$(RBUILD) cargo test --locked -p tests --test durability --test many_files -- --nocapture --test-threads=1

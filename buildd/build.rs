@@ -4,6 +4,7 @@ use std::env;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=hot.ld");
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
     if !is("PROFILE", "release") || !is("CARGO_CFG_TARGET_OS", "linux") || !is("CARGO_CFG_TARGET_ENV", "gnu")
     {
@@ -14,5 +15,8 @@ fn main() {
     if is("CARGO_CFG_TARGET_ARCH", "x86_64") {
         // Equal functions become one. Rust's own linker there is lld, which can do it.
         println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
+        // What ordinary builds run stands together: pages of other code are not touched, and not in memory.
+        let here = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+        println!("cargo::rustc-link-arg-bins=-T{here}/hot.ld");
     }
 }

@@ -5,6 +5,7 @@
 
 mod build;
 mod completions;
+mod console;
 mod context;
 mod csv;
 mod daemon;

@@ -5,6 +5,7 @@
 
 mod address;
 mod autostart;
+mod broken;
 mod build;
 mod connection;
 mod encrypted;
@@ -15,6 +16,7 @@ mod session;
 
 pub use address::Address;
 pub use autostart::{connect_or_start, own_address, own_socket};
+pub use broken::{Broken, Inside, build_or_look};
 pub use build::{BuildOutcome, BuildRequest, LocalDir, ask, build};
 pub use connection::Client;
 pub use encrypted::Tls;

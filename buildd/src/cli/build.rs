@@ -4,6 +4,7 @@ mod attest;
 mod cache;
 mod call;
 mod context;
+mod debug;
 mod flags;
 mod index;
 mod layout;
@@ -132,6 +133,9 @@ pub(super) struct Args {
     /// Tells something of the image, beside it: type=provenance[,mode=min|max] or type=sbom[,generator=IMAGE]
     #[arg(long, value_name = "type=TYPE")]
     attest: Vec<String>,
+    /// Opens a shell, or COMMAND, in what a failed RUN left, before the build ends
+    #[arg(long, value_name = "COMMAND", num_args = 0..=1, require_equals = true, default_missing_value = "/bin/sh")]
+    debug: Option<String>,
     /// The directory to build from, a URL, or `-` for an archive or Dockerfile on stdin
     #[arg(value_name = "CONTEXT")]
     context: String,
@@ -146,6 +150,9 @@ impl Args {
             warn(
                 "neither a name (-t) nor an output (-o) was given: the result stays in the build cache only",
             );
+        }
+        if self.debug.is_some() && self.reads_stdin() {
+            return Err(ClientError::Usage("`--debug` needs stdin, which the build reads".to_owned()));
         }
         let mut sources = self.sources(std::io::stdin())?;
         // Lives until the build is over.
@@ -165,10 +172,18 @@ impl Args {
             let _ = shown.await;
             return call.print(&answered?);
         }
-        let built = build(&client, request, progress).await;
-        // Errors come after all progress.
-        let _ = shown.await;
-        let outcome = built?;
+        let outcome = match &self.debug {
+            Some(command) => match debug::build(&client, request, (progress, shown), command).await? {
+                Some(outcome) => outcome,
+                None => return Ok(ExitCode::FAILURE),
+            },
+            None => {
+                let built = build(&client, request, progress).await;
+                // Errors come after all progress.
+                let _ = shown.await;
+                built?
+            }
+        };
         caches.finish(&outcome.response)?;
         if let Some(dir) = &layout {
             index::finish(dir, &outcome.response)?;
@@ -184,6 +199,10 @@ impl Args {
             stdout(&format!("{id}\n"))?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn reads_stdin(&self) -> bool {
+        self.context == "-" || self.file.as_deref() == Some(std::path::Path::new("-"))
     }
 
     fn request(
@@ -213,7 +232,7 @@ impl Args {
 }
 
 /// A line on stderr that is no error.
-fn warn(text: &str) {
+pub(super) fn warn(text: &str) {
     use std::io::Write as _;
     // Without stderr there is nobody to warn.
     let _ = writeln!(std::io::stderr(), "WARNING: {text}");

@@ -1,5 +1,7 @@
 //! `rbuild debug`.
 
+mod cp;
+
 use std::process::ExitCode;
 
 use proto::rbuild::VerifyRequest;
@@ -9,7 +11,7 @@ use super::Context;
 use super::table::stdout;
 use crate::client::ClientError;
 
-/// Checks of the daemon's own state
+/// Looks into failed steps, and checks the daemon's own state
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -20,27 +22,34 @@ pub(super) struct Args {
 enum Verb {
     /// Hashes every record, tree, layer and blob again; exits 1 when anything is wrong
     Verify,
+    Cp(cp::Args),
 }
 
 impl Args {
     pub(super) async fn run(&self, context: &Context) -> Result<ExitCode, ClientError> {
-        let Verb::Verify = &self.verb;
-        let client = context.connect().await?;
-        let mut events = client.debug().verify(VerifyRequest {}).await?.into_inner();
-        let mut wrong = 0;
-        while let Some(event) = events.message().await? {
-            match event.event {
-                Some(Event::Finding(finding)) => {
-                    wrong += 1;
-                    stdout(&format!("{finding}\n"))?;
-                }
-                Some(Event::Summary(s)) => stdout(&format!(
-                    "{} records, {} trees, {} layers, {} blobs: {} wrong\n",
-                    s.records, s.trees, s.layers, s.blobs, s.findings
-                ))?,
-                None => {}
-            }
+        match &self.verb {
+            Verb::Verify => verify(context).await,
+            Verb::Cp(args) => args.run(context).await,
         }
-        Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+async fn verify(context: &Context) -> Result<ExitCode, ClientError> {
+    let client = context.connect().await?;
+    let mut events = client.debug().verify(VerifyRequest {}).await?.into_inner();
+    let mut wrong = 0;
+    while let Some(event) = events.message().await? {
+        match event.event {
+            Some(Event::Finding(finding)) => {
+                wrong += 1;
+                stdout(&format!("{finding}\n"))?;
+            }
+            Some(Event::Summary(s)) => stdout(&format!(
+                "{} records, {} trees, {} layers, {} blobs: {} wrong\n",
+                s.records, s.trees, s.layers, s.blobs, s.findings
+            ))?,
+            None => {}
+        }
+    }
+    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,6 +1,5 @@
 //! `rbuild run`.
 
-mod console;
 mod offered;
 
 use std::io::{self, IsTerminal as _};
@@ -17,9 +16,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use self::console::Console;
 use self::offered::Offered;
 use super::Context;
+use super::console::{self, Console};
 use super::context::show;
 use crate::client::{ClientError, ClientSession, Services};
 use crate::progress::Mode;
@@ -207,7 +206,7 @@ async fn until_cleaned_up(mut daemon: Responses) {
 }
 
 /// Writes all of it before anything else is written: the order of stdout and stderr stays.
-async fn print(out: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> io::Result<()> {
+pub(super) async fn print(out: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> io::Result<()> {
     out.write_all(data).await?;
     out.flush().await
 }

@@ -96,38 +96,36 @@ pub async fn ask(
 ) -> Result<BTreeMap<String, String>, ClientError> {
     let begun = Begun::new(client, request)?;
     let reference = begun.solve.r#ref.clone();
-    let question = gateway::SolveRequest {
-        frontend: begun.frontend,
-        frontend_opt: begun.attrs,
-        allow_result_return: true,
-        allow_result_array_ref: true,
-        ..gateway::SolveRequest::default()
-    };
-    let answered = async { Ok(answer(client, &reference, question).await) };
-    let (_, answer) = tokio::try_join!(watched_solve(client, begun.solve, progress), answered)?;
-    answer.map_err(|status| ClientError::Build(Box::new(status)))
+    let answered = async { Ok(conduct(client, &reference, begun.question(false), async |_| ()).await) };
+    let (_, answer) = tokio::try_join!(watched_solve(client, begun.solve.clone(), progress), answered)?;
+    let answer = answer.map_err(|status| ClientError::Build(Box::new(status)))?;
+    let text = |bytes: bytes::Bytes| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(answer.metadata.into_iter().map(|(key, value)| (key, text(value))).collect())
 }
 
-/// Asks, and ends the build with the answer; the build fails with what the frontend fails with.
-async fn answer(
+/// Asks, and ends the build with the answer; the build fails with what the frontend fails with, but not before `failed` is done.
+pub(super) async fn conduct(
     client: &Client,
     build: &str,
     question: gateway::SolveRequest,
-) -> Result<BTreeMap<String, String>, Status> {
+    failed: impl AsyncFnOnce(&Status),
+) -> Result<gateway::Result, Status> {
     let mut bridge = client.bridge();
     let answered = bridge.solve(of_build(build, question)?).await;
     let answered = answered.map(|response| response.into_inner().result.unwrap_or_default());
     let end = match &answered {
         Ok(result) => gateway::ReturnRequest { result: Some(result.clone()), error: None },
-        Err(status) => gateway::ReturnRequest { result: None, error: Some(errdetails::full(status)) },
+        Err(status) => {
+            failed(status).await;
+            gateway::ReturnRequest { result: None, error: Some(errdetails::full(status)) }
+        }
     };
     bridge.r#return(of_build(build, end)?).await?;
-    let text = |bytes: bytes::Bytes| String::from_utf8_lossy(&bytes).into_owned();
-    Ok(answered?.metadata.into_iter().map(|(key, value)| (key, text(value))).collect())
+    answered
 }
 
 /// A call that belongs to a build.
-fn of_build<T>(build: &str, message: T) -> Result<Request<T>, Status> {
+pub(super) fn of_build<T>(build: &str, message: T) -> Result<Request<T>, Status> {
     let mut request = Request::new(message);
     let name = build.parse().map_err(|_| Status::internal("a build's name is not ASCII"))?;
     request.metadata_mut().insert("buildkit-controlapi-buildid", name);
@@ -135,18 +133,30 @@ fn of_build<T>(build: &str, message: T) -> Result<Request<T>, Status> {
 }
 
 /// A build that the daemon may ask about.
-struct Begun {
+pub(super) struct Begun {
     /// Answers the daemon until it is dropped.
     _session: ClientSession,
-    targets: Targets,
+    pub(super) targets: Targets,
     frontend: String,
-    attrs: BTreeMap<String, String>,
+    pub(super) attrs: BTreeMap<String, String>,
     /// Without a frontend.
-    solve: SolveRequest,
+    pub(super) solve: SolveRequest,
 }
 
 impl Begun {
-    fn new(client: &Client, request: BuildRequest) -> Result<Self, ClientError> {
+    /// What the frontend is asked over LLBBridge; `evaluate` makes it end only when all was built.
+    pub(super) fn question(&self, evaluate: bool) -> gateway::SolveRequest {
+        gateway::SolveRequest {
+            frontend: self.frontend.clone(),
+            frontend_opt: self.attrs.clone(),
+            allow_result_return: true,
+            allow_result_array_ref: true,
+            evaluate,
+            ..gateway::SolveRequest::default()
+        }
+    }
+
+    pub(super) fn new(client: &Client, request: BuildRequest) -> Result<Self, ClientError> {
         let mut targets = Targets::default();
         for output in &request.outputs {
             targets.0.push(Target::open(&output.destination)?);
@@ -182,7 +192,7 @@ impl Begun {
 }
 
 /// Solves while passing progress on.
-async fn watched_solve(
+pub(super) async fn watched_solve(
     client: &Client,
     request: SolveRequest,
     progress: mpsc::Sender<StatusResponse>,

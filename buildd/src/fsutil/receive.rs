@@ -22,7 +22,14 @@ const BACKLOG: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Data {
     bytes: Bytes,
-    _room: Arc<OwnedSemaphorePermit>,
+    _room: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+impl From<Bytes> for Data {
+    /// Bytes that no sender waits for.
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, _room: None }
+    }
 }
 
 impl Deref for Data {
@@ -195,7 +202,7 @@ impl<S: Sink> Receiver<S> {
             return Err(TransferError::Id(id));
         }
         if !bytes.is_empty() {
-            return self.sink.data(id, Data { bytes, _room: Arc::clone(room) });
+            return self.sink.data(id, Data { bytes, _room: Some(Arc::clone(room)) });
         }
         self.wanted.remove(&id);
         self.sink.end(id)

@@ -50,6 +50,19 @@ pub(super) async fn find(client: &Client, reference: Option<&str>) -> Result<Bui
     }
 }
 
+/// The id of the build that runs and that `wanted` means: its id or the beginning of one; without it the latest.
+pub(in crate::cli) async fn running(client: &Client, wanted: Option<&str>) -> Result<String, ClientError> {
+    let mut builds = all(client, &[]).await?;
+    builds.retain(|build| {
+        build.0.completed_at.is_none() && build.0.r#ref.starts_with(wanted.unwrap_or_default())
+    });
+    match (builds.first(), wanted) {
+        (Some(build), _) => Ok(build.0.r#ref.clone()),
+        (None, Some(wanted)) => Err(ClientError::Usage(format!("no build `{wanted}` runs"))),
+        (None, None) => Err(ClientError::Usage("no build runs".to_owned())),
+    }
+}
+
 fn only<'a>(
     mut found: impl Iterator<Item = (usize, &'a Build)>,
     wanted: &str,

@@ -1,0 +1,127 @@
+//! `--debug`: a shell in what a failed step left.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use futures_util::StreamExt as _;
+use nix::sys::signal::Signal;
+use proto::control::StatusResponse;
+use proto::gateway::exec_message::Input;
+use proto::gateway::{ExecMessage, FdMessage, InitMessage, ResizeMessage, SignalMessage};
+use proto::pb;
+use proto::rbuild::RunRequest;
+use proto::rbuild::run_request::Request;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::super::console::Console;
+use super::super::run::print;
+use crate::client::{Broken, BuildOutcome, BuildRequest, Client, ClientError, build_or_look, render};
+
+/// Messages that wait for the transport.
+const BACKLOG: usize = 16;
+/// The only process here.
+const PROCESS: &str = "shell";
+
+/// Builds; `None` when that failed, which the user knows then, and has looked into if there was something to look into.
+pub(super) async fn build(
+    client: &Client,
+    request: BuildRequest,
+    display: (mpsc::Sender<StatusResponse>, JoinHandle<()>),
+    command: &str,
+) -> Result<Option<BuildOutcome>, ClientError> {
+    let args: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+    let mut told = false;
+    let look = async |broken: &Broken<'_>| {
+        told = true;
+        say(&render(&ClientError::Build(Box::new(broken.status.clone()))));
+        let Some(exec) = broken.exec() else {
+            return say("Only a command that fails leaves something to look into.\n");
+        };
+        if let Err(error) = open(broken, exec, args).await {
+            say(&format!("cannot look into the step: {error}\n"));
+        }
+    };
+    match build_or_look(client, request, display, look).await {
+        Ok(outcome) => Ok(Some(outcome)),
+        Err(ClientError::Build(_)) if told => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where stderr is gone, nobody is there to tell.
+fn say(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Runs a program in what the step left, until it ends.
+async fn open(broken: &Broken<'_>, exec: &pb::ExecOp, args: Vec<String>) -> Result<(), ClientError> {
+    let inside = broken.open(exec).await?;
+    let tty = io::stdin().is_terminal();
+    say(&format!(
+        "\n{} runs in what `{}` left; the build ends with it.\nTo get files out: rbuild debug cp {}:/PATH DESTINATION\n\n",
+        args.join(" "),
+        broken.name().unwrap_or("the step"),
+        broken.build,
+    ));
+    let (messages, outgoing) = mpsc::channel(BACKLOG);
+    let init = InitMessage {
+        container_id: inside.id().to_owned(),
+        meta: Some(pb::Meta { args, ..exec.meta.clone().unwrap_or_default() }),
+        fds: if tty { vec![0, 1] } else { vec![0, 1, 2] },
+        tty,
+        security: exec.security,
+        secretenv: exec.secretenv.clone(),
+    };
+    // The receiver is alive: it is held here.
+    let _ = messages.send(message(Input::Init(init))).await;
+    let mut answers = inside.processes(ReceiverStream::new(outgoing)).await?;
+    let (requests, incoming) = mpsc::channel(BACKLOG);
+    let forwarding = tokio::spawn(forward(incoming, messages));
+    let mut console = Console::new(tty, true);
+    let (mut stdout, mut stderr) = (tokio::io::stdout(), tokio::io::stderr());
+    while let Some(answer) = console.unless_hung_up(answers.next()).await? {
+        match answer?.input {
+            Some(Input::Started(_)) => {
+                let stdin = console.connect(&requests);
+                console.forward_stdin(stdin, requests.clone());
+                console.enter()?;
+            }
+            Some(Input::File(FdMessage { fd: 2, data, .. })) => print(&mut stderr, &data).await?,
+            Some(Input::File(FdMessage { data, .. })) => print(&mut stdout, &data).await?,
+            Some(Input::Exit(exit)) => {
+                if let Some(error) = exit.error.filter(|_| exit.code >= 125) {
+                    say(&format!("{}\n", error.message));
+                }
+            }
+            Some(Input::Done(_)) => break,
+            _ => {}
+        }
+    }
+    forwarding.abort();
+    Ok(())
+}
+
+fn message(input: Input) -> ExecMessage {
+    ExecMessage { process_id: PROCESS.to_owned(), input: Some(input) }
+}
+
+/// What the console says, in the words of gateway containers.
+async fn forward(mut requests: mpsc::Receiver<RunRequest>, messages: mpsc::Sender<ExecMessage>) {
+    while let Some(RunRequest { request: Some(request) }) = requests.recv().await {
+        let input = match request {
+            Request::Stdin(data) => Input::File(FdMessage { fd: 0, eof: data.is_empty(), data }),
+            Request::Resize(size) => Input::Resize(ResizeMessage { rows: size.rows, cols: size.columns }),
+            Request::Signal(number) => match Signal::try_from(number) {
+                Ok(signal) => Input::Signal(SignalMessage {
+                    name: signal.as_str().trim_start_matches("SIG").to_owned(),
+                }),
+                Err(_) => continue,
+            },
+            Request::Start(_) => continue,
+        };
+        if messages.send(message(input)).await.is_err() {
+            return;
+        }
+    }
+}

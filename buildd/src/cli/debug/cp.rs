@@ -1,0 +1,118 @@
+//! `rbuild debug cp`: files out of what a failed step left.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use proto::fsutil::Stat;
+use rustix::fs::FileType;
+use tonic::Code;
+
+use super::super::Context;
+use super::super::history::running;
+use crate::client::{ClientError, Inside};
+use crate::fsutil::{DirWriter, Owners, Sink as _, TransferError, st_mode};
+
+/// Copies files out of the step that `rbuild build --debug` has open
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A path in the step's root; without the build's id, or its beginning, the latest build that runs is meant
+    #[arg(value_name = "[BUILD:]PATH")]
+    from: String,
+    /// Where it goes: into a directory that exists, or under this name
+    #[arg(value_name = "DESTINATION")]
+    to: PathBuf,
+}
+
+impl Args {
+    pub(super) async fn run(&self, context: &Context) -> Result<ExitCode, ClientError> {
+        let (build, path) = match self.from.split_once(':') {
+            Some((build, path)) if !build.contains('/') => (Some(build), path),
+            _ => (None, self.from.as_str()),
+        };
+        if !path.starts_with('/') {
+            return Err(ClientError::Usage(format!("`{path}` is no path from the root, `/…`")));
+        }
+        let client = context.connect().await?;
+        let build = running(&client, build).await?;
+        let inside = Inside::of(&client, &build);
+        let closed = |status: tonic::Status| match status.code() {
+            Code::NotFound if status.message().contains(inside.id()) => ClientError::Usage(format!(
+                "build `{build}` has no failed step open: that is what `rbuild build --debug` does"
+            )),
+            _ => status.into(),
+        };
+        let top = inside.stat(path).await.map_err(closed)?;
+        let own = Path::new(path).file_name();
+        let (dir, name) = match (self.to.is_dir(), own) {
+            (true, Some(own)) => (self.to.clone(), own.to_owned()),
+            _ => (parent(&self.to), self.to.file_name().or(own).unwrap_or_default().to_owned()),
+        };
+        let name = name.to_str().filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| ClientError::Usage(format!("`{}` is no name", self.to.display())))?;
+        let mut copy = Copy { inside, writer: DirWriter::new(&dir, Owners::Mine), entries: 0 };
+        copy.entry(path, Stat { path: name.to_owned(), ..top }).await?;
+        copy.writer.finish().map_err(|e| failed(&e))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn parent(path: &Path) -> PathBuf {
+    path.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new(".")).to_owned()
+}
+
+fn failed(error: &TransferError) -> ClientError {
+    ClientError::Print(std::io::Error::other(error.full()))
+}
+
+/// A copy under way.
+struct Copy<'a> {
+    inside: Inside<'a>,
+    writer: DirWriter,
+    entries: u32,
+}
+
+impl Copy<'_> {
+    /// What lies at `from`, with `stat.path` as its path below the destination.
+    async fn entry(&mut self, from: &str, stat: Stat) -> Result<(), ClientError> {
+        let kind = FileType::from_raw_mode(st_mode(stat.mode));
+        let known = matches!(kind, FileType::Directory | FileType::RegularFile | FileType::Symlink);
+        if !known {
+            super::super::build::warn(&format!("`{from}` is neither file nor directory: left out"));
+            return Ok(());
+        }
+        let (id, to) = (self.entries, stat.path.clone());
+        self.entries += 1;
+        // Each name is a file of its own here.
+        let linkname = if kind == FileType::Symlink { stat.linkname.clone() } else { String::new() };
+        let wanted = self.writer.entry(id, Stat { linkname, ..stat }).map_err(|e| failed(&e))?;
+        if wanted {
+            return self.data(id, from).await;
+        }
+        if kind == FileType::Directory {
+            for child in self.inside.list(from).await? {
+                let name = child.path.clone();
+                // A container's word: it must not lead elsewhere.
+                if name.is_empty() || name.contains(['/', '\0']) || [".", ".."].contains(&name.as_str()) {
+                    return Err(ClientError::Usage(format!("`{from}` has an entry with the name `{name}`")));
+                }
+                let path = format!("{}/{name}", from.trim_end_matches('/'));
+                let stat = Stat { path: format!("{to}/{name}"), ..child };
+                Box::pin(self.entry(&path, stat)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn data(&mut self, id: u32, from: &str) -> Result<(), ClientError> {
+        let mut offset = 0;
+        loop {
+            let data = self.inside.read(from, offset).await?;
+            let end = data.is_empty();
+            offset += data.len() as i64;
+            self.writer.data(id, data.into()).map_err(|e| failed(&e))?;
+            if end {
+                return self.writer.end(id).map_err(|e| failed(&e));
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Looking into failed steps from the command line.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::Stdio;
+
+use tests::{Scene, ready};
+
+const FAILING: &str = "FROM base\nENV V=value\nWORKDIR /work\n\
+    RUN mkdir -p /left/sub; echo content > /left/f; ln -s f /left/l; echo deep > /left/sub/g; chmod 4750 /left/f; \
+    mkfifo /left/pipe; dd if=/dev/zero of=/left/large bs=1M count=9 2>/dev/null; exit 7\n";
+
+#[test]
+fn a_shell_in_what_a_failed_step_left() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write("Dockerfile", FAILING);
+    let run = |args: &[&str], input: &str| {
+        let all = [&["build", "--progress=plain", "-t", "x"], args, &["."]].concat();
+        let mut client = scene
+            .command(&all)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        client.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let out = client.wait_with_output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (out.status.code(), text(out.stdout), text(out.stderr))
+    };
+    let (code, stdout, stderr) = run(&["--debug"], "cat /left/f; echo $V; pwd; echo oops >&2; exit 3\n");
+    assert_eq!((code, stdout.as_str()), (Some(1), "content\nvalue\n/work\n"), "{stderr}");
+    assert_eq!(stderr.matches("ERROR: failed to solve").count(), 1, "{stderr}");
+    assert!(stderr.contains("exit code: 7") && stderr.ends_with("oops\n"), "{stderr}");
+    let (code, stdout, stderr) = run(&["--debug=ls /left/sub"], "");
+    assert_eq!((code, stdout.as_str()), (Some(1), "g\n"), "{stderr}");
+    let (code, _, stderr) = run(&["--debug=/bin/nosuch"], "");
+    assert!(code == Some(1) && stderr.contains("/bin/nosuch"), "{stderr}");
+
+    scene.write("Dockerfile", "FROM base\nCOPY nosuch /\n");
+    let (code, stdout, stderr) = run(&["--debug"], "echo nothing\n");
+    assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+    assert!(stderr.contains("Only a command that fails"), "{stderr}");
+    scene.write("Dockerfile", "FROM base\nRUN echo well\n");
+    let (code, _, stderr) = run(&["--debug", "-o", "type=local,dest=../out"], "");
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(scene.path("out/bin/busybox").exists());
+    let bad = scene.run(&["build", "--debug", "-"]).fails();
+    assert!(bad.stderr.contains("needs stdin"), "{}", bad.stderr);
+}
+
+#[test]
+fn files_out_of_a_failed_step() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write("Dockerfile", FAILING);
+    let none = scene.run(&["debug", "cp", "/left", "x"]).fails();
+    assert!(none.stderr.contains("no build runs"), "{}", none.stderr);
+    let mut client = scene
+        .command(&["build", "--progress=plain", "--debug", "."])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = client.stdin.take().unwrap();
+    input.write_all(b"echo ready\n").unwrap();
+    let mut line = String::new();
+    BufReader::new(client.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let list = scene.run(&["history", "ls", "--filter", "status=running", "--format", "json"]).ok().stdout;
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    let build = list["ref"].as_str().unwrap().to_owned();
+
+    let all = scene.path("all");
+    let copied = scene.run(&["debug", "cp", &format!("{build}:/left"), all.to_str().unwrap()]).ok();
+    assert!(copied.stderr.contains("`/left/pipe` is neither"), "{}", copied.stderr);
+    assert_eq!(fs_err::read_to_string(all.join("f")).unwrap(), "content\n");
+    assert_eq!(fs_err::read_link(all.join("l")).unwrap(), std::path::Path::new("f"));
+    assert_eq!(fs_err::read_to_string(all.join("sub/g")).unwrap(), "deep\n");
+    assert_eq!(fs_err::metadata(all.join("large")).unwrap().len(), 9 << 20);
+    assert!(!all.join("pipe").exists());
+    // Into a directory that exists, under its own name, without the build's.
+    scene.run(&["debug", "cp", "/left/sub/g", all.join("sub").to_str().unwrap()]).ok();
+    scene.run(&["debug", "cp", "/left/f", all.join("renamed").to_str().unwrap()]).ok();
+    assert_eq!(fs_err::read_to_string(all.join("renamed")).unwrap(), "content\n");
+    for (from, error) in [
+        ("/nosuch", "nosuch"),
+        ("relative", "no path from the root"),
+        ("nosuch:/left", "no build `nosuch` runs"),
+    ] {
+        let out = scene.run(&["debug", "cp", from, all.to_str().unwrap()]).fails();
+        assert!(out.stderr.contains(error), "{from}: {}", out.stderr);
+    }
+    drop(input);
+    assert_eq!(client.wait().unwrap().code(), Some(1));
+    let mut rest = String::new();
+    client.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
+    assert!(rest.contains(&format!("rbuild debug cp {build}:/PATH")), "{rest}");
+}

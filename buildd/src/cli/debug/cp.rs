@@ -80,13 +80,13 @@ impl Copy<'_> {
             super::super::build::warn(&format!("`{from}` is neither file nor directory: left out"));
             return Ok(());
         }
-        let (id, to) = (self.entries, stat.path.clone());
+        let (id, to, size) = (self.entries, stat.path.clone(), stat.size);
         self.entries += 1;
         // Each name is a file of its own here.
         let linkname = if kind == FileType::Symlink { stat.linkname.clone() } else { String::new() };
         let wanted = self.writer.entry(id, Stat { linkname, ..stat }).map_err(|e| failed(&e))?;
         if wanted {
-            return self.data(id, from).await;
+            return self.data(id, from, size).await;
         }
         if kind == FileType::Directory {
             for child in self.inside.list(from).await? {
@@ -103,12 +103,13 @@ impl Copy<'_> {
         Ok(())
     }
 
-    async fn data(&mut self, id: u32, from: &str) -> Result<(), ClientError> {
+    /// BuildKit sends the whole file whatever part is asked for, so its size says when all is there.
+    async fn data(&mut self, id: u32, from: &str, size: i64) -> Result<(), ClientError> {
         let mut offset = 0;
         loop {
             let data = self.inside.read(from, offset).await?;
-            let end = data.is_empty();
             offset += data.len() as i64;
+            let end = data.is_empty() || offset >= size;
             self.writer.data(id, data.into()).map_err(|e| failed(&e))?;
             if end {
                 return self.writer.end(id).map_err(|e| failed(&e));

@@ -5,6 +5,7 @@ CACHE       ?= $(or $(RBUILD_CACHE),$(HOME)/.cache/rbuild)
 SHARED      ?= $(or $(RBUILD_SHARED),../shared)
 DENY        := 0.20.2
 NEXTEST     := 0.9.143
+S3S_FS      := 0.14.1
 
 export CARGO_TARGET_DIR         ?= $(CACHE)/target
 export CARGO_INCREMENTAL        ?= 0
@@ -101,3 +102,5 @@ rocksdb: packages-build rust
 tools: rust
 	@cargo deny --version 2>/dev/null | grep -qx "cargo-deny $(DENY)" || { echo "installing cargo-deny $(DENY)"; \
 	  cargo install --quiet --locked --root $(CACHE)/tools cargo-deny@$(DENY); }
+	@s3s-fs --version 2>/dev/null | grep -qx "s3s-fs $(S3S_FS)" || { echo "installing s3s-fs $(S3S_FS)"; \
+	  cargo install --quiet --debug --locked --root $(CACHE)/tools --features binary s3s-fs@$(S3S_FS); }

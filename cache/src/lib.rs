@@ -5,6 +5,7 @@ mod cores;
 pub mod fileop;
 mod hashing;
 pub mod layer;
+pub mod objects;
 pub mod oci;
 pub mod pattern;
 pub mod registry;

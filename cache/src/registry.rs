@@ -31,6 +31,7 @@ pub use credentials::{Anonymous, Credential, Credentials, CredentialsError, Issu
 pub use docker_config::DockerConfig;
 pub use error::Error;
 pub use host::HostConfig;
+pub(crate) use host::is_loopback;
 pub use progress::{Direction, ProgressFn, Transfer};
 pub use pull::{BlobStream, Fault};
 pub use push::{PushSource, Pushed};

@@ -1,6 +1,6 @@
 //! End-to-end suites: the real program, real sandboxes, a real registry.
 //!
-//! [`Daemon`] runs `rbuild daemon` on a root of its own; [`Registry`] runs Debian's `docker-registry` on loopback;
+//! [`Daemon`] runs `rbuild daemon` on a root of its own; [`Registry`] runs Debian's `docker-registry` on loopback, [`Bucket`] an S3 server;
 //! [`base`] makes images of busybox. Suites need root, namespaces and overlayfs; without them [`ready()`] says what
 //! is missing and the suite skips itself. [`Api`] speaks to a daemon without its command line, [`llb`] writes graphs.
 
@@ -9,6 +9,7 @@ mod api;
 pub mod archive;
 mod authority;
 pub mod base;
+mod bucket;
 mod daemon;
 mod disk;
 mod leaks;
@@ -22,6 +23,7 @@ mod web;
 pub use agent::Agent;
 pub use api::{Api, Gateway};
 pub use authority::{Authority, Valid};
+pub use bucket::{Bucket, bucket_ready};
 pub use daemon::{Daemon, Output, output, program};
 pub use disk::{Disk, FileSystem};
 pub use leaks::Leaks;

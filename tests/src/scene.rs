@@ -6,7 +6,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::daemon::{Daemon, Output, output};
-use crate::{Auth, Leaks, Registry, base};
+use crate::{Auth, Bucket, Leaks, Registry, base};
 
 /// A daemon with the image `base` (busybox) in its image store, and an empty context.
 ///
@@ -68,6 +68,14 @@ impl Scene {
         let dir = self.path("r");
         fs_err::create_dir(&dir).expect("a directory for the registry");
         Registry::with(&dir, auth)
+    }
+
+    /// Starts an S3 server with objects of its own.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn bucket(&self) -> Bucket {
+        Bucket::start(&self.path("s3"))
     }
 
     /// The build context.

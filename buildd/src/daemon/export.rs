@@ -26,7 +26,7 @@ use solver::{Digest, ExecError, Output, VertexContext};
 pub(super) use archive::write_stored;
 pub(super) use assemble::{rfc3339, with_types};
 pub(super) use attrs::{AttrError, EpochChoice, ExportKind, ExportRequest, compression_of};
-pub(super) use layers::{Form, LayerBlob, Packing};
+pub(super) use layers::{Form, LayerBlob, LayerBlobs, Packing};
 pub(super) use leaving::{AllFiles, Entry, Leaving};
 pub(super) use placed::Seen;
 pub(super) use push::StoredBlob;
@@ -42,7 +42,6 @@ use super::remote_cache::CacheGraph;
 use super::sources::image::ImageSource;
 use crate::session::SessionManager;
 use assemble::AssembledImage;
-use layers::LayerBlobs;
 
 /// One platform's result.
 #[derive(Debug, Clone)]

@@ -296,9 +296,12 @@ fn destinations(request: &SolveRequest) -> Vec<Destination> {
     given.chain(old).map(|(kind, attrs)| Destination { kind, attrs: without_secrets(attrs) }).collect()
 }
 
-/// Build arguments are left out, too: passwords are given as such, against all advice. So are credentials of URLs.
+/// Build arguments are left out, too: passwords are given as such, against all advice. So are credentials of URLs, and caches,
+/// whose attributes may hold keys.
 fn without_secrets(attrs: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let secret = |k: &str| k.starts_with("build-arg:") || k.contains("secret") || k.contains("token");
+    let secret = |k: &str| {
+        k == "cache-imports" || k.starts_with("build-arg:") || k.contains("secret") || k.contains("token")
+    };
     attrs
         .iter()
         .filter(|(k, _)| !secret(k))

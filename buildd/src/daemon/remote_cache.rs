@@ -8,6 +8,7 @@ mod find;
 mod import;
 mod keys;
 mod request;
+mod service;
 mod target;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -19,6 +20,7 @@ use solver::{Elsewhere, ExecError, LayerId, Output, Question, VertexContext};
 pub(super) use export::{CacheGraph, write};
 pub(super) use import::CacheHome;
 pub(super) use request::{CachePlace, exports, imports_of};
+pub(super) use service::ServiceStore;
 
 use super::parts::Parts;
 use super::progress::Teller;

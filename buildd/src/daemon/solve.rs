@@ -18,7 +18,7 @@ use super::builds::Builds;
 use super::claims::{Claim, SPDX};
 use super::devices::DEVICE;
 use super::entitlements::Entitlements;
-use super::export::{Built, EpochChoice, ExportKind, ExportRequest, Results};
+use super::export::{Built, EpochChoice, ExportKind, ExportRequest, Form, Results};
 use super::failure::Failure;
 use super::frontends::{self, Outcome};
 use super::gateway;
@@ -183,6 +183,9 @@ async fn work(
     if request.definition.is_some() || !request.frontend.is_empty() {
         ask_for_exports(parts, run, request, &results, Vec::new(), &mut exports).await?;
     }
+    if !exports.is_empty() {
+        at_hand(parts, run, &mut results).await?;
+    }
     if let Some(options) = &attestations.sbom {
         Box::pin(scan(parts, run, request, options, &mut results)).await?;
     }
@@ -235,6 +238,26 @@ async fn work(
         session.finalize_export(&response).await.map_err(|e| Failure::of_session(&e))?;
     }
     Ok(Done { response, told, made })
+}
+
+/// Brings in what only caches of this build have, for exports that outlive it. A result that cannot be had is made.
+async fn at_hand(parts: &Parts, run: &Run, results: &mut Results) -> Result<(), Failure> {
+    let cx = run.context(solver::Progress::new(|_| {}));
+    let blobs = parts.exporter.layer_blobs(Form::compressed(), &cx.build);
+    for built in &mut results.built {
+        let Some(made) = built.made.clone() else { continue };
+        match blobs.bring_from_caches(&built.output.chain, &cx).await {
+            Ok(()) => {}
+            Err(solver::ExecError::Canceled) => {
+                return Err(Failure::of_export(&solver::ExecError::Canceled));
+            }
+            Err(error) => {
+                tracing::warn!(build = run.reference, "a cached result cannot be had: {error}");
+                built.output = run.evaluate(&made.graph, Need::Present).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Adds the exports that the client's session wishes for, now that there are results, which it knows by `ids`.

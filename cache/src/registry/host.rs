@@ -25,7 +25,7 @@ pub struct HostConfig {
 }
 
 /// Whether `host` (with port) is this machine itself.
-pub(super) fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let name = without_port(host);
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -222,7 +222,8 @@ impl Chains {
             sorted.iter().enumerate().map(|(i, chain)| (chain.as_slice(), i as i64)).collect();
         let layer = |chain: &&Vec<Digest>| {
             let (blob, below) = chain.split_last()?;
-            Some(ConfigLayer { blob: *blob, parent: numbers.get(below).copied().unwrap_or(-1) })
+            let parent = numbers.get(below).copied().unwrap_or(-1);
+            Some(ConfigLayer { blob: *blob, parent, annotations: None })
         };
         let layers = sorted.iter().filter_map(layer).collect();
         let records = self.records(&numbers);

@@ -79,7 +79,7 @@ impl CacheManifest {
             image.config.history.iter().filter(|step| !step.empty_layer).map(|step| &step.created);
         let mut layers = BTreeMap::new();
         for (i, (layer, diff_id)) in image.layers().enumerate() {
-            config.layers.push(ConfigLayer { blob: layer.digest, parent: i as i64 - 1 });
+            config.layers.push(ConfigLayer { blob: layer.digest, parent: i as i64 - 1, annotations: None });
             let mut layer = layer.clone();
             layer.annotations.insert(UNCOMPRESSED.to_owned(), diff_id.to_string());
             if let Some(Some(at)) = created.next() {

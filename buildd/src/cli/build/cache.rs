@@ -36,6 +36,7 @@ impl Args {
         let mut caches = Caches::default();
         for text in &self.cache_from {
             let mut entry = entry("--cache-from", text)?;
+            complete(&mut entry, &environment);
             if entry.r#type == "local" && !caches.read_from(&mut entry)? {
                 continue;
             }
@@ -43,6 +44,7 @@ impl Args {
         }
         for text in &self.cache_to {
             let mut entry = entry("--cache-to", text)?;
+            complete(&mut entry, &environment);
             if entry.r#type == "local" {
                 caches.write_to(&mut entry)?;
             }
@@ -130,6 +132,25 @@ fn entry(flag: &str, text: &str) -> Result<CacheOptionsEntry, ClientError> {
     Ok(CacheOptionsEntry { r#type, attrs })
 }
 
+/// A variable of the client's environment that says something.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Adds what the client's environment says of a service, as buildx does.
+fn complete(entry: &mut CacheOptionsEntry, environment: &dyn Fn(&str) -> Option<String>) {
+    let key = ["access_key_id", "secret_access_key"];
+    // A session's token belongs to its key.
+    if entry.r#type == "s3" && !key.iter().all(|name| entry.attrs.contains_key(*name)) {
+        for name in key.into_iter().chain(["session_token"]) {
+            let variable = format!("AWS_{}", name.to_ascii_uppercase());
+            if let (false, Some(value)) = (entry.attrs.contains_key(name), environment(&variable)) {
+                entry.attrs.insert(name.to_owned(), value);
+            }
+        }
+    }
+}
+
 fn required(entry: &CacheOptionsEntry, flag: &str, name: &str) -> Result<String, ClientError> {
     let given = entry.attrs.get(name).filter(|value| !value.is_empty()).cloned();
     given.ok_or_else(|| ClientError::Usage(format!("`{flag} type=local` needs `{name}=DIR`")))
@@ -138,6 +159,31 @@ fn required(entry: &CacheOptionsEntry, flag: &str, name: &str) -> Result<String,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_environment_adds() {
+        let completed = |text: &str, known: &[(&str, &str)]| {
+            let mut entry = entry("--cache-to", text).unwrap();
+            complete(&mut entry, &|name| {
+                known.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned())
+            });
+            let attrs: Vec<String> = entry.attrs.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            attrs.join(" ")
+        };
+        let key = [
+            ("AWS_ACCESS_KEY_ID", "id"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_SESSION_TOKEN", "session"),
+        ];
+        assert_eq!(
+            completed("type=s3,bucket=b", &key),
+            "access_key_id=id bucket=b secret_access_key=secret session_token=session"
+        );
+        let own = "type=s3,access_key_id=i,secret_access_key=s";
+        assert_eq!(completed(own, &key), "access_key_id=i secret_access_key=s");
+        assert_eq!(completed("type=s3,bucket=b", &[]), "bucket=b");
+        assert_eq!(completed("type=registry,ref=r", &key), "ref=r");
+    }
 
     #[test]
     fn flags() {

@@ -7,19 +7,25 @@ use std::sync::atomic::AtomicBool;
 
 use cache::layer::{TarOptions, write_tar};
 use cache::oci::{Compression, Decompressor, Descriptor, Reference, media_type};
-use cache::store::{BlobPurpose, BlobRef, BlobWriter, LayerInfo, Lease, Store, StoreError};
+use cache::store::{BlobPurpose, BlobRef, BlobWriter, LayerInfo, Lease, Origin, Store, StoreError};
 use futures_util::{StreamExt, TryStreamExt};
 use solver::{Digest, ExecError, LayerId, VertexContext};
+use tokio::io::AsyncRead;
+use tokio_util::io::SyncIoBridge;
 
 use super::packer::{Packed, Packer};
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
 use crate::daemon::diffids::{DiffIds, plain_tar};
+use crate::daemon::remote_cache::ServiceStore;
 use crate::daemon::sources::image::ImageSource;
 use crate::daemon::turns::Turns;
 
 /// How many layers are hashed or compressed at a time; each compression uses several threads.
 const AT_ONCE: usize = 2;
+
+/// How many layers come from caches at a time.
+const FROM_CACHES_AT_ONCE: usize = 4;
 
 /// A layer within an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +47,8 @@ pub(crate) enum Form {
     AsIs,
     /// As blobs that exist.
     Blobs(Packing),
+    /// As blobs, of which those that others have may exist there only.
+    Anywhere(Packing),
 }
 
 /// How blobs are made.
@@ -111,7 +119,7 @@ impl LayerBlobs {
             let info = self.held(id).await?;
             match self.form {
                 Form::AsIs => self.as_is(id, info).await,
-                Form::Blobs(packing) => self.as_blob(id, info, packing, cx).await,
+                Form::Blobs(packing) | Form::Anywhere(packing) => self.as_blob(id, info, packing, cx).await,
             }
         };
         futures_util::stream::iter(chain.iter().copied().map(one)).buffered(AT_ONCE).try_collect().await
@@ -156,7 +164,7 @@ impl LayerBlobs {
         match self.form {
             Form::AsIs => self.diff_ids.settled(&id).await,
             // Packing hashes on the way.
-            Form::Blobs(_) => self.diff_ids.forgo(&id),
+            Form::Blobs(_) | Form::Anywhere(_) => self.diff_ids.forgo(&id),
         }
         let info = self.store.layers().hold(&self.lease, &id).map_err(from_store)?;
         info.ok_or_else(|| ExecError::Changed { path: id.to_string() })
@@ -183,11 +191,10 @@ impl LayerBlobs {
         if let Some(blob) = self.existing(id, &info, packing, cx).await? {
             return Ok(blob);
         }
-        if let (false, true, Some(origin)) = (info.present, info.blobs.is_empty(), info.origin.clone()) {
+        if let (false, true, Some(source)) = (info.present, info.blobs.is_empty(), self.source(id, &info, cx))
+        {
             // It was never unpacked here: what it is made of comes in before it is packed another way.
-            self.download(&origin.reference, &origin.blob, cx).await?;
-            self.store.layers().add_blob(&id, origin.blob.clone()).map_err(from_store)?;
-            info.blobs.push(origin.blob);
+            info.blobs.push(self.bring_in(id, source, cx).await?);
         }
         let (store, lease, known) = (self.store.clone(), self.lease.clone(), info.clone());
         let packed = blocking(move || packed_blob(&store, id, &known, packing.compression, &lease)).await;
@@ -212,21 +219,123 @@ impl LayerBlobs {
                 return Ok(Some(blob_of(id, diff_id, blob, info)));
             }
         }
-        let (Some(origin), Some(diff_id), false) = (&info.origin, info.diff_id, force) else {
+        let (Some(source), Some(diff_id), false) = (self.source(id, info, cx), info.diff_id, force) else {
             return Ok(None);
         };
-        self.download(&origin.reference, &origin.blob, cx).await?;
-        self.store.layers().add_blob(&id, origin.blob.clone()).map_err(from_store)?;
-        Ok(Some(blob_of(id, diff_id, &origin.blob, info)))
+        let blob = match self.form {
+            Form::Anywhere(_) => source.blob().clone(),
+            Form::AsIs | Form::Blobs(_) => self.bring_in(id, source, cx).await?,
+        };
+        Ok(Some(blob_of(id, diff_id, &blob, info)))
     }
 
-    /// Brings in the compressed blob of a base layer that nothing needed until now.
-    async fn download(&self, reference: &str, blob: &BlobRef, cx: &VertexContext) -> Result<(), ExecError> {
-        let reference = Reference::parse(reference).map_err(ExecError::failed)?;
+    /// Brings in the blobs of those layers that only a cache of this build has: later builds could not ask for them.
+    ///
+    /// # Errors
+    /// A service that does not give one.
+    pub(crate) async fn bring_from_caches(
+        &self,
+        chain: &[LayerId],
+        cx: &VertexContext,
+    ) -> Result<(), ExecError> {
+        let one = |id: LayerId| async move {
+            let _turn = TURNS.turn(id).await;
+            let Some((store, blob)) = self.images.in_cache(&id, cx) else { return Ok(()) };
+            let info = self.store.layers().hold(&self.lease, &id).map_err(from_store)?;
+            if info.is_some_and(|info| info.present || info.origin.is_some()) {
+                return Ok(());
+            }
+            let blob = BlobRef { media_type: blob.media_type, digest: blob.digest, size: blob.size };
+            match self.store.blobs().hold(&self.lease, &blob.digest).map_err(from_store)? {
+                Some(_) => self.store.layers().add_blob(&id, blob).map_err(from_store),
+                None => self.bring_in(id, Source::Cache(store, blob), cx).await.map(drop),
+            }
+        };
+        let all = futures_util::stream::iter(chain.iter().copied().map(one));
+        all.buffer_unordered(FROM_CACHES_AT_ONCE).try_collect().await
+    }
+
+    /// Whether a layer's blob exists here.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn is_here(&self, layer: &LayerBlob) -> Result<bool, ExecError> {
+        let there = self.store.blobs().hold(&self.lease, &layer.descriptor.digest).map_err(from_store)?;
+        Ok(there.is_some())
+    }
+
+    /// Brings in the blob of a layer that others have.
+    ///
+    /// # Errors
+    /// A registry or a service that does not give it.
+    pub(crate) async fn bring_here(&self, layer: &LayerBlob, cx: &VertexContext) -> Result<(), ExecError> {
+        let _turn = TURNS.turn(layer.id).await;
+        if self.is_here(layer)? {
+            return Ok(());
+        }
+        let info = self.held(layer.id).await?;
+        match self.source(layer.id, &info, cx) {
+            Some(source) => self.bring_in(layer.id, source, cx).await.map(drop),
+            None => Err(ExecError::Changed { path: layer.id.to_string() }),
+        }
+    }
+
+    /// Where a layer's blob can be had.
+    fn source(&self, id: LayerId, info: &LayerInfo, cx: &VertexContext) -> Option<Source> {
+        match &info.origin {
+            Some(origin) => Some(Source::Registry(origin.clone())),
+            None => self.images.in_cache(&id, cx).map(|(store, blob)| {
+                let blob = BlobRef { media_type: blob.media_type, digest: blob.digest, size: blob.size };
+                Source::Cache(store, blob)
+            }),
+        }
+    }
+
+    /// Brings in the compressed blob of a layer that nothing needed until now.
+    async fn bring_in(&self, id: LayerId, source: Source, cx: &VertexContext) -> Result<BlobRef, ExecError> {
+        let blob = source.blob().clone();
         let descriptor = Descriptor::new(blob.media_type.clone(), blob.digest, blob.size);
+        match source {
+            Source::Registry(origin) => self.download(&origin.reference, &descriptor, cx).await?,
+            Source::Cache(store, _) => {
+                let from = store.blob(&descriptor).await.map_err(ExecError::failed)?;
+                self.take(from, &descriptor, cx).await?;
+            }
+        }
+        self.store.layers().add_blob(&id, blob.clone()).map_err(from_store)?;
+        Ok(blob)
+    }
+
+    /// Writes a blob as it comes.
+    async fn take(
+        &self,
+        from: impl AsyncRead + Send + Unpin + 'static,
+        blob: &Descriptor,
+        cx: &VertexContext,
+    ) -> Result<(), ExecError> {
+        let (store, lease, digest) = (self.store.clone(), self.lease.clone(), blob.digest);
+        let mut from = SyncIoBridge::new(from);
+        let work = blocking(move || {
+            let mut writer = store.blobs().writer().map_err(from_store)?;
+            std::io::copy(&mut from, &mut writer).map_err(ExecError::failed)?;
+            writer.commit(&lease, Some(&digest), purpose()).map_err(from_store)
+        });
+        tokio::select! {
+            taken = work => taken.map(drop),
+            () = cx.cancel.cancelled() => Err(ExecError::Canceled),
+        }
+    }
+
+    async fn download(
+        &self,
+        reference: &str,
+        blob: &Descriptor,
+        cx: &VertexContext,
+    ) -> Result<(), ExecError> {
+        let reference = Reference::parse(reference).map_err(ExecError::failed)?;
         let client = self.images.client(cx);
         loop {
-            let mut stream = client.fetch_blob(&reference, &descriptor).map_err(ExecError::failed)?;
+            let mut stream = client.fetch_blob(&reference, blob).map_err(ExecError::failed)?;
             let mut writer = self.store.blobs().writer().map_err(from_store)?;
             let received = loop {
                 match stream.next_chunk().await {
@@ -245,6 +354,23 @@ impl LayerBlobs {
             let (lease, digest) = (self.lease.clone(), blob.digest);
             blocking(move || writer.commit(&lease, Some(&digest), purpose())).await.map_err(from_store)?;
             return Ok(());
+        }
+    }
+}
+
+/// Where others have a layer's blob.
+enum Source {
+    /// At a registry, for anybody.
+    Registry(Origin),
+    /// At a service, for this build.
+    Cache(Arc<ServiceStore>, BlobRef),
+}
+
+impl Source {
+    fn blob(&self) -> &BlobRef {
+        match self {
+            Self::Registry(origin) => &origin.blob,
+            Self::Cache(_, blob) => blob,
         }
     }
 }

@@ -103,6 +103,7 @@ const LLB: &[&str] = &[
     "mergeop",
     "diffop",
     "passthroughop",
+    "cache.s3",
     "exporter.image.attestations",
     "exporter.sourcedateepoch",
     "exporter.multiple",

@@ -10,8 +10,8 @@ use solver::{Digest, Edge, ExecError, LayerId, Op, Output, Survey, VertexContext
 use super::RemoteCaches;
 use super::keys::{Keys, local};
 use super::request::CacheExport;
-use super::target;
-use crate::daemon::export::{Built, Form, LayerBlob, rfc3339};
+use super::target::{self, Prepared};
+use crate::daemon::export::{Built, Form, LayerBlob, LayerBlobs, rfc3339};
 use crate::daemon::failure::Failure;
 use crate::daemon::parts::Parts;
 use crate::daemon::run::Run;
@@ -210,9 +210,10 @@ pub(in crate::daemon) async fn write(
     let Some(name) = target::step_name(&export.place) else { return Ok(BTreeMap::new()) };
     let step = run.teller.step(name);
     let work = async {
-        let prepare = prepared(parts, graphs, export, cx);
-        let chains = step.part("preparing build cache for export", prepare).await?;
-        target::send(parts, &chains, export, &step, cx).await
+        let blobs = parts.exporter.layer_blobs(Form::Anywhere(export.packing), &cx.build);
+        let prepare = prepared(&blobs, graphs, export, cx);
+        let (chains, layers) = step.part("preparing build cache for export", prepare).await?;
+        target::send(parts, &Prepared { chains, layers, blobs }, export, &step, cx).await
     };
     let done = work.await;
     match step.end(done) {
@@ -225,12 +226,11 @@ pub(in crate::daemon) async fn write(
 }
 
 async fn prepared(
-    parts: &Parts,
+    blobs: &LayerBlobs,
     graphs: &[Arc<CacheGraph>],
     export: &CacheExport,
     cx: &VertexContext,
-) -> Result<Chains, ExecError> {
-    let blobs = parts.exporter.layer_blobs(Form::Blobs(export.packing), &cx.build);
+) -> Result<(Chains, HashMap<Digest, LayerBlob>), ExecError> {
     let mut layers = HashMap::new();
     for chain in graphs.iter().flat_map(|graph| graph.chains_of(export.all)) {
         if chain.iter().all(|id| layers.contains_key(id)) {
@@ -247,5 +247,6 @@ async fn prepared(
     for graph in graphs {
         graph.add_to(&mut chains, &layers);
     }
-    Ok(chains)
+    let layers = layers.into_values().map(|layer| (layer.descriptor.digest, layer));
+    Ok((chains, layers.collect()))
 }

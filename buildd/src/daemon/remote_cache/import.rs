@@ -9,6 +9,7 @@ use solver::{Digest, ExecError, Output, VertexContext};
 use tokio::sync::OnceCell;
 
 use super::request::CacheImport;
+use super::service::{CacheService, ServiceError, ServiceStore};
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::Chains as Layers;
 use crate::daemon::parts::Parts;
@@ -25,6 +26,8 @@ const MAX_IMAGES: usize = 64;
 pub(super) struct Import {
     pub(super) wanted: CacheImport,
     loaded: OnceCell<Vec<Chains>>,
+    /// The service, once it is talked to.
+    service: OnceCell<Arc<ServiceStore>>,
 }
 
 /// Where a cache's blobs are.
@@ -34,6 +37,8 @@ pub(in crate::daemon) enum CacheHome {
     Registry(Reference),
     /// In a content store of the client.
     Store(LayoutStore),
+    /// At a service; what it is called, and how it is talked to.
+    Service(String, Arc<ServiceStore>),
 }
 
 /// A cache could not be read.
@@ -48,12 +53,14 @@ enum ImportError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
+    Service(#[from] ServiceError),
+    #[error(transparent)]
     Store(ExecError),
 }
 
 impl Import {
     pub(super) fn new(wanted: CacheImport) -> Self {
-        Self { wanted, loaded: OnceCell::new() }
+        Self { wanted, loaded: OnceCell::new(), service: OnceCell::new() }
     }
 
     /// The graphs that were read; none of a cache that cannot be had.
@@ -91,6 +98,7 @@ impl Import {
         match &self.wanted {
             CacheImport::Registry(reference) => reference.to_string(),
             CacheImport::Local { store, .. } => store.clone(),
+            CacheImport::Service(service) => service.name(),
             CacheImport::Unusable { name, .. } => name.clone(),
         }
     }
@@ -100,6 +108,9 @@ impl Import {
             CacheImport::Registry(reference) => Some(CacheHome::Registry(reference.clone())),
             CacheImport::Local { store, .. } => {
                 Some(CacheHome::Store(LayoutStore { session: String::new(), store: store.clone() }))
+            }
+            CacheImport::Service(service) => {
+                Some(CacheHome::Service(service.name(), self.service.get()?.clone()))
             }
             CacheImport::Unusable { .. } => None,
         }
@@ -117,6 +128,7 @@ impl Import {
                 let document = Document::parse(&bytes, None)?;
                 (bytes, document)
             }
+            CacheImport::Service(service) => return self.at_service(service).await,
             CacheImport::Unusable { reason, .. } => return Err(ImportError::Unusable(reason.clone())),
         };
         if let Some(manifest) = CacheManifest::of(&document) {
@@ -147,6 +159,15 @@ impl Import {
             }
         }
         Ok(chains)
+    }
+
+    async fn at_service(&self, service: &CacheService) -> Result<Vec<Chains>, ImportError> {
+        let store = self.service.get_or_try_init(|| async { service.open().map(Arc::new) }).await?;
+        let configs = store.configs().await?;
+        let parse =
+            move || configs.iter().map(|config| Chains::parse(config, &config.described()?)).collect();
+        let parsed: Result<Vec<Chains>, ConfigError> = blocking(parse).await;
+        Ok(parsed?)
     }
 
     /// The cache within an image.
@@ -181,7 +202,7 @@ impl Import {
                 let read = parts.images.store_document(&store, &blob.digest, what, limit, cx);
                 read.await.map_err(ImportError::Store)
             }
-            None => Err(ImportError::Unusable(String::new())),
+            Some(CacheHome::Service(..)) | None => Err(ImportError::Unusable(String::new())),
         }
     }
 

@@ -7,6 +7,7 @@ use frontend::number::boolean;
 use proto::control::CacheOptionsEntry;
 use serde::Deserialize;
 
+use super::service::{CacheService, WrongAttr};
 use crate::daemon::export::{Packing, compression_of};
 
 /// A cache to look into.
@@ -21,6 +22,8 @@ pub(in crate::daemon) enum CacheImport {
         /// The digest of the cache's manifest.
         digest: solver::Digest,
     },
+    /// At a service.
+    Service(CacheService),
     /// Something that cannot be; the build goes on without it.
     Unusable {
         /// What the client calls it.
@@ -56,6 +59,8 @@ pub(in crate::daemon) enum CachePlace {
     Registry(Reference),
     /// Into a directory of the client: the name of its content store.
     Local(String),
+    /// To a service.
+    Service(CacheService),
     /// To a service that this daemon does not speak to, under its type's name: its failure is of no consequence.
     Unknown(String),
 }
@@ -73,6 +78,14 @@ pub(in crate::daemon) enum CacheRequestError {
         kind: &'static str,
         /// What is missing.
         what: &'static str,
+    },
+    /// A service's attribute is missing or malformed.
+    #[error("failed to configure {kind} cache exporter: {what}")]
+    Service {
+        /// Which kind of cache.
+        kind: String,
+        /// What is wrong.
+        what: WrongAttr,
     },
     /// A value that cannot be.
     #[error("failed to parse {name}: invalid value `{value}`")]
@@ -110,7 +123,11 @@ impl CacheImport {
                 (src, Ok(digest)) => Self::Local { store: format!("local:{src}"), digest },
                 (_, Err(_)) => unusable("local cache importer requires explicit digest".to_owned()),
             },
-            other => unusable(format!("unknown cache importer: {other}")),
+            other => match CacheService::read(other, &entry.attrs, &environment) {
+                Some(Ok(service)) => Self::Service(service),
+                Some(Err(error)) => unusable(format!("failed to configure {other} cache importer: {error}")),
+                None => unusable(format!("unknown cache importer: {other}")),
+            },
         }
     }
 }
@@ -148,6 +165,11 @@ pub(in crate::daemon) fn exports(
     entries.iter().map(export).collect()
 }
 
+/// A variable of the daemon's environment.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 fn export(entry: &CacheOptionsEntry) -> Result<CacheExport, CacheRequestError> {
     let get = |name: &str| entry.attrs.get(name).map_or("", String::as_str);
     let flag = |name: &'static str| match get(name) {
@@ -169,10 +191,14 @@ fn export(entry: &CacheOptionsEntry) -> Result<CacheExport, CacheRequestError> {
             });
         }
         "local" => CachePlace::Local(format!("local:{}", get("dest"))),
-        service @ ("s3" | "gha" | "azblob") if flag("ignore-error")? == Some(true) => {
+        service @ ("gha" | "azblob") if flag("ignore-error")? == Some(true) => {
             CachePlace::Unknown(service.to_owned())
         }
-        other => return Err(CacheRequestError::Kind(other.to_owned())),
+        other => match CacheService::read(other, &entry.attrs, &environment) {
+            Some(Ok(service)) => CachePlace::Service(service),
+            Some(Err(what)) => return Err(CacheRequestError::Service { kind: other.to_owned(), what }),
+            None => return Err(CacheRequestError::Kind(other.to_owned())),
+        },
     };
     let oci = flag("oci-mediatypes")?.unwrap_or(true);
     let image = flag("image-manifest")?.unwrap_or(oci);

@@ -1,16 +1,17 @@
-//! Where caches go: registries, and directories of the client.
+//! Where caches go: registries, services, and directories of the client.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use cache::oci::{Descriptor, Reference};
 use cache::remote::{CacheManifest, Chains, MEDIA_TYPE};
 use futures_util::{StreamExt, TryStreamExt};
-use solver::{ExecError, VertexContext};
+use solver::{Digest, ExecError, VertexContext};
 
 use super::request::{CacheExport, CachePlace, CacheRequestError};
+use super::service::ServiceStore;
 use crate::daemon::chains::from_store;
-use crate::daemon::export::{StoredBlob, with_types};
+use crate::daemon::export::{LayerBlob, LayerBlobs, StoredBlob, with_types};
 use crate::daemon::parts::Parts;
 use crate::daemon::progress::Step;
 use crate::session::Session;
@@ -29,6 +30,7 @@ pub(super) fn step_name(place: &CachePlace) -> Option<&'static str> {
         CachePlace::Inline => None,
         CachePlace::Registry(_) => Some("exporting cache to registry"),
         CachePlace::Local(_) => Some("exporting cache to client directory"),
+        CachePlace::Service(service) => Some(service.export_name()),
         CachePlace::Unknown(_) => Some("exporting cache to an unknown service"),
     }
 }
@@ -37,17 +39,28 @@ pub(super) fn step_name(place: &CachePlace) -> Option<&'static str> {
 enum Taker {
     Registry(cache::registry::Client, Reference),
     Client(Session, String),
+    Service(Box<ServiceStore>),
+}
+
+/// What goes into a cache.
+pub(super) struct Prepared {
+    /// The keys, and what they gave.
+    pub(super) chains: Chains,
+    /// By the digest of their blobs: the layers.
+    pub(super) layers: HashMap<Digest, LayerBlob>,
+    /// Brings in those that are not here.
+    pub(super) blobs: LayerBlobs,
 }
 
 /// Writes layers, config and manifest, in this order: a manifest names only what is there.
 pub(super) async fn send(
     parts: &Parts,
-    chains: &Chains,
+    prepared: &Prepared,
     export: &CacheExport,
     step: &Step,
     cx: &VertexContext,
 ) -> Result<BTreeMap<String, String>, ExecError> {
-    let (config, layers) = chains.marshal();
+    let (mut config, layers) = prepared.chains.marshal();
     if config.layers.is_empty() {
         step.part("skipping cache export for empty result", async { Ok::<_, ExecError>(()) }).await?;
         return Ok(BTreeMap::new());
@@ -57,14 +70,30 @@ pub(super) async fn send(
     let one = |layer: Descriptor| {
         let taker = &taker;
         async move {
-            let name = format!("writing layer {}", layer.digest);
-            step.part(&name, taker.put(parts, &layer)).await
+            let is_here = prepared.is_here(&layer)?;
+            if taker.has(&layer, is_here).await? {
+                return Ok(());
+            }
+            let write = async {
+                prepared.bring_here(&layer, cx).await?;
+                taker.put(parts, &layer).await
+            };
+            step.part(&format!("writing layer {}", layer.digest), write).await
         }
     };
+    let at_once = match &export.place {
+        CachePlace::Service(service) => service.parallel(),
+        _ => AT_ONCE,
+    };
     futures_util::stream::iter(layers.clone().into_iter().map(one))
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(at_once)
         .try_collect::<Vec<()>>()
         .await?;
+    if let Taker::Service(store) = &taker {
+        config.describe(&layers).map_err(ExecError::failed)?;
+        store.finish(&config).await.map_err(ExecError::failed)?;
+        return Ok(BTreeMap::new());
+    }
     let lease = parts.leases.of(&cx.build);
     let json = serde_json::to_vec(&config).map_err(ExecError::failed)?;
     let config = parts.exporter.keep(&lease, MEDIA_TYPE, &json)?;
@@ -85,12 +114,40 @@ async fn taker(parts: &Parts, place: &CachePlace, cx: &VertexContext) -> Result<
             let session = session.ok_or_else(|| ExecError::failed(NoSession))?;
             Ok(Taker::Client(session, store.clone()))
         }
+        CachePlace::Service(service) => {
+            let store = service.open().map_err(ExecError::failed)?;
+            Ok(Taker::Service(Box::new(store)))
+        }
         CachePlace::Inline => Err(ExecError::failed(NoSession)),
         CachePlace::Unknown(service) => Err(ExecError::failed(CacheRequestError::Kind(service.clone()))),
     }
 }
 
+impl Prepared {
+    fn is_here(&self, blob: &Descriptor) -> Result<bool, ExecError> {
+        self.layers.get(&blob.digest).map_or(Ok(true), |layer| self.blobs.is_here(layer))
+    }
+
+    async fn bring_here(&self, blob: &Descriptor, cx: &VertexContext) -> Result<(), ExecError> {
+        match self.layers.get(&blob.digest) {
+            Some(layer) => self.blobs.bring_here(layer, cx).await,
+            None => Ok(()),
+        }
+    }
+}
+
 impl Taker {
+    /// Whether a layer need not be written. A registry is asked while writing, so before only what would have to come from elsewhere.
+    async fn has(&self, layer: &Descriptor, is_here: bool) -> Result<bool, ExecError> {
+        match self {
+            Self::Service(store) => store.has(layer).await.map_err(ExecError::failed),
+            Self::Registry(client, reference) if !is_here => {
+                client.blob_exists(reference, &layer.digest).await.map_err(ExecError::failed)
+            }
+            Self::Registry(..) | Self::Client(..) => Ok(false),
+        }
+    }
+
     async fn put(&self, parts: &Parts, blob: &Descriptor) -> Result<(), ExecError> {
         let store = parts.chains.store.clone();
         match self {
@@ -105,6 +162,10 @@ impl Taker {
                 let written = session.write_blob(name, &blob.digest, blob.size, file).await;
                 written.map_err(ExecError::failed)
             }
+            Self::Service(service) => {
+                let file = store.blobs().open(&blob.digest).map_err(from_store)?;
+                service.put(blob, tokio::fs::File::from_std(file)).await.map_err(ExecError::failed)
+            }
         }
     }
 
@@ -114,7 +175,7 @@ impl Taker {
                 let pushed = client.push_manifest(reference, &manifest.media_type, bytes).await;
                 pushed.map(drop).map_err(ExecError::failed)
             }
-            Self::Client(..) => self.put(parts, manifest).await,
+            Self::Client(..) | Self::Service(_) => self.put(parts, manifest).await,
         }
     }
 }

@@ -26,6 +26,7 @@ use solver::{Digest, ExecError, LayerId, Output, SourceAnswer, SourceIdentity, V
 use crate::daemon::chains::{Chains, from_store};
 use crate::daemon::leases::Leases;
 use crate::daemon::provenance::Pin;
+use crate::daemon::remote_cache::ServiceStore;
 use crate::daemon::turns::Turns;
 use crate::session::SessionManager;
 use documents::Documents;
@@ -49,8 +50,29 @@ pub(crate) struct Found {
     pub image: ResolvedImage,
     /// Its layers, lowest first.
     pub layers: Arc<[LayerId]>,
-    /// Where it is, if not at a registry.
-    pub layout: Option<LayoutStore>,
+    /// Where it is.
+    pub home: Home,
+}
+
+/// Where an image is.
+#[derive(Debug, Clone)]
+pub(crate) enum Home {
+    /// At a registry.
+    Registry,
+    /// In a layout of the client.
+    Layout(LayoutStore),
+    /// At a service that keeps caches, which only this build may ask for it.
+    Cache(Arc<ServiceStore>),
+}
+
+impl Home {
+    /// The layout that it is.
+    pub(crate) fn layout(&self) -> Option<&LayoutStore> {
+        match self {
+            Self::Layout(layout) => Some(layout),
+            Self::Registry | Self::Cache(_) => None,
+        }
+    }
 }
 
 /// An OCI layout, or a cache, that a client offers.
@@ -182,7 +204,7 @@ impl ImageSource {
     ) -> Result<SourceAnswer, ExecError> {
         let found = self.of_op(op, platform, cx).await?;
         let manifest = found.image.manifest_digest();
-        if found.layout.is_some() {
+        if found.home.layout().is_some() {
             // Its layers can be had from this client only, so they are not left where they are.
             return Ok(SourceAnswer { identity: SourceIdentity::Digest(manifest), output: None });
         }
@@ -214,7 +236,7 @@ impl ImageSource {
             reference: found.reference.clone(),
             platform: platform.cloned().unwrap_or_else(host_platform),
             digest: found.image.digest,
-            layout: found.layout.is_some(),
+            layout: found.home.layout().is_some(),
         })
     }
 
@@ -236,7 +258,7 @@ impl ImageSource {
         // Found again when its layers are wanted.
         let key = (
             cx.build.clone(),
-            limited.layout.clone(),
+            limited.home.layout().cloned(),
             limited.name_in_build(),
             platform.cloned().unwrap_or_else(host_platform),
         );
@@ -286,7 +308,7 @@ impl ImageSource {
         let blobs = self.chains.store.blobs();
         blobs.note_origin(&image.digest, &documents.repository).map_err(from_store)?;
         let layers = chain_of(image.layers().map(|(_, diff_id)| diff_id));
-        let found = Found { reference, image, layers, layout: None };
+        let found = Found { reference, image, layers, home: Home::Registry };
         self.declare(&found, &self.leases.of(&cx.build))?;
         Ok(found)
     }
@@ -297,10 +319,11 @@ impl ImageSource {
         Documents { store, lease, repository: reference.repository(), named }
     }
 
-    /// Notes where the layers can be had, for builds that never need their files.
+    /// Notes the layers, for builds that never need their files, and the registry where anybody can have them.
     fn declare(&self, found: &Found, lease: &Lease) -> Result<(), ExecError> {
+        let origin = matches!(found.home, Home::Registry).then_some(&found.reference);
         for (i, id) in found.layers.iter().enumerate() {
-            let about = place::about(&found.image, i, Some(&found.reference));
+            let about = place::about(&found.image, i, origin);
             self.chains.store.layers().declare(lease, id, about).map_err(from_store)?;
         }
         Ok(())
@@ -317,7 +340,7 @@ impl ImageSource {
             return Ok(None);
         }
         let layers = record.layers.into();
-        Ok(Some(Found { reference: reference.clone(), image, layers, layout: None }))
+        Ok(Some(Found { reference: reference.clone(), image, layers, home: Home::Registry }))
     }
 
     /// The documents of an image of the store; `None` for those that fit no image.

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use cache::oci::{Descriptor, Manifest, ResolvedImage, media_type};
 use serde_json::json;
 use solver::op::{Platform, SourceOp, attr};
-use solver::{Digest, ExecError, Output, VertexContext};
+use solver::{Digest, ExecError, LayerId, Output, VertexContext};
 
-use super::{Found, ImageError, ImageSource, chain_of, host_platform};
-use crate::daemon::remote_cache::CacheHome;
+use super::{Found, Home, ImageError, ImageSource, chain_of, host_platform};
+use crate::daemon::remote_cache::{CacheHome, ServiceStore};
 use crate::llb::image_key;
 
 impl ImageSource {
-    /// An output with these layers, lowest first. Those at a registry stay there until they are needed; those that only the
-    /// client has come in.
+    /// An output with these layers, lowest first. Those at a registry or a service stay there until they are needed; those
+    /// that only the client has come in.
     ///
     /// # Errors
     /// A client that does not give them.
@@ -38,22 +38,24 @@ impl ImageSource {
         let digest = descriptor.digest;
         let image = ResolvedImage::new(digest, descriptor, bytes, manifest, config)
             .map_err(|e| ExecError::failed(ImageError::from(e)))?;
-        let (reference, layout) = match home {
-            CacheHome::Registry(reference) => (reference.clone(), None),
-            CacheHome::Store(store) => {
-                let name = cache::oci::Reference::parse("cache");
-                (name.map_err(|e| ExecError::failed(ImageError::from(e)))?, Some(store.clone()))
-            }
+        let unnamed = || {
+            let name = cache::oci::Reference::parse("cache");
+            name.map_err(|e| ExecError::failed(ImageError::from(e)))
+        };
+        let (reference, name, home) = match home {
+            CacheHome::Registry(reference) => (reference.clone(), reference.to_string(), Home::Registry),
+            CacheHome::Store(store) => (unnamed()?, "cache".to_owned(), Home::Layout(store.clone())),
+            CacheHome::Service(name, store) => (unnamed()?, name.clone(), Home::Cache(store.clone())),
         };
         let chain = chain_of(image.layers().map(|(_, diff_id)| diff_id));
-        let key = (cx.build.clone(), layout.clone(), format!("{reference}@{digest}"), host);
+        let key = (cx.build.clone(), home.layout().cloned(), format!("{name}@{digest}"), host);
         let found = {
             let known = self.lock().get(&key).cloned();
             match known {
                 Some(known) => known,
                 None => {
-                    let found = Arc::new(Found { reference, image, layers: chain.clone(), layout });
-                    if found.layout.is_none() {
+                    let found = Arc::new(Found { reference, image, layers: chain.clone(), home });
+                    if found.home.layout().is_none() {
                         self.declare(&found, &self.leases.of(&cx.build))?;
                     }
                     self.lock().insert(key, found.clone());
@@ -61,11 +63,24 @@ impl ImageSource {
                 }
             }
         };
-        let content = match found.layout {
+        let content = match found.home.layout() {
             Some(_) => Some(self.unpacked(&found, cx).await?),
             None => self.chains.image_content(&digest)?.map(Digest::from),
         };
         Ok(Output { chain, content, local: None })
+    }
+
+    /// Where a layer is that only a cache of this build has, and its blob there.
+    pub(crate) fn in_cache(
+        &self,
+        layer: &LayerId,
+        cx: &VertexContext,
+    ) -> Option<(Arc<ServiceStore>, Descriptor)> {
+        self.of_build(&cx.build).into_iter().find_map(|found| {
+            let Home::Cache(store) = &found.home else { return None };
+            let at = found.layers.iter().position(|id| id == layer)?;
+            Some((store.clone(), found.image.manifest.layers[at].clone()))
+        })
     }
 
     /// What BuildKit's caches know an image by: its manifest for a platform, and what its layers are

@@ -47,7 +47,7 @@ impl ImageSource {
         wanted: &[String],
         cx: &VertexContext,
     ) -> Result<Option<AttestationChain>, ExecError> {
-        if found.layout.is_some() {
+        if found.home.layout().is_some() {
             return Ok(None);
         }
         let documents = self.documents(&found.reference, None, cx);

@@ -11,7 +11,7 @@ use solver::op::Platform;
 use solver::{Digest, ExecError, VertexContext};
 use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 
-use super::{Found, ImageError, ImageSource, LayoutStore, chain_of, oci_platform};
+use super::{Found, Home, ImageError, ImageSource, LayoutStore, chain_of, oci_platform};
 use crate::session::{ARRIVAL, Session, SessionError};
 
 /// A blob of a layout could not be had.
@@ -110,7 +110,7 @@ impl ImageSource {
             }
         };
         let layers = chain_of(image.layers().map(|(_, diff_id)| diff_id));
-        let found = Arc::new(Found { reference, image, layers, layout: Some(layout.clone()) });
+        let found = Arc::new(Found { reference, image, layers, home: Home::Layout(layout.clone()) });
         self.lock().insert(key, found.clone());
         Ok(found)
     }

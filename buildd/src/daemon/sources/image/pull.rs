@@ -12,7 +12,7 @@ use tokio::io::AsyncRead;
 use tokio_util::io::SyncIoBridge;
 
 use super::place::{Arrived, Placing};
-use super::{Found, ImageError, ImageSource};
+use super::{Found, Home, ImageError, ImageSource};
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::{Chains, from_store};
 
@@ -22,7 +22,7 @@ const AT_ONCE: usize = 3;
 impl ImageSource {
     /// Makes all layers present and returns the rootfs digest.
     pub(super) async fn unpacked(&self, found: &Arc<Found>, cx: &VertexContext) -> Result<Digest, ExecError> {
-        let origin = found.layout.is_none().then(|| found.reference.clone());
+        let origin = matches!(found.home, Home::Registry).then(|| found.reference.clone());
         self.put_in_place(found, origin, cx).await
     }
 
@@ -66,7 +66,7 @@ impl ImageSource {
     ) -> Result<(), ExecError> {
         let Some(image) = self.documents_of(record)? else { return Ok(()) };
         let layers = record.layers.clone().into();
-        let found = Arc::new(Found { reference: name.clone(), image, layers, layout: None });
+        let found = Arc::new(Found { reference: name.clone(), image, layers, home: Home::Registry });
         self.put_in_place(&found, None, cx).await.map(drop)
     }
 
@@ -115,13 +115,20 @@ impl ImageSource {
                 return Ok(arrived);
             }
         }
-        if let Some(layout) = &found.layout {
-            let (blob, fault) = self.layout_blob(layout, &descriptor.digest, cx).await?;
-            let result = self.receive(blob, descriptor.digest, lease, cx).await;
-            return match fault.take() {
-                Some(error) => Err(ExecError::failed(error)),
-                None => result,
-            };
+        match &found.home {
+            Home::Registry => {}
+            Home::Layout(layout) => {
+                let (blob, fault) = self.layout_blob(layout, &descriptor.digest, cx).await?;
+                let result = self.receive(blob, descriptor.digest, lease, cx).await;
+                return match fault.take() {
+                    Some(error) => Err(ExecError::failed(error)),
+                    None => result,
+                };
+            }
+            Home::Cache(store) => {
+                let blob = store.blob(&descriptor).await.map_err(ExecError::failed)?;
+                return self.receive(blob, descriptor.digest, lease, cx).await;
+            }
         }
         let from = self.origin_of(found, i)?;
         loop {

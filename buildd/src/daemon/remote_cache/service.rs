@@ -1,0 +1,151 @@
+//! Services that keep caches without a registry's protocol: a config that describes its layers itself, and blobs by digest.
+
+mod attrs;
+mod objects;
+
+use std::pin::Pin;
+
+use cache::objects::ObjectError;
+use cache::oci::Descriptor;
+use cache::remote::{CacheConfig, ConfigError};
+use tokio::io::AsyncRead;
+
+use attrs::Attrs;
+pub(super) use attrs::WrongAttr;
+pub(in crate::daemon) use objects::{ObjectCache, ObjectStore};
+
+/// A cache at a service, as it was asked for. Two are equal where all that was asked is, secrets too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) enum CacheService {
+    /// In an object store.
+    Objects(ObjectCache),
+}
+
+/// A service whose cache is read or written.
+#[derive(Debug)]
+pub(in crate::daemon) enum ServiceStore {
+    /// An object store.
+    Objects(ObjectStore),
+}
+
+/// A service does not do what is asked of it.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::daemon) enum ServiceError {
+    /// An object store.
+    #[error(transparent)]
+    Objects(#[from] ObjectError),
+    /// A config that means nothing.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+/// A blob on its way; its digest is for the reader to verify.
+pub(in crate::daemon) type Blob = Pin<Box<dyn AsyncRead + Send>>;
+
+impl CacheService {
+    /// The service that a type's name stands for; `None` for one that is none. What `attrs` do not say, `env` may, which is the
+    /// daemon's environment.
+    ///
+    /// # Errors
+    /// What is missing or malformed.
+    pub(super) fn read(
+        kind: &str,
+        attrs: &std::collections::BTreeMap<String, String>,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Option<Result<Self, WrongAttr>> {
+        let read = match kind {
+            "s3" => ObjectCache::s3(&Attrs { attrs, env }),
+            _ => return None,
+        };
+        Some(read.map(Self::Objects))
+    }
+
+    /// What it is called where its cache is read.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Objects(cache) => cache.name(),
+        }
+    }
+
+    /// What the step of an export is called, in BuildKit's words.
+    pub(super) fn export_name(&self) -> &'static str {
+        match self {
+            Self::Objects(cache) => cache.export_name(),
+        }
+    }
+
+    /// How many layers are written at a time.
+    pub(super) fn parallel(&self) -> usize {
+        match self {
+            Self::Objects(cache) => cache.parallel,
+        }
+    }
+
+    /// Gets ready to talk to it.
+    ///
+    /// # Errors
+    /// A configuration that cannot be.
+    pub(super) fn open(&self) -> Result<ServiceStore, ServiceError> {
+        match self {
+            Self::Objects(cache) => Ok(ServiceStore::Objects(cache.open()?)),
+        }
+    }
+}
+
+impl ServiceStore {
+    /// The configs of the caches that are there.
+    ///
+    /// # Errors
+    /// Why they cannot be had; a config that means nothing.
+    pub(super) async fn configs(&self) -> Result<Vec<CacheConfig>, ServiceError> {
+        match self {
+            Self::Objects(store) => store.configs().await,
+        }
+    }
+
+    /// Whether a blob is there; then it stays for a while.
+    ///
+    /// # Errors
+    /// Why it cannot be told.
+    pub(super) async fn has(&self, blob: &Descriptor) -> Result<bool, ServiceError> {
+        match self {
+            Self::Objects(store) => store.has(blob).await,
+        }
+    }
+
+    /// Writes a blob that was not there.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub(super) async fn put(&self, blob: &Descriptor, file: tokio::fs::File) -> Result<(), ServiceError> {
+        match self {
+            Self::Objects(store) => store.put(blob, file).await,
+        }
+    }
+
+    /// Writes the config, after all the blobs that it names.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub(super) async fn finish(&self, config: &CacheConfig) -> Result<(), ServiceError> {
+        let json = serde_json::to_vec(config).map_err(ConfigError::from)?;
+        match self {
+            Self::Objects(store) => store.finish(&json).await,
+        }
+    }
+
+    /// Starts to read a blob.
+    ///
+    /// # Errors
+    /// Why it cannot be had.
+    pub(in crate::daemon) async fn blob(&self, blob: &Descriptor) -> Result<Blob, ServiceError> {
+        match self {
+            Self::Objects(store) => store.blob(blob).await,
+        }
+    }
+}
+
+/// A config as it came.
+fn config(json: &[u8]) -> Result<CacheConfig, ServiceError> {
+    Ok(serde_json::from_slice(json).map_err(ConfigError::from)?)
+}

@@ -1,0 +1,175 @@
+//! An S3 server on loopback, behind a door that counts requests and can be told to fail them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::ready::program;
+
+/// The key that the server takes.
+const KEY: (&str, &str) = ("rbuild", "very-geheim");
+
+/// A bucket named `cache`; its server ends when dropped.
+#[derive(Debug)]
+pub struct Bucket {
+    child: Child,
+    dir: PathBuf,
+    endpoint: String,
+    door: Arc<Mutex<Door>>,
+}
+
+#[derive(Debug, Default)]
+struct Door {
+    /// `METHOD /path`, as they came.
+    requests: Vec<String>,
+    /// What is answered with a status and a code rather than by the server: requests that contain the text.
+    failing: Option<(String, u16, String)>,
+}
+
+/// Whether an S3 server is installed; says when it is not.
+pub fn bucket_ready() -> bool {
+    let there = program("s3s-fs").is_some();
+    if !there {
+        eprintln!("SKIPPED: needs s3s-fs (`make tools`)");
+    }
+    there
+}
+
+impl Bucket {
+    /// Starts a server that keeps its objects in `dir`.
+    ///
+    /// # Panics
+    /// When it does not answer within ten seconds.
+    pub fn start(dir: &Path) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        fs_err::create_dir_all(dir.join("cache")).expect("a bucket");
+        let child = Command::new(program("s3s-fs").expect("checked before"))
+            .args(["--host", "127.0.0.1", "--port", &port.to_string()])
+            .args(["--access-key", KEY.0, "--secret-key", KEY.1])
+            .arg(dir)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the S3 server starts");
+        let door = Arc::new(Mutex::new(Door::default()));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+        let shared = door.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let door = shared.clone();
+                std::thread::spawn(move || drop(pass(client, port, &door)));
+            }
+        });
+        let bucket = Self { child, dir: dir.join("cache"), endpoint, door };
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "the S3 server does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bucket
+    }
+
+    /// The cache `name` there, as `--cache-from` and `--cache-to` take it.
+    pub fn cache(&self, name: &str) -> String {
+        format!("{},access_key_id={},secret_access_key={}", self.keyless(name), KEY.0, KEY.1)
+    }
+
+    /// As [`Self::cache`], without a key.
+    pub fn keyless(&self, name: &str) -> String {
+        format!(
+            "type=s3,region=us-east-1,bucket=cache,name={name},use_path_style=true,endpoint_url={}",
+            self.endpoint
+        )
+    }
+
+    /// The key's name and the key.
+    pub fn key(&self) -> (&'static str, &'static str) {
+        KEY
+    }
+
+    /// The file that is an object.
+    pub fn object(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The files that are blobs.
+    pub fn blobs(&self) -> Vec<PathBuf> {
+        let dir = fs_err::read_dir(self.object("blobs")).expect("blobs");
+        dir.map(|entry| entry.expect("a file").path()).collect()
+    }
+
+    /// Takes the requests since the last time, as `METHOD /bucket/object`.
+    pub fn requests(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().requests)
+    }
+
+    /// Answers requests that contain `text` with a status and one of S3's codes, from now on.
+    pub fn fail(&self, text: &str, status: u16, code: &str) {
+        self.lock().failing = Some((text.to_owned(), status, code.to_owned()));
+    }
+
+    /// Answers all requests again.
+    pub fn heal(&self) {
+        self.lock().failing = None;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Door> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Hands one request to the server, and its answer back.
+fn pass(client: TcpStream, port: u16, door: &Mutex<Door>) -> std::io::Result<()> {
+    let mut from = BufReader::new(client.try_clone()?);
+    let (mut head, mut first, mut length) = (String::new(), String::new(), 0);
+    loop {
+        let mut line = String::new();
+        if from.read_line(&mut line)? <= 2 {
+            break;
+        }
+        let (name, value) = line.split_once(':').unwrap_or_default();
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.trim().parse().unwrap_or(0),
+            "connection" => continue,
+            _ => {}
+        }
+        if first.is_empty() {
+            first = line.rsplit_once(' ').map_or("", |(request, _)| request).replace("%3A", ":");
+        }
+        head.push_str(&line);
+    }
+    let mut body = vec![0; length];
+    from.read_exact(&mut body)?;
+    let failing = {
+        let mut door = door.lock().unwrap_or_else(PoisonError::into_inner);
+        door.requests.push(first.clone());
+        door.failing.clone().filter(|(text, ..)| first.contains(text.as_str()))
+    };
+    let mut client = client;
+    if let Some((_, status, code)) = failing {
+        let body = format!("<Error><Code>{code}</Code><Message>told so</Message></Error>");
+        let body = if first.starts_with("HEAD") { String::new() } else { body };
+        let length = body.len();
+        return write!(
+            client,
+            "HTTP/1.1 {status} Told\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
+    }
+    let mut server = TcpStream::connect(("127.0.0.1", port))?;
+    server.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes())?;
+    server.write_all(&body)?;
+    std::io::copy(&mut server, &mut client).map(drop)
+}
+
+impl Drop for Bucket {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,247 @@
+//! Caches that machines share in object stores, in BuildKit's format.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use tests::{Auth, Bucket, Registry, Scene, bucket_ready, ready};
+
+/// Two machines, a bucket, and a base image that both can pull.
+struct Machines {
+    one: Scene,
+    two: Scene,
+    bucket: Bucket,
+    registry: Registry,
+}
+
+impl Machines {
+    /// `None` where this machine cannot run them.
+    fn new() -> Option<Self> {
+        if !ready() || !bucket_ready() {
+            return None;
+        }
+        let (one, two) = (Scene::new(), Scene::new());
+        let (bucket, registry) = (one.bucket(), one.registry(Auth::Open));
+        let base = format!("{}/base:1", registry.host());
+        one.run(&["tag", "base", &base]).ok();
+        one.run(&["push", "-q", &base]).ok();
+        for scene in [&one, &two] {
+            scene.write("f", "1");
+        }
+        Some(Self { one, two, bucket, registry })
+    }
+
+    /// A step with a result of its own each time, one that stands on a file, and one that no image needs.
+    fn text(&self) -> String {
+        format!(
+            "FROM {0}/base:1 AS side\nRUN echo side > /side\nFROM {0}/base:1\nRUN cat /proc/sys/kernel/random/uuid > /unique\nCOPY f /f\nRUN cat /f > /g\nRUN --mount=type=bind,from=side,target=/s test -f /s/side\n",
+            self.registry.host()
+        )
+    }
+
+    /// Builds on the first machine, and writes the cache `name`.
+    fn export(&self, name: &str) {
+        let to = format!("{},mode=max", self.bucket.cache(name));
+        let built = self.one.dockerfile(&self.text(), &["-t", "app", "--cache-to", &to]).ok();
+        assert!(built.stderr.contains("exporting cache to Amazon S3"), "{}", built.stderr);
+        assert!(built.stderr.contains("preparing build cache for export"), "{}", built.stderr);
+        assert!(built.stderr.contains("writing layer sha256:"), "{}", built.stderr);
+    }
+
+    /// Forgets all that the second machine knows.
+    fn forget(&self) {
+        self.two.run(&["rmi", "app"]);
+        self.two.run(&["prune", "--all", "--force"]).ok();
+    }
+}
+
+fn unique(scene: &Scene) -> String {
+    scene.run(&["run", "--rm", "app", "cat", "/unique"]).ok().stdout
+}
+
+fn blobs_read(requests: &[String]) -> usize {
+    requests.iter().filter(|request| request.starts_with("GET /cache/blobs/")).count()
+}
+
+#[test]
+fn a_cache_in_a_bucket() {
+    let Some(machines) = Machines::new() else { return };
+    let Machines { one, two, bucket, .. } = &machines;
+    machines.export("main;other");
+    let config: Value =
+        serde_json::from_slice(&fs_err::read(bucket.object("manifests/main")).unwrap()).unwrap();
+    let layer = &config["layers"][0];
+    assert!(
+        layer["annotations"]["diffID"].is_string() && layer["annotations"]["size"].is_u64(),
+        "{config:#}"
+    );
+    assert_eq!(layer["annotations"]["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
+    let other = fs_err::read(bucket.object("manifests/other")).unwrap();
+    assert_eq!(other, fs_err::read(bucket.object("manifests/main")).unwrap());
+    let written = bucket.blobs().len();
+    assert!(bucket.requests().iter().any(|request| request.starts_with("PUT /cache/blobs/sha256:")));
+
+    // Nothing comes in for what nobody looks at, and nothing that is there is written again.
+    let cache = bucket.cache("main");
+    let (from, to) = (["--cache-from", &cache], format!("{},mode=max", bucket.cache("third")));
+    let again = two.dockerfile(&machines.text(), &[&from[..], &["--cache-to", &to]].concat()).ok();
+    assert_eq!(again.ran(), Vec::<String>::new(), "{}", again.stderr);
+    assert!(
+        again.stderr.contains("importing cache manifest from s3:cache/manifests/main"),
+        "{}",
+        again.stderr
+    );
+    let requests = bucket.requests();
+    assert_eq!(blobs_read(&requests), 0, "{requests:#?}");
+    assert!(!requests.iter().any(|request| request.starts_with("PUT /cache/blobs/")), "{requests:#?}");
+    let third: Value =
+        serde_json::from_slice(&fs_err::read(bucket.object("manifests/third")).unwrap()).unwrap();
+    let blobs = |config: &Value| {
+        let layers = config["layers"].as_array().unwrap();
+        layers.iter().map(|layer| layer["blob"].to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(blobs(&third), blobs(&config));
+
+    // Only the result's own layers come in: one of the base, three of steps, and the last step left none or an empty one.
+    let named = two.dockerfile(&machines.text(), &[&from[..], &["-t", "app"]].concat()).ok();
+    assert_eq!(named.ran(), Vec::<String>::new(), "{}", named.stderr);
+    let read = blobs_read(&bucket.requests());
+    assert!((3..written).contains(&read), "{read} of {written}");
+    assert_eq!(unique(two), unique(one));
+    assert_eq!(blobs_read(&bucket.requests()), 0);
+
+    // A changed file: what stands before it is taken, and steps run on it.
+    let changed =
+        two.write("f", "2").dockerfile(&machines.text(), &[&from[..], &["-t", "app"]].concat()).ok();
+    assert_eq!(changed.ran().len(), 3, "{}", changed.stderr);
+    assert_eq!(unique(two), unique(one));
+    assert_eq!(two.run(&["run", "--rm", "app", "cat", "/g"]).ok().stdout, "2");
+}
+
+#[test]
+fn a_bucket_that_cannot_be_read_is_no_cache() {
+    let Some(machines) = Machines::new() else { return };
+    let Machines { two, bucket, .. } = &machines;
+    machines.export("main");
+    let steps = 5;
+    let misses = |from: &str, why: &str| {
+        let built = two.dockerfile(&machines.text(), &["-t", "app", "--cache-from", from]).ok();
+        assert_eq!(built.ran().len(), steps, "{from}: {}", built.stderr);
+        assert!(built.stderr.contains(why), "{from}: {}", built.stderr);
+        assert!(!built.stderr.contains(bucket.key().1), "{}", built.stderr);
+        machines.forget();
+    };
+    let cache = bucket.cache("main");
+    misses(&bucket.cache("never-written"), "importing cache manifest from s3:cache/manifests/never-written");
+    misses(&cache.replace("=very-", "=not-very-"), "S3 bucket `cache` denies access to `manifests/main`");
+    bucket.fail(" /none/", 404, "NoSuchBucket");
+    misses(
+        &cache.replace("bucket=cache", "bucket=none"),
+        "S3 bucket `none` failed at `manifests/main`: told so (NoSuchBucket)",
+    );
+    misses(&cache.replace(",region=us-east-1", ""), "region ($AWS_REGION) not set for s3 cache");
+    misses(&format!("{cache},prefix=/x/"), "cannot be an object's name");
+    bucket.fail("GET /cache/manifests/", 500, "InternalError");
+    bucket.requests();
+    misses(&format!("{cache},retry_max_attempts=2"), "S3 bucket `cache` failed at `manifests/main`");
+    assert_eq!(bucket.requests().len(), 2);
+    bucket.heal();
+
+    // The config is no JSON, describes nothing, or leads nowhere.
+    let manifest = bucket.object("manifests/main");
+    let whole = fs_err::read_to_string(&manifest).unwrap();
+    for (damaged, why) in [
+        (whole[..whole.len() / 2].to_owned(), "malformed cache config"),
+        (whole.replacen("\"annotations\"", "\"others\"", 1), "with missing annotations"),
+        (whole.replacen("\"link\":0", "\"link\":700", 1), "has no record 700"),
+    ] {
+        fs_err::write(&manifest, damaged).unwrap();
+        misses(&cache, why);
+    }
+    fs_err::write(&manifest, &whole).unwrap();
+
+    // Blobs are not what they were, are gone, or cannot be had.
+    for blob in bucket.blobs() {
+        fs_err::write(blob, "something else").unwrap();
+    }
+    let runs = |f: &str| {
+        two.write("f", f).dockerfile(&machines.text(), &["-t", "app", "--cache-from", &cache]).ok();
+        assert_ne!(unique(two), unique(&machines.one));
+        assert_eq!(two.run(&["run", "--rm", "app", "cat", "/g"]).ok().stdout, f);
+        machines.forget();
+    };
+    runs("2");
+    runs("1");
+    bucket.fail("GET /cache/blobs/", 503, "SlowDown");
+    runs("3");
+}
+
+#[test]
+fn a_bucket_that_cannot_be_written_fails_the_build() {
+    let Some(machines) = Machines::new() else { return };
+    let Machines { one, bucket, .. } = &machines;
+    let text = machines.text();
+    let cache = bucket.cache("main");
+    bucket.fail(" /none/", 404, "NoSuchBucket");
+    for (to, why) in [
+        (cache.replace("=very-", "=not-very-"), "S3 bucket `cache` denies access to `blobs/sha256:"),
+        (cache.replace("bucket=cache", "bucket=none"), "told so (NoSuchBucket)"),
+        (cache.replace(",bucket=cache", ""), "bucket ($AWS_BUCKET) not set for s3 cache"),
+        (format!("{cache},upload_parallelism=no"), "upload_parallelism must be a positive integer"),
+    ] {
+        let built = one.dockerfile(&text, &["-t", "app", "--cache-to", &to]).fails();
+        assert!(built.stderr.contains(why), "{to}: {}", built.stderr);
+        assert!(!built.stderr.contains(bucket.key().1), "{}", built.stderr);
+    }
+    bucket.fail("PUT /cache/blobs/", 500, "InternalError");
+    let to = format!("{cache},retry_max_attempts=1");
+    let failed = one.dockerfile(&text, &["-t", "app", "--cache-to", &to]).fails();
+    assert!(failed.stderr.contains("S3 bucket `cache` failed at `blobs/sha256:"), "{}", failed.stderr);
+    one.dockerfile(&text, &["-t", "app", "--cache-to", &format!("{to},ignore-error=true")]).ok();
+    assert!(!bucket.object("manifests/main").exists());
+    bucket.heal();
+    one.dockerfile(&text, &["-t", "app", "--cache-to", &cache]).ok();
+    assert!(bucket.object("manifests/main").exists());
+}
+
+#[test]
+fn a_key_from_the_environment_and_old_blobs() {
+    let Some(machines) = Machines::new() else { return };
+    let Machines { one, bucket, .. } = &machines;
+    machines.export("main");
+    let old = SystemTime::now() - Duration::from_hours(48);
+    for blob in bucket.blobs() {
+        fs_err::File::options().write(true).open(blob).unwrap().set_modified(old).unwrap();
+    }
+    let age = || {
+        let young = |blob: &std::path::PathBuf| {
+            fs_err::metadata(blob).unwrap().modified().unwrap() > old + Duration::from_hours(1)
+        };
+        bucket.blobs().iter().filter(|blob| young(blob)).count()
+    };
+    let (id, secret) = bucket.key();
+    let build = |to: &str| {
+        let text = machines.text();
+        let built = one.write("Dockerfile", &text).command(&["build", ".", "-t", "app", "--cache-to", to]);
+        let mut built = built;
+        tests::output(built.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", secret)).ok()
+    };
+    build(&format!("{},touch_refresh=72h", bucket.keyless("main")));
+    assert_eq!(age(), 0);
+    build(&bucket.keyless("main"));
+    assert!(age() > 0, "{:#?}", bucket.requests());
+}
+
+#[test]
+fn keys_are_in_no_history() {
+    let Some(machines) = Machines::new() else { return };
+    let Machines { one, bucket, .. } = &machines;
+    machines.export("main");
+    let cache = bucket.cache("main");
+    one.dockerfile(&machines.text(), &["-t", "app", "--cache-from", &cache, "--cache-to", &cache]).ok();
+    one.run(&["history", "inspect"]);
+    let log = fs_err::read_to_string(one.daemon.log()).unwrap();
+    assert!(!log.contains(bucket.key().1), "{log}");
+    let found =
+        std::process::Command::new("grep").args(["-rl", bucket.key().1]).arg(one.daemon.root()).output();
+    assert_eq!(String::from_utf8_lossy(&found.unwrap().stdout), "");
+}

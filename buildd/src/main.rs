@@ -95,10 +95,10 @@ fn with_flags(mut config: Config, flags: &cli::StockFlags, tls: cli::TlsFlags, r
     if !flags.platforms.is_empty() {
         worker.platforms.clone_from(&flags.platforms);
     }
-    let [reserved, free, most] = flags.keep_storage.map(|bytes| bytes.map(Size::Bytes));
-    worker.reserved_space = reserved.or(worker.reserved_space);
-    worker.min_free_space = free.or(worker.min_free_space);
-    worker.max_used_space = most.or(worker.max_used_space);
+    if flags.keep_storage.iter().any(Option::is_some) {
+        [worker.reserved_space, worker.min_free_space, worker.max_used_space] =
+            flags.keep_storage.map(|bytes| bytes.map(Size::Bytes));
+    }
     worker.selinux = flags.selinux.unwrap_or(worker.selinux);
     if let Some(profile) = &flags.apparmor_profile {
         worker.apparmor_profile.clone_from(profile);

@@ -117,7 +117,14 @@ impl Keeper {
     /// Serves a job; without a launcher to watch it goes on when that ends.
     fn serve_job(&mut self, launcher: Option<BorrowedFd<'_>>, job: &std::io::Result<Job>, fds: JobFds) {
         let result = match job {
-            Ok(job) => self.run(launcher, job, &fds),
+            Ok(job) => {
+                let done = self.run(launcher, job, &fds);
+                if is_special(&job.spec) {
+                    // Whatever became of it: the next sandbox gets the usual, and nobody else's cgroup is kept busy.
+                    self.nursery = None;
+                }
+                done
+            }
             Err(error) => Err(RunnerError::Protocol { peer: "daemon".to_owned(), detail: error.to_string() }),
         };
         let JobFds { control, .. } = fds;
@@ -166,9 +173,8 @@ impl Keeper {
         let Told { stubs, failure, warnings } =
             watch.processes.pop().map(|first| first.told).unwrap_or_default();
         let Hits { oom_kills, refused_forks } = self.nursery.as_mut().map(Nursery::hits).unwrap_or_default();
-        if oom_kills > 0 || is_special(spec) {
-            // The kernel may take its time to free what the dead held: the next sandbox gets a new group. And nobody
-            // else's cgroup is kept busy.
+        if oom_kills > 0 {
+            // The kernel may take its time to free what the dead held: the next sandbox gets a new group.
             self.nursery = None;
         }
         stubs::remove(root.as_fd(), &stubs);

@@ -39,8 +39,8 @@ pub struct SandboxSpec {
     pub limits: Limits,
     /// Likewise.
     pub share: Share,
-    /// The cgroup that those of the sandbox lie in, a path from the tops of the hierarchies on without `.` and `..`; made,
-    /// and removed again, where it is missing. None is beside the daemon's own.
+    /// The cgroup that those of the sandbox lie in, a path from the tops of the hierarchies on without `.` and `..`; made where it is
+    /// missing, and left. None is beside the daemon's own.
     pub cgroup_parent: Option<PathBuf>,
     /// Lines added to `/etc/hosts`: name, address.
     pub extra_hosts: Vec<(String, IpAddr)>,
@@ -249,7 +249,8 @@ pub struct Rlimit {
 /// What all processes of the sandbox together get of the machine, where it is not as for every other.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
-    /// Bytes of memory and swap together, not less than [`Limits::memory`]. Without it a limited sandbox has no swap.
+    /// Bytes of memory and swap together, not less than [`Limits::memory`]. Without it a sandbox whose memory is limited has no swap
+    /// (cgroups of version 2) or any (version 1).
     pub memory_and_swap: Option<Swap>,
     /// Weight against others when processors are busy, 2 to 262,144; 1,024 is usual (Docker's `--cpu-shares`).
     pub cpu_shares: Option<u64>,

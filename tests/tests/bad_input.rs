@@ -289,14 +289,31 @@ fn a_cgroup_that_somebody_else_limits() {
     for parent in [&["--cgroup-parent", &format!("../{name}")][..], &["--cgroup-parent", ""]] {
         let out = scene.dockerfile(forks, &[&["-t", "x"], parent].concat()).fails();
         assert!(out.stderr.contains("can't fork"), "{}", out.stderr);
-        assert!(fs_err::read_dir(&group).unwrap().all(|e| !e.unwrap().path().is_dir()), "{parent:?}");
+        let left = |dir: &Path| {
+            let entries = fs_err::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+            entries.filter(|path| path.is_dir()).collect::<Vec<_>>()
+        };
+        // What leads to the step's own stays.
+        for dir in [&group, &group.join("made/here")].into_iter().filter(|dir| dir.exists()) {
+            assert!(left(dir).iter().all(|dir| dir.ends_with("made")), "{parent:?}: {:?}", left(dir));
+        }
     }
     scene.dockerfile(forks, &["-t", "x", "--no-cache", "--cgroup-parent", "/"]).ok();
     // Groups in one with processes cannot be limited, in version 2; in version 1 a file stands in the way.
     let bad = format!("{name}/pids.max");
     let out = scene.dockerfile(forks, &["-t", "x", "--no-cache", "--cgroup-parent", &bad]).fails();
     assert!(out.stderr.contains(&format!("cannot use cgroup parent `{bad}`")), "{}", out.stderr);
-    fs_err::remove_dir(&group).unwrap();
+    // Steps that ask for nothing are not held by what was refused.
+    let plain = Scene::new();
+    plain.dockerfile(forks, &["-t", "x", "--cgroup-parent", &bad]).fails();
+    plain.dockerfile("FROM base\nRUN echo fine\n", &["-t", "x"]).ok();
+    // In each hierarchy that steps are limited in.
+    for base in ["", "memory", "cpu", "pids", "cpuset", "cpu,cpuacct", "unified"] {
+        for dir in ["made/here", "made", ""] {
+            let _elsewhere = fs_err::remove_dir(Path::new("/sys/fs/cgroup").join(base).join(&name).join(dir));
+        }
+    }
+    assert!(!group.exists());
 }
 
 /// What clients ask for in place of the usual share is what a step gets, and the next one gets the usual again.
@@ -335,6 +352,11 @@ fn shares_of_the_machine() {
     assert_eq!(numbers(&usual), numbers(&told(&[])));
     let out = scene.dockerfile(text, &["--resource=cpuset-cpus=4000", "--no-cache"]).fails();
     assert!(out.stderr.contains("cannot limit `cpuset.cpus`"), "{}", out.stderr);
+    let out = scene.dockerfile(text, &["--resource=memory=64m", "--memory-swap=32m", "--no-cache"]).fails();
+    assert!(out.stderr.contains("cannot limit `memory-swap`"), "{}", out.stderr);
+    let refused = ["--resource=cpu-shares=2", "--resource=cpuset-cpus=4000", "--no-cache"];
+    scene.dockerfile(text, &refused).fails();
+    assert_eq!(numbers(&usual), numbers(&told(&[])), "nothing of what was refused is left");
     let out = scene.dockerfile(text, &["--resource=cpuset-cpus=a"]).fails();
     assert!(out.stderr.contains("cpusetcpus"), "{}", out.stderr);
 }

@@ -1,13 +1,15 @@
 //! Looking into failed steps from the command line.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
 use tests::{Scene, ready};
 
 const FAILING: &str = "FROM base\nENV V=value\nWORKDIR /work\n\
     RUN mkdir -p /left/sub; echo content > /left/f; ln -s f /left/l; echo deep > /left/sub/g; chmod 4750 /left/f; \
-    mkfifo /left/pipe; dd if=/dev/zero of=/left/large bs=1M count=9 2>/dev/null; exit 7\n";
+    mkfifo /left/pipe; \
+    echo odd > \"$(printf '/left/odd\\377')\"; ln -s /etc \"$(printf '/left/odd\\376')\"; dd if=/dev/zero of=/left/large bs=1M count=9 2>/dev/null; exit 7\n";
 
 #[test]
 fn a_shell_in_what_a_failed_step_left() {
@@ -79,6 +81,7 @@ fn files_out_of_a_failed_step() {
     let all = scene.path("all");
     let copied = scene.run(&["debug", "cp", &format!("{build}:/left"), all.to_str().unwrap()]).ok();
     assert!(copied.stderr.contains("`/left/pipe` is neither"), "{}", copied.stderr);
+    assert_eq!(copied.stderr.matches("a name that cannot be told").count(), 2, "{}", copied.stderr);
     assert_eq!(fs_err::read_to_string(all.join("f")).unwrap(), "content\n");
     assert_eq!(fs_err::read_link(all.join("l")).unwrap(), std::path::Path::new("f"));
     assert_eq!(fs_err::read_to_string(all.join("sub/g")).unwrap(), "deep\n");
@@ -88,6 +91,13 @@ fn files_out_of_a_failed_step() {
     scene.run(&["debug", "cp", "/left/sub/g", all.join("sub").to_str().unwrap()]).ok();
     scene.run(&["debug", "cp", "/left/f", all.join("renamed").to_str().unwrap()]).ok();
     assert_eq!(fs_err::read_to_string(all.join("renamed")).unwrap(), "content\n");
+    // Nothing that is there is removed for something of another kind, and what was set-id is so no more.
+    fs_err::create_dir_all(scene.path("kept/f/inner")).unwrap();
+    let kept = scene.run(&["debug", "cp", "/left/f", scene.path("kept").to_str().unwrap()]).fails();
+    assert!(kept.stderr.contains("only one of both is a directory"), "{}", kept.stderr);
+    assert!(scene.path("kept/f/inner").exists());
+    let mode = fs_err::metadata(all.join("f")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o750);
     for (from, error) in [
         ("/nosuch", "nosuch"),
         ("relative", "no path from the root"),

@@ -57,17 +57,25 @@ pub async fn build_or_look(
     let (progress, messages) = mpsc::channel(BACKLOG);
     let (sender, shown) = display;
     let curtain = CancellationToken::new();
-    let forwarding = tokio::spawn(forward(messages, sender, curtain.clone()));
+    tokio::spawn(forward(messages, sender, curtain.clone()));
+    let mut shown = Some(shown);
     let failed = async |status: &Status| {
         tokio::time::sleep(SETTLE).await;
         curtain.cancel();
-        let _ended = shown.await;
+        if let Some(shown) = shown.take() {
+            let _ended = shown.await;
+        }
         let solve = errdetails::details(status).solve();
         look(&Broken { client, build: &reference, status, solve }).await;
     };
     let conducted = async { Ok(conduct(client, &reference, question, failed).await) };
-    let (response, conducted) = tokio::try_join!(watched_solve(client, solve, progress), conducted)?;
-    let _shown = forwarding.await;
+    let ended = tokio::try_join!(watched_solve(client, solve, progress), conducted);
+    // Errors come after all progress.
+    curtain.cancel();
+    if let Some(shown) = shown.take() {
+        let _ended = shown.await;
+    }
+    let (response, conducted) = ended?;
     conducted.map_err(|status| ClientError::Build(Box::new(status)))?;
     for target in begun.targets.0.iter().flatten() {
         target.commit()?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 use super::journal::Journal;
 
@@ -60,9 +61,15 @@ impl Builds {
         self.closed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the daemon leaves, and takes no further builds.
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
+    /// Whether further work may begin.
+    ///
+    /// # Errors
+    /// The daemon leaves.
+    pub(super) fn admit(&self) -> Result<(), Status> {
+        match self.closed.load(Ordering::Relaxed) {
+            true => Err(Status::unavailable("the daemon is shutting down")),
+            false => Ok(()),
+        }
     }
 
     /// Lists a build; `None` when one with this ref runs already.

@@ -200,10 +200,15 @@ impl Recording {
             Ok(done) => {
                 self.record.response.clone_from(&done.response);
                 self.record.results.clone_from(&done.made);
-                match done.made.values().map(|made| listed(store, made)).collect::<Result<Vec<_>, _>>() {
-                    Ok(manifests) => self.record.listed = manifests.concat(),
-                    Err(e) => {
-                        tracing::warn!(build = self.record.reference, "cannot read what a build made: {e}")
+                for made in done.made.values() {
+                    match listed(store, made) {
+                        Ok(manifests) => self.record.listed.extend(manifests),
+                        Err(e) => {
+                            tracing::warn!(
+                                build = self.record.reference,
+                                "cannot read what a build made: {e}"
+                            )
+                        }
                     }
                 }
                 match done.told.iter().map(|told| keep(store, lease, told)).collect() {

@@ -42,7 +42,7 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(30);
 
 /// How long running calls may take to be answered once the daemon leaves.
-const ANSWERS: Duration = Duration::from_secs(5);
+const ANSWERS: Duration = Duration::from_secs(4);
 
 /// How long builds that run may go on then; with the above and [`super::start`]'s waits less than the ten seconds that are promised.
 const GRACE: Duration = Duration::from_secs(3);

@@ -55,9 +55,7 @@ pub(super) async fn solve(
     if request.r#ref.is_empty() {
         return Err(Failure::new(Code::InvalidArgument, "the request has no ref"));
     }
-    if builds.is_closed() {
-        return Err(Failure::new(Code::Unavailable, "the daemon is shutting down"));
-    }
+    builds.admit().map_err(|refused| Failure::new(refused.code(), refused.message()))?;
     let listed = builds.begin_for(&request.r#ref, &caller).ok_or_else(|| {
         Failure::new(Code::AlreadyExists, format!("a build with the ref `{}` runs already", request.r#ref))
     })?;

@@ -117,7 +117,8 @@ pub fn run(args: &DaemonArgs, config: Config) -> Result<(), DaemonError> {
     runner::share_heaps();
     let root = args.root.as_ref().or(config.root.as_ref()).unwrap_or(&args.defaults.root).clone();
     // First of all: the launcher removes what an earlier one of the same root has left behind.
-    let lock = take_lock(&root, if args.background { PREDECESSOR } else { Duration::ZERO })?;
+    let patience = PREDECESSOR + config.shutdown_grace.map_or(Duration::ZERO, |grace| grace.0);
+    let lock = take_lock(&root, if args.background { patience } else { Duration::ZERO })?;
     // Only limits are lost where there is none; the daemon warns of that.
     if let Err(error) = runner::make_room() {
         tracing::warn!("cannot leave the cgroup for steps: {error}");
@@ -347,12 +348,13 @@ async fn wait_for_signals(stop: CancellationToken, hurry: CancellationToken) {
         tracing::error!("cannot listen for signals");
         return;
     };
-    for token in [stop, hurry] {
+    loop {
         tokio::select! {
             _ = term.recv() => {}
             _ = int.recv() => {}
         }
-        token.cancel();
+        // It may leave already, of its own accord.
+        if stop.is_cancelled() { hurry.cancel() } else { stop.cancel() }
     }
 }
 

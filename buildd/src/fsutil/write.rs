@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use proto::fsutil::Stat;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps};
 
 use super::TransferError;
 use super::mode::st_mode;
@@ -97,8 +97,15 @@ impl DirWriter {
         if self.owners == Owners::AsSent {
             std::os::unix::fs::lchown(path, Some(stat.uid), Some(stat.gid))?;
         }
-        if FileType::from_raw_mode(mode) != FileType::Symlink {
-            rustix::fs::chmod(path, Mode::from_raw_mode(mode & 0o7777))?;
+        let bits = Mode::from_raw_mode(mode & 0o7777);
+        match FileType::from_raw_mode(mode) {
+            FileType::Symlink => {}
+            FileType::Directory => {
+                // Whatever has taken its place is not followed.
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                rustix::fs::fchmod(rustix::fs::open(path, flags, Mode::empty())?, bits)?;
+            }
+            _ => rustix::fs::chmod(path, bits)?,
         }
         Ok(rustix::fs::utimensat(CWD, path, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
     }

@@ -43,8 +43,6 @@ struct Group {
     dir: PathBuf,
     /// The limit that it has now.
     limit: Option<u64>,
-    /// What was made on the way to it, outermost first.
-    made: Vec<PathBuf>,
 }
 
 /// How often limits were hit.
@@ -113,6 +111,14 @@ impl Cgroups {
     /// Gives the next sandbox another share of the machine than others have. There is no way back: it is to be the last.
     pub(crate) fn share(&mut self, limits: &Limits, share: &Share) -> Result<(), RunnerError> {
         let Share { memory_and_swap, cpu_shares, processors, memory_nodes } = share;
+        if let (Some(Swap::Bytes(total)), Some(memory)) = (memory_and_swap, limits.memory)
+            && *total < memory
+        {
+            return Err(RunnerError::LimitRefused {
+                resource: "memory-swap".to_owned(),
+                reason: format!("{total} bytes with swap are less than the {memory} without"),
+            });
+        }
         if let Some(swap) = memory_and_swap {
             let Group { version, dir, .. } = self.join("memory")?;
             write_swap(*version, dir, limits.memory, *swap)?;
@@ -181,27 +187,29 @@ impl Cgroups {
                     |reason: String| RunnerError::LimitRefused { resource: name.to_owned(), reason };
                 let controller = find(name)?
                     .ok_or_else(|| refused(format!("this host has no `{name}` cgroup controller")))?;
-                let mut group =
-                    Group { version: controller.version, dir: PathBuf::new(), limit: None, made: Vec::new() };
-                let entered = match &self.place.parent {
+                let base = match &self.place.parent {
                     None => Ok(controller.base.clone()),
-                    Some(parent) => open_way(&controller, name, parent, &mut group.made)
+                    Some(parent) => open_way(&controller, name, parent)
                         .inspect(|dir| remove_stale(&dir.join(&self.place.own))),
-                }
-                .and_then(|base| {
-                    enter(&controller, name, &base.join(&self.place.own), &self.leaf, self.member)
-                });
-                match (entered, &self.place.parent) {
-                    (Ok(dir), _) => group.dir = dir,
-                    (Err(error), None) => return Err(refused(error.to_string())),
-                    (Err(error), Some(parent)) => {
-                        group.remove();
-                        return Err(RunnerError::CgroupParent {
-                            path: parent.clone(),
-                            reason: error.to_string(),
-                        });
+                };
+                let entered = base.and_then(|base| {
+                    let parent = base.join(&self.place.own);
+                    let group =
+                        Group { version: controller.version, dir: parent.join(&self.leaf), limit: None };
+                    match enter(&controller, name, &parent, &group.dir, self.member) {
+                        Ok(()) => Ok(group),
+                        Err(error) => {
+                            group.remove();
+                            Err(error)
+                        }
                     }
-                }
+                });
+                let group = entered.map_err(|error| match &self.place.parent {
+                    None => refused(error.to_string()),
+                    Some(parent) => {
+                        RunnerError::CgroupParent { path: parent.clone(), reason: error.to_string() }
+                    }
+                })?;
                 Ok(place.insert(group))
             }
         }
@@ -222,56 +230,52 @@ impl Group {
         // Busy only if the sandbox still dies; then the launcher, or the next one, removes it.
         let _busy = fs_err::remove_dir(&self.dir);
         let _shared = self.dir.parent().map(fs_err::remove_dir);
-        for dir in self.made.iter().rev() {
-            let _used = fs_err::remove_dir(dir);
-        }
     }
 }
 
-/// Makes the cgroup `parent`, from the hierarchy's top on, where it is missing, and lets groups in it have the controller.
-fn open_way(
-    controller: &Controller,
-    name: &str,
-    parent: &Path,
-    made: &mut Vec<PathBuf>,
-) -> Result<PathBuf, RunnerError> {
+/// Makes the cgroup `parent`, from the hierarchy's top on, where it is missing, and lets groups in it have the controller. It stays:
+/// others may be about to use it, too.
+fn open_way(controller: &Controller, name: &str, parent: &Path) -> Result<PathBuf, RunnerError> {
     let mut dir = controller.top.clone();
     for part in parent {
-        if controller.version == Version::V2 && !unified::offers(&dir, name) {
-            // Says why it cannot be switched on.
-            write(&dir.join("cgroup.subtree_control"), &format!("+{name}"))?;
-        }
+        switch_on(controller, name, &dir)?;
         dir.push(part);
-        if !dir.is_dir() {
-            make_dir(&dir)?;
-            made.push(dir.clone());
-        }
+        make_dir(&dir)?;
         inherit(controller, name, &dir)?;
     }
+    switch_on(controller, name, &dir)?;
     Ok(dir)
 }
 
+/// Lets the groups in `dir` have the controller.
+fn switch_on(controller: &Controller, name: &str, dir: &Path) -> Result<(), RunnerError> {
+    match controller.version {
+        Version::V2 if !unified::offers(dir, name) => {
+            // Says why it cannot be.
+            write(&dir.join("cgroup.subtree_control"), &format!("+{name}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes the group `dir` within the daemon's own, and moves `member` there.
 fn enter(
     controller: &Controller,
     name: &str,
     parent: &Path,
-    leaf: &str,
+    dir: &Path,
     member: Pid,
-) -> Result<PathBuf, RunnerError> {
-    let dir = parent.join(leaf);
+) -> Result<(), RunnerError> {
     let make = || {
         make_dir(parent)?;
-        if controller.version == Version::V2 {
-            write(&parent.join("cgroup.subtree_control"), &format!("+{name}"))?;
-        }
-        make_dir(&dir)?;
+        switch_on(controller, name, parent)?;
+        make_dir(dir)?;
         inherit(controller, name, parent)?;
-        inherit(controller, name, &dir)
+        inherit(controller, name, dir)
     };
     // Whoever left it last may have taken the parent away while it was empty.
     make().or_else(|error| if parent.is_dir() { Err(error) } else { make() })?;
-    write(&dir.join("cgroup.procs"), &member.as_raw_pid().to_string())?;
-    Ok(dir)
+    write(&dir.join("cgroup.procs"), &member.as_raw_pid().to_string())
 }
 
 /// Fills in the processors and memory nodes of a group that was just made, where the kernel does not.

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use proto::control::UpdateBuildHistoryRequest;
+use tonic::Code;
 
 use super::super::Context;
 use super::super::table::stdout;
@@ -32,7 +33,11 @@ impl RemoveArgs {
         for reference in gone {
             let request =
                 UpdateBuildHistoryRequest { r#ref: reference.clone(), delete: true, ..Default::default() };
-            client.control().update_build_history(request).await?;
+            match client.control().update_build_history(request).await {
+                // Named twice, or trimmed meanwhile.
+                Err(status) if status.code() == Code::NotFound => continue,
+                done => done?,
+            };
             stdout(&format!("{reference}\n"))?;
         }
         Ok(ExitCode::SUCCESS)

@@ -50,16 +50,20 @@ pub(super) async fn find(client: &Client, reference: Option<&str>) -> Result<Bui
     }
 }
 
-/// The id of the build that runs and that `wanted` means: its id or the beginning of one; without it the latest.
+/// The id of the build that runs and that `wanted` means: its id or the beginning of one; without it the only one.
 pub(in crate::cli) async fn running(client: &Client, wanted: Option<&str>) -> Result<String, ClientError> {
     let mut builds = all(client, &[]).await?;
     builds.retain(|build| {
         build.0.completed_at.is_none() && build.0.r#ref.starts_with(wanted.unwrap_or_default())
     });
-    match (builds.first(), wanted) {
-        (Some(build), _) => Ok(build.0.r#ref.clone()),
-        (None, Some(wanted)) => Err(ClientError::Usage(format!("no build `{wanted}` runs"))),
-        (None, None) => Err(ClientError::Usage("no build runs".to_owned())),
+    match (builds.as_slice(), wanted) {
+        ([build], _) => Ok(build.0.r#ref.clone()),
+        ([], Some(wanted)) => Err(ClientError::Usage(format!("no build `{wanted}` runs"))),
+        ([], None) => Err(ClientError::Usage("no build runs".to_owned())),
+        (several, _) => {
+            let names: Vec<&str> = several.iter().map(|build| build.0.r#ref.as_str()).collect();
+            Err(ClientError::Usage(format!("several builds run, say which: {}", names.join(", "))))
+        }
     }
 }
 

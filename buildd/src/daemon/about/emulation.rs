@@ -27,7 +27,9 @@ const MACHINES: [(u16, u8, u8, &[&str]); 11] = [
 /// All of them but `own`. Reads a few small files of the kernel.
 pub(super) fn platforms(own: &Platform) -> Vec<Platform> {
     let mut found = variants(own);
-    let entries = fs_err::read_dir(EMULATORS).into_iter().flatten().flatten();
+    let on = fs_err::read_to_string(format!("{EMULATORS}/status")).is_ok_and(|text| text.trim() == "enabled");
+    let entries =
+        on.then(|| fs_err::read_dir(EMULATORS).into_iter().flatten().flatten()).into_iter().flatten();
     let emulated: Vec<_> =
         entries.filter_map(|entry| machine(&fs_err::read_to_string(entry.path()).ok()?)).collect();
     let compat = own.architecture == "amd64" && std::path::Path::new(COMPAT).exists();
@@ -62,10 +64,12 @@ fn levels() -> usize {
     0
 }
 
-/// Machine, class and byte order of the programs that an entry of binfmt_misc is for; `None` when it is off, or for others.
+/// Machine, class and byte order of the programs that an entry of binfmt_misc is for; `None` when it is off, for others, or
+/// for steps whose root holds the emulator only (without the flag F).
 fn machine(entry: &str) -> Option<(u16, u8, u8)> {
     let mut lines = entry.lines();
-    if lines.next()? != "enabled" {
+    let fixed = |entry: &str| entry.lines().any(|line| line.starts_with("flags:") && line.contains('F'));
+    if lines.next()? != "enabled" || !fixed(entry) {
         return None;
     }
     let magic = lines.find_map(|line| line.strip_prefix("magic "))?;
@@ -93,6 +97,7 @@ mod tests {
         assert_eq!(machine(&entry("enabled", s390x)), Some((22, 2, 2)));
         let none = [
             entry("disabled", arm64),
+            entry("enabled", arm64).replace("POCF", "POC"),
             entry("enabled", &arm64[..20]),
             entry("enabled", "cafebabe"),
             entry("enabled", "7f454c46\u{fc}\u{fc}\u{fc}"),

@@ -60,6 +60,7 @@ impl Containers for ContainersService {
         &self,
         request: Request<Streaming<RunRequest>>,
     ) -> Result<Response<Self::RunStream>, Status> {
+        self.builds.admit()?;
         let is_far = request.extensions().get::<UdsConnectInfo>().is_none();
         let far = is_far.then(|| self.parts.entitlements_of(&Peer::of(request.extensions())));
         let mut requests = request.into_inner();

@@ -108,10 +108,12 @@ impl Images for ImagesService {
     }
 
     async fn pull(&self, request: Request<PullImageRequest>) -> Result<Response<Self::PullStream>, Status> {
+        self.builds.admit()?;
         Ok(Response::new(transfer::pull(self, request.into_inner())))
     }
 
     async fn push(&self, request: Request<PushImageRequest>) -> Result<Response<Self::PushStream>, Status> {
+        self.builds.admit()?;
         Ok(Response::new(transfer::push(self, request.into_inner())))
     }
 
@@ -119,11 +121,13 @@ impl Images for ImagesService {
         &self,
         request: Request<Streaming<LoadImageRequest>>,
     ) -> Result<Response<LoadImageResponse>, Status> {
+        self.builds.admit()?;
         let loaded = load::load(self, request.into_inner()).await?;
         Ok(Response::new(LoadImageResponse { loaded }))
     }
 
     async fn save(&self, request: Request<SaveImageRequest>) -> Result<Response<Self::SaveStream>, Status> {
+        self.builds.admit()?;
         Ok(Response::new(transfer::save(self, request.into_inner())?))
     }
 

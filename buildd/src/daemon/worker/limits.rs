@@ -59,9 +59,13 @@ impl StepLimits {
     pub(super) fn of(&self, job: &Job) -> Limits {
         let Some(r) = &job.vertex.meta.resources else { return self.limits };
         let period = if r.cpu_period == 0 { 100_000 } else { r.cpu_period };
-        let quota = u64::try_from(r.cpu_quota).ok().filter(|q| *q > 0);
+        let positive = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0);
+        let quota = positive(r.cpu_quota);
         Limits {
-            memory: u64::try_from(r.memory).ok().filter(|m| *m > 0).or(self.limits.memory),
+            memory: positive(r.memory).or_else(|| {
+                // Memory alone is never more than with swap.
+                self.limits.memory.map(|usual| usual.min(positive(r.memory_swap).unwrap_or(usual)))
+            }),
             cpu_millis: quota.map(|q| q.saturating_mul(1000) / period),
             pids: self.limits.pids,
         }

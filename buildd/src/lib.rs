@@ -15,5 +15,6 @@ mod private_dir;
 pub mod progress;
 pub mod session;
 pub mod sidesocket;
+pub mod signatures;
 mod tls;
 mod version;

@@ -8,13 +8,14 @@ mod layer;
 mod llb;
 mod lowering;
 mod patterns;
+mod signatures;
 mod survey;
 mod words;
 
 use crate::Target;
 
 /// Every target; its seeds lie in `seeds/NAME/`.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("archive", archive::run),
     ("dockerignore", dockerignore::run),
     ("documents", documents::run),
@@ -23,6 +24,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("llb", llb::run),
     ("lowering", lowering::run),
     ("patterns", patterns::run),
+    ("signatures", signatures::run),
     ("survey", survey::run),
     ("words", words::run),
 ];

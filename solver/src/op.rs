@@ -70,6 +70,12 @@ pub mod attr {
     pub const GIT_FETCH_BY_COMMIT: &str = "git.fetchbycommit";
     pub const GIT_BUNDLE: &str = "git.bundle";
     pub const GIT_CHECKOUT_BUNDLE: &str = "git.checkoutbundle";
+    pub const GIT_SIG_PUBKEY: &str = "git.sig.pubkey";
+    pub const GIT_SIG_REJECT_EXPIRED: &str = "git.sig.rejectexpired";
+    pub const GIT_SIG_REQUIRE_SIGNED_TAG: &str = "git.sig.requiresignedtag";
+    pub const GIT_SIG_IGNORE_SIGNED_TAG: &str = "git.sig.ignoresignedtag";
+    pub const HTTP_SIG_PUBKEY: &str = "http.sig.pubkey";
+    pub const HTTP_SIG_SIGNATURE: &str = "http.sig.signature";
     /// The attributes that ask for a signature begin with these.
     pub const SIGNATURES: [&str; 2] = ["git.sig.", "http.sig."];
     pub const LOCAL_SESSION_ID: &str = "local.session";

@@ -1,4 +1,4 @@
-//! Sources that only clients with graphs of their own ask for: blobs of images, bundles, downloads with headers.
+//! Sources that only clients with graphs of their own ask for: blobs of images, bundles, downloads with headers, what is to be signed.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use proto::gateway::{ResolveImageConfigRequest, ResolveSourceImageRequest, ResolveSourceMetaRequest};
+use proto::gateway::{
+    ResolveImageConfigRequest, ResolveSourceGitRequest, ResolveSourceImageRequest, ResolveSourceMetaRequest,
+};
 use proto::pb;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -55,7 +57,9 @@ fn serve(mut stream: TcpStream, files: &HashMap<String, File>, notes: &Mutex<Vec
     }
     let words: Vec<&str> = request.split_whitespace().take(2).collect();
     let (head, file) = match words[..] {
-        [method, path] => (method == "head", files.get(path).cloned()),
+        [method, path] => {
+            (method == "head", path.split('?').next().and_then(|path| files.get(path)).cloned())
+        }
         _ => return,
     };
     notes.lock().unwrap().push(request);
@@ -115,7 +119,6 @@ fn downloads_with_headers_and_codings() {
     assert!(!asked[0].contains("x-other"), "{asked:?}");
     for (path, attr, reason) in [
         ("cut", ("http.uid", "0"), "corrupt "),
-        ("packed", ("http.sig.pubkey", "a key"), "signatures cannot be verified"),
         ("packed", ("http.authheadersecret", "absent"), "failed to retrieve HTTP auth secret absent"),
     ] {
         let file = source(&mut llb, &format!("http://{}/{path}", server.host), &[attr]);
@@ -321,5 +324,182 @@ fn bundles_stand_in_for_repositories() {
         let error = read(reference, commit, sum, &[], "/file").unwrap_err();
         assert!(error.contains(reason), "{reference} {commit}: {error}");
     }
+    gateway.end();
+}
+
+/// A key or a signature of the fast tests; `make` beside them says what each is.
+fn vector(name: &str) -> String {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../buildd/src/signatures/vectors");
+    fs_err::read_to_string(dir.join(name)).unwrap()
+}
+
+#[test]
+fn signed_downloads() {
+    if !ready() {
+        return;
+    }
+    let data = vector("data");
+    let file = |text: &str| File {
+        bytes: text.as_bytes().to_vec(),
+        headers: vec![("ETag", digest(text.as_bytes()))],
+    };
+    let server =
+        Server::start([("/good".to_owned(), file(&data)), ("/bad".to_owned(), file("other\n"))].into());
+    let scene = Scene::new();
+    let api = Api::connect(&scene.daemon);
+    let gateway = api.gateway("signed");
+    let mut llb = Llb::new();
+    let mut read = |path: &str, attrs: &[(&str, &str)]| {
+        let file = source(&mut llb, &format!("http://{}/{path}", server.host), attrs);
+        gateway.read(llb.definition(&file), &format!("/{path}")).map_err(|error| error.message().to_owned())
+    };
+    let (keys, others, signature) = (vector("ed25519.pub"), vector("p256.pub"), vector("ed25519.sig"));
+    let by = ("http.sig.pubkey", keys.as_str());
+    let signed = ("http.sig.signature", signature.as_str());
+    let both = format!("{others}\n{keys}");
+    // What was fetched unverified, and lies in the cache, is verified all the same.
+    assert_eq!(read("bad", &[]).as_deref(), Ok("other\n"));
+    assert_eq!(read("good", &[]).as_deref(), Ok(&*data));
+    assert_eq!(read("good", &[by, signed]).as_deref(), Ok(&*data));
+    assert_eq!(read("good", &[("http.sig.pubkey", &both), signed]).as_deref(), Ok(&*data));
+    let (sum, bad_sum) = (digest(data.as_bytes()), digest(b"other\n"));
+    assert_eq!(read("good", &[by, signed, ("http.checksum", &sum)]).as_deref(), Ok(&*data));
+    let half = "http signature verification requires both pubkey and signature";
+    for (path, attrs, reason) in [
+        ("bad", &[by, signed][..], "failed to verify pgp signature: signature by "),
+        ("bad", &[by, signed, ("http.checksum", &bad_sum)], "failed to verify pgp signature: signature by "),
+        ("good", &[("http.sig.pubkey", &others), signed], "signature made by unknown entity"),
+        ("good", &[by], half),
+        ("good", &[signed], half),
+        ("good", &[by, signed, ("http.sig.other", "x")], "such a signature cannot be verified"),
+        ("good", &[("git.sig.pubkey", "x")], "such a signature cannot be verified"),
+    ] {
+        let error = read(path, attrs).unwrap_err();
+        assert!(error.contains(reason), "{path} {attrs:?}: {error}");
+    }
+    let unverified = server.asked().iter().filter(|request| request.starts_with("get /good ")).count();
+    assert_eq!(unverified, 2, "once, and once with a checksum: who signed it asks for no further copy");
+    let image = source(&mut llb, "docker-image://docker.io/library/base:latest", &[by]);
+    let error = gateway.read(llb.definition(&image), "/").unwrap_err();
+    assert!(error.message().contains("such a signature cannot be verified"), "{error}");
+    gateway.end();
+}
+
+/// A repository with the signed objects of the fast tests and some that are not, as its web server has it.
+fn signed_repository(dir: &Path) -> HashMap<String, File> {
+    git(dir, &["init", "-q"]);
+    fs_err::write(dir.join("file"), "signed\n").unwrap();
+    git(dir, &["add", "file"]);
+    git(dir, &["write-tree"]);
+    let store = |kind: &str, name: &str| {
+        fs_err::write(dir.join("object"), vector(name)).unwrap();
+        git(dir, &["hash-object", "-w", "-t", kind, "object"])
+    };
+    let commit = store("commit", "gpg.commit");
+    store("commit", "ssh.commit");
+    let tag = store("tag", "ssh.tag");
+    git(dir, &["update-ref", "refs/heads/signed", &commit]);
+    git(dir, &["update-ref", "refs/tags/signed-tag", &tag]);
+    fs_err::write(dir.join("file"), "plain\n").unwrap();
+    git(dir, &["commit", "-q", "-a", "-m", "plain"]);
+    git(dir, &["tag", "-a", "-m", "plain", "plain-tag"]);
+    git(dir, &["update-server-info"]);
+    let files = walkdir::WalkDir::new(dir.join(".git")).into_iter().map(Result::unwrap);
+    let files = files.filter(|entry| entry.file_type().is_file()).map(|entry| {
+        let name = entry.path().strip_prefix(dir.join(".git")).unwrap().display().to_string().to_lowercase();
+        (format!("/r.git/{name}"), File { bytes: fs_err::read(entry.path()).unwrap(), ..File::default() })
+    });
+    files.collect()
+}
+
+#[test]
+fn signed_commits() {
+    if !ready() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let files = signed_repository(dir.path());
+    let id = |name: &str| git(dir.path(), &["rev-parse", name]);
+    let (commit, tag, plain) = (id("signed"), id("signed-tag"), id("master"));
+    // A server that says of a good tag that it stands for another commit.
+    let mut lies = files.clone();
+    let listing = lies.get_mut("/r.git/info/refs").unwrap();
+    let told = String::from_utf8(listing.bytes.clone()).unwrap();
+    listing.bytes = told.replace(&id("signed-tag^{}"), &plain).into_bytes();
+    assert_ne!(told.as_bytes(), listing.bytes);
+    let (server, liar) = (Server::start(files), Server::start(lies));
+    let scene = Scene::new();
+    let api = Api::connect(&scene.daemon);
+    let (pgp, ssh, other) = (vector("ed25519.pub"), vector("ed25519.ssh"), vector("p256.pub"));
+    let op = |host: &str, reference: &str, attrs: &[(&str, &str)]| {
+        let url = format!("http://{host}/r.git");
+        let attrs = [&[("git.fullurl", url.as_str())], attrs].concat();
+        let attrs = attrs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        pb::SourceOp { identifier: format!("git://{host}/r.git#{reference}"), attrs }
+    };
+    let read = |host: &str, reference: &str, attrs: &[(&str, &str)]| {
+        let (gateway, mut llb) = (api.gateway("signed"), Llb::new());
+        let source = llb.op(&[], pb::op::Op::Source(op(host, reference, attrs)));
+        let text = gateway.read(llb.definition(&source), "/file").map_err(|error| error.message().to_owned());
+        gateway.end();
+        text
+    };
+    let (pgp, ssh, other) =
+        (("git.sig.pubkey", &*pgp), ("git.sig.pubkey", &*ssh), ("git.sig.pubkey", &*other));
+    let (require, ignore) = (("git.sig.requiresignedtag", "true"), ("git.sig.ignoresignedtag", "true"));
+    let keep = ("git.keepgitdir", "true");
+    for (reference, attrs, text) in [
+        // What was fetched unverified lies in the cache when it is to be verified, below.
+        ("master", &[][..], "plain\n"),
+        ("signed-tag", &[], "signed\n"),
+        ("signed", &[pgp], "signed\n"),
+        ("signed", &[pgp, keep], "signed\n"),
+        ("signed", &[pgp, ("git.sig.rejectexpired", "true")], "signed\n"),
+        (&commit, &[pgp], "signed\n"),
+        ("signed-tag", &[ssh, require], "signed\n"),
+        ("signed-tag", &[ssh, require, keep], "signed\n"),
+        ("signed-tag", &[ssh, ignore], "signed\n"),
+        (&tag, &[ssh, require], "signed\n"),
+    ] {
+        assert_eq!(read(&server.host, reference, attrs).as_deref(), Ok(text), "{reference} {attrs:?}");
+    }
+    for (host, reference, attrs, reason) in [
+        (&server, "master", &[pgp][..], "git object is not signed"),
+        (&server, &plain, &[pgp], "git object is not signed"),
+        (&server, "signed", &[other], "signature made by unknown entity"),
+        (&server, "signed", &[ssh], "failed to read armored public key"),
+        (&server, "signed", &[pgp, require], "signed tag required but no signed tag found"),
+        (&server, "signed", &[require, ignore], "signed tag required but no signed tag found"),
+        (&server, "signed", &[("git.sig.rejectexpired", "true")], "failed to read armored public key"),
+        (&server, "signed-tag", &[pgp, require], "failed to parse ssh public key"),
+        (&server, "plain-tag", &[pgp, require], "git object is not signed"),
+        (&server, "signed", &[("git.sig.pubkeys", "x")], "such a signature cannot be verified"),
+        (&server, "signed", &[("http.sig.pubkey", "x")], "such a signature cannot be verified"),
+        (&liar, "signed-tag", &[ssh, require], "as the repository says"),
+    ] {
+        let error = read(&host.host, reference, attrs).unwrap_err();
+        assert!(error.contains(reason), "{reference} {attrs:?}: {error}");
+    }
+    // Clients that verify for themselves get the objects, and what is to be verified is before they are told.
+    let gateway = api.gateway("asked");
+    let ask = |reference: &str, attrs: &[(&str, &str)]| {
+        let request = ResolveSourceMetaRequest {
+            source: Some(op(&server.host, reference, attrs)),
+            git: Some(ResolveSourceGitRequest { return_object: true }),
+            ..ResolveSourceMetaRequest::default()
+        };
+        let (mut bridge, request) = (api.bridge(), gateway.request(request));
+        api.runtime.block_on(async move { bridge.resolve_source_meta(request).await })
+    };
+    for reference in ["signed-tag", &tag] {
+        let told = ask(reference, &[ssh]).unwrap().into_inner().git.unwrap();
+        assert_eq!((told.checksum, told.commit_checksum), (tag.clone(), id("signed-tag^{}")), "{reference}");
+        assert_eq!(told.tag_object, vector("ssh.tag"), "{reference}");
+        assert_eq!(told.commit_object, vector("ssh.commit"), "{reference}");
+    }
+    let told = ask(&commit, &[]).unwrap().into_inner().git.unwrap();
+    assert_eq!((told.checksum, told.commit_checksum.as_str()), (commit, ""));
+    let error = ask("master", &[pgp]).unwrap_err();
+    assert!(error.message().contains("git object is not signed"), "{error}");
     gateway.end();
 }

@@ -73,19 +73,25 @@ impl Sources {
     }
 }
 
-/// A source is to be verified against a key. To fetch it all the same would be worse than not to.
+/// A source is to be verified in a way that there is not. To fetch it all the same would be worse than not to.
 #[derive(Debug, thiserror::Error)]
-#[error("`{attr}` of `{source_name}`: signatures cannot be verified by this daemon")]
-struct Signed {
+#[error("`{attr}` of `{source_name}`: such a signature cannot be verified")]
+struct Unverifiable {
     attr: String,
     source_name: String,
 }
 
-/// Refuses a source that is to be verified.
-fn unsigned(op: &SourceOp) -> Result<(), ExecError> {
-    match op.attrs.keys().find(|name| attr::SIGNATURES.iter().any(|prefix| name.starts_with(prefix))) {
+/// Refuses what asks for a signature that sources of its kind do not have.
+fn verifiable(op: &SourceOp) -> Result<(), ExecError> {
+    let known: &[&str] = match op.scheme_and_ref().0 {
+        "git" => &git::SIGNATURE,
+        "http" | "https" => &http::SIGNATURE,
+        _ => &[],
+    };
+    let asks = |name: &&String| attr::SIGNATURES.iter().any(|prefix| name.starts_with(prefix));
+    match op.attrs.keys().filter(asks).find(|name| !known.contains(&name.as_str())) {
         None => Ok(()),
-        Some(attr) => Err(ExecError::failed(Signed {
+        Some(attr) => Err(ExecError::failed(Unverifiable {
             attr: attr.clone(),
             source_name: redacted(&op.identifier).into_owned(),
         })),
@@ -156,6 +162,7 @@ impl Sources {
         with_objects: bool,
         cx: &VertexContext,
     ) -> Result<Option<About>, ExecError> {
+        verifiable(op)?;
         match op.scheme_and_ref().0 {
             "docker-image" | "oci-layout" => {
                 self.images.of_op(op, platform, cx).await.map(|found| Some(About::Image(found)))
@@ -181,7 +188,7 @@ impl Source for Sources {
         platform: Option<&Platform>,
         cx: &VertexContext,
     ) -> Result<SourceAnswer, ExecError> {
-        unsigned(op)?;
+        verifiable(op)?;
         match op.scheme_and_ref().0 {
             "docker-image" | "oci-layout" => self.images.identify(op, platform, cx).await,
             "local" => self.local.identify(op, cx).await,

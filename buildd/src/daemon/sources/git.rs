@@ -14,6 +14,7 @@ mod run;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use cache::layer::Meta;
 use solver::digest::Hasher;
@@ -23,9 +24,10 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use access::Access;
-use checkout::{below, checkout};
+use checkout::{Objects, below, checkout};
 use refs::Found;
 use request::Request;
+pub(super) use request::SIGNATURE;
 use run::Git;
 
 use crate::daemon::blocking::blocking;
@@ -36,6 +38,7 @@ use crate::daemon::sources::image::ImageSource;
 use crate::daemon::sources::image::blob::LocatorError;
 use crate::daemon::turns::Turns;
 use crate::session::SessionManager;
+use crate::signatures::Signed;
 
 /// Checks out commits.
 #[derive(Debug)]
@@ -117,6 +120,8 @@ enum GitError {
     EmptyBundle(String),
     #[error("git.checkoutbundle is incompatible with {0}")]
     BundleAnd(&'static str),
+    #[error("tag {tag} is of commit {commit}, and not of {told} as the repository says")]
+    TagElsewhere { tag: String, commit: String, told: String },
 }
 
 impl GitSource {
@@ -212,19 +217,38 @@ impl GitSource {
         cx: &VertexContext,
     ) -> Result<About, ExecError> {
         let pinned = self.pin(op, cx).await?;
-        let (commit_object, tag_object) = match with_objects {
-            false => Default::default(),
-            true => {
-                let place = self.enter(&pinned.request, cx).await?;
-                let git = Git::new(place.dir.path(), &place, cx);
-                tokio::select! {
-                    objects = checkout::objects(&pinned, &git) => objects?,
-                    () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
-                }
-            }
-        };
-        let Found { commit, object, full_ref } = pinned.found.clone();
+        let Found { mut commit, object, full_ref } = pinned.found.clone();
+        let (mut commit_object, mut tag_object) = Default::default();
+        if with_objects {
+            let objects = self.objects(&pinned, cx).await?;
+            (commit, commit_object) = (objects.commit_id, objects.commit);
+            tag_object = objects.tag.unwrap_or_default();
+        }
         Ok(About { commit, object, full_ref, commit_object, tag_object })
+    }
+
+    /// The commit and the tag, fetched.
+    async fn objects(&self, pinned: &Pinned, cx: &VertexContext) -> Result<Objects, ExecError> {
+        let place = self.enter(&pinned.request, cx).await?;
+        let git = Git::new(place.dir.path(), &place, cx);
+        tokio::select! {
+            objects = checkout::objects(pinned, &git) => objects,
+            () = cx.cancel.cancelled() => Err(ExecError::Canceled),
+        }
+    }
+
+    /// Refuses a commit that is not signed by whom the request names. That is no part of the key: no build gets the result of
+    /// another one without asking this.
+    async fn verify(&self, pinned: &Pinned, cx: &VertexContext) -> Result<(), ExecError> {
+        let Some(signer) = pinned.request.signer.clone() else { return Ok(()) };
+        let objects = self.objects(pinned, cx).await?;
+        let id = pinned.found.object.to_ascii_lowercase();
+        let verdict = blocking(move || {
+            let commit = Signed { id: &objects.commit_id, raw: &objects.commit };
+            let tag = objects.tag.as_ref().map(|raw| Signed { id: &id, raw });
+            signer.verify(commit, tag, SystemTime::now())
+        });
+        verdict.await.map_err(ExecError::failed)
     }
 
     /// What provenance tells of the source.
@@ -326,6 +350,7 @@ impl GitSource {
             () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
         };
         let pinned = Arc::new(Pinned { request, found, fetched: OnceCell::new() });
+        self.verify(&pinned, cx).await?;
         self.lock().insert(key, pinned.clone());
         Ok(pinned)
     }

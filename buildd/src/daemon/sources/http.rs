@@ -2,6 +2,7 @@
 
 mod coding;
 mod headers;
+mod signer;
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -29,6 +30,8 @@ use crate::daemon::snapshot::Maker;
 use crate::daemon::turns::Turns;
 use crate::session::{ARRIVAL, SessionManager};
 use coding::Coding;
+pub(super) use signer::ATTRS as SIGNATURE;
+use signer::Signer;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A server that sends nothing for this long has stalled.
@@ -57,6 +60,8 @@ struct Download {
     meta: Meta,
     /// When the server says that it was changed, in nanoseconds since 1970.
     modified: Option<i64>,
+    /// The signers ([`Signer::id`]) whose signature was found to be right.
+    signed_by: Vec<Digest>,
 }
 
 /// What a file behind a URL is.
@@ -112,7 +117,13 @@ impl HttpSource {
         let mut h = Hasher::new("rbuild.source.http.v1");
         let (body, name, meta) = match checksum(op) {
             // What it is is known without the server; its name in headers and its time do not count then, as in BuildKit.
-            Some(body) => (body, file_name(op, None, None), meta(op, None)?),
+            Some(body) => {
+                // Who signed it is no part of the key: no build gets the result of another one without asking this.
+                if Signer::new(op)?.is_some() {
+                    self.download(op, cx).await?;
+                }
+                (body, file_name(op, None, None), meta(op, None)?)
+            }
             None => {
                 let Download { body, name, meta, .. } = self.download(op, cx).await?;
                 (body, name, meta)
@@ -199,21 +210,32 @@ impl HttpSource {
         self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The file, signed by whom the source names.
     async fn download(&self, op: &SourceOp, cx: &VertexContext) -> Result<Download, ExecError> {
+        let signer = Signer::new(op)?;
         let mut h = Hasher::new("rbuild.source.http.request");
         h.str(&op.identifier);
-        for (k, v) in &op.attrs {
+        for (k, v) in op.attrs.iter().filter(|(name, _)| !signer::ATTRS.contains(&name.as_str())) {
             h.str(k).str(v);
         }
         let request = h.finish();
         let key = (cx.build.clone(), request);
         // Several graphs of a build may ask at once, and the body may be another one the second time.
         let _turn = self.turns.turn(key.clone()).await;
-        if let Some(known) = self.lock().get(&key) {
-            return Ok(known.clone());
+        let known = self.lock().get(&key).cloned();
+        let mut download = match known {
+            Some(known) => known,
+            None => {
+                let download = self.get(op, &request, cx).await?;
+                self.lock().insert(key.clone(), download.clone());
+                download
+            }
+        };
+        if let Some(signer) = signer.filter(|signer| !download.signed_by.contains(&signer.id())) {
+            download.signed_by.push(signer.id());
+            signer.verify(&self.maker.chains.store, download.body).await?;
+            self.lock().insert(key, download.clone());
         }
-        let download = self.get(op, &request, cx).await?;
-        self.lock().insert(key, download.clone());
         Ok(download)
     }
 
@@ -229,6 +251,7 @@ impl HttpSource {
                 name,
                 meta,
                 modified: None,
+                signed_by: Vec::new(),
             });
         }
         let failed = |source| ExecError::failed(HttpError::Request { url: url.clone(), source });
@@ -268,7 +291,7 @@ impl HttpSource {
             let record = DownloadRecord { etag, body, name: name.clone(), modified };
             self.maker.chains.store.downloads().put(request, &record).map_err(from_store)?;
         }
-        Ok(Download { body, name, meta, modified })
+        Ok(Download { body, name, meta, modified, signed_by: Vec::new() })
     }
 
     /// What the request gave before; its body stays for the build.
@@ -369,7 +392,7 @@ fn strong(etag: &str) -> &str {
 /// What a request gave before.
 fn again(known: DownloadRecord, op: &SourceOp) -> Result<Download, ExecError> {
     let DownloadRecord { body, name, modified, .. } = known;
-    Ok(Download { body, name, meta: meta(op, modified)?, modified })
+    Ok(Download { body, name, meta: meta(op, modified)?, modified, signed_by: Vec::new() })
 }
 
 /// The time of the newest file in an archive, in seconds since 1970; `None` where it is none, or has none. The same

@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use solver::{ExecError, redacted};
 use walkdir::{DirEntry, WalkDir};
 
-use super::{GitError, Pinned, bundle, run::Git};
+use super::{Found, GitError, Pinned, bundle, run::Git};
 use crate::daemon::blocking::blocking;
 
 /// Checks the commit out into the directory in which `git` runs, which is empty.
@@ -45,15 +45,34 @@ pub(super) async fn time(pinned: &Pinned, git: &Git<'_>) -> Result<i64, ExecErro
     commit_time(pinned, git).await
 }
 
-/// The commit as git stores it, and the annotated tag around it if it was found by one; `git` runs in an empty directory.
-pub(super) async fn objects(pinned: &Pinned, git: &Git<'_>) -> Result<(Vec<u8>, Vec<u8>), ExecError> {
+/// A commit as git stores it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Objects {
+    /// The commit's hash.
+    pub(super) commit_id: String,
+    pub(super) commit: Vec<u8>,
+    /// The annotated tag by which it was found.
+    pub(super) tag: Option<Vec<u8>>,
+}
+
+/// What a name stands for, the tag's hash too; `git` runs in an empty directory.
+pub(super) async fn objects(pinned: &Pinned, git: &Git<'_>) -> Result<Objects, ExecError> {
     fetch(pinned, git).await?;
-    let commit = git.bytes(&["cat-file", "commit", &pinned.found.commit]).await?;
-    let tag = match pinned.found.is_tag() {
-        true => git.bytes(&["cat-file", "tag", &pinned.found.object]).await?,
-        false => Vec::new(),
+    let Found { commit, object, .. } = &pinned.found;
+    let is_tag = git.run(&["cat-file", "-t", object]).await?.trim() == "tag";
+    // What the server says of a tag is not what the tag says.
+    let commit_id = git.run(&["rev-parse", "--verify", &format!("{object}^{{commit}}")]).await?;
+    let commit_id = commit_id.trim().to_owned();
+    if pinned.found.is_tag() && commit_id != *commit {
+        let (tag, told) = (object.clone(), commit.clone());
+        return Err(ExecError::failed(GitError::TagElsewhere { tag, commit: commit_id, told }));
+    }
+    let tag = match is_tag {
+        true => Some(git.bytes(&["cat-file", "tag", object]).await?),
+        false => None,
     };
-    Ok((commit, tag))
+    let commit = git.bytes(&["cat-file", "commit", &commit_id]).await?;
+    Ok(Objects { commit_id, commit, tag })
 }
 
 async fn commit_time(pinned: &Pinned, git: &Git<'_>) -> Result<i64, ExecError> {

@@ -5,6 +5,15 @@ use solver::op::{SourceOp, attr};
 use super::GitError;
 use super::refs::Found;
 use crate::daemon::sources::image::blob::Locator;
+use crate::signatures::GitSigner;
+
+/// The attributes that say who has to have signed the commit.
+pub(in crate::daemon::sources) const SIGNATURE: [&str; 4] = [
+    attr::GIT_SIG_PUBKEY,
+    attr::GIT_SIG_REJECT_EXPIRED,
+    attr::GIT_SIG_REQUIRE_SIGNED_TAG,
+    attr::GIT_SIG_IGNORE_SIGNED_TAG,
+];
 
 /// A git source, taken from its identifier and attributes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +35,8 @@ pub(super) struct Request {
     pub(super) bundle: Option<Locator>,
     /// The result is a bundle with the commit and its history, not its files.
     pub(super) as_bundle: bool,
+    /// Who has to have signed the commit.
+    pub(super) signer: Option<GitSigner>,
     pub(super) access: AccessRequest,
 }
 
@@ -107,6 +118,12 @@ impl Request {
             by_commit,
             bundle,
             as_bundle,
+            signer: SIGNATURE.iter().any(|name| op.attrs.contains_key(*name)).then(|| GitSigner {
+                keys: text(attr::GIT_SIG_PUBKEY),
+                reject_expired: flag(attr::GIT_SIG_REJECT_EXPIRED),
+                require_tag: flag(attr::GIT_SIG_REQUIRE_SIGNED_TAG),
+                ignore_tag: flag(attr::GIT_SIG_IGNORE_SIGNED_TAG),
+            }),
             access: AccessRequest {
                 header_secret: text(attr::GIT_AUTH_HEADER_SECRET),
                 token_secret: text(attr::GIT_AUTH_TOKEN_SECRET),

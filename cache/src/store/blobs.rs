@@ -81,13 +81,15 @@ impl Blobs {
         Ok(digest)
     }
 
-    /// Holds a blob under `lease` and returns its length in bytes; `None` when it is not there.
+    /// Holds a blob under `lease` and returns its length in bytes; `None` when it is not there. The first time for a
+    /// lease counts as a use.
     pub fn hold(&self, lease: &Lease, digest: &Digest) -> Result<Option<u64>, StoreError> {
         let mut state = self.shared.leases.lock();
         let Some(mut entry) = self.shared.tables.blobs.get(digest)? else { return Ok(None) };
-        lease.hold_blob(&mut state, digest);
-        entry.used.again(self.shared.now_ms());
-        self.shared.tables.blobs.put(digest, &entry)?;
+        if lease.hold_blob(&mut state, digest) {
+            entry.used.again(self.shared.now_ms());
+            self.shared.tables.blobs.put(digest, &entry)?;
+        }
         Ok(Some(entry.size))
     }
 

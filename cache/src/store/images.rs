@@ -122,5 +122,7 @@ fn hold(state: &mut LeaseState, lease: &Lease, image: &ImageRecord) {
     for id in &image.layers {
         lease.hold_layer(state, id);
     }
-    image.own_blobs().iter().for_each(|digest| lease.hold_blob(state, digest));
+    for digest in image.own_blobs() {
+        lease.hold_blob(state, &digest);
+    }
 }

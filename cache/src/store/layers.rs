@@ -156,26 +156,29 @@ impl Layers {
         self.write(&mut state, lease, id, info)
     }
 
-    /// Holds a layer under `lease` and counts the use; `None` when the store does not know it.
+    /// Holds a layer under `lease`; `None` when the store does not know it. The first time for a lease counts as a use.
     pub fn hold(&self, lease: &Lease, id: &LayerId) -> Result<Option<LayerInfo>, StoreError> {
-        let mut state = self.shared.leases.lock();
-        let Some(mut info) = self.shared.tables.layers.get(id)? else { return Ok(None) };
-        lease.hold_layer(&mut state, id);
-        info.used.again(self.shared.now_ms());
-        self.shared.tables.layers.put(id, &info)?;
-        Ok(Some(info))
+        self.hold_where(lease, id, |_| true)
     }
 
-    /// Holds a layer whose files are here; whether they are. The first time for a lease counts as a use.
+    /// Holds a layer whose files are here, as [`Self::hold`]; whether they are.
     pub fn hold_present(&self, lease: &Lease, id: &LayerId) -> Result<bool, StoreError> {
+        Ok(self.hold_where(lease, id, |info| info.present)?.is_some())
+    }
+
+    fn hold_where(
+        &self,
+        lease: &Lease,
+        id: &LayerId,
+        wanted: impl FnOnce(&LayerInfo) -> bool,
+    ) -> Result<Option<LayerInfo>, StoreError> {
         let mut state = self.shared.leases.lock();
-        let info = self.shared.tables.layers.get(id)?.filter(|info| info.present);
-        let Some(mut info) = info else { return Ok(false) };
+        let Some(mut info) = self.shared.tables.layers.get(id)?.filter(wanted) else { return Ok(None) };
         if lease.hold_layer(&mut state, id) {
             info.used.again(self.shared.now_ms());
             self.shared.tables.layers.put(id, &info)?;
         }
-        Ok(true)
+        Ok(Some(info))
     }
 
     /// What is known of a layer.

@@ -123,10 +123,12 @@ impl Lease {
     }
 
     /// Adds a blob, as [`Self::hold_layer`].
-    pub(super) fn hold_blob(&self, state: &mut LeaseState, digest: &Digest) {
-        if self.held().blobs.insert(*digest) {
+    pub(super) fn hold_blob(&self, state: &mut LeaseState, digest: &Digest) -> bool {
+        let new = self.held().blobs.insert(*digest);
+        if new {
             *state.blobs.entry(*digest).or_default() += 1;
         }
+        new
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {

@@ -1,9 +1,11 @@
 //! Layers.
 
+use std::time::Duration;
+
 use cache::store::{LayerAbout, Origin, StoreError};
 use solver::{Digest, LayerId};
 
-use crate::support::{TestStore, add_layer, blob_ref, names, stage};
+use crate::support::{TestStore, add_blob, add_layer, blob_ref, names, stage};
 
 #[test]
 fn insert_and_find_again() {
@@ -59,6 +61,25 @@ fn a_declared_layer_keeps_its_origin_when_it_is_unpacked() {
     let info = test.store.layers().get(&layer.id).unwrap().unwrap();
     assert!(!info.present);
     assert_eq!(names(&test.root(), "snapshots"), [""; 0]);
+}
+
+#[test]
+fn a_lease_counts_one_use() {
+    let test = TestStore::new();
+    let (store, lease) = (&test.store, test.store.lease());
+    let layer = add_layer(store, &lease, "a", LayerAbout::default());
+    let blob = add_blob(store, &lease, "b");
+    let uses = || store.du(&[], Duration::ZERO).unwrap().iter().map(|r| r.usage_count).collect::<Vec<_>>();
+    assert_eq!(uses(), [0, 0]);
+    for count in 1..3 {
+        let lease = store.lease();
+        for _ in 0..3 {
+            assert!(store.layers().hold(&lease, &layer).unwrap().is_some());
+            assert!(store.layers().hold_present(&lease, &layer).unwrap());
+            assert_eq!(store.blobs().hold(&lease, &blob).unwrap(), Some(1));
+        }
+        assert_eq!(uses(), [count, count]);
+    }
 }
 
 #[test]

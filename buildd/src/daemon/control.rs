@@ -168,7 +168,9 @@ impl Control for ControlService {
         };
         let coming = BroadcastStream::new(coming).filter_map(move |event| {
             // Who is too slow misses what came in between.
-            std::future::ready(event.ok().filter(&of_wanted).map(Ok))
+            std::future::ready(
+                event.ok().filter(|event| of_wanted(event)).map(|event| Ok(Arc::unwrap_or_clone(event))),
+            )
         });
         Ok(with_clock(Response::new(Box::pin(known.chain(coming)))))
     }

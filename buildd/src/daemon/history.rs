@@ -43,7 +43,7 @@ pub(super) struct Histories {
     running: Mutex<BTreeMap<String, BuildRecord>>,
     /// Traces that are not kept yet, by their build.
     traces: Mutex<BTreeMap<String, trace::Waiting>>,
-    events: broadcast::Sender<BuildHistoryEvent>,
+    events: broadcast::Sender<Arc<BuildHistoryEvent>>,
 }
 
 /// What a build that went well leaves.
@@ -107,7 +107,7 @@ impl Histories {
         };
         let mut running = self.lock();
         running.insert(record.reference.clone(), record.clone());
-        let _ = self.events.send(event::of(&record, None));
+        let _ = self.events.send(Arc::new(event::of(&record, None)));
         drop(running);
         Recording { histories: self.clone(), record }
     }
@@ -119,7 +119,7 @@ impl Histories {
     pub(super) fn list(
         &self,
         request: &BuildHistoryRequest,
-    ) -> Result<(Vec<BuildHistoryEvent>, broadcast::Receiver<BuildHistoryEvent>), Status> {
+    ) -> Result<(Vec<BuildHistoryEvent>, broadcast::Receiver<Arc<BuildHistoryEvent>>), Status> {
         let filter = Filter::parse(&request.filter)?;
         let limit = usize::try_from(request.limit)
             .map_err(|_| Status::invalid_argument(format!("invalid limit {}", request.limit)))?;
@@ -164,12 +164,12 @@ impl Histories {
             history.remove(&r.r#ref).map_err(store_status)?;
             let mut event = event::of(&record, None);
             event.r#type = BuildHistoryEventType::Deleted as i32;
-            let _ = self.events.send(event);
+            let _ = self.events.send(Arc::new(event));
             return Ok(());
         }
         record.pinned = r.pinned;
         history.put(&record).map_err(store_status)?;
-        let _ = self.events.send(event::of(&record, self.log_size(&record)));
+        let _ = self.events.send(Arc::new(event::of(&record, self.log_size(&record))));
         Ok(())
     }
 
@@ -237,7 +237,7 @@ impl Recording {
         match store.history().put(&self.record) {
             Ok(()) => {
                 let size = self.histories.log_size(&self.record);
-                let _ = self.histories.events.send(event::of(&self.record, size));
+                let _ = self.histories.events.send(Arc::new(event::of(&self.record, size)));
             }
             Err(e) => tracing::warn!(build = self.record.reference, "cannot note a build: {e}"),
         }

@@ -77,9 +77,6 @@ pub enum ListenError {
         #[source]
         source: io::Error,
     },
-    /// What the services are cannot be told.
-    #[error("cannot describe the gRPC services")]
-    Reflection(#[from] tonic_reflection::server::Error),
     /// The server failed.
     #[error("the gRPC server failed")]
     Serve(#[source] tonic::transport::Error),
@@ -241,8 +238,8 @@ fn router(
         .add_service(control)
         .add_service(gateway)
         .add_service(health)
-        .add_service(reflection::v1()?)
-        .add_service(reflection::v1alpha()?)
+        .add_service(reflection::v1())
+        .add_service(reflection::v1alpha())
         .add_service(VersionServer::new(VersionService {
             parts: parts.clone(),
             builds: builds.clone(),

@@ -37,6 +37,7 @@ mod state;
 mod survey;
 mod unused;
 mod url;
+mod variables;
 
 pub use build::{Checked, check, lower};
 pub use context::{dockerfile_sources, dockerignore_source, http_context_file};

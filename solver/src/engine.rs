@@ -187,19 +187,18 @@ impl Build {
                 pass.plan(wanted).await?;
                 pass.outputs_of(wanted, need).await
             };
-            let stop = tokio::select! {
+            let ended = tokio::select! {
                 biased;
-                () = self.state.cancel.cancelled() => return Err(SolveError::new(None, ExecError::Canceled)),
-                r = run => match r {
-                    Ok(outputs) => return Ok(outputs),
-                    Err(stop) => stop,
-                },
+                () = self.state.cancel.cancelled() => Err(Stop::Failed(SolveError::new(None, ExecError::Canceled))),
+                r = run => r,
             };
-            match stop {
-                Stop::Again => {
+            events.found(pass.findings(wanted));
+            match ended {
+                Ok(outputs) => return Ok(outputs),
+                Err(Stop::Again) => {
                     tracing::debug!(build = %self.state.id, "evaluating again: an answer went stale")
                 }
-                Stop::Failed(e) => return Err(e),
+                Err(Stop::Failed(e)) => return Err(e),
             }
         }
         Err(SolveError::new(None, ExecError::Changed { path: "the build's inputs".into() }))

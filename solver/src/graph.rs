@@ -1,6 +1,7 @@
 //! The build graph: vertices in topological order.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::op::{Op, Platform};
@@ -59,6 +60,8 @@ pub struct VertexMeta {
     pub locations: Vec<SourceLocation>,
     /// The LLB digest under which a client knows the vertex, when it came as LLB.
     pub llb_digest: Option<Digest>,
+    /// The variables of the source file that it was made with.
+    pub variables: Arc<[Arc<Variable>]>,
 }
 
 impl VertexMeta {
@@ -66,6 +69,22 @@ impl VertexMeta {
     pub fn custom_name(&self) -> Option<&str> {
         self.description.get("llb.customname").map(String::as_str)
     }
+}
+
+/// A variable that a vertex was made with: says why vertices of successive builds differ. Its value may be a secret, so only
+/// digests are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// An ARG, and no ENV.
+    pub arg: bool,
+    /// Of its value.
+    pub value: Digest,
+    /// Of what the file says it is, not expanded.
+    pub text: Digest,
+    /// The variables that this was expanded with.
+    pub from: Vec<String>,
 }
 
 /// A named group of vertices.

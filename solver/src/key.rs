@@ -5,6 +5,7 @@
 //! hashed, or bound to `_name` with the reason why it is not. Golden tests pin the digests.
 
 mod exec;
+mod fields;
 mod file;
 mod uses;
 
@@ -16,6 +17,7 @@ use crate::digest::{Digest, Hasher};
 use crate::graph::{Edge, Graph, Vertex};
 use crate::op::{BuildOp, DiffOp, MergeOp, Op, PassthroughOp, Platform, SourceOp};
 use crate::record::{Key, LayerId};
+use fields::Writer;
 
 const OP_DOMAIN: &str = "rbuild.op.v2";
 const DEFINITION_DOMAIN: &str = "rbuild.definition.v1";
@@ -32,53 +34,65 @@ pub fn step_digest(vertex: &Vertex) -> Digest {
 /// The canonical digest of what a vertex does with inputs used as `uses` says ([`input_uses`]); the inputs themselves
 /// aside. Sources are identified by their [`crate::Source`] instead.
 pub fn op_digest(vertex: &Vertex, uses: &[Use]) -> Digest {
-    let mut h = Hasher::new(OP_DOMAIN);
+    let mut h = Writer::whole(OP_DOMAIN);
+    op(&mut h, vertex, uses);
+    h.finish()
+}
+
+/// What [`op_digest`] counts, field by field: names such as `command`, `env.PATH` or `0.chmod`, and the digest of each value.
+/// Two ops of one digest have the same fields; of another one mostly, but for the order of things.
+pub fn op_fields(vertex: &Vertex, uses: &[Use]) -> BTreeMap<String, Digest> {
+    let mut h = Writer::by_field(OP_DOMAIN);
+    op(&mut h, vertex, uses);
+    h.finish_fields()
+}
+
+fn op(h: &mut Writer, vertex: &Vertex, uses: &[Use]) {
     match &vertex.op {
         Op::Source(SourceOp { identifier, attrs }) => {
-            h.str("source").str(identifier);
-            settings(&mut h, attrs);
+            h.named("source").str("source").str(identifier);
+            settings(h, attrs);
         }
         Op::Exec(e) => {
-            h.str("exec");
-            platform(&mut h, vertex.platform.as_ref());
-            exec::hash(&mut h, e, uses);
+            h.between().str("exec").named("platform");
+            platform(h, vertex.platform.as_ref());
+            exec::hash(h, e, uses);
         }
         Op::File(f) => {
-            h.str("file");
-            file::hash(&mut h, f, uses);
+            h.between().str("file");
+            file::hash(h, f, uses);
         }
         Op::Merge(MergeOp { inputs }) => {
-            h.str("merge").u64(inputs.len() as u64);
+            h.named("merge").str("merge").u64(inputs.len() as u64);
             for i in inputs {
-                index(&mut h, *i);
+                index(h, *i);
             }
         }
         Op::Diff(DiffOp { lower, upper }) => {
-            h.str("diff");
-            index(&mut h, *lower);
-            index(&mut h, *upper);
+            h.named("diff").str("diff");
+            index(h, *lower);
+            index(h, *upper);
         }
         Op::Build(BuildOp { builder, inputs, definition, attrs }) => {
-            h.str("build");
-            index(&mut h, *builder);
+            h.named("build").str("build");
+            index(h, *builder);
             h.u64(inputs.len() as u64);
             for (name, input) in inputs {
                 h.str(name).u64(*input as u64);
             }
             h.bool(definition.is_some());
             if let Some(graph) = definition {
-                nested(&mut h, graph);
+                nested(h, graph);
             }
-            settings(&mut h, attrs);
+            settings(h, attrs);
         }
         Op::Passthrough(PassthroughOp { id: _only_names_it, outputs }) => {
-            h.str("passthrough").u64(outputs.len() as u64);
+            h.named("passthrough").str("passthrough").u64(outputs.len() as u64);
             for o in outputs {
                 h.u64(*o as u64);
             }
         }
     }
-    h.finish()
 }
 
 /// What each vertex of a graph is, all that it stands on included, as it is written down: equal for equal vertices of
@@ -97,7 +111,7 @@ pub fn shapes(graph: &Graph, ops: impl IntoIterator<Item = Digest>) -> Vec<Diges
 }
 
 /// A graph within an op. Its sources count as they are named: nothing has looked at them yet.
-fn nested(h: &mut Hasher, graph: &Graph) {
+fn nested(h: &mut Writer, graph: &Graph) {
     h.u64(graph.vertices().len() as u64);
     for vertex in graph.vertices() {
         h.digest(&op_digest(vertex, &input_uses(vertex))).u64(vertex.inputs.len() as u64);
@@ -107,18 +121,18 @@ fn nested(h: &mut Hasher, graph: &Graph) {
     graph.head.iter().for_each(|e| edge(h, *e));
 }
 
-fn edge(h: &mut Hasher, e: Edge) {
+fn edge(h: &mut Writer, e: Edge) {
     h.u64(e.vertex.0.into()).u64(e.output.into());
 }
 
-fn settings(h: &mut Hasher, attrs: &BTreeMap<String, String>) {
+fn settings(h: &mut Writer, attrs: &BTreeMap<String, String>) {
     h.u64(attrs.len() as u64);
     for (name, value) in attrs {
         h.str(name).str(value);
     }
 }
 
-fn platform(h: &mut Hasher, p: Option<&Platform>) {
+fn platform(h: &mut Writer, p: Option<&Platform>) {
     let Some(Platform { architecture, os, variant, os_version }) = p else {
         h.bool(false);
         return;
@@ -126,7 +140,7 @@ fn platform(h: &mut Hasher, p: Option<&Platform>) {
     h.bool(true).str(architecture).str(os).str(variant).str(os_version);
 }
 
-fn index(h: &mut Hasher, i: Option<usize>) {
+fn index(h: &mut Writer, i: Option<usize>) {
     h.i64(i.map_or(-1, |i| i as i64));
 }
 

@@ -29,7 +29,7 @@ mod traits;
 pub use digest::Digest;
 #[cfg(feature = "engine")]
 pub use engine::{Build, Engine, Need, SolveError, Survey};
-pub use graph::{Edge, Graph, GraphBuilder, Vertex, VertexId, VertexMeta};
+pub use graph::{Edge, Graph, GraphBuilder, Variable, Vertex, VertexId, VertexMeta};
 #[cfg(feature = "engine")]
 pub use holders::Hold;
 pub use key::{Selection, Use, step_digest};
@@ -42,6 +42,7 @@ pub use redact::redacted;
 pub use session::SessionGroup;
 #[cfg(feature = "engine")]
 pub use traits::{
-    Elsewhere, Event, EventSink, ExecError, ExecFailure, Job, LocalRef, Output, Progress, Question, Remains,
-    Source, SourceAnswer, SourceIdentity, Status, Stream, Update, VertexContext, Worker,
+    Elsewhere, Ended, Event, EventSink, ExecError, ExecFailure, Execution, Finding, Found, Job, LocalRef,
+    Output, Progress, Question, Reason, Remains, Source, SourceAnswer, SourceIdentity, Status, Stream,
+    Update, VertexContext, Worker,
 };

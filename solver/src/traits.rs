@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::graph::{Graph, Vertex, VertexId};
 use crate::key::Selection;
 use crate::op::{Platform, SourceOp};
-use crate::record::{LayerId, OutputRecord};
+use crate::record::{Key, LayerId, OutputRecord};
 use crate::session::SessionGroup;
 
 /// One output of a vertex, as this build chose it.
@@ -231,6 +231,72 @@ pub enum Event {
 pub trait EventSink: Send + Sync {
     /// Something happened to a vertex of the graph that was handed to [`crate::Build::solve`].
     fn event(&self, vertex: VertexId, event: Event);
+
+    /// What an evaluation of the graph came to know of the vertices that were wanted, when it has ended, in whatever way. One that
+    /// begins anew tells again.
+    fn found(&self, _findings: Vec<(VertexId, Finding)>) {}
+}
+
+/// What an evaluation came to know of a vertex.
+#[derive(Debug, Clone, Default)]
+pub struct Finding {
+    /// Its definition key, where it has one.
+    pub definition: Option<Key>,
+    /// What a source is.
+    pub source: Option<SourceAnswer>,
+    /// The contents of its outputs, as far as they are known.
+    pub contents: BTreeMap<u32, Digest>,
+    /// How it came to its result.
+    pub how: Found,
+}
+
+/// How a vertex came to its result.
+#[derive(Debug, Clone, Default)]
+pub enum Found {
+    /// Nobody needed it, or nobody came that far.
+    #[default]
+    NotReached,
+    /// A record had it.
+    Known,
+    /// [`Elsewhere`] had it.
+    Elsewhere,
+    /// It was executed.
+    Executed(Execution),
+}
+
+/// An execution, as one build saw it.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    /// The content key that no record was under.
+    pub key: Key,
+    /// Why it was executed.
+    pub reason: Reason,
+    /// How long the build waited for it.
+    pub took: Duration,
+    /// How it ended.
+    pub ended: Ended,
+}
+
+/// Why a vertex was executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// It ignores the cache, or stands on what does.
+    Forced,
+    /// No record answered it.
+    Unknown,
+    /// A record did, but these layers of it were gone.
+    Lost(Vec<LayerId>),
+}
+
+/// How an execution ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It gave a result.
+    Well,
+    /// It failed.
+    Failed,
+    /// It was given up.
+    Canceled,
 }
 
 /// Why a vertex gave no result.

@@ -157,6 +157,7 @@ impl Loader<'_> {
             locations.push(SourceLocation { source, ranges: location.ranges.iter().map(range).collect() });
         }
         Ok(VertexMeta {
+            variables: Default::default(),
             description: given.description,
             ignore_cache: given.ignore_cache,
             export_cache: given.export_cache.map(|e| e.value),

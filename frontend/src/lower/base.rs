@@ -182,6 +182,7 @@ fn place_image(context: &mut Context<'_>, stage: &mut Stage<'_>, platform: Platf
     let meta = VertexMeta {
         description: described(&name, Some(code)),
         locations: stage.lines.map_or(Vec::new(), Context::location),
+        variables: stage.variables.clone(),
         ..VertexMeta::default()
     };
     let output = image_source(context, &stage.base_name, Some(platform.clone()), meta);

@@ -15,6 +15,7 @@ use crate::lower::name::step_text;
 use crate::lower::outline::ArgInfo;
 use crate::lower::permissions::owner;
 use crate::lower::stage::{BuildArg, Stage};
+use crate::lower::variables::{Definition, used};
 use crate::lower::{path, signal};
 use crate::quote::quote;
 use crate::words::Env as _;
@@ -60,11 +61,16 @@ pub(super) fn env(
     command: &EnvCommand,
 ) -> Result<()> {
     let mut message = String::from("ENV");
-    for ((key, value), pair) in pairs(context, stage, instruction, &command.env)?.iter().zip(&command.env) {
+    let expanded = pairs(context, stage, instruction, &command.env)?;
+    let from = |pair: &KeyValue| used(&context.lexer, &pair.value, &stage.state.env);
+    // All in the environment before the instruction.
+    let from: Vec<_> = command.env.iter().map(from).collect();
+    for (((key, value), pair), from) in expanded.iter().zip(&command.env).zip(from) {
         lint::legacy_key_value(&mut context.linter, instruction, pair);
         lint::secret_key(&mut context.linter, instruction, "ENV", key);
         message += &format!(" {key}={value}");
         stage.state.env.set(key, value.as_str());
+        stage.state.variables.set(key, Definition { arg: false, value, text: &pair.value, from });
         stage.set_image_env(key, value);
     }
     commit(context, stage, message, false);
@@ -110,7 +116,12 @@ pub(super) fn arg(
         if let Some(value) = &value
             && ![SCAN_CONTEXT, SCAN_STAGE].contains(&key.as_str())
         {
+            let (text, from) = match (context.build_args.contains_key(key), &definition.value) {
+                (false, Some(default)) => (default.as_str(), used(&context.lexer, default, &stage.state.env)),
+                _ => ("", Default::default()),
+            };
             stage.state.env.set(key, value.as_str());
+            stage.state.variables.set(key, Definition { arg: true, value, text, from });
         }
         if !inherited {
             let mut info = ArgInfo::new(definition, instruction.lines);
@@ -179,6 +190,7 @@ fn make_workdir(context: &mut Context<'_>, stage: &mut Stage<'_>, instruction: &
     let meta = VertexMeta {
         description: described(&name, None),
         locations: Context::location(instruction.lines),
+        variables: stage.state.variables.of(&used(&context.lexer, instruction.code(), &stage.state.env)),
         ..VertexMeta::default()
     };
     let op = Op::File(FileOp { actions: vec![action] });

@@ -18,6 +18,7 @@ use crate::lower::permissions::{owner, parse_chmod};
 use crate::lower::remote::{self, Remote, RemoteFlags};
 use crate::lower::run::add_inline_file;
 use crate::lower::stage::Stage;
+use crate::lower::variables::{Noted, used};
 use crate::words::Lexer;
 
 /// What COPY and ADD have in common, not expanded.
@@ -110,9 +111,11 @@ pub(super) fn copy(
     let text = step_text(&context.lexer, instruction.code(), &stage.state.env);
     let name = context.step_name(stage, &text, |stage| stage.platform.as_ref());
     add_sources(context, stage, instruction, plan, source, &words, &mut copies, &name)?;
+    let variables = variables(context, stage, instruction, plan);
     for (file, data) in &words.files {
         let file = path::without_drive(file, stage.os(), false)?;
-        let output = add_inline_file(&mut context.arena, &file, 0o644, data.clone().into_bytes());
+        let output =
+            add_inline_file(&mut context.arena, &file, 0o644, data.clone().into_bytes(), variables.clone());
         let src = path::join("/", &path::to_slash(&file, stage.os()));
         let action = CopyAction { src, ..copies.template.clone() };
         copies.add(Some(output), action);
@@ -121,6 +124,7 @@ pub(super) fn copy(
         description: described(&name, None),
         ignore_cache: stage.ignore_cache,
         locations: Context::location(instruction.lines),
+        variables,
         ..VertexMeta::default()
     };
     if plan.link && words.chmod.is_empty() {
@@ -133,6 +137,19 @@ pub(super) fn copy(
     commit(context, stage, redacted(&history(plan, &words)).into_owned(), true);
     note_used(stage, plan, source, &words);
     Ok(())
+}
+
+/// The variables that the instruction and its documents are expanded with.
+fn variables(
+    context: &Context<'_>,
+    stage: &Stage<'_>,
+    instruction: &Instruction,
+    plan: &CopyPlan<'_>,
+) -> Noted {
+    let texts = plan.files.files.iter().filter(|file| file.expand).map(|file| file.data.as_str());
+    let names =
+        texts.chain([instruction.code()]).flat_map(|text| used(&context.lexer, text, &stage.state.env));
+    stage.state.variables.of(&names.collect::<std::collections::BTreeSet<_>>())
 }
 
 fn expand_words(

@@ -10,6 +10,7 @@ use crate::lower::build::Context;
 use crate::lower::error::{At, Failures, Fault, LowerError, Result};
 use crate::lower::named;
 use crate::lower::stage::{Stage, StageId, Stages};
+use crate::lower::variables;
 use crate::platform;
 use crate::suggest;
 use crate::words::{Env as _, Expansion};
@@ -51,6 +52,7 @@ fn add<'a>(context: &mut Context<'a>, stages: &mut Stages<'a>, ast: &'a ast::Sta
         lines: Some(ast.lines),
         platform,
         outline: context.outline.clone(),
+        variables: variables::globals(&used, &context.global_args, &context.outline),
         ..Stage::default()
     };
     if !stage.name.is_empty() {

@@ -17,6 +17,7 @@ use crate::lower::error::{Fault, Result};
 use crate::lower::mounts::{Bind, MountSet};
 use crate::lower::name::step_text;
 use crate::lower::stage::Stage;
+use crate::lower::variables::Noted;
 use crate::lower::{mounts, path};
 use crate::words::{Env, Lexer};
 
@@ -55,6 +56,7 @@ pub(super) fn run(
         ignore_cache: stage.ignore_cache,
         resources: context.options.resources.clone(),
         locations: Context::location(instruction.lines),
+        variables: stage.state.variables.all(),
         ..VertexMeta::default()
     };
     let message = format!("RUN {} # buildkit", history_text(stage, &args));
@@ -134,7 +136,7 @@ fn arguments(
     if stage.image.os == "windows" || !data.starts_with("#!") {
         return Ok((vec![data], summary));
     }
-    let script = add_inline_file(&mut context.arena, &first.name, 0o755, data.into_bytes());
+    let script = add_inline_file(&mut context.arena, &first.name, 0o755, data.into_bytes(), Noted::default());
     set.add_bind(Bind {
         dest: SCRIPTS.to_owned(),
         input: Some(script),
@@ -145,7 +147,13 @@ fn arguments(
 }
 
 /// A file of the Dockerfile as files of their own.
-pub(super) fn add_inline_file(arena: &mut Arena, name: &str, mode: u32, data: Vec<u8>) -> Output {
+pub(super) fn add_inline_file(
+    arena: &mut Arena,
+    name: &str,
+    mode: u32,
+    data: Vec<u8>,
+    variables: Noted,
+) -> Output {
     let file = MkFileAction {
         path: path::action_path("/", name, false),
         mode: Some(mode),
@@ -161,7 +169,7 @@ pub(super) fn add_inline_file(arena: &mut Arena, name: &str, mode: u32, data: Ve
     };
     let op = Op::File(FileOp { actions: vec![action] });
     let name = "[internal] preparing inline document";
-    let meta = VertexMeta { description: described(name, None), ..VertexMeta::default() };
+    let meta = VertexMeta { description: described(name, None), variables, ..VertexMeta::default() };
     arena.add(NewOp { op, inputs: crate::lower::arena::Inputs::default(), platform: None, meta })
 }
 

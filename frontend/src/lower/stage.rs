@@ -13,6 +13,7 @@ use crate::lower::env::split;
 use crate::lower::named::NamedContext;
 use crate::lower::outline::Capture;
 use crate::lower::state::State;
+use crate::lower::variables::Noted;
 use crate::span::Lines;
 
 /// The index of a stage in [`Stages`].
@@ -67,6 +68,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) name: String,
     /// The base, expanded; the full reference once it is resolved.
     pub(crate) base_name: String,
+    /// The ARGs that its FROM was expanded with.
+    pub(crate) variables: Noted,
     /// The lines to blame.
     pub(crate) lines: Option<Lines>,
     /// The name in progress: `stage-K` where the file gives none; empty when there is only one stage.

@@ -6,6 +6,7 @@ use crate::config::ImageConfig;
 use crate::lower::arena::Output;
 use crate::lower::env::{EnvList, split};
 use crate::lower::path;
+use crate::lower::variables::Variables;
 use crate::platform;
 
 /// Files, environment and defaults at a point of a stage.
@@ -15,6 +16,8 @@ pub(crate) struct State {
     pub(crate) output: Option<Output>,
     /// Variables, ARGs included.
     pub(crate) env: EnvList,
+    /// What the file says of them.
+    pub(crate) variables: Variables,
     /// The working directory, absolute.
     pub(crate) dir: String,
     /// The user, as USER names it.
@@ -38,6 +41,7 @@ impl State {
         Self {
             output,
             env: EnvList::default(),
+            variables: Variables::default(),
             dir: "/".to_owned(),
             user: String::new(),
             hostname: String::new(),

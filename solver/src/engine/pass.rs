@@ -3,11 +3,12 @@
 mod chain;
 mod elsewhere;
 mod execute;
+mod findings;
 mod tell;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
 use futures_util::FutureExt;
@@ -24,7 +25,7 @@ use crate::record::{Key, OutputRecord, Put, Record};
 use crate::redact::redacted;
 use crate::session::SessionGroup;
 use crate::traits::{
-    Event, EventSink, ExecError, ExecFailure, Output, Progress, SourceAnswer, VertexContext,
+    Event, EventSink, ExecError, ExecFailure, Execution, Output, Progress, SourceAnswer, VertexContext,
 };
 
 /// The outputs of a vertex by index.
@@ -81,6 +82,8 @@ pub(super) struct Node {
     found: OnceLock<Outputs>,
     /// It stands on what is executed in any case: its definition tells nothing.
     pub(super) above_forced: OnceLock<()>,
+    /// How it was executed, if it was.
+    executed: Mutex<Option<Execution>>,
     answers: [OnceLock<Answer>; 3],
     /// How much was told of it; see `tell`.
     told: AtomicU8,
@@ -131,6 +134,7 @@ impl Pass {
                 record: OnceLock::new(),
                 found: OnceLock::new(),
                 above_forced: OnceLock::new(),
+                executed: Mutex::default(),
                 answers: Default::default(),
                 told: AtomicU8::default(),
                 swept: AtomicBool::default(),

@@ -237,3 +237,26 @@ fn a_nested_build_counts_with_its_graph() {
     assert_eq!(nested("a"), nested("a"));
     assert_ne!(nested("a"), nested("b"));
 }
+
+#[test]
+fn each_field_counts_for_itself() {
+    let fields = |v: &Vertex| op_fields(v, &input_uses(v));
+    let differing = |a: &Vertex, b: &Vertex| -> Vec<String> {
+        let (a, b) = (fields(a), fields(b));
+        let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+        names.into_iter().filter(|name| a.get(*name) != b.get(*name)).cloned().collect()
+    };
+    let env = |list: &[&str]| run(|e| e.meta.env = list.iter().map(|&e| e.into()).collect());
+    let plain = run(|_| {});
+    assert_eq!(differing(&plain, &run(|e| e.meta.args[2] = "other".into())), ["command"]);
+    assert_eq!(differing(&plain, &run(|e| e.meta.cwd = "/x".into())), ["workdir"]);
+    assert_eq!(differing(&plain, &run(|e| e.network = NetMode::None)), ["network"]);
+    assert_eq!(differing(&plain, &run(|e| e.mounts.push(cache("c", CacheSharing::Shared)))), ["mount./c"]);
+    assert_eq!(differing(&env(&["A=1", "B=1"]), &env(&["A=2", "C=1", "B=1"])), ["env.A", "env.C"]);
+    // In another order each is what it was, and the whole is not.
+    let (one, other) = (env(&["A=1", "B=1"]), env(&["B=1", "A=1"]));
+    assert_eq!(differing(&one, &other), [""; 0]);
+    assert_ne!(op_digest(&one), op_digest(&other));
+    assert_eq!(differing(&copy(|_| {}), &copy(|c| c.dest = "/y/".into())), ["0.path"]);
+    assert_eq!(differing(&copy(|_| {}), &copy(|c| c.mode = Some(0o644))), ["0.chmod"]);
+}

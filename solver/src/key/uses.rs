@@ -1,5 +1,8 @@
 //! Which part of each input an op can see, and so what of it counts.
 
+use serde::{Deserialize, Serialize};
+
+use super::fields::Writer;
 use crate::digest::Hasher;
 use crate::graph::Vertex;
 use crate::op::{
@@ -19,7 +22,8 @@ pub enum Use {
 }
 
 /// What a copy or a read-only mount selects from an input.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Selection {
     /// Path or pattern; `/` is everything.
     pub path: String,
@@ -59,7 +63,7 @@ pub fn input_uses(vertex: &Vertex) -> Vec<Use> {
 
 /// Hashes what a selection is of its input: its number among the selections whose content the key holds, or, where
 /// the whole input counts, its path.
-pub(super) fn hash_selection(h: &mut Hasher, used: Option<&Use>, selection: &Selection) {
+pub(super) fn hash_selection(h: &mut Writer, used: Option<&Use>, selection: &Selection) {
     match used {
         Some(Use::Selected(list)) => h.i64(list.iter().position(|s| s == selection).map_or(-1, |i| i as i64)),
         Some(Use::Rootfs | Use::Layers) | None => h.str(&selection.path),

@@ -574,3 +574,51 @@ async fn a_vertex_without_inputs_is_cached_where_it_is_used_itself() {
     b.solve(g, &[made], Need::Available, told.clone()).await.unwrap();
     assert_eq!(told.cached(), [0]);
 }
+
+/// Remembers the latest findings.
+#[derive(Default)]
+struct Findings(std::sync::Mutex<Vec<(VertexId, Finding)>>);
+
+impl EventSink for Findings {
+    fn event(&self, _: VertexId, _: Event) {}
+
+    fn found(&self, findings: Vec<(VertexId, Finding)>) {
+        *self.0.lock().unwrap() = findings;
+    }
+}
+
+/// How each vertex came to its result, in a word.
+async fn courses(w: &World, g: &Arc<Graph>) -> Vec<String> {
+    let told = Arc::<Findings>::default();
+    let build = w.engine.begin("b", "s", CancellationToken::new(), None);
+    let _ = build.solve(g.clone(), &[g.head.unwrap()], Need::Available, told.clone()).await;
+    let word = |(_, finding): &(VertexId, Finding)| match &finding.how {
+        Found::Executed(Execution { reason, ended, .. }) => format!("{reason:?} {ended:?}"),
+        how => format!("{how:?}"),
+    };
+    let findings = told.0.lock().unwrap();
+    assert!(findings.iter().all(|(_, finding)| finding.definition.is_some()));
+    findings.iter().map(word).collect()
+}
+
+#[tokio::test]
+async fn what_a_build_found_out() {
+    let w = World::new(4);
+    w.behave("bad", Behaviour::Fail);
+    let g = chain(&["a", "bad", "c"]);
+    assert_eq!(courses(&w, &g).await, ["NotReached", "Unknown Well", "Unknown Failed", "NotReached"]);
+    assert_eq!(courses(&w, &g).await, ["NotReached", "Known", "Unknown Failed", "NotReached"]);
+    let g = chain(&["a", "b"]);
+    assert_eq!(courses(&w, &g).await, ["NotReached", "Known", "Unknown Well"]);
+    assert_eq!(courses(&w, &g).await, ["NotReached", "Known", "Known"]);
+    let mut layers = std::mem::take(&mut *w.worker.layers.lock().unwrap()).into_iter();
+    let lost = courses(&w, &g).await;
+    let layer = layers.find(|layer| lost[2] == format!("Lost([{layer:?}]) Well"));
+    assert!(lost[1].starts_with("Lost([") && layer.is_some(), "{lost:?}");
+
+    let mut g = G::default();
+    let base = g.source("img://base");
+    let forced = g.run_uncached("a", &[base]);
+    let above = g.run("b", &[forced]);
+    assert_eq!(courses(&w, &g.head(above)).await, ["NotReached", "Forced Well", "Forced Well"]);
+}

@@ -17,7 +17,7 @@ use crate::op::Op;
 use crate::record::{Key, Put, Record};
 use crate::redact::redacted;
 use crate::session::SessionGroup;
-use crate::traits::{Event, ExecError, ExecFailure, Job, Output, Progress, VertexContext};
+use crate::traits::{Event, ExecError, ExecFailure, Job, Output, Progress, Reason, VertexContext};
 
 /// What a flight needs, apart from the pass that began it.
 struct Task {
@@ -49,7 +49,13 @@ impl Pass {
         let definition = self.node(id).definition.get().copied();
         let forced = self.is_forced(id);
         self.mark_told(id);
-        let shown = self.begin(id);
+        let reason = match &stale {
+            _ if forced => Reason::Forced,
+            None => Reason::Unknown,
+            Some(record) => Reason::Lost(record.outputs.values().filter_map(|output| output.layer).collect()),
+        };
+        self.note_execution(id, key, reason);
+        let (shown, begun) = (self.begin(id), Instant::now());
         let outcome = loop {
             let task = Task {
                 engine: self.engine.clone(),
@@ -72,6 +78,7 @@ impl Pass {
             }
         };
         shown.end(outcome.as_ref().err().map(|failure| &failure.error));
+        self.note_end(id, begun.elapsed(), outcome.as_ref().err().map(|failure| &failure.error));
         let record = outcome.map_err(|failure| Stop::from_failure(id, failure))?;
         match definition {
             Some(key) if stale.is_some() => self.build.pin_again(self.epoch, key, &record),

@@ -11,6 +11,7 @@ mod archive;
 pub mod content_hash;
 mod copy;
 mod decompress;
+pub mod difference;
 mod env;
 mod error;
 mod execute;

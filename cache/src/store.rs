@@ -25,6 +25,7 @@
 //!
 //! Methods without `async` do not wait for the disk unless they say so.
 
+mod accounts;
 mod blobs;
 mod boot;
 mod cache_mounts;
@@ -34,6 +35,7 @@ mod downloads;
 mod earlier;
 mod epoch;
 mod error;
+mod evictions;
 mod filter;
 mod format;
 mod history;
@@ -62,11 +64,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use accounts::{Account, Accounts};
 pub use blobs::{BlobPurpose, BlobRef, BlobWriter, Blobs};
 pub use cache_mounts::{CacheMountLease, CacheMountRequest, CacheMounts, MountOwner, Seed, Sharing};
 pub use disk::DiskSpace;
 pub use downloads::{DownloadRecord, Downloads};
 pub use error::StoreError;
+pub use evictions::{Eviction, Evictions};
 pub use filter::{Filtered, Filters, InvalidFilter};
 pub use history::{
     BuildBlob, BuildRecord, BuildStatement, BuildStatus, Destination, History, HistoryLimits, StepCounts,
@@ -154,6 +158,16 @@ impl Store {
     /// Past builds.
     pub fn history(&self) -> History {
         History { shared: Arc::clone(&self.shared) }
+    }
+
+    /// What builds were keyed on.
+    pub fn accounts(&self) -> Accounts {
+        Accounts { shared: Arc::clone(&self.shared) }
+    }
+
+    /// What was removed.
+    pub fn evictions(&self) -> Evictions {
+        Evictions { shared: Arc::clone(&self.shared) }
     }
 
     /// Makes everything stored until now survive a power cut. Blocks on the disk.

@@ -4,6 +4,7 @@
 
 mod actions;
 mod copying;
+mod differences;
 mod link;
 mod racing;
 mod selecting;

@@ -34,10 +34,13 @@ pub(super) enum Cf {
     Contents,
     Downloads,
     Earlier,
+    Accounts,
+    Explanations,
+    Evictions,
 }
 
 impl Cf {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 16] = [
         Self::Meta,
         Self::Records,
         Self::Trees,
@@ -51,6 +54,9 @@ impl Cf {
         Self::Contents,
         Self::Downloads,
         Self::Earlier,
+        Self::Accounts,
+        Self::Explanations,
+        Self::Evictions,
     ];
 
     /// The column family's name on disk.
@@ -70,6 +76,9 @@ impl Cf {
             Self::Contents => "contents",
             Self::Downloads => "downloads",
             Self::Earlier => "earlier",
+            Self::Accounts => "accounts",
+            Self::Explanations => "explanations",
+            Self::Evictions => "evictions",
         }
     }
 }

@@ -191,6 +191,7 @@ impl History {
         let Some(build) = self.get(reference)? else { return Ok(false) };
         let mut batch = Batch::default();
         self.shared.tables.history.delete_in(&mut batch, &build.reference);
+        self.shared.tables.explanations.delete_in(&mut batch, &build.reference);
         self.write(batch, build.blobs().collect())?;
         Ok(true)
     }
@@ -210,6 +211,7 @@ impl History {
             let goes = trimmed < surplus && build.started_ms < cutoff;
             if goes {
                 self.shared.tables.history.delete_in(&mut batch, &build.reference);
+                self.shared.tables.explanations.delete_in(&mut batch, &build.reference);
                 trimmed += 1;
                 blobs.extend(build.blobs().filter(|blob| Some(*blob) != build.log));
             }

@@ -53,6 +53,30 @@ impl PrunePolicy {
     }
 }
 
+/// In words, after the name of who applies it.
+impl std::fmt::Display for PrunePolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut words = Vec::new();
+        if self.all {
+            words.push("all".to_owned());
+        }
+        words.extend(self.filters.iter().map(|filter| format!("filter {filter}")));
+        if !self.keep_duration.is_zero() {
+            words.push(format!("unused for {} s", self.keep_duration.as_secs()));
+        }
+        for (bytes, what) in [
+            (self.reserved_space, "reserved space"),
+            (self.max_used_space, "max used space"),
+            (self.min_free_space, "min free space"),
+        ] {
+            if bytes != 0 {
+                words.push(format!("{what} {bytes} B"));
+            }
+        }
+        if words.is_empty() { Ok(()) } else { write!(f, " ({})", words.join(", ")) }
+    }
+}
+
 /// Most of the disk that the cache may take; above it, the least useful goes.
 const MAX_PERCENT: u64 = 75;
 /// This much of the disk stays free.

@@ -58,10 +58,25 @@ impl Store {
         cancel: &CancellationToken,
         removed: &mut dyn FnMut(&UsageRecord),
     ) -> Result<Pruned, StoreError> {
+        self.prune_by("prune", policy, cancel, removed)
+    }
+
+    /// As [`Self::prune`], told as what the rule `name` did.
+    fn prune_by(
+        &self,
+        name: &str,
+        policy: &PrunePolicy,
+        cancel: &CancellationToken,
+        removed: &mut dyn FnMut(&UsageRecord),
+    ) -> Result<Pruned, StoreError> {
         let _alone = self.shared.pruning.lock().unwrap_or_else(PoisonError::into_inner);
-        let pruned = self.shared.prune_items(policy, cancel, removed)?;
+        let rule = format!("{name}{policy}");
+        let pruned = self.shared.prune_items(&rule, policy, cancel, removed)?;
         if policy.is_everything() {
-            self.shared.forget_metadata()?;
+            self.shared.forget_metadata(&rule)?;
+        }
+        if pruned.items > 0 || policy.is_everything() {
+            self.shared.trim_evictions()?;
         }
         Ok(pruned)
     }
@@ -73,12 +88,14 @@ impl Store {
         cancel: &CancellationToken,
     ) -> Result<Pruned, StoreError> {
         let mut total = Pruned::default();
-        for policy in policies {
-            let pruned = self.prune(policy, cancel, &mut |_| {})?;
+        for (i, policy) in policies.iter().enumerate() {
+            let name = format!("rule {} of garbage collection", i + 1);
+            let pruned = self.prune_by(&name, policy, cancel, &mut |_| {})?;
             total.bytes += pruned.bytes;
             total.items += pruned.items;
         }
         self.shared.drop_old_records()?;
+        self.shared.trim_accounts()?;
         self.sweep_trees(cancel)?;
         Ok(total)
     }
@@ -103,6 +120,7 @@ impl Shared {
 
     fn prune_items(
         &self,
+        rule: &str,
         policy: &PrunePolicy,
         cancel: &CancellationToken,
         removed: &mut dyn FnMut(&UsageRecord),
@@ -113,7 +131,7 @@ impl Shared {
             let mut inventory = self.take_inventory()?;
             let chosen = self.choose(policy, &filters, &mut inventory)?;
             let before = pruned.items;
-            match self.delete_all(&mut inventory, chosen, cancel, &mut pruned, removed)? {
+            match self.delete_all(rule, &mut inventory, chosen, cancel, &mut pruned, removed)? {
                 // What a thin layer was thin over can go when that is gone.
                 delete::Outcome::Done if inventory.has_thin && pruned.items > before => {}
                 delete::Outcome::Done => return Ok(pruned),

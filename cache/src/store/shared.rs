@@ -6,12 +6,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use solver::{Digest, Key, LayerId};
 
+use super::accounts::{Account, Explained};
 use super::blobs::BlobEntry;
 use super::cache_mounts::{MountEntry, MountStates};
 use super::db::{Batch, Cf, Db, Sync};
 use super::downloads::DownloadRecord;
 use super::epoch::Epochs;
 use super::error::StoreError;
+use super::evictions::Eviction;
 use super::history::BuildRecord;
 use super::images::ImageRecord;
 use super::layers::LayerInfo;
@@ -54,6 +56,9 @@ pub(super) struct Tables {
     pub(super) contents: Table<Digest, Digest>,
     /// What each step gave last.
     pub(super) earlier: Table<Digest, Digest>,
+    pub(super) accounts: Table<Digest, Account>,
+    pub(super) explanations: Table<String, Explained>,
+    pub(super) evictions: Table<Digest, Eviction>,
 }
 
 impl Tables {
@@ -69,6 +74,9 @@ impl Tables {
             downloads: Table::new(db, Cf::Downloads),
             contents: Table::new(db, Cf::Contents),
             earlier: Table::new(db, Cf::Earlier),
+            accounts: Table::new(db, Cf::Accounts),
+            explanations: Table::new(db, Cf::Explanations),
+            evictions: Table::new(db, Cf::Evictions),
         }
     }
 }

@@ -37,6 +37,7 @@ struct Deleted {
 impl Shared {
     pub(super) fn delete_all(
         &self,
+        rule: &str,
         inventory: &mut Inventory,
         chosen: Vec<Item>,
         cancel: &CancellationToken,
@@ -47,7 +48,9 @@ impl Shared {
             if cancel.is_cancelled() {
                 return Err(StoreError::Interrupted("prune"));
             }
-            let Some(deleted) = self.delete_entries(inventory, chunk)? else { return Ok(Outcome::Stale) };
+            let Some(deleted) = self.delete_entries(rule, inventory, chunk)? else {
+                return Ok(Outcome::Stale);
+            };
             for item in deleted {
                 item.files.iter().for_each(|path| trash::remove(path));
                 pruned.bytes += item.record.size;
@@ -61,6 +64,7 @@ impl Shared {
     /// Deletes the entries of those items that nobody took hold of meanwhile, and moves their files away.
     fn delete_entries(
         &self,
+        rule: &str,
         inventory: &mut Inventory,
         chunk: &[Item],
     ) -> Result<Option<Vec<Deleted>>, StoreError> {
@@ -77,6 +81,11 @@ impl Shared {
         if batch.is_empty() {
             return Ok(Some(Vec::new()));
         }
+        let layers = going.iter().filter_map(|(item, _)| match &item.target {
+            Target::Layer(id, _) => Some(id.0),
+            Target::Blob(_) | Target::Mount(_) => None,
+        });
+        self.note_evictions(&mut batch, rule, layers);
         self.db.write(&batch, Sync::Yes)?;
         let mut deleted = Vec::new();
         for (item, paths) in going {

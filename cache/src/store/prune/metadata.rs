@@ -15,7 +15,7 @@ const KEEP_RECORDS: Duration = Duration::from_hours(60 * 24);
 
 impl Shared {
     /// Forgets everything that can be made again from nothing.
-    pub(super) fn forget_metadata(&self) -> Result<(), StoreError> {
+    pub(super) fn forget_metadata(&self, rule: &str) -> Result<(), StoreError> {
         let mut cleared = vec![Cf::Records, Cf::Contents, Cf::StatCache, Cf::Earlier];
         // Under the lock, so that no build begins before its trees are safe from this.
         let state = self.leases.lock();
@@ -24,6 +24,10 @@ impl Shared {
         }
         let mut batch = Batch::default();
         cleared.iter().for_each(|cf| batch.clear(*cf));
+        let records = self.tables.records.all()?.into_iter();
+        let homes =
+            records.filter_map(|(key, entry)| matches!(entry, RecordEntry::Record(_)).then_some(key.0));
+        self.note_evictions(&mut batch, rule, homes);
         self.db.write(&batch, Sync::No)?;
         drop(state);
         cleared.iter().try_for_each(|cf| self.db.compact_cleared(*cf))
@@ -48,6 +52,8 @@ impl Shared {
         }
         let mut batch = Batch::default();
         dropped.iter().for_each(|key| self.tables.records.delete_in(&mut batch, key));
+        let rule = "records without layers that are older than 60 days";
+        self.note_evictions(&mut batch, rule, dropped.iter().map(|key| key.0));
         for (alias, _) in aliases.iter().filter(|(_, home)| dropped.contains(home)) {
             self.tables.records.delete_in(&mut batch, alias);
         }

@@ -19,7 +19,7 @@ const SWEEP_ABOVE_BYTES: u64 = 64 << 20;
 const CHUNK: usize = 1000;
 
 impl Store {
-    /// Drops the tree nodes that no record and no image leads to, when there are many and no build runs.
+    /// Drops the tree nodes that no record, no image and no account leads to, when there are many and no build runs.
     ///
     /// It gives up as soon as a build begins, since a build extends trees by new nodes over old ones.
     pub(super) fn sweep_trees(&self, cancel: &CancellationToken) -> Result<(), StoreError> {
@@ -88,6 +88,7 @@ impl Store {
     ) -> Result<HashSet<Digest>, StoreError> {
         let tables = &self.shared.tables;
         let mut open: Vec<Digest> = tables.contents.all()?.into_iter().map(|(_, root)| root).collect();
+        open.extend(self.shared.account_roots()?);
         for (_, entry) in tables.records.all()? {
             if let RecordEntry::Record(record) = entry {
                 open.extend(record.outputs.values().map(|out| out.content));
@@ -123,7 +124,7 @@ mod tests {
 
     use super::*;
     use crate::layer::{Change, Entries, LayerEntry};
-    use crate::store::StoreOptions;
+    use crate::store::{Account, StoreOptions};
     use crate::tree::{Node, NodeStore, TreePath};
 
     #[test]
@@ -141,6 +142,11 @@ mod tests {
         };
         let (kept, dropped) = (tree("kept")?, tree("dropped")?);
         store.set_content(&Digest::of(b"image"), &kept)?;
+        let of_account = tree("account")?;
+        let roots = vec![*of_account.digest()];
+        let account = Account { written_ms: 1, roots, body: "{}\nas it is".to_owned() };
+        store.accounts().put(&Digest::of(b"project"), &account)?;
+        assert_eq!(store.accounts().latest(&Digest::of(b"project"))?, Some(account));
         let junk = NodeId::new(Digest::of(b"junk"));
         store.nodes().put(vec![(junk, Bytes::from_static(b"junk"))])?;
         let build = store.lease();
@@ -152,6 +158,7 @@ mod tests {
         assert!(store.nodes().get(&dropped)?.is_none());
         let fresh = Trees::new(Arc::new(store.nodes()));
         assert_eq!(fresh.subtrees(&kept)?.len(), 1);
+        assert_eq!(fresh.subtrees(&of_account)?.len(), 1);
         assert!(fresh.contains(&fresh.subtrees(&kept)?[0])?, "what it names is there too");
         assert_eq!(store.verify()?.problems, [""; 0]);
         Ok(())

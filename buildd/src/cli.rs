@@ -12,6 +12,7 @@ mod daemon;
 mod debug;
 mod dockerfile;
 mod du;
+mod explain;
 mod history;
 mod images;
 mod inspect;
@@ -67,6 +68,7 @@ enum Verb {
     History(history::Args),
     Inspect(inspect::Args),
     Du(du::Args),
+    Explain(explain::Args),
     Prune(prune::Args),
     Daemon(Box<DaemonArgs>),
     Dockerfile(dockerfile::Args),
@@ -154,6 +156,7 @@ async fn carry_out(verb: Verb, context: &Context) -> Result<ExitCode, ClientErro
         Verb::History(args) => args.run(context).await,
         Verb::Inspect(args) => args.run(context).await,
         Verb::Du(args) => args.run(context).await,
+        Verb::Explain(args) => args.run(context).await,
         Verb::Prune(args) => args.run(context).await,
         Verb::Debug(args) => args.run(context).await,
         Verb::Version(args) => args.run(context).await,

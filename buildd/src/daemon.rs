@@ -17,6 +17,7 @@ mod devices;
 mod diffids;
 mod dockerfile;
 mod entitlements;
+mod explain;
 mod export;
 mod failure;
 mod frontends;

@@ -8,6 +8,7 @@ mod container;
 mod csv;
 pub mod daemon;
 pub mod errdetails;
+pub mod explanation;
 pub mod fsutil;
 pub mod llb;
 pub mod pipe;

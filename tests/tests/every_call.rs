@@ -19,13 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MOMENT: Duration = Duration::from_millis(500);
 
 /// The packages and services that the daemon serves; the others are its clients'.
-const SERVED: [&str; 8] = [
+const SERVED: [&str; 9] = [
     "containerd.services.content.v1.Content",
     "moby.buildkit.v1.Control",
     "moby.buildkit.v1.frontend.LLBBridge",
     "opentelemetry.proto.collector.trace.v1.TraceService",
     "rbuild.v1.Containers",
     "rbuild.v1.Debug",
+    "rbuild.v1.Explain",
     "rbuild.v1.Images",
     "rbuild.v1.Version",
 ];

@@ -42,6 +42,7 @@ fn services_tell_what_they_are() {
         "containerd.services.content.v1.Content",
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
+        "rbuild.v1.Explain",
         "rbuild.v1.Images",
     ] {
         assert!(names.iter().any(|name| name == served), "no `{served}` in {names:?}");

@@ -17,10 +17,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::Context;
 use super::context::show;
 use super::table::stdout;
-use crate::client::{BuildRequest, ClientError, Output, Services, ask, build};
+use super::{Context, explain};
+use crate::client::{BuildRequest, ClientError, Output, Services, ask, build, random_id};
 use crate::progress::Mode;
 use resources::OldResources;
 
@@ -115,6 +115,9 @@ pub(super) struct Args {
     /// How progress is shown: auto, plain, tty, rawjson or quiet
     #[arg(long, value_name = "MODE", default_value = "auto", env = "BUILDKIT_PROGRESS", hide_env = true)]
     progress: Mode,
+    /// Tells at the end why each step ran instead of coming from the cache
+    #[arg(long)]
+    explain: bool,
     /// Shows no progress and prints the image id
     #[arg(short, long)]
     quiet: bool,
@@ -172,18 +175,21 @@ impl Args {
             let _ = shown.await;
             return call.print(&answered?);
         }
-        let outcome = match &self.debug {
-            Some(command) => match debug::build(&client, request, (progress, shown), command).await? {
-                Some(outcome) => outcome,
-                None => return Ok(ExitCode::FAILURE),
-            },
+        let reference = random_id()?;
+        request.reference.clone_from(&reference);
+        let built = match &self.debug {
+            Some(command) => debug::build(&client, request, (progress, shown), command).await,
             None => {
                 let built = build(&client, request, progress).await;
                 // Errors come after all progress.
                 let _ = shown.await;
-                built?
+                built.map(Some)
             }
         };
+        if self.explain {
+            explain::after_build(&client, &reference).await;
+        }
+        let Some(outcome) = built? else { return Ok(ExitCode::FAILURE) };
         caches.finish(&outcome.response)?;
         if let Some(dir) = &layout {
             index::finish(dir, &outcome.response)?;
@@ -227,6 +233,7 @@ impl Args {
             source_policy: policy::from_environment()?,
             caches: Vec::new(),
             services,
+            reference: String::new(),
         })
     }
 }

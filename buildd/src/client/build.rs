@@ -44,6 +44,8 @@ pub struct BuildRequest {
     pub caches: Vec<CacheOptionsEntry>,
     /// Secrets and SSH agents; directories are added to it.
     pub services: Services,
+    /// The build's name at the daemon; made up where it is empty.
+    pub reference: String,
 }
 
 /// A local source.
@@ -174,7 +176,7 @@ impl Begun {
             .collect();
         let first = exporters.first().cloned().unwrap_or_default();
         let solve = SolveRequest {
-            r#ref: random_id()?,
+            r#ref: if request.reference.is_empty() { random_id()? } else { request.reference },
             session: session.id().to_owned(),
             // Daemons that know several exporters ignore these two.
             exporter_deprecated: first.r#type,

@@ -8,6 +8,7 @@ use proto::control::control_client::ControlClient;
 use proto::gateway::llb_bridge_client::LlbBridgeClient;
 use proto::rbuild::containers_client::ContainersClient;
 use proto::rbuild::debug_client::DebugClient;
+use proto::rbuild::explain_client::ExplainClient;
 use proto::rbuild::images_client::ImagesClient;
 use proto::rbuild::version_client::VersionClient;
 use tokio::net::UnixStream;
@@ -102,6 +103,11 @@ impl Client {
     /// Self-checks of rbuild's daemon.
     pub fn debug(&self) -> DebugClient<Channel> {
         DebugClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    /// Why steps ran, from rbuild's daemon.
+    pub fn explain(&self) -> ExplainClient<Channel> {
+        ExplainClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
     }
 
     /// What rbuild's daemon says of itself.

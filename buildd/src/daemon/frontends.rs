@@ -59,6 +59,7 @@ pub(super) fn plan<'a>(
 ) -> BoxFuture<'a, Result<Outcome, Failure>> {
     Box::pin(async move {
         allowed(&parts.config.frontend, name, attrs.get("source").map(String::as_str))?;
+        run.observer.is_of(attrs);
         match name {
             DOCKERFILE => {}
             GATEWAY => match attrs.get("source").map(String::as_str).unwrap_or_default() {

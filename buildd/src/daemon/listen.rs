@@ -13,6 +13,7 @@ use proto::gateway::llb_bridge_server::LlbBridgeServer;
 use proto::otlp::collector::trace::v1::trace_service_server::TraceServiceServer;
 use proto::rbuild::containers_server::ContainersServer;
 use proto::rbuild::debug_server::DebugServer;
+use proto::rbuild::explain_server::ExplainServer;
 use proto::rbuild::images_server::ImagesServer;
 use proto::rbuild::version_server::VersionServer;
 use tokio::net::{TcpListener, UnixListener};
@@ -29,7 +30,8 @@ use super::gateway::GatewayService;
 use super::parts::Parts;
 use super::reflection;
 use super::services::{
-    ContainersService, ContentService, DebugService, ImagesService, TracesService, VersionService, take_up,
+    ContainersService, ContentService, DebugService, ExplainService, ImagesService, TracesService,
+    VersionService, take_up,
 };
 use super::side;
 use super::tls::{self, Certificates};
@@ -251,6 +253,10 @@ fn router(
         .add_service(
             TraceServiceServer::new(TracesService { traces: parts.traces.clone() })
                 .max_decoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(
+            ExplainServer::new(ExplainService { parts: parts.clone() })
+                .max_encoding_message_size(MAX_MESSAGE),
         )
         .add_service(DebugServer::new(DebugService { parts }));
     Ok(router)

@@ -5,7 +5,7 @@ mod request;
 mod sync;
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,10 +16,13 @@ use solver::pattern::PatternMatcher;
 use solver::{ExecError, LocalRef, VertexContext};
 
 use super::blocking::blocking;
-use super::side::Passed;
+use super::side::{Passed, PassedDir};
 use super::worker::SetOnDrop;
-use crate::session::SessionManager;
+use crate::session::{Session, SessionManager};
 pub(super) use request::LocalRequest;
+
+/// The name of the directory that is built.
+const MAIN: &str = "context";
 
 /// The directories that builds copy from.
 #[derive(Debug)]
@@ -118,6 +121,18 @@ impl Locals {
             }
         }
         Vec::new()
+    }
+
+    /// What tells the directory that a session builds from others: its path and its owner where it came as a descriptor, else what
+    /// its client says of it.
+    pub(super) fn place(&self, id: &str, session: Option<&Session>) -> Vec<String> {
+        if let Some(PassedDir { fd, peer }) = self.passed.directory(id, MAIN) {
+            let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            let path = fs_err::read_link(link).unwrap_or_default();
+            return vec![format!("{peer:?}"), path.to_string_lossy().into_owned()];
+        }
+        let told = session.map(|session| vec![session.owner().to_owned(), session.shared_key().to_owned()]);
+        told.unwrap_or_default()
     }
 
     async fn open(&self, request: &LocalRequest, cx: &VertexContext) -> Result<Opened, ExecError> {

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::chains::Chains;
 use super::config::Config;
 use super::diffids::DiffIds;
+use super::explain::Explainer;
 use super::export::{Built, Exporter, Results};
 use super::failure::{self, Failure};
 use super::gateway::Gateways;
@@ -56,6 +57,8 @@ pub(super) struct Parts {
     pub sources: Arc<Sources>,
     /// Running and past builds.
     pub histories: Arc<Histories>,
+    /// Why the steps of builds ran.
+    pub explainer: Arc<Explainer>,
     /// Spans.
     pub traces: Arc<Traces>,
     /// What is counted.

@@ -44,9 +44,8 @@ impl Teller {
         Self { journal, known: Arc::default() }
     }
 
-    /// A sink for the events of `graph`.
-    pub(super) fn graph(&self, graph: &Arc<Graph>, serial: u64) -> Arc<dyn EventSink> {
-        let digests = crate::llb::vertex_digests(graph);
+    /// A sink for the events of `graph`, whose vertices are known by `digests`.
+    pub(super) fn graph(&self, graph: &Arc<Graph>, serial: u64, digests: Vec<Digest>) -> Arc<dyn EventSink> {
         let vertex = |(i, v): (usize, &solver::Vertex)| Vertex {
             digest: digests[i].to_string(),
             inputs: v.inputs.iter().map(|e| digests[e.vertex.index()].to_string()).collect(),

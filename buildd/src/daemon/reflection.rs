@@ -15,7 +15,7 @@ use tonic_reflection::server::{Builder, Error, v1alpha};
 use tower::Service;
 
 /// The services of an address, but for reflection itself.
-const SERVICES: [&str; 9] = [
+const SERVICES: [&str; 10] = [
     control::control_server::SERVICE_NAME,
     gateway::llb_bridge_server::SERVICE_NAME,
     content::content_server::SERVICE_NAME,
@@ -24,6 +24,7 @@ const SERVICES: [&str; 9] = [
     rbuild::images_server::SERVICE_NAME,
     rbuild::containers_server::SERVICE_NAME,
     rbuild::debug_server::SERVICE_NAME,
+    rbuild::explain_server::SERVICE_NAME,
     "grpc.health.v1.Health",
 ];
 

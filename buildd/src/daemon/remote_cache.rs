@@ -61,6 +61,11 @@ impl RemoteCaches {
         }
     }
 
+    /// The names of all of them, and why those could not be read that could not.
+    pub(super) fn asked(&self) -> Vec<(String, Option<String>)> {
+        self.imports().iter().map(|import| (import.name(), import.failed())).collect()
+    }
+
     fn imports(&self) -> Vec<Arc<Import>> {
         lock(&self.imports).clone()
     }

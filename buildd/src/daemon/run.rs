@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::broken::{BrokenStep, Pieces};
 use super::chains::Chains;
 use super::entitlements::Entitlements;
+use super::explain::Observer;
 use super::failure::{EXCERPTS, Failure, Missing};
 use super::journal::Journal;
 use super::nearby::Nearby;
@@ -42,6 +43,8 @@ pub(super) struct Run {
     pub build: Build,
     /// The shared caches that it looks into.
     pub caches: Arc<RemoteCaches>,
+    /// Sees what its graphs are keyed on.
+    pub observer: Observer,
     nearby: Nearby,
     /// What its clients may look into of the steps that failed.
     pub pieces: Pieces,
@@ -97,6 +100,7 @@ impl Run {
             cancel,
             build,
             caches,
+            observer: Observer::default(),
             nearby,
             pieces: Pieces::default(),
             policies,
@@ -113,10 +117,12 @@ impl Run {
     /// The vertex that failed, and where it stands.
     pub(super) async fn solve(&self, graph: &Arc<Graph>, head: Edge, need: Need) -> Result<Output, Failure> {
         let serial = self.graphs.fetch_add(1, Ordering::Relaxed);
+        let digests = crate::llb::vertex_digests(graph);
         if serial == 0 {
-            let _ = self.first.set(crate::llb::vertex_digests(graph)[head.vertex.index()].to_string());
+            let _ = self.first.set(digests[head.vertex.index()].to_string());
         }
-        let events = self.teller.graph(graph, serial);
+        let events = self.teller.graph(graph, serial, digests.clone());
+        let events = self.observer.beside(events, graph, digests);
         let outputs = self.build.solve(graph.clone(), &[head], need, events).await;
         let mut outputs = match outputs {
             Ok(outputs) => outputs,

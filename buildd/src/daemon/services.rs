@@ -4,6 +4,7 @@
 mod containers;
 mod content;
 mod debug;
+mod explain;
 mod image_json;
 mod images;
 mod load;
@@ -15,6 +16,7 @@ mod version;
 pub(crate) use containers::{ContainersService, take_up};
 pub(crate) use content::ContentService;
 pub(crate) use debug::DebugService;
+pub(crate) use explain::ExplainService;
 pub(crate) use images::ImagesService;
 pub(crate) use traces::TracesService;
 pub(crate) use version::VersionService;

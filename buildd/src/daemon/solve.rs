@@ -18,6 +18,7 @@ use super::builds::Builds;
 use super::claims::{Claim, SPDX};
 use super::devices::DEVICE;
 use super::entitlements::Entitlements;
+use super::explain;
 use super::export::{Built, EpochChoice, ExportKind, ExportRequest, Form, Results};
 use super::failure::Failure;
 use super::frontends::{self, Outcome};
@@ -93,8 +94,13 @@ pub(super) async fn solve(
         None => result,
         Some(recording) => {
             let (journal, lease) = (listed.journal.clone(), parts.leases.of(&request.r#ref));
+            let (explainer, run) = (parts.explainer.clone(), run.clone());
+            let place = parts.locals.place(&run.session, session_of(parts, &run).await.as_ref());
             blocking(move || {
+                let caches = run.caches.asked();
+                let ended = explain::Ended { build: &run.reference, place: &place, caches: &caches };
                 recording.end(&journal, &lease, &result);
+                explainer.end(&run.observer, &ended);
                 result
             })
             .await
@@ -279,6 +285,14 @@ async fn ask_for_exports(
     let alone = exports.len() == 1;
     exports.iter_mut().for_each(|export| export.alone = alone);
     Ok(())
+}
+
+/// The client's session, if it is still there.
+async fn session_of(parts: &Parts, run: &Run) -> Option<Session> {
+    match run.session.as_str() {
+        "" => None,
+        session => parts.sessions.get(session, Duration::ZERO).await.ok(),
+    }
 }
 
 /// The client's session.

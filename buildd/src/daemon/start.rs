@@ -17,6 +17,7 @@ use super::chains::Chains;
 use super::config::{CdiConfig, Config, ConfigError};
 use super::devices::{DEVICE, Devices};
 use super::diffids::DiffIds;
+use super::explain::Explainer;
 use super::export::Exporter;
 use super::gateway::Gateways;
 use super::gc;
@@ -275,6 +276,7 @@ fn put_together(
     Ok(Parts {
         provenance_environment: Arc::new(config.provenance_environment()?),
         histories: Arc::new(Histories::new(store.clone(), metrics.clone())),
+        explainer: Arc::new(Explainer::new(store.clone(), chains.trees.clone())),
         traces,
         metrics,
         entitlements: entitlements(&config, args.defaults.rootless),

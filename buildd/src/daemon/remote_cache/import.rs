@@ -28,6 +28,8 @@ pub(super) struct Import {
     loaded: OnceCell<Vec<Chains>>,
     /// The service, once it is talked to.
     service: OnceCell<Arc<ServiceStore>>,
+    /// Why it could not be read.
+    failed: std::sync::OnceLock<String>,
 }
 
 /// Where a cache's blobs are.
@@ -60,7 +62,8 @@ enum ImportError {
 
 impl Import {
     pub(super) fn new(wanted: CacheImport) -> Self {
-        Self { wanted, loaded: OnceCell::new(), service: OnceCell::new() }
+        let failed = std::sync::OnceLock::new();
+        Self { wanted, loaded: OnceCell::new(), service: OnceCell::new(), failed }
     }
 
     /// The graphs that were read; none of a cache that cannot be had.
@@ -87,6 +90,7 @@ impl Import {
                 Ok(chains) => Ok(chains),
                 Err(error) => {
                     tracing::warn!(build = cx.build, "cannot import a cache from {}: {error}", self.name());
+                    let _ = self.failed.set(solver::redacted(&error).into_owned());
                     Ok(Vec::new())
                 }
             }
@@ -94,7 +98,13 @@ impl Import {
         let _cancelled = self.loaded.get_or_try_init(load).await;
     }
 
-    fn name(&self) -> String {
+    /// Why it could not be read, if it could not.
+    pub(super) fn failed(&self) -> Option<String> {
+        self.failed.get().cloned()
+    }
+
+    /// What the client calls it.
+    pub(super) fn name(&self) -> String {
         match &self.wanted {
             CacheImport::Registry(reference) => reference.to_string(),
             CacheImport::Local { store, .. } => store.clone(),

@@ -1,0 +1,72 @@
+//! `rbuild explain`.
+
+mod text;
+
+use std::process::ExitCode;
+
+use proto::rbuild::ExplainRequest;
+use tonic::Code;
+
+use super::Context;
+use super::table::stdout;
+use crate::client::{Client, ClientError};
+use crate::explanation::Explanation;
+
+/// Tells why each step of a build ran instead of coming from the cache
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// How it is told
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// The build's ref, as the history and `--metadata-file` have it [default: the last build]
+    #[arg(value_name = "REF")]
+    reference: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Format {
+    /// A tree, for people
+    Text,
+    /// For scripts
+    Json,
+}
+
+impl Args {
+    pub(super) async fn run(&self, context: &Context) -> Result<ExitCode, ClientError> {
+        let client = context.connect().await?;
+        let explanation = ask(&client, self.reference.as_deref().unwrap_or_default()).await?;
+        match self.format {
+            Format::Text => stdout(&text::render(&explanation))?,
+            Format::Json => {
+                let json = serde_json::to_string_pretty(&explanation).map_err(std::io::Error::from)?;
+                stdout(&format!("{json}\n"))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Tells on stderr why the steps of a build ran that has just ended, in whatever way.
+pub(super) async fn after_build(client: &Client, reference: &str) {
+    use std::io::Write as _;
+    let told = match ask(client, reference).await {
+        Ok(explanation) => text::render(&explanation),
+        // The build's own outcome is what counts.
+        Err(error) => format!("WARNING: cannot explain the build: {error}\n"),
+    };
+    let _ = std::io::stderr().write_all(told.as_bytes());
+}
+
+async fn ask(client: &Client, reference: &str) -> Result<Explanation, ClientError> {
+    // Refs may be named as in the history, with the node before them.
+    let reference = reference.rsplit('/').next().unwrap_or_default().to_owned();
+    let answer = client.explain().get(ExplainRequest { r#ref: reference }).await;
+    let answer = answer.map_err(|status| match status.code() {
+        Code::Unimplemented => ClientError::Usage(
+            "the daemon cannot explain builds: it is no rbuild, or an older one".to_owned(),
+        ),
+        _ => status.into(),
+    })?;
+    serde_json::from_str(&answer.into_inner().json)
+        .map_err(|error| ClientError::Usage(format!("the daemon's explanation cannot be read: {error}")))
+}

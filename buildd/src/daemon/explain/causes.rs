@@ -1,0 +1,353 @@
+//! Why steps ran: what they were keyed on, compared with what the build before was keyed on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use solver::{Digest, Selection};
+
+use super::account::{Account, Course, Input, Noted, Step, What};
+use super::alignment::align;
+use crate::explanation::{Cause, Outcome};
+
+/// Where what is not in accounts is looked up.
+pub(super) trait Memory {
+    /// How what `selections` take of a tree differs from what they took of another; `None` when one of the trees is gone.
+    fn differences(&self, old: &Digest, new: &Digest, selections: &[Selection]) -> Option<Vec<Cause>>;
+
+    /// Whether and how the result of what ran was removed.
+    fn evicted(&self, course: &Course) -> Option<Cause>;
+}
+
+/// Shared caches that were to be looked into, and why they could not be read.
+pub(super) type Asked = [(String, Option<String>)];
+
+/// Why each of `courses` ran, `now` being what the build was keyed on and `before` what the one before was. Nothing for what did not.
+pub(super) fn causes(
+    before: Option<&Account>,
+    now: &Account,
+    courses: &[Course],
+    asked: &Asked,
+    memory: &dyn Memory,
+) -> Vec<Vec<Cause>> {
+    let old = before.map_or(&[][..], |before| &before.steps);
+    let was = align(old, &now.steps);
+    let comparison = Comparison { was_built: before.is_some(), courses, asked, memory };
+    let of = |course: &Course| {
+        let Some(step) = course.step.filter(|_| course.outcome.is_execution()) else { return Vec::new() };
+        let Some(new) = now.steps.get(step) else { return Vec::new() };
+        comparison.of(course, was.get(step).copied().flatten().map(|old_step| &old[old_step]), new)
+    };
+    courses.iter().map(of).collect()
+}
+
+struct Comparison<'a> {
+    was_built: bool,
+    courses: &'a [Course],
+    asked: &'a Asked,
+    memory: &'a dyn Memory,
+}
+
+impl Comparison<'_> {
+    fn of(&self, course: &Course, old: Option<&Step>, new: &Step) -> Vec<Cause> {
+        if course.forced {
+            return vec![Cause::NoCache];
+        }
+        if let Some(evicted) = self.memory.evicted(course) {
+            return vec![evicted];
+        }
+        if !course.lost.is_empty() {
+            return vec![Cause::Lost];
+        }
+        let Some(old) = old else {
+            return match (self.asked.is_empty(), self.was_built) {
+                (_, true) => vec![Cause::NewStep],
+                (false, false) => self.absent(),
+                (true, false) => vec![Cause::FirstBuild],
+            };
+        };
+        let mut own = of_op(old, new);
+        let (of_inputs, follows) = self.of_inputs(course, old, new);
+        for cause in of_inputs {
+            if !own.contains(&cause) {
+                own.push(cause);
+            }
+        }
+        if !own.is_empty() {
+            return own;
+        }
+        if !follows.is_empty() {
+            return follows;
+        }
+        let forced = |i: &&usize| self.courses[**i].forced && self.courses[**i].outcome.is_execution();
+        if let Some(&step) = course.inputs.iter().find(forced) {
+            return vec![Cause::Follows { step }];
+        }
+        if old.op != new.op {
+            return vec![Cause::Setting { name: "environment".to_owned() }];
+        }
+        match (old.finished, self.asked.is_empty()) {
+            (false, _) => vec![Cause::Unfinished],
+            (true, false) => self.absent(),
+            (true, true) => vec![Cause::Lost],
+        }
+    }
+
+    fn absent(&self) -> Vec<Cause> {
+        let absent = |(cache, error): &(String, Option<String>)| Cause::Absent {
+            cache: cache.clone(),
+            error: error.clone(),
+        };
+        self.asked.iter().map(absent).collect()
+    }
+
+    /// What is different about the inputs: from outside, and of other steps.
+    fn of_inputs(&self, course: &Course, old: &Step, new: &Step) -> (Vec<Cause>, Vec<Cause>) {
+        let (mut own, mut follows) = (Vec::new(), Vec::new());
+        let mut former: Vec<&Input> = old.inputs.iter().collect();
+        for (input, &below) in new.inputs.iter().zip(&course.inputs) {
+            let place = former.iter().position(|old| old.role == input.role);
+            let old_input = place.map(|place| former.remove(place));
+            match &input.what {
+                What::Step(_) => {
+                    if !old_input.is_some_and(|old| self.is_same(old, input)) {
+                        follows.push(Cause::Follows { step: below });
+                    }
+                }
+                What::Directory(name) => own.extend(self.of_directory(name, old_input, input)),
+                What::Source { .. } => own.extend(of_source(old_input, input, old.raw != new.raw)),
+            }
+        }
+        follows.dedup();
+        // What did not run gave nothing new, as long as something else did.
+        let ran = |cause: &Cause| match cause {
+            Cause::Follows { step } => self.courses[*step].outcome.is_execution(),
+            _ => true,
+        };
+        if follows.iter().any(ran) {
+            follows.retain(ran);
+        }
+        (own, follows)
+    }
+
+    /// Whether an input gives the step what it gave before.
+    fn is_same(&self, old: &Input, new: &Input) -> bool {
+        if let (What::Step(Some(before)), What::Step(Some(now))) = (&old.what, &new.what)
+            && before == now
+            && (old.content == new.content || old.content.is_none() || new.content.is_none())
+        {
+            return true;
+        }
+        match (old.content, new.content) {
+            (Some(before), Some(now)) if before == now => true,
+            (Some(before), Some(now)) => new.selections.as_ref().is_some_and(|selections| {
+                self.memory.differences(&before, &now, selections).is_some_and(|found| found.is_empty())
+            }),
+            _ => false,
+        }
+    }
+
+    fn of_directory(&self, name: &str, old: Option<&Input>, new: &Input) -> Vec<Cause> {
+        let unknown = || vec![Cause::Files { name: name.to_owned() }];
+        // What another part of the directory has is told as why that part is another one.
+        let alike = |old: &&Input| matches!(old.what, What::Directory(_)) && old.selections == new.selections;
+        let Some(old) = old.filter(alike) else { return Vec::new() };
+        let (Some(before), Some(now)) = (old.content, new.content) else { return unknown() };
+        if before == now {
+            return Vec::new();
+        }
+        let whole = [Selection { path: "/".to_owned(), ..Selection::default() }];
+        let selections = new.selections.as_deref().unwrap_or(&whole);
+        self.memory.differences(&before, &now, selections).unwrap_or_else(unknown)
+    }
+}
+
+/// What is different about a source; nothing where the `line` that names it is.
+fn of_source(old: Option<&Input>, new: &Input, line: bool) -> Vec<Cause> {
+    let What::Source { identifier, identity, variables, .. } = &new.what else { return Vec::new() };
+    let Some(Input {
+        what: What::Source { identifier: named, identity: was, variables: had, .. },
+        content,
+        ..
+    }) = old
+    else {
+        return Vec::new();
+    };
+    let same_content = content.is_some() && *content == new.content;
+    if same_content || (named == identifier && was == identity) {
+        return Vec::new();
+    }
+    let identifier_now = identifier;
+    let changed = changed_variables(had, variables);
+    if named != identifier && !changed.is_empty() {
+        return changed;
+    }
+    let told = |identifier: &str, identity: Option<&Digest>| {
+        let digest = digest_of(identifier, identity);
+        match tag_of(named) == tag_of(identifier_now) {
+            true => digest,
+            false => format!("{} {digest}", name_of(identifier)),
+        }
+    };
+    let (name, old) = (name_of(identifier), told(named, was.as_ref()));
+    let new = told(identifier, identity.as_ref());
+    if ["docker-image://", "oci-layout://"].iter().any(|scheme| identifier.starts_with(scheme)) {
+        return vec![Cause::BaseImage { name, old, new }];
+    }
+    match named != identifier && line {
+        true => Vec::new(),
+        false => vec![Cause::Source { name, old, new }],
+    }
+}
+
+/// An identifier without its scheme and the digest that an image was found under.
+fn name_of(identifier: &str) -> String {
+    let tag = tag_of(identifier);
+    tag.split_once("://").map_or(tag, |(_, name)| name).to_owned()
+}
+
+/// An image's name without the digest that it was found under.
+fn tag_of(identifier: &str) -> &str {
+    identifier.split_once('@').map_or(identifier, |(tag, _)| tag)
+}
+
+/// The digest that an image's name has, or else that of what was found.
+fn digest_of(identifier: &str, identity: Option<&Digest>) -> String {
+    match (identifier.split_once('@'), identity) {
+        (Some((_, digest)), _) if identifier.starts_with("docker-image://") => digest.to_owned(),
+        (_, Some(digest)) => digest.to_string(),
+        (_, None) => identifier.to_owned(),
+    }
+}
+
+/// What is different about what a step does.
+fn of_op(old: &Step, new: &Step) -> Vec<Cause> {
+    let fields = changed(&old.fields, &new.fields);
+    if fields.is_empty() && old.op == new.op {
+        return Vec::new();
+    }
+    let mut found = changed_variables(&old.variables, &new.variables);
+    let text = old.raw != new.raw;
+    if text {
+        found.insert(0, Cause::Instruction { old: old.text.clone(), new: new.text.clone() });
+    }
+    let by_variables = !found.is_empty() && !text || found.len() > 1;
+    let (mut around, mut own) = (BTreeSet::new(), BTreeSet::new());
+    for field in &fields {
+        match field_name(field) {
+            Field::Variable => {}
+            Field::Own(name) => {
+                own.insert(name);
+            }
+            Field::Around(name) => {
+                around.insert(name);
+            }
+        }
+    }
+    for name in around {
+        let cause = match name {
+            EPOCH => Cause::Arg { name: name.to_owned() },
+            flag if flag.starts_with("--") => Cause::Flag { name: flag.to_owned() },
+            name => Cause::Setting { name: name.to_owned() },
+        };
+        // An instruction may have such a flag itself, and another instruction be written with a variable.
+        let told = match cause {
+            Cause::Flag { .. } => text,
+            _ => by_variables,
+        };
+        if !told {
+            found.push(cause);
+        }
+    }
+    if found.is_empty() {
+        found.extend(own.iter().map(|name| Cause::Setting { name: (*name).to_owned() }));
+    }
+    found
+}
+
+/// The build argument that sets the times of files.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// A field, as a user knows it.
+enum Field {
+    /// A variable of the environment, told as ARG or ENV.
+    Variable,
+    /// Part of what the instruction says, by the name of what else may change it.
+    Own(&'static str),
+    /// Set by something else: a flag of the build, or another instruction.
+    Around(&'static str),
+}
+
+fn field_name(field: &str) -> Field {
+    let part = field.split_once('.').filter(|(i, _)| i.bytes().all(|b| b.is_ascii_digit()));
+    match part.map_or(field, |(_, part)| part) {
+        name if name.starts_with("env.") => Field::Variable,
+        "network" => Field::Around("--network"),
+        "add-host" => Field::Around("--add-host"),
+        "ulimit" => Field::Around("--ulimit"),
+        "platform" => Field::Around("--platform"),
+        "mount./dev/shm" => Field::Around("--shm-size"),
+        "hostname" => Field::Around("BUILDKIT_SANDBOX_HOSTNAME"),
+        "workdir" => Field::Around("WORKDIR"),
+        "user" => Field::Around("USER"),
+        "time" => Field::Around(EPOCH),
+        "command" => Field::Own("SHELL"),
+        "path" => Field::Own("WORKDIR"),
+        "chown" => Field::Own("owner"),
+        "chmod" => Field::Own("mode"),
+        "security" => Field::Own("--security"),
+        "data" => Field::Own("document"),
+        "source" | "patterns" => Field::Own("source"),
+        name if name.starts_with("mount.") => Field::Own("--mount"),
+        _ => Field::Own("options"),
+    }
+}
+
+fn changed(old: &BTreeMap<String, Digest>, new: &BTreeMap<String, Digest>) -> BTreeSet<String> {
+    let names = old.keys().chain(new.keys());
+    names.filter(|name| old.get(*name) != new.get(*name)).cloned().collect()
+}
+
+/// The variables that have other values, but for those that follow from others alone.
+fn changed_variables(old: &BTreeMap<String, Noted>, new: &BTreeMap<String, Noted>) -> Vec<Cause> {
+    let value = |noted: &BTreeMap<String, Noted>, name: &str| noted.get(name).map(|noted| noted.value);
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let changed: BTreeSet<&String> =
+        names.into_iter().filter(|name| value(old, name) != value(new, name)).collect();
+    let follows = |name: &str| match (old.get(name), new.get(name)) {
+        (Some(old), Some(new)) => {
+            old.text == new.text && new.from.iter().any(|from| from != name && changed.contains(from))
+        }
+        _ => false,
+    };
+    let own = changed.iter().filter(|name| !follows(name));
+    let cause = |name: &&&String| {
+        let name = (**name).clone();
+        match new.get(&name).or_else(|| old.get(&name)) {
+            Some(Noted { arg: true, .. }) => Cause::Arg { name },
+            _ => Cause::Env { name },
+        }
+    };
+    own.map(|name| cause(&name)).collect()
+}
+
+/// What the next build compares with: steps that this one did not reach or came to nothing keep what was known.
+pub(super) fn carry(before: Account, mut now: Account, courses: &[Course]) -> Account {
+    let was = align(&before.steps, &now.steps);
+    for course in courses {
+        let Some((step, old)) = course.step.and_then(|step| Some((step, (*was.get(step)?)?))) else {
+            continue;
+        };
+        let (Some(new), Some(old)) = (now.steps.get_mut(step), before.steps.get(old)) else { continue };
+        if course.outcome == Outcome::NotReached && new.definition != old.definition {
+            *new = old.clone();
+        } else if course.outcome == Outcome::NotReached || new.definition == old.definition {
+            new.finished |= old.finished && course.outcome == Outcome::NotReached;
+            for (new, old) in new.inputs.iter_mut().zip(&old.inputs) {
+                new.content = new.content.or(old.content);
+            }
+        }
+    }
+    now
+}
+
+#[cfg(test)]
+mod tests;

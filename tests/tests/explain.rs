@@ -1,0 +1,334 @@
+//! `rbuild explain`: each kind of cause is named, and nothing else.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::{Value, json};
+use tests::{Auth, Scene, ready};
+
+/// Steps that stand on each other, and one that stands on none of them.
+const CHAIN: &str = "FROM base\nCOPY src /src\nRUN cat /src/* > /out\n";
+
+/// What is told of the last build.
+fn told(scene: &Scene) -> Value {
+    serde_json::from_str(&scene.run(&["explain", "--format", "json"]).ok().stdout).unwrap()
+}
+
+/// What is told of the steps of the last build that ran: the end of the name, and the causes.
+fn causes(told: &Value) -> Vec<(String, Vec<Value>)> {
+    let steps = told["steps"].as_array().unwrap();
+    let ran = |step: &&Value| ["ran", "failed", "canceled"].contains(&step["outcome"].as_str().unwrap());
+    let text = |step: &Value| {
+        let name = step["name"].as_str().unwrap();
+        name.split_once("] ").map_or(name, |(_, text)| text).to_owned()
+    };
+    let causes = |step: &Value| step["causes"].as_array().cloned().unwrap_or_default();
+    steps.iter().filter(ran).map(|step| (text(step), causes(step))).collect()
+}
+
+/// Checks that of the last build just these steps ran, each for just these causes; what follows names the step that it follows by
+/// its text.
+#[track_caller]
+fn check(scene: &Scene, expected: &[(&str, Value)]) {
+    let told = told(scene);
+    let mut found = causes(&told);
+    for cause in found.iter_mut().flat_map(|(_, causes)| causes) {
+        if cause["kind"] == "follows" {
+            let name = told["steps"][cause["step"].as_u64().unwrap() as usize]["name"].as_str().unwrap();
+            cause["step"] = name.split_once("] ").map_or(name, |(_, text)| text).into();
+        }
+        // Digests and times are not the same each time.
+        for name in ["at_ms", "old", "new"] {
+            if let Some(value) = cause.get_mut(name)
+                && (name == "at_ms" || value.as_str().unwrap().contains(':'))
+            {
+                *value = "…".into();
+            }
+        }
+    }
+    let expected: Vec<(String, Vec<Value>)> = expected
+        .iter()
+        .map(|(name, causes)| {
+            ((*name).to_owned(), causes.as_array().cloned().unwrap_or(vec![causes.clone()]))
+        })
+        .collect();
+    assert_eq!(found, expected, "{told:#}");
+}
+
+fn follows(step: &str) -> Value {
+    json!({"kind": "follows", "step": step})
+}
+
+#[test]
+fn the_first_build() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    assert!(scene.run(&["explain", "no-such-build"]).fails().stderr.contains("no-such-build"));
+    scene.write("src/a", "1").dockerfile(CHAIN, &["-t", "x"]).ok();
+    let first = json!({"kind": "first_build"});
+    check(&scene, &[("COPY src /src", first.clone()), ("RUN cat /src/* > /out", first)]);
+    // Nothing runs, and nothing is said.
+    scene.build(&["-t", "x"]).ok();
+    check(&scene, &[]);
+    assert!(scene.run(&["explain"]).ok().stdout.contains("Nothing ran."));
+}
+
+#[test]
+fn files_of_the_context() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write("src/a", "1").write("src/b", "1").write("other", "1").dockerfile(CHAIN, &["-t", "x"]).ok();
+    let (copy, run) = ("COPY src /src", "RUN cat /src/* > /out");
+    let file = |change: &str, path: &str, old: bool, new: bool| {
+        let mut cause = json!({"kind": "file", "path": path, "change": change});
+        for (name, there) in [("old", old), ("new", new)] {
+            if there {
+                cause[name] = "…".into();
+            }
+        }
+        cause
+    };
+    scene.write("src/a", "2").write("other", "2").build(&["-t", "x"]).ok();
+    check(&scene, &[(copy, file("content", "src/a", true, true)), (run, follows(copy))]);
+    let whole = told(&scene);
+    let digest = |name: &str| causes(&whole)[0].1[0][name].as_str().unwrap().to_owned();
+    assert!(digest("old").starts_with("blake3:") && digest("new").starts_with("blake3:"), "{whole:#}");
+    assert_ne!(digest("old"), digest("new"));
+
+    let path = scene.context().join("src/b");
+    fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    scene.build(&["-t", "x"]).ok();
+    let mode = json!({"kind": "file", "path": "src/b", "change": "mode", "old": "0644", "new": "0755"});
+    check(&scene, &[(copy, mode), (run, follows(copy))]);
+
+    scene.write("src/c", "3").build(&["-t", "x"]).ok();
+    check(&scene, &[(copy, file("added", "src/c", false, true)), (run, follows(copy))]);
+
+    fs_err::remove_file(scene.context().join("src/c")).unwrap();
+    fs_err::remove_file(path).unwrap();
+    scene.build(&["-t", "x"]).ok();
+    check(
+        &scene,
+        &[
+            (copy, json!([file("removed", "src/b", true, false), file("removed", "src/c", true, false)])),
+            (run, follows(copy)),
+        ],
+    );
+
+    // What was built before comes from the cache, and what is new is compared with the build before.
+    scene.write("src/b", "1").write("src/a", "1").build(&["-t", "x"]).ok();
+    check(&scene, &[]);
+    scene.write("src/a", "4").build(&["-t", "x"]).ok();
+    check(&scene, &[(copy, file("content", "src/a", true, true)), (run, follows(copy))]);
+}
+
+#[test]
+fn variables() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write("1/f", "1").write("2/f", "1");
+    let text =
+        "FROM base\nARG DIR=1\nARG SHOWN=$DIR\nENV NAME=$SHOWN KEPT=1\nCOPY $DIR /d\nRUN echo $NAME > /n\n";
+    let arg = |name: &str| json!({"kind": "arg", "name": name});
+    scene.dockerfile(text, &["-t", "x"]).ok();
+    scene.build(&["-t", "x", "--build-arg", "SHOWN=s"]).ok();
+    check(&scene, &[("RUN echo s > /n", arg("SHOWN"))]);
+    // What follows from another variable is not named.
+    scene.build(&["-t", "x"]).ok();
+    scene.build(&["-t", "x", "--build-arg", "DIR=2"]).ok();
+    check(&scene, &[("COPY 2 /d", arg("DIR")), ("RUN echo 2 > /n", arg("DIR"))]);
+    scene.build(&["-t", "x", "--build-arg", "DIR=2", "--build-arg", "SHOWN=secret"]).ok();
+    check(&scene, &[("RUN echo secret > /n", arg("SHOWN"))]);
+    let kept = scene.run(&["explain"]).ok().stdout;
+    assert!(kept.contains("ARG SHOWN changed"), "{kept}");
+
+    scene.dockerfile(&text.replace("KEPT=1", "KEPT=2"), &["-t", "x", "--build-arg", "DIR=2"]).ok();
+    scene.build(&["-t", "x", "--build-arg", "DIR=2"]).ok();
+    let env = json!({"kind": "env", "name": "KEPT"});
+    scene.dockerfile(&text.replace("KEPT=1", "KEPT=3"), &["-t", "x", "--build-arg", "DIR=2"]).ok();
+    check(&scene, &[("RUN echo 2 > /n", env)]);
+}
+
+#[test]
+fn an_argument_in_an_instruction() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write("one", "1").write("two", "2");
+    let text = "FROM base\nARG FILE=one\nCOPY $FILE /x\n";
+    scene.dockerfile(text, &["-t", "x"]).ok();
+    scene.build(&["-t", "x", "--build-arg", "FILE=two"]).ok();
+    check(&scene, &[("COPY two /x", json!({"kind": "arg", "name": "FILE"}))]);
+}
+
+#[test]
+fn base_images() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let registry = scene.registry(Auth::Open);
+    let base = format!("{}/moving:1", registry.host());
+    let push = |text: &str| {
+        scene.dockerfile(&format!("FROM base\nRUN echo {text} > /who\n"), &["-t", &base, "--push"]).ok();
+        scene.run(&["rmi", &base]);
+    };
+    push("one");
+    let text = format!("FROM {base}\nRUN cat /who > /copy\n");
+    scene.write("two.Dockerfile", &text).build(&["-t", "x", "-f", "two.Dockerfile", "--pull"]).ok();
+    push("two");
+    scene.build(&["-t", "x", "-f", "two.Dockerfile", "--pull"]).ok();
+    let moved = json!({"kind": "base_image", "name": base, "old": "…", "new": "…"});
+    check(&scene, &[("RUN cat /who > /copy", moved)]);
+    let told = told(&scene);
+    let [(_, causes)] = &causes(&told)[..] else { panic!("{told:#}") };
+    let digest = |name: &str| causes[0][name].as_str().unwrap().to_owned();
+    assert!(digest("old").starts_with("sha256:") && digest("new").starts_with("sha256:"), "{told:#}");
+    assert_ne!(digest("old"), digest("new"));
+}
+
+#[test]
+fn flags_and_instructions() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let text = "FROM base\nUSER root\nRUN true\nRUN echo 1 > /x\n";
+    scene.dockerfile(text, &["-t", "x"]).ok();
+    scene.build(&["-t", "x", "--add-host", "there:1.2.3.4"]).ok();
+    let flag = json!({"kind": "flag", "name": "--add-host"});
+    check(&scene, &[("RUN true", flag.clone()), ("RUN echo 1 > /x", flag)]);
+
+    scene.build(&["-t", "x"]).ok();
+    check(&scene, &[]);
+    scene.dockerfile(&text.replace("echo 1", "echo 2"), &["-t", "x"]).ok();
+    let instruction = json!({"kind": "instruction", "old": "RUN echo 1 > /x", "new": "RUN echo 2 > /x"});
+    check(&scene, &[("RUN echo 2 > /x", instruction)]);
+
+    let text = text.replace("echo 1", "echo 2");
+    scene.dockerfile(&text.replace("RUN true", "RUN true\nRUN echo new > /new"), &["-t", "x"]).ok();
+    check(
+        &scene,
+        &[
+            ("RUN echo new > /new", json!({"kind": "new_step"})),
+            ("RUN echo 2 > /x", follows("RUN echo new > /new")),
+        ],
+    );
+    scene.dockerfile(&text.replace("USER root", "USER 1000"), &["-t", "x"]);
+    let user = json!({"kind": "setting", "name": "USER"});
+    let told = told(&scene);
+    assert_eq!(causes(&told)[0], ("RUN true".to_owned(), vec![user]), "{told:#}");
+}
+
+#[test]
+fn asked_to_run_again() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let text = "FROM base AS one\nRUN cat /proc/sys/kernel/random/uuid > /u\nFROM base\nRUN true\nCOPY --from=one /u /u\n";
+    scene.dockerfile(text, &["-t", "x"]).ok();
+    scene.build(&["-t", "x", "--no-cache-filter", "one"]).ok();
+    let uuid = "RUN cat /proc/sys/kernel/random/uuid > /u";
+    check(&scene, &[(uuid, json!({"kind": "no_cache"})), ("COPY --from=one /u /u", follows(uuid))]);
+    let text = scene.run(&["explain"]).ok().stdout;
+    assert!(text.contains("> ") && text.contains("in 2 steps"), "{text}");
+}
+
+#[test]
+fn removed_from_the_cache() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write("src/a", "1").dockerfile(CHAIN, &["-o", "type=oci,dest=../out"]).ok();
+    for args in [&["prune", "--force"][..], &["prune", "--all", "--force"]] {
+        scene.run(args).ok();
+        scene.build(&["-o", "type=oci,dest=../out"]).ok();
+        let rule = if args.contains(&"--all") { "prune (all)" } else { "prune" };
+        let evicted = json!({"kind": "evicted", "at_ms": "…", "rule": rule});
+        check(&scene, &[("COPY src /src", evicted.clone()), ("RUN cat /src/* > /out", evicted)]);
+    }
+}
+
+#[test]
+fn absent_from_a_shared_cache() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let registry = scene.registry(Auth::Open);
+    let cache = format!("{}/nothing:here", registry.host());
+    let from = format!("type=registry,ref={cache}");
+    let base = format!("{}/base:1", registry.host());
+    scene.run(&["tag", "base", &base]).ok();
+    scene.run(&["push", "-q", &base]).ok();
+    let text = CHAIN.replace("base", &base);
+    scene.write("src/a", "1").dockerfile(&text, &["-t", "x", "--cache-from", &from]).ok();
+    let told = told(&scene);
+    for (step, causes) in causes(&told) {
+        assert_eq!(causes.len(), 1, "{step}: {told:#}");
+        assert_eq!((&causes[0]["kind"], &causes[0]["cache"]), (&json!("absent"), &json!(cache)));
+        assert!(causes[0]["error"].is_string(), "it could not be read: {told:#}");
+    }
+    assert_eq!(causes(&told).len(), 2);
+
+    // One that there is, and that does not have it: built of another file, on another machine.
+    let to = format!("type=registry,ref={cache},mode=max");
+    scene.build(&["-t", "x", "--cache-to", &to]).ok();
+    let other = Scene::new();
+    other.write("src/a", "2").dockerfile(&text, &["-t", "x", "--cache-from", &from]).ok();
+    let absent = json!({"kind": "absent", "cache": cache});
+    check(&other, &[("COPY src /src", absent.clone()), ("RUN cat /src/* > /out", absent)]);
+    // Then it has it.
+    let third = Scene::new();
+    third.write("src/a", "1").dockerfile(&text, &["-t", "x", "--cache-from", &from]).ok();
+    check(&third, &[]);
+}
+
+#[test]
+fn stages_and_failures() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let text = "FROM base AS build\nCOPY in /in\nRUN grep -q good /in && wc -c < /in > /size\nFROM base\nCOPY --from=build /size /size\nRUN cat /size\n";
+    scene.write("in", "good 1").dockerfile(text, &["-t", "x"]).ok();
+    let failed = scene.write("in", "bad").build(&["-t", "x", "--explain"]).fails();
+    assert!(
+        failed.stderr.contains("in: content changed (") && failed.stderr.contains("FAILED"),
+        "{}",
+        failed.stderr
+    );
+    // The steps after it keep what they were keyed on: they give the same again, and nobody has to say why they ran.
+    scene.write("in", "good 2").build(&["-t", "x"]).ok();
+    let file = json!({"kind": "file", "path": "in", "change": "content", "old": "…", "new": "…"});
+    let run = "RUN grep -q good /in && wc -c < /in > /size";
+    check(&scene, &[("COPY in /in", file.clone()), (run, follows("COPY in /in"))]);
+    scene.write("in", "good 30").build(&["-t", "x"]).ok();
+    check(
+        &scene,
+        &[
+            ("COPY in /in", file),
+            (run, follows("COPY in /in")),
+            ("COPY --from=build /size /size", follows(run)),
+            ("RUN cat /size", follows("COPY --from=build /size /size")),
+        ],
+    );
+    let told = told(&scene);
+    let changes = told["changes"].as_array().unwrap();
+    assert_eq!(changes.len(), 1, "{told:#}");
+    assert_eq!(changes[0]["steps"].as_array().unwrap().len(), 4);
+    assert_eq!(told["steps"][changes[0]["step"].as_u64().unwrap() as usize]["first"], true);
+    // A step that failed runs again because it failed.
+    let text = "FROM base\nRUN test -e /none\n";
+    scene.dockerfile(text, &["-t", "x"]).fails();
+    scene.build(&["-t", "x"]).fails();
+    check(&scene, &[("RUN test -e /none", json!({"kind": "unfinished"}))]);
+}

@@ -18,7 +18,7 @@ pub(super) struct Args {
     /// pretty or json
     #[arg(long, value_name = "FORMAT", default_value = "pretty", value_parser = ["pretty", "json"])]
     format: String,
-    /// Prints this attachment instead: a digest, a type such as https://slsa.dev/provenance/v1, or `provenance`
+    /// Prints this attachment instead: a digest, a type such as `https://slsa.dev/provenance/v1`, or `provenance`
     #[arg(long, value_name = "WHICH", conflicts_with = "format")]
     attachment: Option<String>,
     /// An id or its beginning, or ^N, the one N before the latest [default: the latest]

@@ -14,3 +14,4 @@ mod vertex;
 
 pub use display::{Display, Mode, show_on, spawn};
 pub use trace::Trace;
+pub(crate) use tty::printable;

@@ -64,6 +64,8 @@ fn the_first_build() {
         return;
     }
     let scene = Scene::new();
+    let named = |reference: &str| scene.run(&["explain", reference]).ok().stdout;
+    assert_eq!(named("^0"), scene.run(&["explain"]).ok().stdout);
     assert!(scene.run(&["explain", "no-such-build"]).fails().stderr.contains("no-such-build"));
     scene.write("src/a", "1").dockerfile(CHAIN, &["-t", "x"]).ok();
     let first = json!({"kind": "first_build"});

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use tests::archive::Image;
 use tests::{Auth, Bucket, Registry, Scene, bucket_ready, ready};
 
 /// Two machines, a bucket, and a base image that both can pull.
@@ -173,6 +174,27 @@ fn a_bucket_that_cannot_be_read_is_no_cache() {
     runs("1");
     bucket.fail("GET /cache/blobs/", 503, "SlowDown");
     runs("3");
+}
+
+/// A cache may say of a blob that it is a layer that it is not: then nobody is given it for that.
+#[test]
+fn a_blob_that_is_another_layer() {
+    let Some(machines) = Machines::new() else { return };
+    let Machines { two, bucket, .. } = &machines;
+    machines.export("main");
+    let manifest = bucket.object("manifests/main");
+    let mut config: Value = serde_json::from_slice(&fs_err::read(&manifest).unwrap()).unwrap();
+    let layers = config["layers"].as_array_mut().unwrap();
+    let ids: Vec<Value> = layers.iter().map(|layer| layer["annotations"]["diffID"].clone()).collect();
+    for (i, layer) in layers.iter_mut().enumerate() {
+        layer["annotations"]["diffID"] = ids[(i + 1) % ids.len()].clone();
+    }
+    fs_err::write(&manifest, config.to_string()).unwrap();
+    let args = ["-o", "type=oci,dest=../o.tar", "--cache-from", &bucket.cache("main")];
+    two.dockerfile(&machines.text(), &args).ok();
+    let image = Image::open(&two.path("o.tar"));
+    assert_eq!(image.file("g"), Some(&b"1"[..]));
+    assert_eq!(image.file("f"), Some(&b"1"[..]));
 }
 
 #[test]

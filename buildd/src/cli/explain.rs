@@ -8,6 +8,7 @@ use proto::rbuild::ExplainRequest;
 use tonic::Code;
 
 use super::Context;
+use super::history::named;
 use super::table::stdout;
 use crate::client::{Client, ClientError};
 use crate::explanation::Explanation;
@@ -18,8 +19,8 @@ pub(super) struct Args {
     /// How it is told
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// The build's ref, as the history and `--metadata-file` have it [default: the last build]
-    #[arg(value_name = "REF")]
+    /// An id or its beginning, or ^N, the one N before the latest [default: the latest]
+    #[arg(value_name = "BUILD")]
     reference: Option<String>,
 }
 
@@ -34,7 +35,12 @@ enum Format {
 impl Args {
     pub(super) async fn run(&self, context: &Context) -> Result<ExitCode, ClientError> {
         let client = context.connect().await?;
-        let explanation = ask(&client, self.reference.as_deref().unwrap_or_default()).await?;
+        let reference = match &self.reference {
+            // Refs may be named as docker does, with the node before them.
+            Some(given) => named(&client, given.rsplit('/').next().unwrap_or_default()).await?,
+            None => String::new(),
+        };
+        let explanation = ask(&client, &reference).await?;
         match self.format {
             Format::Text => stdout(&text::render(&explanation))?,
             Format::Json => {
@@ -58,9 +64,7 @@ pub(super) async fn after_build(client: &Client, reference: &str) {
 }
 
 async fn ask(client: &Client, reference: &str) -> Result<Explanation, ClientError> {
-    // Refs may be named as in the history, with the node before them.
-    let reference = reference.rsplit('/').next().unwrap_or_default().to_owned();
-    let answer = client.explain().get(ExplainRequest { r#ref: reference }).await;
+    let answer = client.explain().get(ExplainRequest { r#ref: reference.to_owned() }).await;
     let answer = answer.map_err(|status| match status.code() {
         Code::Unimplemented => ClientError::Usage(
             "the daemon cannot explain builds: it is no rbuild, or an older one".to_owned(),

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use super::Context;
 use crate::client::ClientError;
-pub(super) use record::running;
+pub(super) use record::{named, running};
 
 /// Shows past and running builds, or the steps that made an image
 #[derive(Debug, clap::Args)]

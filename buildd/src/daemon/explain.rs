@@ -92,6 +92,13 @@ pub(super) struct Ended<'a> {
     pub caches: &'a causes::Asked,
 }
 
+impl Ended<'_> {
+    /// Whether it is known what is built: else builds of other directories, and of others, would be taken for earlier ones of it.
+    fn is_told(&self) -> bool {
+        self.place.last().is_some_and(|directory| !directory.is_empty())
+    }
+}
+
 impl Explainer {
     /// Remembers what the store does.
     pub(super) fn new(store: Store, trees: Arc<Trees>) -> Self {
@@ -113,14 +120,17 @@ impl Explainer {
         let mut explanation = Explanation { build: ended.build.to_owned(), ..Explanation::default() };
         let mut why = vec![Vec::new(); courses.len()];
         if worked || self.latest().get(&project) != Some(&definitions) {
-            let before = self.store.accounts().latest(&project)?;
+            let before = match ended.is_told() {
+                true => self.store.accounts().latest(&project)?,
+                false => None,
+            };
             let before: Option<Account> = before.and_then(|before| serde_json::from_str(&before.body).ok());
             let now = observed.seen.account(ended.build);
             if worked {
                 why = causes::causes(before.as_ref(), &now, &courses, ended.caches, self);
             }
             explanation.against = before.as_ref().map(|before| before.build.clone());
-            if !now.steps.is_empty() {
+            if !now.steps.is_empty() && ended.is_told() {
                 self.keep(&project, before, now, &courses)?;
                 self.latest().insert(project, definitions);
             }
@@ -164,7 +174,9 @@ impl Explainer {
         if !build.is_empty() {
             return self.store.accounts().explanation(build);
         }
-        for build in self.store.history().list()?.iter().rev() {
+        let mut builds = self.store.history().list()?;
+        builds.sort_by_key(|build| build.finished_ms);
+        for build in builds.iter().rev() {
             if let Some(told) = self.store.accounts().explanation(&build.reference)? {
                 return Ok(Some(told));
             }

@@ -182,7 +182,7 @@ fn log(line: &[u8]) -> Row {
 }
 
 /// Text without control characters and escape sequences.
-fn printable(text: &[u8]) -> String {
+pub(crate) fn printable(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let mut clean = String::with_capacity(text.len());
     let mut chars = text.chars();

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use crate::explanation::{Cause, Explanation, FileChange, Outcome, Step};
+use crate::progress::printable;
 
 /// Spaces for each stage that a stage stands on.
 const INDENT: usize = 2;
@@ -45,7 +46,7 @@ fn write(out: &mut String, explanation: &Explanation) -> std::fmt::Result {
         writeln!(out, "Nothing ran.")?;
     }
     for change in &explanation.changes {
-        let name = &explanation.steps[change.step].name;
+        let name = plain(&explanation.steps[change.step].name);
         let count = match change.steps.len() {
             1 => "1 step".to_owned(),
             count => format!("{count} steps"),
@@ -99,15 +100,20 @@ fn step(out: &mut String, explanation: &Explanation, step: &Step, depth: usize) 
         Outcome::Canceled => format!("{time} CANCELED"),
         Outcome::NotReached => "-".to_owned(),
     };
-    writeln!(out, "{:depth$}{mark} {outcome:<8} {}", "", step.name.replace('\n', " "))?;
+    writeln!(out, "{:depth$}{mark} {outcome:<8} {}", "", plain(&step.name))?;
     let mut told = BTreeSet::new();
     for cause in &step.causes {
-        let line = self::cause(explanation, cause);
+        let line = plain(&self::cause(explanation, cause));
         if told.insert(line.clone()) {
             writeln!(out, "{:depth$}             {line}", "")?;
         }
     }
     Ok(())
+}
+
+/// One line without control characters: names of files are anybody's.
+fn plain(text: &str) -> String {
+    printable(text.replace('\n', " ").as_bytes())
 }
 
 fn cause(explanation: &Explanation, cause: &Cause) -> String {
@@ -141,7 +147,7 @@ fn cause(explanation: &Explanation, cause: &Cause) -> String {
         }
         Cause::Follows { step } => {
             let name = explanation.steps.get(*step).map_or("", |step| step.name.as_str());
-            format!("follows from {}", name.replace('\n', " "))
+            format!("follows from {name}")
         }
     }
 }

@@ -50,6 +50,11 @@ pub(super) async fn find(client: &Client, reference: Option<&str>) -> Result<Bui
     }
 }
 
+/// The id of the build that `reference` means, as [`find`] has it.
+pub(in crate::cli) async fn named(client: &Client, reference: &str) -> Result<String, ClientError> {
+    Ok(find(client, Some(reference)).await?.0.r#ref)
+}
+
 /// The id of the build that runs and that `wanted` means: its id or the beginning of one; without it the only one.
 pub(in crate::cli) async fn running(client: &Client, wanted: Option<&str>) -> Result<String, ClientError> {
     let mut builds = all(client, &[]).await?;

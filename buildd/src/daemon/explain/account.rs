@@ -217,7 +217,12 @@ fn merge(slot: &mut Option<Finding>, later: Finding) {
         Found::NotReached => 0,
         Found::Known => 1,
         Found::Elsewhere => 2,
-        Found::Executed(_) => 3,
+        // A pass that began anew may have dropped what a later one brought to its end.
+        Found::Executed(execution) => match execution.ended {
+            Ended::Canceled => 3,
+            Ended::Failed => 4,
+            Ended::Well => 5,
+        },
     };
     if rank(&later.how) > rank(&known.how) {
         known.how = later.how;

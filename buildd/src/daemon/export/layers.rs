@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use cache::Hashing;
 use cache::layer::{TarOptions, write_tar};
 use cache::oci::{Compression, Decompressor, Descriptor, Reference, media_type};
 use cache::store::{BlobPurpose, BlobRef, BlobWriter, LayerInfo, Lease, Origin, Store, StoreError};
@@ -302,8 +303,28 @@ impl LayerBlobs {
                 self.take(from, &descriptor, cx).await?;
             }
         }
+        self.prove(id, blob.digest).await?;
         self.store.layers().add_blob(&id, blob.clone()).map_err(from_store)?;
         Ok(blob)
+    }
+
+    /// Makes sure that a blob is the layer that somebody said it is: from here on everybody is given it for that.
+    async fn prove(&self, layer: LayerId, blob: Digest) -> Result<(), ExecError> {
+        let Some(expected) = self.held(layer).await?.diff_id else { return Ok(()) };
+        let store = self.store.clone();
+        let work = blocking(move || {
+            let packed = store.blobs().open(&blob).map_err(from_store)?;
+            let mut plain = Decompressor::new(packed).map_err(ExecError::failed)?;
+            let mut hashed = Hashing::new(std::io::sink());
+            std::io::copy(&mut plain, &mut hashed).map_err(ExecError::failed)?;
+            let (_, actual, _) = hashed.finish();
+            if actual == expected {
+                Ok(())
+            } else {
+                Err(ExecError::failed(OtherLayer { blob, expected, actual }))
+            }
+        });
+        work.await
     }
 
     /// Writes a blob as it comes.
@@ -497,6 +518,15 @@ pub(super) fn not_packed(layer: LayerId, error: ExecError) -> ExecError {
         ExecError::Failed(_) => ExecError::failed(NotPacked { layer, source: error }),
         other => other,
     }
+}
+
+/// A registry or a cache said of a blob that it is a layer that it is not.
+#[derive(Debug, thiserror::Error)]
+#[error("blob `{blob}` was said to be the layer with the diff ID {expected} and has {actual}")]
+struct OtherLayer {
+    blob: Digest,
+    expected: Digest,
+    actual: Digest,
 }
 
 /// The blob of an image's layer is gone, and what is unpacked of it gives other bytes.

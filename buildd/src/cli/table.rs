@@ -50,6 +50,14 @@ pub(super) fn size(bytes: i64) -> String {
     }
 }
 
+/// The first characters of a text, `most` at most unless all are wanted; `…` stands for the rest.
+pub(super) fn cut(text: &str, most: usize, whole: bool) -> String {
+    match text.char_indices().nth(most) {
+        Some((at, _)) if !whole => format!("{}…", &text[..at]),
+        _ => text.to_owned(),
+    }
+}
+
 /// How long ago, in the largest unit of which there are at least two.
 pub(super) fn ago(time: Option<&Timestamp>) -> String {
     let Some(time) = time.filter(|time| time.seconds > 0) else { return "N/A".to_owned() };

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use proto::rbuild::ImageHistoryRequest;
 
 use super::super::Context;
-use super::super::table::{ago, print, row, short, size};
+use super::super::table::{ago, cut, print, row, short, size};
 use crate::client::ClientError;
 
 /// Characters of a command that are shown.
@@ -19,18 +19,11 @@ pub(super) async fn show(image: &str, no_trunc: bool, context: &Context) -> Resu
     let mut rows = vec![row(["LAYER", "CREATED", "CREATED BY", "SIZE", "COMMENT"])];
     rows.extend(entries.iter().map(|entry| {
         let layer = if entry.diff_id.is_empty() { "-".to_owned() } else { short(&entry.diff_id, no_trunc) };
-        let command = cut(&entry.created_by, no_trunc);
+        // One line, whatever the text holds.
+        let line = entry.created_by.split_whitespace().collect::<Vec<_>>().join(" ");
+        let command = cut(&line, SHOWN, no_trunc);
         row([&layer, &ago(entry.created.as_ref()), &command, &size(entry.size), &entry.comment])
     }));
     print(&rows)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// One line, whatever the text holds.
-fn cut(text: &str, whole: bool) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(SHOWN) {
-        Some((at, _)) if !whole => format!("{}…", &line[..at]),
-        _ => line,
-    }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Map, Value};
 
 use super::super::Context;
-use super::super::table::{ago, print, row, stdout};
+use super::super::table::{ago, cut, print, row, stdout};
 use super::inspect::record_json;
 use super::record::{Build, all, shown};
 use crate::client::ClientError;
@@ -45,11 +45,7 @@ impl Args {
     }
 
     fn cells(&self, build: &Build) -> Vec<String> {
-        let name = build.name();
-        let name = match name.char_indices().nth(SHOWN) {
-            Some((at, _)) if !self.no_trunc => format!("{}…", &name[..at]),
-            _ => name,
-        };
+        let name = cut(&build.name(), SHOWN, self.no_trunc);
         let (created, duration) = (ago(build.0.created_at.as_ref()), shown(build.duration()));
         row([&build.0.r#ref, &name, build.status(), &created, &duration])
     }

@@ -32,7 +32,7 @@ pub struct FileOpEnv<'a> {
     pub threads: usize,
     /// Bounds on what an archive (ADD) may unpack to.
     pub limits: UnpackLimits,
-    /// The time of what gets no other, and the start of the run window.
+    /// The time of what gets no other, which does not count for what the layer contains.
     pub now: SystemTime,
     /// Ends the operation early when set.
     pub cancel: &'a AtomicBool,

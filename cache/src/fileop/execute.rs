@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use solver::op::{ActionInput, FileAction, FileActionKind, FileOp};
 
@@ -41,7 +40,7 @@ pub fn execute(
     for (index, action) in op.actions.iter().enumerate() {
         let Some(output) = action.output else { continue };
         let target = run.targets[index].take().ok_or(FileOpError::Invalid("an output's layer is gone"))?;
-        let layer = target.layer.finish(RunWindow::new(env.now, SystemTime::now()))?;
+        let layer = target.layer.finish(RunWindow::at(env.now))?;
         outputs.insert(output, FileOutput { layer, dir: target.dir });
     }
     Ok(outputs)

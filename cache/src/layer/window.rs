@@ -21,6 +21,13 @@ impl RunWindow {
         Self { start: unix_ns(start).saturating_sub(CLOCK_LAG_NS), end: unix_ns(end) }
     }
 
+    /// Just the time that a file operation gives to what it makes: every other that it writes was set by somebody else, however
+    /// shortly before.
+    pub fn at(time: SystemTime) -> Self {
+        let ns = unix_ns(time);
+        Self { start: ns, end: ns }
+    }
+
     /// A window that holds no time: every time counts (unpacked images).
     pub const fn none() -> Self {
         Self { start: i64::MAX, end: i64::MIN }

@@ -483,3 +483,18 @@ fn many_files_and_a_large_one_go_through_threads() {
     let got = world.run(&world.scratch(), &input, copies(&[(".", "/all")])).unwrap();
     assert_eq!(got.tree.lines().count(), 1 + 7 + 5000 + 1);
 }
+
+#[test]
+fn times_of_what_is_copied_count_however_new_it_is() {
+    let Some(world) = world() else { return };
+    let dir = world.files(&[("src/a", "1", 0o644)]);
+    let root = || {
+        let input = super::super::FileInput::Context(world.walk(&dir));
+        world.run(&world.scratch(), &input, copies(&[("src", "/src")])).unwrap().output.layer.root
+    };
+    let (at_once, later) = (root(), {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        root()
+    });
+    assert_eq!(at_once, later);
+}

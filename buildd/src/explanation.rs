@@ -1,6 +1,7 @@
 //! Why the steps of a build ran instead of coming from the cache: what the daemon keeps of each build and tells, as JSON, and what
 //! the client shows of it. Field and kind names are what scripts rely on.
 
+use cache::fileop::difference::DifferentBy;
 use serde::{Deserialize, Serialize};
 
 /// Why each step of a build ran.
@@ -121,7 +122,7 @@ pub enum Cause {
         /// Where, in the directory that it comes from.
         path: String,
         /// By what.
-        change: FileChange,
+        change: DifferentBy,
         /// What it was: a BLAKE3 digest of its content, its mode, its owner.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         old: Option<String>,
@@ -179,26 +180,6 @@ pub enum Cause {
         /// Which.
         step: usize,
     },
-}
-
-/// By what a file is different.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FileChange {
-    /// Its bytes, or where a link leads.
-    Content,
-    /// Its permissions.
-    Mode,
-    /// Its user or group.
-    Owner,
-    /// Its extended attributes.
-    Attributes,
-    /// What kind of thing it is.
-    Type,
-    /// It came.
-    Added,
-    /// It went.
-    Removed,
 }
 
 impl Explanation {

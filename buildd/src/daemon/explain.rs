@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use cache::fileop::difference::{Difference, DifferentBy, differences};
+use cache::fileop::difference::{Difference, differences};
 use cache::store::{Eviction, Store, StoreError};
 use cache::tree::{NodeId, Trees};
 use solver::{Digest, Event, EventSink, Finding, Graph, Selection, VertexId};
 
 use super::timestamp::to_millis;
-use crate::explanation::{Cause, Explanation, FileChange, Step};
+use crate::explanation::{Cause, Explanation, Step};
 use account::{Account, Course, Input, Seen, What};
 use causes::Memory;
 
@@ -234,15 +234,6 @@ fn steps(courses: &[Course], why: Vec<Vec<Cause>>) -> Vec<Step> {
 }
 
 fn file(difference: Difference) -> Cause {
-    let Difference { path, by, old, new } = difference;
-    let change = match by {
-        DifferentBy::Content => FileChange::Content,
-        DifferentBy::Mode => FileChange::Mode,
-        DifferentBy::Owner => FileChange::Owner,
-        DifferentBy::Attributes => FileChange::Attributes,
-        DifferentBy::Type => FileChange::Type,
-        DifferentBy::Added => FileChange::Added,
-        DifferentBy::Removed => FileChange::Removed,
-    };
+    let Difference { path, by: change, old, new } = difference;
     Cause::File { path: String::from_utf8_lossy(path.as_bytes()).into_owned(), change, old, new }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use solver::Selection;
 
 use super::error::ActionError;
@@ -26,8 +27,9 @@ pub struct Difference {
     pub new: Option<String>,
 }
 
-/// By what an object differs, where what a copy sees of it counts: never by times or hard links.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// By what an object differs, where what a copy sees of it counts: never by times or hard links. Scripts rely on the names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DifferentBy {
     /// Its bytes, told as their BLAKE3 digest, or a link's target.
     Content,

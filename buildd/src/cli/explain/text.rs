@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use cache::fileop::difference::DifferentBy;
 use jiff::Timestamp;
 
-use crate::explanation::{Cause, Explanation, FileChange, Outcome, Step};
+use crate::explanation::{Cause, Explanation, Outcome, Step};
 use crate::progress::printable;
 
 /// Spaces for each stage that a stage stands on.
@@ -152,15 +153,15 @@ fn cause(explanation: &Explanation, cause: &Cause) -> String {
     }
 }
 
-fn file(path: &str, change: FileChange, old: Option<&str>, new: Option<&str>) -> String {
+fn file(path: &str, change: DifferentBy, old: Option<&str>, new: Option<&str>) -> String {
     let what = match change {
-        FileChange::Content => "content changed",
-        FileChange::Mode => "mode changed",
-        FileChange::Owner => "owner changed",
-        FileChange::Attributes => "attributes changed",
-        FileChange::Type => "is something else now",
-        FileChange::Added => "added",
-        FileChange::Removed => "removed",
+        DifferentBy::Content => "content changed",
+        DifferentBy::Mode => "mode changed",
+        DifferentBy::Owner => "owner changed",
+        DifferentBy::Attributes => "attributes changed",
+        DifferentBy::Type => "is something else now",
+        DifferentBy::Added => "added",
+        DifferentBy::Removed => "removed",
     };
     let short = |text: &str| match text.strip_prefix("blake3:") {
         Some(hex) => hex.chars().take(12).collect(),

@@ -1,7 +1,9 @@
 //! What people read.
 
 use super::render;
-use crate::explanation::{Cause, Explanation, FileChange, Outcome, Step};
+use cache::fileop::difference::DifferentBy;
+
+use crate::explanation::{Cause, Explanation, Outcome, Step};
 
 fn step(stage: &str, name: &str, inputs: &[usize], outcome: Outcome, causes: &[Cause]) -> Step {
     Step {
@@ -20,7 +22,7 @@ fn a_tree() {
     let blake3 = |digit: &str| Some(format!("blake3:{}", digit.repeat(64)));
     let file = Cause::File {
         path: "src/main.rs".to_owned(),
-        change: FileChange::Content,
+        change: DifferentBy::Content,
         old: blake3("1"),
         new: blake3("2"),
     };

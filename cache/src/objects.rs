@@ -8,6 +8,7 @@
 //! - A put is whole or not there: objects of several parts appear when the last one is in.
 //! - Bytes that are read are the store's word: callers verify digests.
 
+mod azure;
 mod error;
 mod http;
 mod place;

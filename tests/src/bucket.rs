@@ -1,12 +1,13 @@
 //! An S3 server on loopback, behind a door that counts requests and can be told to fail them.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::http::{Request, answer, serve};
 use crate::ready::program;
 
 /// The key that the server takes.
@@ -57,15 +58,8 @@ impl Bucket {
             .spawn()
             .expect("the S3 server starts");
         let door = Arc::new(Mutex::new(Door::default()));
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
         let shared = door.clone();
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let door = shared.clone();
-                std::thread::spawn(move || drop(pass(client, port, &door)));
-            }
-        });
+        let endpoint = format!("http://{}", serve(move |request| pass(&request, port, &shared)));
         let bucket = Self { child, dir: dir.join("cache"), endpoint, door };
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -124,47 +118,26 @@ impl Bucket {
     }
 }
 
-/// Hands one request to the server, and its answer back.
-fn pass(client: TcpStream, port: u16, door: &Mutex<Door>) -> std::io::Result<()> {
-    let mut from = BufReader::new(client.try_clone()?);
-    let (mut head, mut first, mut length) = (String::new(), String::new(), 0);
-    loop {
-        let mut line = String::new();
-        if from.read_line(&mut line)? <= 2 {
-            break;
-        }
-        let (name, value) = line.split_once(':').unwrap_or_default();
-        match name.to_ascii_lowercase().as_str() {
-            "content-length" => length = value.trim().parse().unwrap_or(0),
-            "connection" => continue,
-            _ => {}
-        }
-        if first.is_empty() {
-            first = line.rsplit_once(' ').map_or("", |(request, _)| request).replace("%3A", ":");
-        }
-        head.push_str(&line);
-    }
-    let mut body = vec![0; length];
-    from.read_exact(&mut body)?;
+/// Hands a request to the server, and gives its answer.
+fn pass(request: &Request, port: u16, door: &Mutex<Door>) -> Vec<u8> {
+    let first = format!("{} {}", request.method, request.path);
     let failing = {
         let mut door = door.lock().unwrap_or_else(PoisonError::into_inner);
         door.requests.push(first.clone());
         door.failing.clone().filter(|(text, ..)| first.contains(text.as_str()))
     };
-    let mut client = client;
     if let Some((_, status, code)) = failing {
         let body = format!("<Error><Code>{code}</Code><Message>told so</Message></Error>");
-        let body = if first.starts_with("HEAD") { String::new() } else { body };
-        let length = body.len();
-        return write!(
-            client,
-            "HTTP/1.1 {status} Told\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-        );
+        return answer(status, &[], if request.method == "HEAD" { b"" } else { body.as_bytes() });
     }
-    let mut server = TcpStream::connect(("127.0.0.1", port))?;
-    server.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes())?;
-    server.write_all(&body)?;
-    std::io::copy(&mut server, &mut client).map(drop)
+    let forward = || {
+        let mut server = TcpStream::connect(("127.0.0.1", port))?;
+        server.write_all(format!("{}Connection: close\r\n\r\n", request.head).as_bytes())?;
+        server.write_all(&request.body)?;
+        let mut answer = Vec::new();
+        server.read_to_end(&mut answer).map(|_| answer)
+    };
+    forward().unwrap_or_default()
 }
 
 impl Drop for Bucket {

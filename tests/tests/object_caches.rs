@@ -4,31 +4,37 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use tests::archive::Image;
-use tests::{Auth, Bucket, Registry, Scene, bucket_ready, ready};
+use tests::{Auth, Azure, Bucket, Registry, Scene, bucket_ready, ready};
 
-/// Two machines, a bucket, and a base image that both can pull.
+/// Two machines, and a base image that both can pull.
 struct Machines {
     one: Scene,
     two: Scene,
-    bucket: Bucket,
     registry: Registry,
 }
 
 impl Machines {
     /// `None` where this machine cannot run them.
     fn new() -> Option<Self> {
-        if !ready() || !bucket_ready() {
+        if !ready() {
             return None;
         }
         let (one, two) = (Scene::new(), Scene::new());
-        let (bucket, registry) = (one.bucket(), one.registry(Auth::Open));
+        let registry = one.registry(Auth::Open);
         let base = format!("{}/base:1", registry.host());
         one.run(&["tag", "base", &base]).ok();
         one.run(&["push", "-q", &base]).ok();
         for scene in [&one, &two] {
             scene.write("f", "1");
         }
-        Some(Self { one, two, bucket, registry })
+        Some(Self { one, two, registry })
+    }
+
+    /// With a bucket.
+    fn with_bucket() -> Option<(Self, Bucket)> {
+        let machines = Self::new().filter(|_| bucket_ready())?;
+        let bucket = machines.one.bucket();
+        Some((machines, bucket))
     }
 
     /// A step with a result of its own each time, one that stands on a file, and one that no image needs.
@@ -39,11 +45,11 @@ impl Machines {
         )
     }
 
-    /// Builds on the first machine, and writes the cache `name`.
-    fn export(&self, name: &str) {
-        let to = format!("{},mode=max", self.bucket.cache(name));
+    /// Builds on the first machine, and writes a cache.
+    fn export(&self, to: &str, step: &str) {
+        let to = format!("{to},mode=max");
         let built = self.one.dockerfile(&self.text(), &["-t", "app", "--cache-to", &to]).ok();
-        assert!(built.stderr.contains("exporting cache to Amazon S3"), "{}", built.stderr);
+        assert!(built.stderr.contains(step), "{}", built.stderr);
         assert!(built.stderr.contains("preparing build cache for export"), "{}", built.stderr);
         assert!(built.stderr.contains("writing layer sha256:"), "{}", built.stderr);
     }
@@ -55,6 +61,9 @@ impl Machines {
     }
 }
 
+/// What the step of an export to a bucket is called.
+const S3: &str = "exporting cache to Amazon S3";
+
 fn unique(scene: &Scene) -> String {
     scene.run(&["run", "--rm", "app", "cat", "/unique"]).ok().stdout
 }
@@ -65,9 +74,9 @@ fn blobs_read(requests: &[String]) -> usize {
 
 #[test]
 fn a_cache_in_a_bucket() {
-    let Some(machines) = Machines::new() else { return };
-    let Machines { one, two, bucket, .. } = &machines;
-    machines.export("main;other");
+    let Some((machines, bucket)) = Machines::with_bucket() else { return };
+    let Machines { one, two, .. } = &machines;
+    machines.export(&bucket.cache("main;other"), S3);
     let config: Value =
         serde_json::from_slice(&fs_err::read(bucket.object("manifests/main")).unwrap()).unwrap();
     let layer = &config["layers"][0];
@@ -120,9 +129,9 @@ fn a_cache_in_a_bucket() {
 
 #[test]
 fn a_bucket_that_cannot_be_read_is_no_cache() {
-    let Some(machines) = Machines::new() else { return };
-    let Machines { two, bucket, .. } = &machines;
-    machines.export("main");
+    let Some((machines, bucket)) = Machines::with_bucket() else { return };
+    let two = &machines.two;
+    machines.export(&bucket.cache("main"), S3);
     let steps = 5;
     let misses = |from: &str, why: &str| {
         let built = two.dockerfile(&machines.text(), &["-t", "app", "--cache-from", from]).ok();
@@ -179,9 +188,9 @@ fn a_bucket_that_cannot_be_read_is_no_cache() {
 /// A cache may say of a blob that it is a layer that it is not: then nobody is given it for that.
 #[test]
 fn a_blob_that_is_another_layer() {
-    let Some(machines) = Machines::new() else { return };
-    let Machines { two, bucket, .. } = &machines;
-    machines.export("main");
+    let Some((machines, bucket)) = Machines::with_bucket() else { return };
+    let two = &machines.two;
+    machines.export(&bucket.cache("main"), S3);
     let manifest = bucket.object("manifests/main");
     let mut config: Value = serde_json::from_slice(&fs_err::read(&manifest).unwrap()).unwrap();
     let layers = config["layers"].as_array_mut().unwrap();
@@ -199,8 +208,8 @@ fn a_blob_that_is_another_layer() {
 
 #[test]
 fn a_bucket_that_cannot_be_written_fails_the_build() {
-    let Some(machines) = Machines::new() else { return };
-    let Machines { one, bucket, .. } = &machines;
+    let Some((machines, bucket)) = Machines::with_bucket() else { return };
+    let one = &machines.one;
     let text = machines.text();
     let cache = bucket.cache("main");
     bucket.fail(" /none/", 404, "NoSuchBucket");
@@ -227,9 +236,9 @@ fn a_bucket_that_cannot_be_written_fails_the_build() {
 
 #[test]
 fn a_key_from_the_environment_and_old_blobs() {
-    let Some(machines) = Machines::new() else { return };
-    let Machines { one, bucket, .. } = &machines;
-    machines.export("main");
+    let Some((machines, bucket)) = Machines::with_bucket() else { return };
+    let one = &machines.one;
+    machines.export(&bucket.cache("main"), S3);
     let old = SystemTime::now() - Duration::from_hours(48);
     for blob in bucket.blobs() {
         fs_err::File::options().write(true).open(blob).unwrap().set_modified(old).unwrap();
@@ -255,9 +264,9 @@ fn a_key_from_the_environment_and_old_blobs() {
 
 #[test]
 fn keys_are_in_no_history() {
-    let Some(machines) = Machines::new() else { return };
-    let Machines { one, bucket, .. } = &machines;
-    machines.export("main");
+    let Some((machines, bucket)) = Machines::with_bucket() else { return };
+    let one = &machines.one;
+    machines.export(&bucket.cache("main"), S3);
     let cache = bucket.cache("main");
     one.dockerfile(&machines.text(), &["-t", "app", "--cache-from", &cache, "--cache-to", &cache]).ok();
     one.run(&["history", "inspect"]);
@@ -266,4 +275,54 @@ fn keys_are_in_no_history() {
     let found =
         std::process::Command::new("grep").args(["-rl", bucket.key().1]).arg(one.daemon.root()).output();
     assert_eq!(String::from_utf8_lossy(&found.unwrap().stdout), "");
+}
+
+#[test]
+fn a_cache_in_a_container() {
+    let Some(machines) = Machines::new() else { return };
+    let Machines { one, two, .. } = &machines;
+    let azure = Azure::start();
+    machines.export(&azure.cache("old"), "exporting cache to Azure Blob Storage");
+    assert!(azure.blob("c/manifests/old").is_some(), "{:#?}", azure.requests());
+    one.write("f", "2");
+    machines.export(&azure.cache("new"), "exporting cache to Azure Blob Storage");
+    let requests = azure.requests();
+    let made = requests.iter().filter(|request| *request == "PUT /c").count();
+    assert_eq!(made, 1, "{requests:#?}");
+
+    // All names are looked into, not only the first.
+    let cache = azure.cache("never-written;new;old");
+    for f in ["2", "1"] {
+        let built =
+            two.write("f", f).dockerfile(&machines.text(), &["-t", "app", "--cache-from", &cache]).ok();
+        assert_eq!(built.ran(), Vec::<String>::new(), "{}", built.stderr);
+        assert_eq!(two.run(&["run", "--rm", "app", "cat", "/g"]).ok().stdout, f);
+        assert_eq!(unique(two), unique(one));
+        assert!(!built.stderr.contains(azure.key()), "{}", built.stderr);
+        machines.forget();
+    }
+
+    // What cannot be read is none; what cannot be written is a failure.
+    let misses = |why: &str| {
+        let built = two.dockerfile(&machines.text(), &["-t", "app", "--cache-from", &cache]).ok();
+        assert!(built.stderr.contains(why), "{}", built.stderr);
+        assert_ne!(unique(two), unique(one));
+        machines.forget();
+    };
+    azure.replace("/blobs/", b"something else");
+    misses("importing cache manifest from azblob:c/manifests/never-written");
+    azure.replace("/manifests/", b"{");
+    misses("malformed cache config");
+    azure.fail("GET /c/manifests/", 403);
+    misses("Azure container `c` denies access to `manifests/");
+    azure.fail("PUT /c/blobs/", 403);
+    one.write("f", "3");
+    let to = format!("{},mode=max", azure.cache("new"));
+    let failed = one.dockerfile(&machines.text(), &["-t", "app", "--cache-to", &to]).fails();
+    assert!(
+        failed.stderr.contains("Azure container `c` denies access to `blobs/sha256:"),
+        "{}",
+        failed.stderr
+    );
+    one.dockerfile(&machines.text(), &["-t", "app", "--cache-to", &format!("{to},ignore-error=true")]).ok();
 }

@@ -27,6 +27,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone)]
 pub struct Objects {
     operator: Operator,
+    http: reqwest::Client,
+    place: Place,
     name: String,
 }
 
@@ -49,7 +51,7 @@ impl Objects {
         let http = http_client(place.url())
             .map_err(|e| ObjectError::Config { store: name.clone(), reason: e.to_string() })?;
         let operator = place.operator()?;
-        let transport = HttpTransporter::new(ReqwestTransport::new(http));
+        let transport = HttpTransporter::new(ReqwestTransport::new(http.clone()));
         let context = operator.context().with_http_transport(transport);
         let retry = RetryLayer::new()
             .with_min_delay(BACKOFF)
@@ -59,7 +61,18 @@ impl Objects {
             .with_notify(|event: opendal::layers::RetryEvent<'_>| {
                 tracing::debug!(attempt = event.attempt, kind = %event.err.kind(), "object store is asked again");
             });
-        Ok(Self { operator: operator.with_context(context).layer(retry), name })
+        Ok(Self { operator: operator.with_context(context).layer(retry), http, place: place.clone(), name })
+    }
+
+    /// Makes the store where it is not there and can be made: a container, but no bucket.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub async fn prepare(&self) -> Result<(), ObjectError> {
+        match &self.place {
+            Place::S3(_) => Ok(()),
+            Place::Azure(container) => container.create(&self.http, &self.name).await,
+        }
     }
 
     /// What the store tells of an object; `None` where there is none.

@@ -106,6 +106,7 @@ const LLB: &[&str] = &[
     "diffop",
     "passthroughop",
     "cache.s3",
+    "cache.azblob",
     "exporter.image.attestations",
     "exporter.sourcedateepoch",
     "exporter.multiple",

@@ -191,9 +191,7 @@ fn export(entry: &CacheOptionsEntry) -> Result<CacheExport, CacheRequestError> {
             });
         }
         "local" => CachePlace::Local(format!("local:{}", get("dest"))),
-        service @ ("gha" | "azblob") if flag("ignore-error")? == Some(true) => {
-            CachePlace::Unknown(service.to_owned())
-        }
+        "gha" if flag("ignore-error")? == Some(true) => CachePlace::Unknown("gha".to_owned()),
         other => match CacheService::read(other, &entry.attrs, &environment) {
             Some(Ok(service)) => CachePlace::Service(service),
             Some(Err(what)) => return Err(CacheRequestError::Service { kind: other.to_owned(), what }),

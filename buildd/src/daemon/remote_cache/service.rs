@@ -53,11 +53,12 @@ impl CacheService {
         attrs: &std::collections::BTreeMap<String, String>,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Option<Result<Self, WrongAttr>> {
-        let read = match kind {
-            "s3" => ObjectCache::s3(&Attrs { attrs, env }),
-            _ => return None,
-        };
-        Some(read.map(Self::Objects))
+        let attrs = Attrs { attrs, env };
+        match kind {
+            "s3" => Some(ObjectCache::s3(&attrs).map(Self::Objects)),
+            "azblob" => Some(ObjectCache::azblob(&attrs).map(Self::Objects)),
+            _ => None,
+        }
     }
 
     /// What it is called where its cache is read.
@@ -100,6 +101,16 @@ impl ServiceStore {
     pub(super) async fn configs(&self) -> Result<Vec<CacheConfig>, ServiceError> {
         match self {
             Self::Objects(store) => store.configs().await,
+        }
+    }
+
+    /// Makes what a cache is written into, where that is not there.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub(super) async fn prepare(&self) -> Result<(), ServiceError> {
+        match self {
+            Self::Objects(store) => store.prepare().await,
         }
     }
 

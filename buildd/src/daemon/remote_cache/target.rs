@@ -116,10 +116,11 @@ async fn taker(parts: &Parts, place: &CachePlace, cx: &VertexContext) -> Result<
         }
         CachePlace::Service(service) => {
             let store = service.open().map_err(ExecError::failed)?;
+            store.prepare().await.map_err(ExecError::failed)?;
             Ok(Taker::Service(Box::new(store)))
         }
-        CachePlace::Inline => Err(ExecError::failed(NoSession)),
         CachePlace::Unknown(service) => Err(ExecError::failed(CacheRequestError::Kind(service.clone()))),
+        CachePlace::Inline => Err(ExecError::failed(NoSession)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use cache::objects::{AccessKey, Objects, Place, S3Bucket};
+use cache::objects::{AccessKey, AzureContainer, Objects, Place, S3Bucket};
 use cache::oci::Descriptor;
 use cache::registry::Secret;
 use cache::remote::CacheConfig;
@@ -33,6 +33,8 @@ pub(in crate::daemon) struct ObjectCache {
     blobs: String,
     /// The cache's names: all are written.
     names: Vec<String>,
+    /// How many of them are read.
+    reads: usize,
     /// After how long a blob that is used again is made young, so that no rule of the bucket removes it.
     touch_refresh: Option<Duration>,
     /// How many layers are written at a time.
@@ -80,8 +82,49 @@ impl ObjectCache {
             manifests: prefix.clone() + &attrs.or("manifests_prefix", "manifests/"),
             blobs: prefix + &attrs.or("blobs_prefix", "blobs/"),
             names: attrs.names(),
+            reads: 1,
             touch_refresh: Some(attrs.duration("touch_refresh").unwrap_or(TOUCH_REFRESH)),
             parallel: attrs.positive("upload_parallelism")?.unwrap_or(PARALLEL) as usize,
+        })
+    }
+
+    /// A cache in a container (`cache/remotecache/azblob` of BuildKit for names and defaults).
+    pub(super) fn azblob(attrs: &Attrs<'_>) -> Result<Self, WrongAttr> {
+        let account_url = attrs.or_env("account_url", "BUILDKIT_AZURE_STORAGE_ACCOUNT_URL").ok_or_else(|| {
+            WrongAttr(
+                "either ${BUILDKIT_AZURE_STORAGE_ACCOUNT_URL} or account_url attribute is required for azblob cache"
+                    .to_owned(),
+            )
+        })?;
+        let url = url::Url::parse(&account_url)
+            .map_err(|_| WrongAttr("azure storage account url provided is not a valid url".to_owned()))?;
+        let account =
+            attrs.or_env("account_name", "BUILDKIT_AZURE_STORAGE_ACCOUNT_NAME").unwrap_or_else(|| {
+                url.host_str().and_then(|host| host.split('.').next()).unwrap_or_default().to_owned()
+            });
+        if account.is_empty() {
+            return Err(WrongAttr(
+                "unable to retrieve account name from account url or ${BUILDKIT_AZURE_STORAGE_ACCOUNT_NAME} or account_name attribute for azblob cache"
+                    .to_owned(),
+            ));
+        }
+        let prefix = attrs.or_env("prefix", "BUILDKIT_AZURE_STORAGE_PREFIX").unwrap_or_default();
+        let names = attrs.names();
+        Ok(Self {
+            place: Place::Azure(AzureContainer {
+                account_url,
+                account,
+                container: attrs
+                    .or_env("container", "BUILDKIT_AZURE_STORAGE_CONTAINER")
+                    .unwrap_or_else(|| "buildkit-cache".to_owned()),
+                key: attrs.get("secret_access_key").map(Secret::new),
+            }),
+            manifests: joined(&[&prefix, &attrs.or("manifests_prefix", "manifests"), ""]),
+            blobs: joined(&[&prefix, &attrs.or("blobs_prefix", "blobs"), ""]),
+            reads: names.len(),
+            names,
+            touch_refresh: None,
+            parallel: PARALLEL as usize,
         })
     }
 
@@ -114,10 +157,15 @@ impl ObjectCache {
 }
 
 impl ObjectStore {
-    /// The config under the first name. One that is not there yet is no failure: the first build of all has none.
+    /// Makes the container that is not there.
+    pub(super) async fn prepare(&self) -> Result<(), ServiceError> {
+        Ok(self.objects.prepare().await?)
+    }
+
+    /// The configs under the names that are read. One that is not there yet is no failure: the first build of all has none.
     pub(super) async fn configs(&self) -> Result<Vec<CacheConfig>, ServiceError> {
         let mut configs = Vec::new();
-        for name in self.cache.names.iter().take(1) {
+        for name in self.cache.names.iter().take(self.cache.reads) {
             if let Some(json) = self.objects.get(&self.cache.manifest(name), CONFIG_LIMIT).await? {
                 configs.push(config(&json)?);
             }
@@ -136,7 +184,13 @@ impl ObjectStore {
     }
 
     pub(super) async fn put(&self, blob: &Descriptor, file: tokio::fs::File) -> Result<(), ServiceError> {
-        Ok(self.objects.put_from(&self.cache.object(&blob.digest), blob.size, file).await?)
+        let object = self.cache.object(&blob.digest);
+        match &self.cache.place {
+            // Not all that speak S3 know conditions.
+            Place::S3(_) => self.objects.put_from(&object, blob.size, file).await?,
+            Place::Azure(_) => drop(self.objects.put_if_absent(&object, blob.size, file).await?),
+        }
+        Ok(())
     }
 
     pub(super) async fn finish(&self, json: &[u8]) -> Result<(), ServiceError> {
@@ -154,9 +208,39 @@ impl ObjectStore {
     }
 }
 
+/// Parts of a path put together as Go's `filepath.Join` does, for what follows them.
+fn joined(parts: &[&str]) -> String {
+    let mut clean: Vec<&str> = Vec::new();
+    for part in parts.iter().flat_map(|part| part.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => drop(clean.pop()),
+            part => clean.push(part),
+        }
+    }
+    clean.iter().map(|part| format!("{part}/")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn containers() {
+        let read = |attrs: &[(&str, &str)], env: &[(&str, &str)]| {
+            let attrs = attrs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            let env = |name: &str| env.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned());
+            ObjectCache::azblob(&Attrs { attrs: &attrs, env: &env }).map_err(|e| e.to_string())
+        };
+        let env = [("BUILDKIT_AZURE_STORAGE_ACCOUNT_URL", "https://acc.blob.example")];
+        let cache = read(&[("prefix", "x//y/"), ("name", "a;b")], &env).unwrap();
+        assert_eq!(cache.name(), "azblob:buildkit-cache/x/y/manifests/a");
+        assert_eq!((cache.object(&Digest::of(b"")).starts_with("x/y/blobs/sha256:"), cache.reads), (true, 2));
+        let Place::Azure(azure) = &cache.place else { panic!("{cache:?}") };
+        assert_eq!(azure.account, "acc");
+        assert!(read(&[], &[]).unwrap_err().contains("account_url attribute is required"));
+        assert!(read(&[("account_url", "acc")], &[]).unwrap_err().contains("not a valid url"));
+    }
 
     fn read(attrs: &[(&str, &str)], env: &[(&str, &str)]) -> Result<ObjectCache, String> {
         let attrs = attrs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();

@@ -23,15 +23,7 @@ impl Image {
     /// # Panics
     /// When the archive is none.
     pub fn open(path: &Path) -> Self {
-        let mut blobs = BTreeMap::new();
-        let mut tar = tar::Archive::new(fs_err::File::open(path).expect("an archive"));
-        for entry in tar.entries().expect("a tar") {
-            let mut entry = entry.expect("an entry");
-            let name = entry.path().expect("a name").to_string_lossy().into_owned();
-            let mut data = Vec::new();
-            entry.read_to_end(&mut data).expect("content");
-            blobs.insert(name, data);
-        }
+        let blobs = entries(path);
         let json = |name: &str| -> Value { serde_json::from_slice(&blobs[name]).expect("JSON") };
         let blob = |d: &Value| format!("blobs/sha256/{}", &d["digest"].as_str().expect("a digest")[7..]);
         let mut manifest = json(&blob(&json("index.json")["manifests"][0]));
@@ -50,6 +42,39 @@ impl Image {
     pub fn file(&self, path: &str) -> Option<&[u8]> {
         self.layers.iter().rev().find_map(|l| l.get(path)).and_then(|f| f.as_deref())
     }
+}
+
+/// The files of a tar archive by name.
+///
+/// # Panics
+/// When it is none.
+pub fn entries(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut tar = tar::Archive::new(fs_err::File::open(path).expect("an archive"));
+    let read = |entry: std::io::Result<tar::Entry<'_, fs_err::File>>| {
+        let mut entry = entry.expect("an entry");
+        let mut data = Vec::new();
+        entry.read_to_end(&mut data).expect("content");
+        (entry.path().expect("a name").display().to_string(), data)
+    };
+    tar.entries().expect("a tar").map(read).collect()
+}
+
+/// The JSON blob of an OCI archive that a descriptor names.
+///
+/// # Panics
+/// When there is none.
+pub fn blob(entries: &BTreeMap<String, Vec<u8>>, descriptor: &Value) -> Value {
+    let digest = descriptor["digest"].as_str().expect("a digest").trim_start_matches("sha256:");
+    serde_json::from_slice(&entries[&format!("blobs/sha256/{digest}")]).expect("JSON")
+}
+
+/// The index or manifest that an OCI archive holds first.
+///
+/// # Panics
+/// When it is none.
+pub fn target(entries: &BTreeMap<String, Vec<u8>>) -> Value {
+    let index: Value = serde_json::from_slice(&entries["index.json"]).expect("JSON");
+    blob(entries, &index["manifests"][0])
 }
 
 fn listing(gzip: &[u8]) -> Vec<String> {

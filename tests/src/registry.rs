@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::ready::program;
 
 /// Who may use a registry.
@@ -83,15 +85,41 @@ impl Registry {
         &self.host
     }
 
+    /// A manifest or index, by tag or digest; `None` where there is none.
+    ///
+    /// # Panics
+    /// When the registry does not answer, or with something else.
+    pub fn manifest(&self, repository: &str, reference: &str) -> Option<Value> {
+        self.json(&format!("{repository}/manifests/{reference}"))
+    }
+
+    /// A blob that is JSON; `None` where there is none.
+    ///
+    /// # Panics
+    /// As [`Self::manifest`].
+    pub fn blob(&self, repository: &str, digest: &str) -> Option<Value> {
+        self.json(&format!("{repository}/blobs/{digest}"))
+    }
+
+    fn json(&self, path: &str) -> Option<Value> {
+        let answer = self.get(path).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let found = head.lines().next().is_some_and(|line| line.contains(" 200 "));
+        found.then(|| serde_json::from_str(body).expect("JSON"))
+    }
+
+    fn get(&self, path: &str) -> std::io::Result<String> {
+        let accept =
+            "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, */*";
+        let mut stream = TcpStream::connect(&self.host)?;
+        write!(stream, "GET /v2/{path} HTTP/1.0\r\nAccept: {accept}\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
     fn answers(&self) -> bool {
-        let ask = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect(&self.host)?;
-            stream.write_all(b"GET /v2/ HTTP/1.0\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        ask().is_ok_and(|a| a.starts_with("HTTP/1."))
+        self.get("").is_ok_and(|a| a.starts_with("HTTP/1."))
     }
 }
 

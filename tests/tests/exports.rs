@@ -4,10 +4,7 @@
 #[expect(dead_code, reason = "made for the tests of the registry client, which need more of it")]
 mod fake;
 
-use std::collections::BTreeMap;
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use fake::{Fake, Reply};
 use proto::control::Exporter;
@@ -15,32 +12,9 @@ use proto::gateway::{Attestation, AttestationKind, Attestations, Ref, ReturnRequ
 use proto::pb::file_action::Action;
 use proto::pb::{Definition, FileActionMkDir, FileActionMkFile};
 use serde_json::{Value, json};
+use tests::archive::{blob, entries, target};
 use tests::llb::Llb;
 use tests::{Api, Scene, ready};
-
-/// The entries of a tar.
-fn entries(path: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut tar = tar::Archive::new(fs_err::File::open(path).unwrap());
-    let read = |entry: std::io::Result<tar::Entry<'_, fs_err::File>>| {
-        let mut entry = entry.unwrap();
-        let mut data = Vec::new();
-        entry.read_to_end(&mut data).unwrap();
-        (entry.path().unwrap().display().to_string(), data)
-    };
-    tar.entries().unwrap().map(read).collect()
-}
-
-/// The JSON blob that a descriptor names.
-fn blob(entries: &BTreeMap<String, Vec<u8>>, descriptor: &Value) -> Value {
-    let digest = descriptor["digest"].as_str().unwrap().trim_start_matches("sha256:");
-    serde_json::from_slice(&entries[&format!("blobs/sha256/{digest}")]).unwrap()
-}
-
-/// The index or manifest that an archive holds.
-fn target(entries: &BTreeMap<String, Vec<u8>>) -> Value {
-    let index: Value = serde_json::from_slice(&entries["index.json"]).unwrap();
-    blob(entries, &index["manifests"][0])
-}
 
 #[test]
 fn provenance() {

@@ -10,6 +10,7 @@ mod image;
 mod layers;
 mod leaving;
 mod packer;
+mod parcel;
 mod placed;
 mod push;
 mod settle;

@@ -75,10 +75,15 @@ impl Descriptor {
         self.annotations.contains_key("vnd.docker.reference.type")
     }
 
+    /// The manifest that this one holds statements about; `None` where it holds none.
+    pub fn about(&self) -> Option<Digest> {
+        let about = || self.annotations.get(Self::ABOUT)?.parse().ok();
+        if self.is_attestation() { about() } else { None }
+    }
+
     /// Whether it is a manifest of statements about `manifest`.
     pub fn is_about(&self, manifest: &Digest) -> bool {
-        let about = self.annotations.get(Self::ABOUT).and_then(|text| text.parse().ok());
-        self.is_attestation() && about == Some(*manifest)
+        self.about() == Some(*manifest)
     }
 }
 

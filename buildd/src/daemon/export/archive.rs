@@ -73,7 +73,7 @@ impl Exporter {
     async fn hand_over(&self, made: &Assembled, cx: &VertexContext) -> Result<(), ExecError> {
         let id = cx.sessions.ids().first().cloned().unwrap_or_default();
         let session = self.sessions.get(&id, ARRIVAL).await.map_err(ExecError::failed)?;
-        for blob in made.all() {
+        for blob in made.parcel().all() {
             let file = self.chains.store.blobs().open(&blob.digest).map_err(from_store)?;
             let file = tokio::fs::File::from_std(file);
             session.write_blob("export", &blob.digest, blob.size, file).await.map_err(ExecError::failed)?;

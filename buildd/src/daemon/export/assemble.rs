@@ -13,6 +13,7 @@ use solver::{Digest, ExecError, LayerId, VertexContext};
 use super::annotations::Place;
 use super::attested::Attested;
 use super::layers::{LayerBlob, LayerBlobs, Rewrite};
+use super::parcel::Parcel;
 use super::{Built, ExportRequest, Exporter, Results};
 use crate::daemon::chains::from_store;
 use crate::daemon::progress::Step;
@@ -187,32 +188,18 @@ impl Assembled {
         self.images.iter().flat_map(|i| &i.layers).find(|l| l.id == *id).map(|l| &l.descriptor)
     }
 
-    /// All blobs of layers, configs and statements, each once.
-    pub(super) fn blobs(&self) -> Vec<Descriptor> {
+    /// What of it goes elsewhere.
+    pub(super) fn parcel(&self) -> Parcel {
         let images = self
             .images
             .iter()
             .flat_map(|image| image.layers.iter().map(|layer| &layer.descriptor).chain([&image.config]));
         let attested = self.attested.iter().flat_map(|attested| &attested.blobs);
-        let mut blobs: Vec<Descriptor> = images.chain(attested).cloned().collect();
-        blobs.sort_by_key(|blob| blob.digest);
-        blobs.dedup_by_key(|blob| blob.digest);
-        blobs
-    }
-
-    /// The manifests below the target.
-    pub(super) fn manifests(&self) -> impl Iterator<Item = &Descriptor> {
+        let blobs = images.chain(attested).cloned().collect();
         let images = self.images.iter().map(|image| &image.manifest);
         let attested = self.attested.iter().map(|attested| &attested.manifest);
-        images.chain(attested).filter(|manifest| manifest.digest != self.target.digest)
-    }
-
-    /// All there is, what names others after them.
-    pub(super) fn all(&self) -> Vec<Descriptor> {
-        let mut all = self.blobs();
-        all.extend(self.manifests().cloned());
-        all.push(self.target.clone());
-        all
+        let below = images.chain(attested).filter(|manifest| manifest.digest != self.target.digest);
+        Parcel::new(self.target.clone(), below.cloned().collect(), blobs)
     }
 
     /// All blobs but the target's own.

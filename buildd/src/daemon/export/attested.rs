@@ -31,6 +31,19 @@ const EMPTY: &[u8] = b"{}";
 #[error("cannot export attestations with \"oci-mediatypes=false\"")]
 struct DockerTypes;
 
+impl ExportRequest {
+    /// Whether an image has a place for statements, if there are any. As in BuildKit it gets all of them then.
+    pub(super) fn is_attested(&self, built: &Built, multi_platform: bool) -> bool {
+        let provenance = built.provenance.as_deref();
+        if built.claims.is_empty() && provenance.is_none() {
+            return false;
+        }
+        let inline_only = built.claims.iter().all(Claim::inline_only)
+            && provenance.is_none_or(|provenance| provenance.options().inline_only);
+        !inline_only || self.attestation_inline || multi_platform
+    }
+}
+
 impl Exporter {
     /// The manifest with what is to be told of an image, `claims` first; `None` where nothing is.
     pub(super) fn attested(
@@ -43,13 +56,7 @@ impl Exporter {
         lease: &Lease,
     ) -> Result<Option<Attested>, ExecError> {
         let provenance = built.provenance.as_deref();
-        if claims.is_empty() && provenance.is_none() {
-            return Ok(None);
-        }
-        // As in BuildKit, an image that has a place for statements gets all of them.
-        let inline_only = built.claims.iter().all(Claim::inline_only)
-            && provenance.is_none_or(|provenance| provenance.options().inline_only);
-        if inline_only && !request.attestation_inline && !multi_platform {
+        if claims.is_empty() && provenance.is_none() || !request.is_attested(built, multi_platform) {
             return Ok(None);
         }
         if !request.oci_types {

@@ -25,8 +25,12 @@ impl Exporter {
         cx: &VertexContext,
     ) -> Result<BTreeMap<String, String>, ExecError> {
         let rewritten = results.built.iter().any(|built| request.rewritten(built).is_some());
-        let form = match request.push || rewritten {
+        let several = results.multi_platform;
+        let attested = results.built.iter().any(|built| request.is_attested(built, several));
+        let form = match request.push || rewritten || attested && several {
             true => Form::Blobs(request.packing()),
+            // Statements name a manifest, so that has to stay the one that is pushed some day.
+            false if attested => Form::Anywhere(request.packing()),
             // A name alone costs no compression.
             false => Form::AsIs,
         };
@@ -41,7 +45,7 @@ impl Exporter {
             step.part(&format!("naming to {name}"), async { self.name(name, &made, &layers.lease) }).await?;
         }
         if request.push {
-            self.push_names(&request.names, request.push_by_digest, &made, step, cx).await?;
+            self.push_names(&request.names, request.push_by_digest, &made.parcel(), step, cx).await?;
         }
         Ok(made.response(request))
     }
@@ -80,6 +84,13 @@ impl Exporter {
             let info = store.layers().hold(lease, &id).map_err(from_store)?;
             size += info.map_or(0, |l| l.size);
         }
+        let mut blobs = made.other_documents();
+        // The name keeps the layers of one platform; of the others only the blobs are wanted.
+        let others = made.images.iter().filter(|image| image.manifest.digest != main.manifest.digest);
+        for layer in others.flat_map(|image| &image.layers).filter(|_| !made.attested.is_empty()) {
+            let digest = layer.descriptor.digest;
+            blobs.extend(store.blobs().hold(lease, &digest).map_err(from_store)?.map(|_| digest));
+        }
         let record = ImageRecord {
             target: BlobRef {
                 media_type: made.target.media_type.clone(),
@@ -90,7 +101,7 @@ impl Exporter {
             config: main.config.digest,
             layers: main.layers.iter().map(|l| l.id).collect(),
             diff_ids: main.layers.iter().map(|l| l.diff_id).collect(),
-            blobs: made.other_documents(),
+            blobs,
             platform: main.platform.clone(),
             created_ms: main.created_ms,
             tagged_ms: SystemTime::now()

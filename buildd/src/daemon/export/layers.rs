@@ -1,5 +1,7 @@
 //! Layers as an image refers to them: diff IDs, and blobs in the form that is wanted.
 
+mod exact;
+
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::sync::Arc;

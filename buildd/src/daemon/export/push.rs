@@ -13,7 +13,7 @@ use solver::{Digest, ExecError, Status, VertexContext};
 use tokio::io::AsyncRead;
 
 use super::Exporter;
-use super::assemble::Assembled;
+use super::parcel::Parcel;
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
 use crate::daemon::progress::Step;
@@ -31,12 +31,12 @@ pub(in crate::daemon) struct StoredBlob {
 }
 
 impl Exporter {
-    /// Pushes what was made under each of the names, or into their repositories under its digest.
+    /// Pushes an image under each of the names, or into their repositories under its digest.
     pub(super) async fn push_names(
         &self,
         names: &[Reference],
         by_digest: bool,
-        made: &Assembled,
+        parcel: &Parcel,
         step: &Step,
         cx: &VertexContext,
     ) -> Result<(), ExecError> {
@@ -53,18 +53,18 @@ impl Exporter {
             });
         }));
         for name in names {
-            step.part("pushing layers", self.push_blobs(&client, name, made)).await?;
+            step.part("pushing layers", self.push_blobs(&client, name, parcel)).await?;
             let repository = Reference::parse(&name.repository()).map_err(ExecError::failed)?;
-            let pinned = repository.with_digest(made.target.digest);
+            let pinned = repository.with_digest(parcel.target.digest);
             let to = if by_digest { &pinned } else { name };
-            let manifests = self.push_manifests(&client, &repository, to, made);
-            let shown = if by_digest { to.to_string() } else { format!("{to}@{}", made.target.digest) };
+            let manifests = self.push_manifests(&client, &repository, to, parcel);
+            let shown = if by_digest { to.to_string() } else { format!("{to}@{}", parcel.target.digest) };
             step.part(&format!("pushing manifest for {shown}"), manifests).await?;
         }
         Ok(())
     }
 
-    async fn push_blobs(&self, client: &Client, name: &Reference, made: &Assembled) -> Result<(), ExecError> {
+    async fn push_blobs(&self, client: &Client, name: &Reference, parcel: &Parcel) -> Result<(), ExecError> {
         let one = |d: Descriptor| async move {
             let source = Arc::new(StoredBlob { store: self.chains.store.clone(), digest: d.digest });
             let Err(error) = client.push_blob(name, &d, None, source).await else { return Ok(()) };
@@ -75,7 +75,7 @@ impl Exporter {
                 _ => Err(ExecError::failed(error)),
             }
         };
-        futures_util::stream::iter(made.blobs().into_iter().map(one))
+        futures_util::stream::iter(parcel.blobs.iter().cloned().map(one))
             .buffer_unordered(AT_ONCE)
             .try_collect::<Vec<()>>()
             .await?;
@@ -87,13 +87,13 @@ impl Exporter {
         client: &Client,
         repository: &Reference,
         to: &Reference,
-        made: &Assembled,
+        parcel: &Parcel,
     ) -> Result<(), ExecError> {
-        for manifest in made.manifests() {
+        for manifest in &parcel.manifests {
             let by_digest = repository.with_digest(manifest.digest);
             self.push_manifest(client, &by_digest, manifest).await?;
         }
-        self.push_manifest(client, to, &made.target).await
+        self.push_manifest(client, to, &parcel.target).await
     }
 
     async fn push_manifest(&self, client: &Client, to: &Reference, d: &Descriptor) -> Result<(), ExecError> {

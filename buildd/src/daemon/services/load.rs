@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cache::oci::{
-    Decompressor, Descriptor, DockerArchive, DockerImage, ImageArchive, Layout, Manifest, Reference,
-    ResolvedImage, media_type, sniff,
+    Decompressor, Descriptor, DockerArchive, DockerImage, Document, ImageArchive, Layout, Manifest,
+    Reference, ResolvedImage, media_type, sniff,
 };
-use cache::store::{BlobPurpose, Lease, Staging};
+use cache::store::{BlobPurpose, BlobRef, Lease, Staging};
 use futures_util::{StreamExt, TryStreamExt};
 use proto::rbuild::LoadImageRequest;
 use solver::{Digest, ExecError, LayerId};
@@ -21,6 +21,7 @@ use super::transfer::Work;
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::{Chains, from_store};
 use crate::daemon::failure;
+use crate::daemon::sources::image::attestations::{KEPT_LIMIT, Vouched};
 use crate::daemon::sources::image::chain_of;
 use crate::daemon::sources::image::place::{Arrived, Placing};
 use crate::daemon::worker::UNPACK_LIMITS;
@@ -46,6 +47,8 @@ struct Loaded {
     image: ResolvedImage,
     layers: Arc<[LayerId]>,
     names: Vec<Reference>,
+    /// What the archive says of it.
+    vouched: Option<Vouched>,
 }
 
 /// What the images of one archive are read from and written to.
@@ -108,7 +111,7 @@ fn spool(from: impl Read, to: &Path) -> Result<std::fs::File, ExecError> {
 impl Loader {
     async fn layout(self: &Arc<Self>, layout: Arc<Layout>) -> Result<Vec<Loaded>, ExecError> {
         let mut all: Vec<Loaded> = Vec::new();
-        for (image, names) in in_layout(&layout)? {
+        for InLayout { image, entry, names } in in_layout(&layout)? {
             let layers = chain_of(image.layers().map(|(_, diff_id)| diff_id));
             let missing = self.placing(&image, &layers).missing()?;
             let arrivals = missing.into_iter().map(|i| {
@@ -122,10 +125,51 @@ impl Loader {
             });
             let arrived =
                 futures_util::stream::iter(arrivals).buffer_unordered(AT_ONCE).try_collect().await?;
-            let loaded = Loaded { image, layers, names };
+            let (this, from, about) = (self.clone(), layout.clone(), image.manifest_digest());
+            let vouched = blocking(move || this.statements(&from, &entry, &about)).await?;
+            let loaded = Loaded { image, layers, names, vouched };
             all.push(self.place(loaded, arrived).await?);
         }
         Ok(all)
+    }
+
+    /// Stores what the index behind an entry of a layout says of an image; `None` where that is nothing, or where some of
+    /// it was left out of the layout. Blocking.
+    fn statements(
+        &self,
+        layout: &Layout,
+        entry: &Descriptor,
+        image: &Digest,
+    ) -> Result<Option<Vouched>, ExecError> {
+        let (bytes, document) = layout.document(entry).map_err(ExecError::failed)?;
+        let media_type = document.media_type().to_owned();
+        let Document::Index(index) = document else { return Ok(None) };
+        let mut all = Vec::new();
+        for manifest in index.manifests.iter().filter(|manifest| manifest.is_about(image)) {
+            let document = match layout.document(manifest) {
+                Err(cache::oci::Error::MissingBlob { .. }) => return Ok(None),
+                document => document.map_err(ExecError::failed)?.1,
+            };
+            let Document::Manifest(named) = document else { return Ok(None) };
+            all.extend(named.layers.into_iter().chain([named.config]));
+            all.push(manifest.clone());
+        }
+        if all.is_empty() || all.iter().any(|blob| blob.size > KEPT_LIMIT) {
+            return Ok(None);
+        }
+        let blobs = self.chains.store.blobs();
+        for blob in &all {
+            let mut from = match layout.open_blob(blob) {
+                Err(cache::oci::Error::MissingBlob { .. }) => return Ok(None),
+                from => from.map_err(ExecError::failed)?,
+            };
+            let mut to = blobs.writer().map_err(from_store)?;
+            std::io::copy(&mut from, &mut to).map_err(ExecError::failed)?;
+            to.commit(&self.lease, Some(&blob.digest), described(&blob.media_type)).map_err(from_store)?;
+        }
+        let digest = blobs.put(&self.lease, &bytes, described(&media_type)).map_err(from_store)?;
+        let index = BlobRef { media_type, digest, size: bytes.len() as u64 };
+        Ok(Some(Vouched { index, blobs: all.iter().map(|blob| blob.digest).collect() }))
     }
 
     /// An image in docker's own form has no manifest: one is made of the layers as they are in the archive.
@@ -146,7 +190,7 @@ impl Loader {
             let resolved = with_manifest(image, descriptors);
             let arrived: Vec<_> = layers.into_iter().map(|(i, arrived, _)| (i, arrived)).collect();
             let layers = chain_of(resolved.layers().map(|(_, diff_id)| diff_id));
-            let loaded = Loaded { image: resolved, layers, names: image.names.clone() };
+            let loaded = Loaded { image: resolved, layers, names: image.names.clone(), vouched: None };
             all.push(self.place(loaded, arrived).await?);
         }
         Ok(all)
@@ -195,13 +239,12 @@ impl Loader {
     fn name(&self, images: &[Loaded]) -> Result<Vec<String>, ExecError> {
         let store = &self.chains.store;
         let mut all = Vec::new();
-        for Loaded { image, layers, names } in images {
+        for Loaded { image, layers, names, vouched } in images {
             let manifest = (&image.manifest_bytes, &image.manifest_descriptor.media_type);
             for (bytes, kind) in [manifest, (&image.config_bytes, &image.manifest.config.media_type)] {
-                let purpose = BlobPurpose { description: kind.clone(), ..BlobPurpose::default() };
-                store.blobs().put(&self.lease, bytes, purpose).map_err(from_store)?;
+                store.blobs().put(&self.lease, bytes, described(kind)).map_err(from_store)?;
             }
-            let record = naming::record(store, image, layers, &self.lease)?;
+            let record = naming::record(store, image, layers, vouched.clone(), &self.lease)?;
             let mut keys: Vec<String> =
                 names.iter().map(|n| n.clone().with_default_tag().to_string()).collect();
             all.extend(names.iter().map(Reference::familiar));
@@ -217,17 +260,30 @@ impl Loader {
     }
 }
 
+/// What a document's blob is kept for.
+fn described(media_type: &str) -> BlobPurpose {
+    BlobPurpose { description: media_type.to_owned(), ..BlobPurpose::default() }
+}
+
+/// An image of a layout.
+struct InLayout {
+    image: ResolvedImage,
+    /// What led to it.
+    entry: Descriptor,
+    names: Vec<Reference>,
+}
+
 /// The images of a layout for this machine, each with its names. One that is for other machines only comes as the
 /// first of them.
-fn in_layout(layout: &Layout) -> Result<Vec<(ResolvedImage, Vec<Reference>)>, ExecError> {
+fn in_layout(layout: &Layout) -> Result<Vec<InLayout>, ExecError> {
     let names = layout.names();
-    let mut found: Vec<(ResolvedImage, Vec<Reference>)> = Vec::new();
+    let mut found: Vec<InLayout> = Vec::new();
     for entry in layout.index().manifests.iter().filter(|entry| !entry.is_attestation()) {
         let image = resolve(layout, entry).map_err(ExecError::failed)?;
         let of_entry = names.iter().filter(|(_, d)| std::ptr::eq(*d, entry)).map(|(name, _)| name.clone());
-        match found.iter_mut().find(|(known, _)| known.manifest_digest() == image.manifest_digest()) {
-            Some((_, known)) => known.extend(of_entry),
-            None => found.push((image, of_entry.collect())),
+        match found.iter_mut().find(|known| known.image.digest == image.digest) {
+            Some(known) => known.names.extend(of_entry),
+            None => found.push(InLayout { image, entry: entry.clone(), names: of_entry.collect() }),
         }
     }
     if found.is_empty() { Err(ExecError::failed(LoadError::Empty)) } else { Ok(found) }
@@ -237,7 +293,7 @@ fn resolve(layout: &Layout, entry: &Descriptor) -> Result<ResolvedImage, cache::
     let wanted = layout.resolve(entry, &cache::oci::Platform::host());
     let Err(cache::oci::Error::NoPlatform { .. }) = &wanted else { return wanted };
     let (_, document) = layout.document(entry)?;
-    let cache::oci::Document::Index(index) = document else { return wanted };
+    let Document::Index(index) = document else { return wanted };
     let other = index.manifests.iter().filter(|d| !d.is_attestation()).find_map(|d| d.platform.clone());
     match other {
         Some(platform) => layout.resolve(entry, &platform),

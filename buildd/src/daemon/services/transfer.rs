@@ -173,9 +173,17 @@ pub(super) async fn pull_image(
 ) -> Result<String, ExecError> {
     let found = parts.images.resolve(reference, platform, Prefer::Registry, cx).await?;
     parts.images.fetch_chain(&found.layers, cx).await?;
+    let vouched = match parts.images.bring_statements(&found, cx).await {
+        Err(ExecError::Canceled) => return Err(ExecError::Canceled),
+        Err(e) => {
+            tracing::warn!(image = reference, "cannot have what is said of an image: {}", failure::text(&e));
+            None
+        }
+        Ok(vouched) => vouched,
+    };
     let (store, lease, pulled) = (parts.store.clone(), parts.leases.of(&cx.build), found.clone());
     blocking(move || {
-        let record = naming::record(&store, &pulled.image, &pulled.layers, &lease)?;
+        let record = naming::record(&store, &pulled.image, &pulled.layers, vouched, &lease)?;
         store.images().put(&pulled.reference.to_string(), &record).map_err(from_store)
     })
     .await?;
@@ -211,7 +219,7 @@ pub(super) fn save(
     for text in &r.references {
         let (name, record) = find(&service.parts.store, text)?;
         let names = given_name(&name);
-        match images.iter_mut().find(|(_, known)| known.manifest == record.manifest) {
+        match images.iter_mut().find(|(_, known)| known.target == record.target) {
             Some((known, _)) => known.extend(names),
             None => images.push((names.into_iter().collect(), record)),
         }

@@ -147,3 +147,60 @@ async fn bytes_that_are_not_the_images_are_refused() {
     }
     assert!(f.store.images().list().unwrap().is_empty());
 }
+
+/// An image and statements about it behind an index, with or without what the statements' manifest names.
+fn attested_layout(statement: Option<&[u8]>) -> Vec<u8> {
+    let config = config(Vec::new());
+    let image = Manifest::new(Descriptor::of(media_type::OCI_CONFIG, &config), Vec::new()).to_json();
+    let said = br#"{"_type":"https://in-toto.io/Statement/v1"}"#;
+    let said = Descriptor::of(media_type::IN_TOTO, said);
+    let about = Manifest::new(Descriptor::of(media_type::OCI_EMPTY, b"{}"), vec![said.clone()]).to_json();
+    let mut about_entry = Descriptor::of(media_type::OCI_MANIFEST, &about);
+    let digest = Digest::of(&image).to_string();
+    about_entry.annotations = [
+        ("vnd.docker.reference.type".to_owned(), "attestation-manifest".to_owned()),
+        (Descriptor::ABOUT.to_owned(), digest),
+    ]
+    .into();
+    let mut entry = Descriptor::of(media_type::OCI_MANIFEST, &image);
+    entry.platform =
+        Some(Platform { architecture: "amd64".into(), os: "linux".into(), ..Platform::default() });
+    let index = cache::oci::Index::new(vec![entry, about_entry]).to_json();
+    let mut outer = Descriptor::of(media_type::OCI_INDEX, &index);
+    outer.annotations.insert("io.containerd.image.name".to_owned(), "docker.io/library/told:1".to_owned());
+    let outer = cache::oci::Index::new(vec![outer]).to_json();
+    let name = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
+    let named = |bytes: &[u8]| name(&Digest::of(bytes));
+    let statement = statement.map(|bytes| (name(&said.digest), bytes));
+    let mut files = vec![
+        ("oci-layout".to_owned(), &br#"{"imageLayoutVersion":"1.0.0"}"#[..]),
+        ("index.json".to_owned(), &outer),
+        (named(&index), &index),
+        (named(&image), &image),
+        (named(&config), &config),
+        (named(&about), &about),
+        (named(b"{}"), b"{}"),
+    ];
+    files.extend(statement);
+    tar_of(&files.iter().map(|(name, data)| (&name[..], *data)).collect::<Vec<_>>())
+}
+
+#[tokio::test]
+async fn statements_come_whole_or_not_at_all() {
+    let said = br#"{"_type":"https://in-toto.io/Statement/v1"}"#;
+    let f = Fixture::new();
+    let record = || f.store.images().get("docker.io/library/told:1").unwrap().unwrap();
+    f.load(&attested_layout(None)).await.unwrap();
+    assert_eq!(
+        (record().target.digest, record().blobs.len()),
+        (record().manifest, 0),
+        "some of it was missing"
+    );
+    f.load(&attested_layout(Some(said))).await.unwrap();
+    assert_eq!((record().target.media_type.as_str(), record().blobs.len()), (media_type::OCI_INDEX, 3));
+    assert_eq!(f.store.blobs().read(&Digest::of(said), 1 << 10).unwrap(), said);
+    let mut other = *said;
+    other[0] = b'[';
+    assert!(f.load(&attested_layout(Some(&other))).await.is_err(), "not the bytes that were promised");
+    assert_eq!(f.store.verify().unwrap().problems, Vec::<String>::new());
+}

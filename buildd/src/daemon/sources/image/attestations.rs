@@ -2,11 +2,12 @@
 
 use cache::oci::{Descriptor, Document, MANIFEST_LIMIT, Manifest, media_type};
 use cache::registry::{Client, DocumentCache};
+use cache::store::BlobRef;
 use solver::op::Platform;
 use solver::{Digest, ExecError, VertexContext};
 
 use super::documents::Documents;
-use super::{Found, ImageError, ImageSource, oci_platform};
+use super::{Found, Home, ImageError, ImageSource, oci_platform};
 use crate::daemon::provenance::PREDICATE_TYPE;
 
 /// Signatures, the preferred kind first.
@@ -14,6 +15,18 @@ const SIGNATURES: [&str; 2] =
     ["application/vnd.dev.sigstore.bundle.v0.3+json", "application/vnd.dev.cosign.artifact.sig.v1+json"];
 /// A statement or signature larger than this is not handed on; messages to clients hold 16 MiB.
 const STATEMENT_LIMIT: u64 = 12 << 20;
+
+/// A statement larger than this is not kept with a pulled or loaded image.
+pub(in crate::daemon) const KEPT_LIMIT: u64 = 64 << 20;
+
+/// What is kept beside an image of the store because it says something of it.
+#[derive(Debug, Clone)]
+pub(in crate::daemon) struct Vouched {
+    /// The index that names the image and its statements.
+    pub index: BlobRef,
+    /// The statements, and the manifests that name them.
+    pub blobs: Vec<Digest>,
+}
 
 /// From an image's index down to what vouches for one platform's manifest.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +49,27 @@ pub(in crate::daemon) struct AttestationChain {
 struct NoManifest(Digest);
 
 impl ImageSource {
+    /// Brings in the statements about an image, as docker's image store does on a pull; `None` where there are none.
+    ///
+    /// # Errors
+    /// A registry that does not answer, or has not what its documents name.
+    pub(in crate::daemon) async fn bring_statements(
+        &self,
+        found: &Found,
+        cx: &VertexContext,
+    ) -> Result<Option<Vouched>, ExecError> {
+        let image = found.image.manifest_digest();
+        if !matches!(found.home, Home::Registry) || found.image.digest == image {
+            return Ok(None);
+        }
+        let documents = self.documents(&found.reference, None, cx);
+        let reader = Reader { client: self.client(cx), documents, found };
+        tokio::select! {
+            vouched = reader.keep(&image) => vouched,
+            () = cx.cancel.cancelled() => Err(ExecError::Canceled),
+        }
+    }
+
     /// What vouches for an image, with the statements of the `wanted` types; `None` for one that is no OCI index.
     ///
     /// # Errors
@@ -107,6 +141,32 @@ impl Reader<'_> {
             chain.blobs.push((descriptor, bytes.map_err(|e| ExecError::failed(ImageError::from(e)))?));
         }
         Ok(Some(chain))
+    }
+
+    /// Keeps the statements about the manifest `image`, and what names them.
+    async fn keep(&self, image: &Digest) -> Result<Option<Vouched>, ExecError> {
+        let root = self.found.image.digest;
+        let (bytes, document) = self.document(&root).await?;
+        let media_type = document.media_type().to_owned();
+        let Document::Index(index) = document else { return Ok(None) };
+        let mut blobs = Vec::new();
+        for entry in index.manifests.iter().filter(|entry| entry.is_about(image)) {
+            let (_, document) = self.document(&entry.digest).await?;
+            let Document::Manifest(manifest) = document else {
+                return Err(ExecError::failed(NoManifest(entry.digest)));
+            };
+            for blob in manifest.layers.iter().chain([&manifest.config]) {
+                if self.documents.get(&blob.digest).is_none() {
+                    let bytes = self.client.fetch_bytes(&self.found.reference, blob, KEPT_LIMIT).await;
+                    let bytes = bytes.map_err(|e| ExecError::failed(ImageError::from(e)))?;
+                    self.documents.put(&blob.digest, &blob.media_type, &bytes);
+                }
+                blobs.push(blob.digest);
+            }
+            blobs.push(entry.digest);
+        }
+        let index = BlobRef { media_type, digest: root, size: bytes.len() as u64 };
+        Ok((!blobs.is_empty()).then_some(Vouched { index, blobs }))
     }
 
     /// A manifest that becomes part of the chain.

@@ -188,21 +188,14 @@ impl Step {
         Progress::new(move |u| teller.update(&digest, u))
     }
 
-    /// Runs a part of the step that shows as `id` until it is done.
+    /// Runs a part of the step that shows as `id` until it is done, failed, or given up.
     pub(super) async fn part<T, E>(
         &self,
         id: &str,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let mut s =
-            Status { id: id.to_owned(), current: 0, total: 0, started: SystemTime::now(), completed: None };
-        self.teller.update(&self.vertex.digest, Update::Status(s.clone()));
-        let result = work.await;
-        if result.is_ok() {
-            s.completed = Some(SystemTime::now());
-            self.teller.update(&self.vertex.digest, Update::Status(s));
-        }
-        result
+        let _shown = Part::begin(self, id);
+        work.await
     }
 
     /// Tells warnings.
@@ -230,6 +223,28 @@ impl Step {
         let completed = Some(from_system(SystemTime::now()));
         let error = redacted(&error).into_owned();
         self.teller.send_vertex(Vertex { completed, error, ..self.vertex.clone() });
+    }
+}
+
+/// A part of a step that is under way until it is dropped. Displays keep a step open as long as one of its parts is.
+struct Part<'a> {
+    step: &'a Step,
+    status: Status,
+}
+
+impl<'a> Part<'a> {
+    fn begin(step: &'a Step, id: &str) -> Self {
+        let id = id.to_owned();
+        let status = Status { id, current: 0, total: 0, started: SystemTime::now(), completed: None };
+        step.teller.update(&step.vertex.digest, Update::Status(status.clone()));
+        Self { step, status }
+    }
+}
+
+impl Drop for Part<'_> {
+    fn drop(&mut self) {
+        let status = Status { completed: Some(SystemTime::now()), ..self.status.clone() };
+        self.step.teller.update(&self.step.vertex.digest, Update::Status(status));
     }
 }
 

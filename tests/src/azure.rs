@@ -11,6 +11,8 @@ const ACCOUNT: &str = "devstore";
 const KEY: &str = "dmVyeS1nZWhlaW0=";
 /// When everything was written.
 const WRITTEN: &str = "Sun, 22 Nov 2026 05:00:00 GMT";
+/// What a write is answered with; BuildKit wants to know which request it was.
+const WRITE: &[(&str, &str)] = &[("ETag", "\"1\""), ("Last-Modified", WRITTEN), ("x-ms-request-id", "1")];
 
 /// A storage account on loopback.
 #[derive(Debug)]
@@ -97,6 +99,11 @@ impl Blobs {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A whole blob, by its path.
+    pub(crate) fn whole(&self, path: &str) -> Option<Vec<u8>> {
+        self.lock().blobs.get(path).cloned()
+    }
+
     /// Answers a request for a container or a blob.
     pub(crate) fn handle(&self, request: &Request) -> Vec<u8> {
         let mut state = self.lock();
@@ -138,11 +145,11 @@ impl Blobs {
                     }
                 }
                 state.blobs.insert(path, whole);
-                answer(201, &[("ETag", "\"1\""), ("Last-Modified", WRITTEN)], b"")
+                answer(201, WRITE, b"")
             }
             ("PUT", _) => {
                 state.blobs.insert(path, request.body.clone());
-                answer(201, &[("ETag", "\"1\""), ("Last-Modified", WRITTEN)], b"")
+                answer(201, WRITE, b"")
             }
             ("HEAD", _) if !there => answer(404, &[("x-ms-error-code", "BlobNotFound")], b""),
             ("HEAD", _) => {

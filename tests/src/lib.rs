@@ -4,6 +4,7 @@
 //! [`base`] makes images of busybox. Suites need root, namespaces and overlayfs; without them [`ready()`] says what
 //! is missing and the suite skips itself. [`Api`] speaks to a daemon without its command line, [`llb`] writes graphs.
 
+mod actions;
 mod agent;
 mod api;
 pub mod archive;
@@ -22,6 +23,7 @@ mod registry;
 mod scene;
 mod web;
 
+pub use actions::{Actions, Downloads, Job};
 pub use agent::Agent;
 pub use api::{Api, Gateway};
 pub use authority::{Authority, Valid};

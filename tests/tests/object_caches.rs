@@ -1,10 +1,10 @@
-//! Caches that machines share in object stores, in BuildKit's format.
+//! Caches that machines share in object stores and at GitHub's service, in BuildKit's format.
 
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use tests::archive::Image;
-use tests::{Auth, Azure, Bucket, Registry, Scene, bucket_ready, ready};
+use tests::{Actions, Auth, Azure, Bucket, Downloads, Job, Registry, Scene, bucket_ready, ready};
 
 /// Two machines, and a base image that both can pull.
 struct Machines {
@@ -273,10 +273,13 @@ fn keys_are_in_no_history() {
     let cache = bucket.cache("main");
     one.dockerfile(&machines.text(), &["-t", "app", "--cache-from", &cache, "--cache-to", &cache]).ok();
     one.run(&["history", "inspect"]);
-    let log = fs_err::read_to_string(one.daemon.log()).unwrap();
-    assert!(!log.contains(bucket.key().1), "{log}");
-    let found =
-        std::process::Command::new("grep").args(["-rl", bucket.key().1]).arg(one.daemon.root()).output();
+    is_nowhere(one, bucket.key().1);
+}
+
+/// A secret is in no file of a daemon.
+fn is_nowhere(scene: &Scene, secret: &str) {
+    let mut grep = std::process::Command::new("grep");
+    let found = grep.args(["-rl", secret]).arg(scene.daemon.root()).arg(scene.daemon.log()).output();
     assert_eq!(String::from_utf8_lossy(&found.unwrap().stdout), "");
 }
 
@@ -328,4 +331,197 @@ fn a_cache_in_a_container() {
         failed.stderr
     );
     one.dockerfile(&machines.text(), &["-t", "app", "--cache-to", &format!("{to},ignore-error=true")]).ok();
+}
+
+/// What the step of an export to GitHub's service is called.
+const GHA: &str = "exporting to GitHub Actions Cache";
+
+/// What the keys of configs begin with; their last part is from SHA-256 of the branch's name.
+const MAIN: &str = "index-tests-1-f921bd05";
+const FEATURE: &str = "index-tests-1-f04dcc3f";
+
+fn configs(github: &Actions) -> Vec<String> {
+    github.keys().into_iter().filter(|key| key.starts_with("index-")).collect()
+}
+
+/// How many entries were begun since the last time.
+fn begun(github: &Actions) -> usize {
+    let requests = github.requests();
+    let begin = |request: &&String| {
+        request.ends_with(" /_apis/artifactcache/caches") || request.ends_with("/CreateCacheEntry")
+    };
+    requests.iter().filter(begin).count()
+}
+
+fn caches_at_github(version: u32) {
+    let Some(machines) = Machines::new() else { return };
+    let Machines { one, two, .. } = &machines;
+    let github = Actions::start();
+    let [main, feature, fork, late] =
+        [Job::Main, Job::Feature, Job::Fork, Job::Late].map(|job| github.cache(version, "tests", job));
+    github.throttle(2, 0);
+    machines.export(&main, GHA);
+    assert_eq!(configs(&github), [format!("{MAIN}#1")]);
+    let blob = "buildkit-blob-1-sha256:";
+    assert!(github.keys().iter().filter(|key| key.starts_with(blob)).count() > 3, "{:#?}", github.keys());
+
+    // Blobs that are there are not written again; a new config takes the old one's place.
+    begun(&github);
+    let again = ["-t", "app", "--cache-to", &format!("{main},mode=max")];
+    one.dockerfile(&machines.text(), &again).ok();
+    assert_eq!(begun(&github), 1);
+    assert_eq!(configs(&github), [format!("{MAIN}#1"), format!("{MAIN}#2")]);
+
+    // A branch reads the main branch's, and writes its own.
+    let hits = |f: &str, from: &str| {
+        let args = ["-t", "app", "--cache-from", from];
+        let built = two.write("f", f).dockerfile(&machines.text(), &args).ok();
+        assert_eq!(built.ran(), Vec::<String>::new(), "{}", built.stderr);
+        assert!(built.stderr.contains("importing cache manifest from gha:tests"), "{}", built.stderr);
+        assert_eq!(unique(two), unique(one));
+        assert_eq!(two.run(&["run", "--rm", "app", "cat", "/g"]).ok().stdout, f);
+        machines.forget();
+    };
+    hits("1", &feature);
+    one.write("f", "2");
+    machines.export(&feature, GHA);
+    assert_eq!(configs(&github)[2..], [format!("{FEATURE}#1")]);
+    hits("2", &feature);
+    hits("1", &feature);
+    hits("1", &fork);
+
+    // Downloads that break off go on where they broke.
+    github.spoil(Downloads::Break);
+    hits("1", &fork);
+    github.heal();
+
+    // An entry of many megabytes goes in parts.
+    let text = machines.text() + "RUN dd if=/dev/urandom of=/big bs=1M count=17\n";
+    let sum = |scene: &Scene| scene.run(&["run", "--rm", "app", "md5sum", "/big"]).ok().stdout;
+    one.dockerfile(&text, &["-t", "app", "--cache-to", &main]).ok();
+    let built = two.write("f", "2").dockerfile(&text, &["-t", "app", "--cache-from", &main]).ok();
+    assert!(built.ran().is_empty(), "{}", built.stderr);
+    assert_eq!(sum(two), sum(one));
+    machines.forget();
+
+    // What cannot be read is none.
+    let misses = |f: &str, from: &str, why: &str| {
+        let args = ["-t", "app", "--cache-from", from];
+        let built = two.write("f", f).dockerfile(&machines.text(), &args).ok();
+        assert!(built.stderr.contains(why), "{}", built.stderr);
+        assert!(!built.stderr.contains(github.secret()), "{}", built.stderr);
+        assert_ne!(unique(two), unique(one));
+        machines.forget();
+    };
+    misses("1", &late, "the token for github actions cache cannot be used: it has expired");
+    github.throttle(100, 3600);
+    misses("1", &format!("{main},timeout=1s"), "github actions cache limits the rate of requests");
+    github.heal();
+    github.spoil(Downloads::BreakAndShift);
+    misses("1", &fork, "it begins elsewhere");
+    github.heal();
+    let find = if version == 1 { "GET /_apis/artifactcache/cache" } else { "GetCacheEntryDownloadURL" };
+    github.fail(find, 500);
+    misses("1", &fork, &format!("github actions cache answered 500 to {MAIN}#: told so"));
+    github.fail("GET /signed/", 404);
+    misses("1", &fork, "github actions cache answered 404 to");
+    github.heal();
+    github.replace(blob, b"something else");
+    misses("1", &fork, "importing cache manifest from gha:tests");
+    github.replace("index-", b"{");
+    misses("1", &fork, "malformed cache config");
+
+    // What cannot be written is a failure, unless the client would do without.
+    let refused = |to: &str, why: &str| {
+        let text = machines.text();
+        let failed = one.write("f", "3").dockerfile(&text, &["-t", "app", "--cache-to", to]).fails();
+        assert!(failed.stderr.contains(why), "{}", failed.stderr);
+        assert!(!failed.stderr.contains(github.secret()), "{}", failed.stderr);
+        let to = format!("{to},ignore-error=true");
+        let built = one.dockerfile(&text, &["-t", "app", "--cache-to", &to]).ok();
+        assert!(built.stderr.contains(why), "{}", built.stderr);
+    };
+    let written = github.keys();
+    refused(&late, "it has expired");
+    refused(&fork, "the token for github actions cache allows no writing");
+    github.fail(if version == 1 { "POST /_apis" } else { "CreateCacheEntry" }, 403);
+    refused(&main, "github actions cache answered 403 to buildkit-blob-1-sha256:");
+    assert_eq!(github.keys(), written);
+
+    // A blob that was begun and never ended cannot be written again, and is one that is not there.
+    github.fail(if version == 1 { "PATCH " } else { "PUT /signed/" }, 403);
+    let export = ["-t", "app", "--cache-to", &main];
+    let failed = one.dockerfile(&machines.text(), &export).fails();
+    assert!(failed.stderr.contains("answered 403 to buildkit-blob-1-sha256:"), "{}", failed.stderr);
+    github.heal();
+    one.dockerfile(&machines.text(), &export).ok();
+    two.write("f", "3").dockerfile(&machines.text(), &["-t", "app", "--cache-from", &main]).ok();
+    assert_eq!(two.run(&["run", "--rm", "app", "cat", "/g"]).ok().stdout, "3");
+    is_nowhere(one, github.secret());
+    is_nowhere(two, github.secret());
+}
+
+#[test]
+fn caches_at_github_in_its_first_protocol() {
+    caches_at_github(1);
+}
+
+#[test]
+fn caches_at_github_in_its_second_protocol() {
+    caches_at_github(2);
+}
+
+#[test]
+fn what_githubs_jobs_are_told() {
+    let Some(machines) = Machines::new() else { return };
+    let one = &machines.one;
+    one.write("Dockerfile", &machines.text());
+    // Outside of them there is no such cache.
+    one.run(&["build", ".", "-t", "app", "--cache-to", "type=gha", "--cache-from", "type=gha"]).ok();
+    for (variables, call) in [
+        (&["ACTIONS_CACHE_URL"][..], "/_apis/artifactcache/caches"),
+        (&["ACTIONS_RESULTS_URL", "ACTIONS_CACHE_SERVICE_V2"], "/CreateCacheEntry"),
+    ] {
+        let github = Actions::start();
+        let mut build = one.command(&["build", ".", "-t", "app", "--cache-to", "type=gha,scope=tests"]);
+        build.env("ACTIONS_RUNTIME_TOKEN", Job::Main.token());
+        for variable in variables {
+            build.env(variable, if variable.ends_with("URL") { github.url() } else { "True" });
+        }
+        tests::output(&mut build).ok();
+        assert_eq!(configs(&github), [format!("{MAIN}#1")]);
+        assert!(github.requests().iter().any(|request| request.ends_with(call)), "{call}");
+    }
+}
+
+#[test]
+fn entries_that_are_listed_and_such_that_never_end() {
+    let Some(mut machines) = Machines::new() else { return };
+    let github = Actions::start();
+    let daemon = &mut machines.one.daemon;
+    daemon.stop();
+    daemon.set_environment("GITHUB_API_URL", github.url());
+    daemon.again();
+    let main = github.cache(2, "tests", Job::Main);
+    let listed = format!("{main},repository=owner/name,ghtoken={}", Job::Fork.token());
+    let asked = |to: &str| {
+        github.requests();
+        machines.export(to, GHA);
+        let requests = github.requests();
+        let count = |text: &str| requests.iter().filter(|request| request.ends_with(text)).count();
+        (count("/repos/owner/name/actions/caches"), count("/GetCacheEntryDownloadURL"))
+    };
+    // Only the config is asked for.
+    assert_eq!(asked(&listed), (1, 1));
+    // A list that cannot be had is done without.
+    github.fail("/repos/", 403);
+    machines.one.write("f", "2");
+    let (lists, finds) = asked(&listed);
+    assert!(lists == 1 && finds > 3, "{lists} {finds}");
+    // Another job died over the next config: for a while it might still write it.
+    machines.one.write("f", "3");
+    github.abandon(&format!("{MAIN}#3"));
+    github.abandon(&format!("{MAIN}#4"));
+    machines.export(&main, GHA);
+    assert_eq!(configs(&github), [1, 2, 5].map(|number| format!("{MAIN}#{number}")));
 }

@@ -35,6 +35,8 @@ pub struct Config {
     /// Steps reach nothing but what a proxy allows. This daemon has none.
     #[serde(rename = "proxyNetwork")]
     pub proxy_network: bool,
+    /// Shared caches.
+    pub cache: SharedCacheConfig,
     /// How long builds that run may go on when the daemon is told to leave.
     #[serde(rename = "shutdownGrace")]
     pub shutdown_grace: Option<Period>,
@@ -43,6 +45,30 @@ pub struct Config {
     /// A directory of JSON files, objects that provenance's parameters take in.
     #[serde(rename = "provenanceEnvDir")]
     pub provenance_env_dir: Option<PathBuf>,
+}
+
+/// `[cache]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct SharedCacheConfig {
+    /// Caches at GitHub's service.
+    pub gha: ActionsCacheConfig,
+}
+
+/// `[cache.gha]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ActionsCacheConfig {
+    /// Who has to have signed them.
+    pub verify: ActionsVerifyConfig,
+}
+
+/// `[cache.gha.verify]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ActionsVerifyConfig {
+    /// Only signed caches are read. This daemon reads no signatures.
+    pub required: bool,
 }
 
 /// `[cdi]`: the Container Device Interface.
@@ -513,6 +539,7 @@ impl Config {
             (self.proxy_network, "proxyNetwork"),
             (!worker.apparmor_profile.is_empty(), "worker.oci.apparmor-profile"),
             (worker.selinux, "worker.oci.selinux"),
+            (self.cache.gha.verify.required, "cache.gha.verify.required"),
             (worker.enabled == Some(false), "worker.oci.enabled = false"),
         ];
         if let Some(bad) = self.grpc.entitlements.keys().find(|name| !peer::is_name(name)) {
@@ -591,6 +618,7 @@ const NATURAL: &[&str] = &[
     "worker.oci.enabled",
     "worker.oci.apparmor-profile",
     "worker.oci.selinux",
+    "cache.gha.verify.required",
     "system.platformsCacheMaxAge",
 ];
 
@@ -653,6 +681,7 @@ mod tests {
             "proxyNetwork = true",
             "[worker.oci]\napparmor-profile = \"p\"",
             "[worker.oci]\nselinux = true",
+            "[cache.gha.verify]\nrequired = true",
             "[worker.oci]\nenabled = false",
         ] {
             let error = Config::parse(wish).unwrap().0.check().unwrap_err().to_string();

@@ -35,16 +35,14 @@ impl Args {
     pub(super) fn caches(&self) -> Result<Caches, ClientError> {
         let mut caches = Caches::default();
         for text in &self.cache_from {
-            let mut entry = entry("--cache-from", text)?;
-            complete(&mut entry, &environment);
+            let Some(mut entry) = active("--cache-from", text)? else { continue };
             if entry.r#type == "local" && !caches.read_from(&mut entry)? {
                 continue;
             }
             caches.from.push(entry);
         }
         for text in &self.cache_to {
-            let mut entry = entry("--cache-to", text)?;
-            complete(&mut entry, &environment);
+            let Some(mut entry) = active("--cache-to", text)? else { continue };
             if entry.r#type == "local" {
                 caches.write_to(&mut entry)?;
             }
@@ -137,18 +135,56 @@ fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// An entry with all that the environment says of it. GitHub's cache outside of its jobs is nothing, without a word, so that
+/// the same command works on a laptop (as in buildx).
+fn active(flag: &str, text: &str) -> Result<Option<CacheOptionsEntry>, ClientError> {
+    let mut entry = entry(flag, text)?;
+    complete(&mut entry, &environment);
+    let has = |name: &str| entry.attrs.get(name).is_some_and(|value| !value.is_empty());
+    let is_nothing = entry.r#type == "gha" && !(has("token") && (has("url") || has("url_v2")));
+    Ok((!is_nothing).then_some(entry))
+}
+
 /// Adds what the client's environment says of a service, as buildx does.
 fn complete(entry: &mut CacheOptionsEntry, environment: &dyn Fn(&str) -> Option<String>) {
-    let key = ["access_key_id", "secret_access_key"];
-    // A session's token belongs to its key.
-    if entry.r#type == "s3" && !key.iter().all(|name| entry.attrs.contains_key(*name)) {
-        for name in key.into_iter().chain(["session_token"]) {
-            let variable = format!("AWS_{}", name.to_ascii_uppercase());
-            if let (false, Some(value)) = (entry.attrs.contains_key(name), environment(&variable)) {
-                entry.attrs.insert(name.to_owned(), value);
-            }
+    let told = match entry.r#type.as_str() {
+        "s3" => of_amazon(entry, environment),
+        "gha" => of_github(entry, environment),
+        _ => return,
+    };
+    for (name, value) in told {
+        if let Some(value) = value {
+            entry.attrs.entry(name.to_owned()).or_insert(value);
         }
     }
+}
+
+type Told = Vec<(&'static str, Option<String>)>;
+
+fn of_amazon(entry: &CacheOptionsEntry, environment: &dyn Fn(&str) -> Option<String>) -> Told {
+    // A session's token belongs to its key.
+    if ["access_key_id", "secret_access_key"].iter().all(|name| entry.attrs.contains_key(*name)) {
+        return Vec::new();
+    }
+    vec![
+        ("access_key_id", environment("AWS_ACCESS_KEY_ID")),
+        ("secret_access_key", environment("AWS_SECRET_ACCESS_KEY")),
+        ("session_token", environment("AWS_SESSION_TOKEN")),
+    ]
+}
+
+/// What GitHub tells its jobs.
+fn of_github(entry: &CacheOptionsEntry, environment: &dyn Fn(&str) -> Option<String>) -> Told {
+    let second = match entry.attrs.get("version") {
+        Some(version) => version == "2",
+        None => environment("ACTIONS_CACHE_SERVICE_V2").as_deref().and_then(boolean).unwrap_or(false),
+    };
+    let results = environment("ACTIONS_RESULTS_URL");
+    vec![
+        ("token", environment("ACTIONS_RUNTIME_TOKEN")),
+        ("url_v2", results.clone().filter(|_| second)),
+        ("url", environment("ACTIONS_CACHE_URL").or(results)),
+    ]
 }
 
 fn required(entry: &CacheOptionsEntry, flag: &str, name: &str) -> Result<String, ClientError> {
@@ -182,6 +218,16 @@ mod tests {
         let own = "type=s3,access_key_id=i,secret_access_key=s";
         assert_eq!(completed(own, &key), "access_key_id=i secret_access_key=s");
         assert_eq!(completed("type=s3,bucket=b", &[]), "bucket=b");
+        let job = [
+            ("ACTIONS_CACHE_SERVICE_V2", "true"),
+            ("ACTIONS_RUNTIME_TOKEN", "t"),
+            ("ACTIONS_RESULTS_URL", "https://r"),
+            ("ACTIONS_CACHE_URL", "https://c"),
+        ];
+        assert_eq!(completed("type=gha", &job), "token=t url=https://c url_v2=https://r");
+        assert_eq!(completed("type=gha,token=x", &job[1..]), "token=x url=https://c");
+        assert_eq!(completed("type=gha", &job[1..3]), "token=t url=https://r");
+        assert_eq!(completed("type=gha,version=1", &job), "token=t url=https://c version=1");
         assert_eq!(completed("type=registry,ref=r", &key), "ref=r");
     }
 

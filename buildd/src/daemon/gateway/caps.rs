@@ -105,6 +105,7 @@ const LLB: &[&str] = &[
     "mergeop",
     "diffop",
     "passthroughop",
+    "cache.gha",
     "cache.s3",
     "cache.azblob",
     "exporter.image.attestations",

@@ -61,8 +61,6 @@ pub(in crate::daemon) enum CachePlace {
     Local(String),
     /// To a service.
     Service(CacheService),
-    /// To a service that this daemon does not speak to, under its type's name: its failure is of no consequence.
-    Unknown(String),
 }
 
 /// A cache export that cannot be.
@@ -191,7 +189,6 @@ fn export(entry: &CacheOptionsEntry) -> Result<CacheExport, CacheRequestError> {
             });
         }
         "local" => CachePlace::Local(format!("local:{}", get("dest"))),
-        "gha" if flag("ignore-error")? == Some(true) => CachePlace::Unknown("gha".to_owned()),
         other => match CacheService::read(other, &entry.attrs, &environment) {
             Some(Ok(service)) => CachePlace::Service(service),
             Some(Err(what)) => return Err(CacheRequestError::Service { kind: other.to_owned(), what }),

@@ -1,5 +1,6 @@
 //! Services that keep caches without a registry's protocol: a config that describes its layers itself, and blobs by digest.
 
+mod actions;
 mod attrs;
 mod objects;
 
@@ -10,6 +11,7 @@ use cache::oci::Descriptor;
 use cache::remote::{CacheConfig, ConfigError};
 use tokio::io::AsyncRead;
 
+pub(in crate::daemon) use actions::{ActionsCache, ActionsError, ActionsStore};
 use attrs::Attrs;
 pub(super) use attrs::WrongAttr;
 pub(in crate::daemon) use objects::{ObjectCache, ObjectStore};
@@ -19,6 +21,8 @@ pub(in crate::daemon) use objects::{ObjectCache, ObjectStore};
 pub(in crate::daemon) enum CacheService {
     /// In an object store.
     Objects(ObjectCache),
+    /// At GitHub's cache service.
+    Actions(ActionsCache),
 }
 
 /// A service whose cache is read or written.
@@ -26,6 +30,8 @@ pub(in crate::daemon) enum CacheService {
 pub(in crate::daemon) enum ServiceStore {
     /// An object store.
     Objects(ObjectStore),
+    /// GitHub's cache service.
+    Actions(ActionsStore),
 }
 
 /// A service does not do what is asked of it.
@@ -34,6 +40,9 @@ pub(in crate::daemon) enum ServiceError {
     /// An object store.
     #[error(transparent)]
     Objects(#[from] ObjectError),
+    /// GitHub's cache service.
+    #[error(transparent)]
+    Actions(#[from] ActionsError),
     /// A config that means nothing.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -57,6 +66,7 @@ impl CacheService {
         match kind {
             "s3" => Some(ObjectCache::s3(&attrs).map(Self::Objects)),
             "azblob" => Some(ObjectCache::azblob(&attrs).map(Self::Objects)),
+            "gha" => Some(ActionsCache::read(&attrs).map(Self::Actions)),
             _ => None,
         }
     }
@@ -65,6 +75,7 @@ impl CacheService {
     pub(super) fn name(&self) -> String {
         match self {
             Self::Objects(cache) => cache.name(),
+            Self::Actions(cache) => cache.name(),
         }
     }
 
@@ -72,6 +83,7 @@ impl CacheService {
     pub(super) fn export_name(&self) -> &'static str {
         match self {
             Self::Objects(cache) => cache.export_name(),
+            Self::Actions(_) => "exporting to GitHub Actions Cache",
         }
     }
 
@@ -79,6 +91,7 @@ impl CacheService {
     pub(super) fn parallel(&self) -> usize {
         match self {
             Self::Objects(cache) => cache.parallel,
+            Self::Actions(_) => actions::PARALLEL,
         }
     }
 
@@ -89,6 +102,7 @@ impl CacheService {
     pub(super) fn open(&self) -> Result<ServiceStore, ServiceError> {
         match self {
             Self::Objects(cache) => Ok(ServiceStore::Objects(cache.open()?)),
+            Self::Actions(cache) => Ok(ServiceStore::Actions(cache.open()?)),
         }
     }
 }
@@ -101,16 +115,18 @@ impl ServiceStore {
     pub(super) async fn configs(&self) -> Result<Vec<CacheConfig>, ServiceError> {
         match self {
             Self::Objects(store) => store.configs().await,
+            Self::Actions(store) => store.configs().await,
         }
     }
 
-    /// Makes what a cache is written into, where that is not there.
+    /// Makes what a cache is written into, where that is not there; what must not be written fails here.
     ///
     /// # Errors
-    /// Why it cannot be made.
+    /// Why it cannot be made or written.
     pub(super) async fn prepare(&self) -> Result<(), ServiceError> {
         match self {
             Self::Objects(store) => store.prepare().await,
+            Self::Actions(store) => store.prepare(),
         }
     }
 
@@ -121,6 +137,7 @@ impl ServiceStore {
     pub(super) async fn has(&self, blob: &Descriptor) -> Result<bool, ServiceError> {
         match self {
             Self::Objects(store) => store.has(blob).await,
+            Self::Actions(store) => store.has(blob).await,
         }
     }
 
@@ -131,6 +148,7 @@ impl ServiceStore {
     pub(super) async fn put(&self, blob: &Descriptor, file: tokio::fs::File) -> Result<(), ServiceError> {
         match self {
             Self::Objects(store) => store.put(blob, file).await,
+            Self::Actions(store) => store.put(blob, file).await,
         }
     }
 
@@ -142,6 +160,7 @@ impl ServiceStore {
         let json = serde_json::to_vec(config).map_err(ConfigError::from)?;
         match self {
             Self::Objects(store) => store.finish(&json).await,
+            Self::Actions(store) => store.finish(&json).await,
         }
     }
 
@@ -152,6 +171,7 @@ impl ServiceStore {
     pub(in crate::daemon) async fn blob(&self, blob: &Descriptor) -> Result<Blob, ServiceError> {
         match self {
             Self::Objects(store) => store.blob(blob).await,
+            Self::Actions(store) => store.blob(blob).await,
         }
     }
 }

@@ -8,7 +8,7 @@ use cache::remote::{CacheManifest, Chains, MEDIA_TYPE};
 use futures_util::{StreamExt, TryStreamExt};
 use solver::{Digest, ExecError, VertexContext};
 
-use super::request::{CacheExport, CachePlace, CacheRequestError};
+use super::request::{CacheExport, CachePlace};
 use super::service::ServiceStore;
 use crate::daemon::chains::from_store;
 use crate::daemon::export::{LayerBlob, LayerBlobs, StoredBlob, with_types};
@@ -31,7 +31,6 @@ pub(super) fn step_name(place: &CachePlace) -> Option<&'static str> {
         CachePlace::Registry(_) => Some("exporting cache to registry"),
         CachePlace::Local(_) => Some("exporting cache to client directory"),
         CachePlace::Service(service) => Some(service.export_name()),
-        CachePlace::Unknown(_) => Some("exporting cache to an unknown service"),
     }
 }
 
@@ -119,7 +118,6 @@ async fn taker(parts: &Parts, place: &CachePlace, cx: &VertexContext) -> Result<
             store.prepare().await.map_err(ExecError::failed)?;
             Ok(Taker::Service(Box::new(store)))
         }
-        CachePlace::Unknown(service) => Err(ExecError::failed(CacheRequestError::Kind(service.clone()))),
         CachePlace::Inline => Err(ExecError::failed(NoSession)),
     }
 }

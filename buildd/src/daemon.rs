@@ -44,6 +44,7 @@ mod remote_cache;
 mod rootfs_tar;
 mod run;
 mod sandboxes;
+mod sbom;
 mod secrets;
 mod services;
 mod side;

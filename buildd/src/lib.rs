@@ -14,6 +14,8 @@ pub mod llb;
 pub mod pipe;
 mod private_dir;
 pub mod progress;
+mod purl;
+pub mod sbom;
 pub mod session;
 pub mod sidesocket;
 pub mod signatures;

@@ -8,6 +8,7 @@ mod layer;
 mod llb;
 mod lowering;
 mod patterns;
+mod sbom;
 mod signatures;
 mod survey;
 mod words;
@@ -15,7 +16,7 @@ mod words;
 use crate::Target;
 
 /// Every target; its seeds lie in `seeds/NAME/`.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("archive", archive::run),
     ("dockerignore", dockerignore::run),
     ("documents", documents::run),
@@ -24,6 +25,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("llb", llb::run),
     ("lowering", lowering::run),
     ("patterns", patterns::run),
+    ("sbom", sbom::run),
     ("signatures", signatures::run),
     ("survey", survey::run),
     ("words", words::run),

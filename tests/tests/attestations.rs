@@ -7,6 +7,7 @@ use tests::archive::{blob, entries, target};
 use tests::{Auth, Registry, Scene, ready};
 
 const SLSA: &str = "https://slsa.dev/provenance/v1";
+const SPDX: &str = "https://spdx.dev/Document";
 
 /// Checks that an index holds one image and the statements about it; gives both entries.
 fn pair(index: &Value) -> [Value; 2] {
@@ -139,4 +140,130 @@ fn statements_of_several_platforms_and_packings() {
         (&mine["manifests"][0]["digest"], &kinds[..]),
         (&entries[0]["digest"], &[SLSA.to_owned()][..])
     );
+}
+
+/// The files of a small system, with packages of several kinds, below `root` in the context.
+fn installed(scene: &Scene) {
+    let dpkg = "Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.36-9\n\n\
+        Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n";
+    scene.write("root/var/lib/dpkg/status", dpkg);
+    scene.write("root/etc/os-release", "ID=debian\nVERSION_ID=\"12\"\n");
+    scene.write("root/lib/apk/db/installed", "P:musl\nV:1.2.4-r2\nA:x86_64\nL:MIT\n");
+    scene.write("root/app/Cargo.lock", "[[package]]\nname = \"rand\"\nversion = \"0.7.2\"\n");
+    let npm = r#"{"packages":{"node_modules/a":{"version":"1.0.0","license":"ISC"}}}"#;
+    scene.write("root/app/package-lock.json", npm);
+    let rpm = include_bytes!("../../fuzz/seeds/sbom/rpm.sqlite");
+    fs_err::create_dir_all(scene.context().join("root/var/lib/rpm")).unwrap();
+    fs_err::write(scene.context().join("root/var/lib/rpm/rpmdb.sqlite"), rpm).unwrap();
+}
+
+/// The package URLs in a document.
+fn purls(document: &Value) -> Vec<String> {
+    let url = |package: &Value| Some(package["externalRefs"][0]["referenceLocator"].as_str()?.to_owned());
+    document["packages"].as_array().unwrap().iter().filter_map(url).collect()
+}
+
+/// Without a generator the daemon itself says what is in an image, in its build context and in stages.
+#[test]
+fn what_is_installed() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let registry = scene.registry(Auth::Open);
+    let name = format!("{}/app:1", registry.host());
+    installed(&scene);
+    scene.write("tool/go.mod", "module m\nrequire github.com/a/b v1.0.0\n");
+    let text = "FROM base AS tools\nARG BUILDKIT_SBOM_SCAN_STAGE=true\nCOPY root/lib /lib\nCOPY tool /tool\nRUN echo ok > /ok\n\
+        FROM scratch\nARG BUILDKIT_SBOM_SCAN_CONTEXT=true\nCOPY Dockerfile /\nCOPY root /\nCOPY --from=tools /ok /ok\n";
+    let build = || {
+        scene.dockerfile(text, &["-t", &name, "--sbom=true", "--build-arg", "SOURCE_DATE_EPOCH=1700000000"])
+    };
+    let told = build().ok();
+    assert!(told.stderr.contains("generating sbom"), "{}", told.stderr);
+    scene.run(&["push", "-q", &name]).ok();
+    let (index, kinds) = at_registry(&registry, "app", "1");
+    assert_eq!(kinds, [SPDX; 3]);
+    let digest = |descriptor: &Value| descriptor["digest"].as_str().unwrap().to_owned();
+    let manifest = |at: usize| registry.manifest("app", &digest(&index["manifests"][at])).unwrap();
+    let layers = manifest(1)["layers"].as_array().unwrap().clone();
+    assert!(layers.iter().all(|layer| layer["annotations"]["in-toto.io/predicate-type"] == SPDX));
+    let statements: Vec<Value> =
+        layers.iter().map(|layer| registry.blob("app", &digest(layer)).unwrap()).collect();
+    let [core, more @ ..] = &statements[..] else { panic!() };
+    let image = digest(&index["manifests"][0]);
+    assert_eq!(core["_type"], "https://in-toto.io/Statement/v1");
+    assert_eq!(core["subject"][0]["digest"]["sha256"], image.trim_start_matches("sha256:"));
+    let document = &core["predicate"];
+    assert_eq!((&document["spdxVersion"], &document["name"]), (&"SPDX-2.3".into(), &"sbom".into()));
+    assert_eq!(document["creationInfo"]["created"], "2023-11-14T22:13:20Z");
+    let found = purls(document);
+    for url in [
+        "pkg:deb/debian/libc6@2.36-9?arch=amd64&distro=debian-12",
+        "pkg:apk/debian/musl@1.2.4-r2?arch=x86_64&distro=debian-12",
+        "pkg:rpm/debian/old@1-2?arch=noarch&distro=debian-12&upstream=old-1-2.src.rpm",
+        "pkg:cargo/rand@0.7.2",
+        "pkg:npm/a@1.0.0",
+    ] {
+        assert!(found.iter().any(|found| found == url), "{url}: {found:#?}");
+    }
+    assert!(!found.iter().any(|url| url.contains("gone") || url.contains("github")), "{found:#?}");
+    // Each file that tells of something is in the layer that has it.
+    let layer = digest(&manifest(0)["layers"][1]);
+    let files = document["files"].as_array().unwrap();
+    assert_eq!(files.len(), 5, "{files:#?}");
+    assert!(files.iter().all(|file| file["comment"] == format!("layerID: {layer}")), "{files:#?}");
+    let mut names: Vec<&str> = more.iter().map(|more| more["predicate"]["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["sbom-context", "sbom-tools"]);
+    let of =
+        |name: &str| purls(&more.iter().find(|more| more["predicate"]["name"] == name).unwrap()["predicate"]);
+    assert!(of("sbom-context").contains(&"pkg:golang/github.com/a/b@v1.0.0".to_owned()));
+    assert_eq!(of("sbom-tools"), ["pkg:apk/musl@1.2.4-r2?arch=x86_64", "pkg:golang/github.com/a/b@v1.0.0"]);
+
+    // The same again is the same, to the digest, and stays.
+    build().ok();
+    scene.run(&["prune", "--all", "--force"]).ok();
+    scene.run(&["push", "-q", &name]).ok();
+    assert_eq!(at_registry(&registry, "app", "1").0, index);
+
+    // Files that are exported have it beside them.
+    scene.build(&["-o", "type=local,dest=../l", "--attest=type=sbom"]).ok();
+    for name in ["sbom.spdx.json", "sbom-context.spdx.json", "sbom-tools.spdx.json"] {
+        let statement: Value =
+            serde_json::from_slice(&fs_err::read(scene.path("l").join(name)).unwrap()).unwrap();
+        assert_eq!(statement["predicateType"], SPDX);
+    }
+}
+
+/// What is in an image is nobody's word: it is left out where it is not what it seems, and nothing else is looked at.
+#[test]
+fn hostile_databases() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write("secret/Cargo.lock", "[[package]]\nname = \"secret\"\nversion = \"1.0.0\"\n");
+    let outside = scene.context().join("secret/Cargo.lock");
+    scene.write("good/Cargo.lock", "[[package]]\nname = \"good\"\nversion = \"1.0.0\"\n");
+    let text = format!(
+        "FROM base\nRUN mkdir -p /l /p /d /var/lib/rpm /var/lib/dpkg/status && ln -s {} /l/Cargo.lock && ln -s /l/Cargo.lock /p/Cargo.lock \\\n\
+        && echo '{{' > /d/package-lock.json && head -c 40000000 /dev/zero > /d/yarn.lock && echo x > /var/lib/rpm/rpmdb.sqlite\n\
+        COPY good/Cargo.lock /g/\n",
+        outside.display()
+    );
+    let told = scene.dockerfile(&text, &["-o", "type=local,dest=../l", "--sbom=true"]).ok();
+    for says in [
+        "`/d/package-lock.json` tells: it is malformed",
+        "`/d/yarn.lock` tells: ",
+        "`/var/lib/rpm/rpmdb.sqlite` tells: it is no SQLite database",
+    ] {
+        assert!(told.stderr.contains(says), "{says}: {}", told.stderr);
+    }
+    let statement: Value =
+        serde_json::from_slice(&fs_err::read(scene.path("l/sbom.spdx.json")).unwrap()).unwrap();
+    assert_eq!(purls(&statement["predicate"]), ["pkg:cargo/good@1.0.0"]);
+    for bad in ["generator=", "generator=A B"] {
+        scene.build(&["-o", "type=local,dest=../x", &format!("--sbom={bad}")]).fails();
+    }
 }

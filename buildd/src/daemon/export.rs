@@ -67,6 +67,8 @@ pub(super) struct Built {
     pub claims: Vec<Claim<Option<Output>>>,
     /// What an SBOM of it is to cover besides.
     pub scans: Arc<Scans>,
+    /// What this daemon found in it.
+    pub sbom: Vec<Told>,
 }
 
 /// What a build made, for one or several platforms.
@@ -124,14 +126,15 @@ impl Exporter {
 
     /// What is said of a result in files; of an image also which of its layers have the files that an SBOM lists.
     async fn told(&self, built: &Built, image: Option<&AssembledImage>) -> Result<Vec<Told>, ExecError> {
-        if built.claims.is_empty() {
+        if built.claims.is_empty() && built.sbom.is_empty() {
             return Ok(Vec::new());
         }
         let (chains, claims, output) = (self.chains.clone(), built.claims.clone(), built.output.clone());
+        let sbom = built.sbom.clone();
         let layers: Option<Vec<Digest>> =
             image.map(|image| image.layers.iter().map(|layer| layer.descriptor.digest).collect());
         blocking(move || {
-            let mut told = told(&chains, &claims)?;
+            let mut told = [sbom, told(&chains, &claims)?].concat();
             if let Some(layers) = layers {
                 let view = chains.base(&output)?.view;
                 told.iter_mut().for_each(|told| told.supplement(&view, &layers));

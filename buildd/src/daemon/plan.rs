@@ -81,6 +81,7 @@ impl Planned {
             claims,
             scans,
             cache: None,
+            sbom: Vec::new(),
         })
     }
 }

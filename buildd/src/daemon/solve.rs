@@ -35,6 +35,7 @@ use super::provenance::{
 };
 use super::remote_cache::{self, CacheGraph, CachePlace, RemoteCaches};
 use super::run::{Means, Rights, Run};
+use super::sbom;
 use super::sources::image::oci_platform;
 use super::traces::{self, TraceContext};
 use crate::session::{ARRIVAL, Session};
@@ -311,7 +312,13 @@ async fn scan(
     if results.built.iter().flat_map(|built| &built.claims).any(|claim| claim.predicate_type == SPDX) {
         return Ok(());
     }
-    let scanner = gateway::Scanner::new(parts, run, options, &request.frontend_attrs).await?;
+    let Some(generator) = &options.generator else {
+        for built in &mut results.built {
+            built.sbom = sbom::scan(parts, run, built, build_epoch(&request.frontend_attrs)).await?;
+        }
+        return Ok(());
+    };
+    let scanner = gateway::Scanner::new(parts, run, generator, options, &request.frontend_attrs).await?;
     for built in &mut results.built {
         let Some(made) = &built.made else { continue };
         let platform = oci_platform(&built.platform).full();

@@ -106,6 +106,17 @@ pub(in crate::daemon) fn told(
 }
 
 impl Told {
+    /// What the daemon itself found in a result, or (not `core`) in something that the result was made of.
+    pub(in crate::daemon) fn sbom(name: &str, predicate: Value, core: bool) -> Self {
+        Self {
+            predicate_type: SPDX.to_owned(),
+            predicate,
+            name: format!("{name}.spdx.json"),
+            subjects: Vec::new(),
+            core,
+        }
+    }
+
     /// Adds to an SBOM of an image which of its `layers` have the files that it lists, as BuildKit does.
     pub(in crate::daemon) fn supplement(&mut self, view: &MergedView, layers: &[Digest]) {
         let is_sbom = self.core && self.predicate_type == SPDX && self.predicate["spdxVersion"].is_string();

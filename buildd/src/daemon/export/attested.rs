@@ -35,10 +35,11 @@ impl ExportRequest {
     /// Whether an image has a place for statements, if there are any. As in BuildKit it gets all of them then.
     pub(super) fn is_attested(&self, built: &Built, multi_platform: bool) -> bool {
         let provenance = built.provenance.as_deref();
-        if built.claims.is_empty() && provenance.is_none() {
+        if built.claims.is_empty() && built.sbom.is_empty() && provenance.is_none() {
             return false;
         }
-        let inline_only = built.claims.iter().all(Claim::inline_only)
+        let inline_only = built.sbom.is_empty()
+            && built.claims.iter().all(Claim::inline_only)
             && provenance.is_none_or(|provenance| provenance.options().inline_only);
         !inline_only || self.attestation_inline || multi_platform
     }

@@ -53,6 +53,7 @@ impl Built {
             cache: None,
             claims: Vec::new(),
             scans: Default::default(),
+            sbom: Vec::new(),
         }
     }
 }

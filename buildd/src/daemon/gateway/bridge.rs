@@ -328,6 +328,7 @@ impl Bridge {
                 claims,
                 scans,
                 cache: None,
+                sbom: Vec::new(),
             })
         }))
         .await?;

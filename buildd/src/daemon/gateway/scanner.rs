@@ -38,19 +38,20 @@ pub(in crate::daemon) struct Scanner {
 }
 
 impl Scanner {
-    /// Finds the scanner that `options` name; `attrs` are the frontend's attributes.
+    /// Finds the scanner that is the image `generator`; `attrs` are the frontend's attributes.
     ///
     /// # Errors
     /// An image that cannot be had, or runs nothing.
     pub(in crate::daemon) async fn new(
         parts: &Arc<Parts>,
         run: &Arc<Run>,
+        generator: &str,
         options: &SbomOptions,
         attrs: &BTreeMap<String, String>,
     ) -> Result<Self, Failure> {
         let bridge = Bridge::new(parts, run, BTreeMap::new(), Arc::default(), Arc::default());
         let image = bridge.image_config(ResolveImageConfigRequest {
-            r#ref: options.generator.clone(),
+            r#ref: generator.to_owned(),
             platform: Some(to_platform(&host_platform())),
             resolve_mode: attrs.get("image-resolve-mode").cloned().unwrap_or_default(),
             ..ResolveImageConfigRequest::default()

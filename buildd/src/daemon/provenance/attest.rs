@@ -27,14 +27,11 @@ pub(in crate::daemon) struct Attestations {
 /// The options of `attest:sbom`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::daemon) struct SbomOptions {
-    /// The image of the scanner, in full.
-    pub generator: String,
+    /// The image of the scanner, in full; `None` is the one that is built in.
+    pub generator: Option<String>,
     /// What the scanner is told besides, by name.
     pub parameters: BTreeMap<String, String>,
 }
-
-/// The scanner that runs where no other is named.
-const SCANNER: &str = "docker/buildkit-syft-scanner:stable-1";
 
 /// The options of `attest:provenance`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,20 +98,23 @@ impl Attestations {
 
 impl SbomOptions {
     fn read(text: &str) -> Result<Self, Failure> {
-        let (mut generator, mut parameters) = (SCANNER.to_owned(), BTreeMap::new());
+        let (mut generator, mut parameters) = (None, BTreeMap::new());
         let fields = fields(text).map_err(|error| Failure::invalid(&error))?;
         for field in fields.iter().filter(|field| !field.is_empty()) {
             match field.split_once('=').unwrap_or((field, "")) {
-                ("generator", name) => generator = name.to_owned(),
+                ("generator", name) => generator = Some(name.to_owned()),
                 (name, value) => drop(parameters.insert(name.to_owned(), value.to_owned())),
             }
         }
-        if generator.is_empty() {
-            return Err(invalid("sbom generator cannot be empty".to_owned()));
-        }
-        let image = Reference::parse(&generator)
-            .map_err(|e| invalid(format!("failed to parse sbom generator {generator}: {e}")))?;
-        Ok(Self { generator: image.with_default_tag().to_string(), parameters })
+        let full = |name: String| {
+            if name.is_empty() {
+                return Err(invalid("sbom generator cannot be empty".to_owned()));
+            }
+            let image = Reference::parse(&name)
+                .map_err(|e| invalid(format!("failed to parse sbom generator {name}: {e}")))?;
+            Ok(image.with_default_tag().to_string())
+        };
+        Ok(Self { generator: generator.map(full).transpose()?, parameters })
     }
 }
 
@@ -234,9 +234,9 @@ mod tests {
     #[test]
     fn scanners() {
         let sbom = |value: &str| read("attest:sbom", value).unwrap().sbom.unwrap();
-        assert_eq!(sbom("").generator, format!("docker.io/{SCANNER}"));
+        assert_eq!(sbom("").generator, None, "the one that is built in");
         let named = sbom("generator=h:5000/s,EXTRA_SCANNERS=a,x");
-        assert_eq!(named.generator, "h:5000/s:latest");
+        assert_eq!(named.generator.as_deref(), Some("h:5000/s:latest"));
         let parameters = [("EXTRA_SCANNERS", "a"), ("x", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(named.parameters, parameters.into());
     }

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use solver::op::{ExecOp, MountKind, NetMode, Platform, attr};
 use solver::{Digest, ExecError, Graph, Op, VertexContext, redacted};
 
-use super::purl::{purl, qualify};
+use super::purl::purl;
 use crate::daemon::sources::Sources;
 use crate::daemon::sources::image::oci_platform;
+use crate::purl::qualify;
 
 /// What a source turned out to be in a build.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

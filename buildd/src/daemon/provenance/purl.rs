@@ -2,6 +2,8 @@
 
 use cache::oci::{Platform, Reference};
 
+use crate::purl::{escape, qualify};
+
 /// The package URL of an image, of the type `docker` or, from an OCI layout, `oci`.
 pub(in crate::daemon) fn purl(kind: &str, reference: &Reference, platform: Option<&Platform>) -> String {
     let repository = reference.repository();
@@ -20,25 +22,6 @@ pub(in crate::daemon) fn purl(kind: &str, reference: &Reference, platform: Optio
         qualify(&mut url, name, &value);
     }
     url
-}
-
-/// Adds a qualifier; they stand in alphabetical order.
-pub(super) fn qualify(url: &mut String, name: &str, value: &str) {
-    url.push(if url.contains('?') { '&' } else { '?' });
-    url.push_str(name);
-    url.push('=');
-    // What packageurl-go leaves as it is.
-    escape(url, value, |byte| b"$&+:=@".contains(&byte));
-}
-
-/// Adds a text with all but unreserved characters (RFC 3986) and those in `plain` as percent signs and digits.
-fn escape(url: &mut String, text: &str, plain: impl Fn(u8) -> bool) {
-    for byte in text.bytes() {
-        match byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || plain(byte) {
-            true => url.push(byte.into()),
-            false => url.push_str(&format!("%{byte:02X}")),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod gateway;
 mod gc;
 mod history;
 mod journal;
+mod keyed_cache;
 mod leases;
 mod listen;
 mod locals;

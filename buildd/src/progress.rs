@@ -12,6 +12,7 @@ mod trace;
 mod tty;
 mod vertex;
 
+pub(crate) use bytes::bytes;
 pub use display::{Display, Mode, show_on, spawn};
 pub use trace::Trace;
 pub(crate) use tty::printable;

@@ -3,6 +3,7 @@
 //! A client opens `Control.Session`, a byte pipe inside which the daemon is the HTTP/2 client. [`SessionManager`] keeps the
 //! open sessions by id; builds look theirs up, waiting a little for one that has not arrived.
 
+mod cache_directory;
 mod call;
 mod content;
 mod error;

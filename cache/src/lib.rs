@@ -4,6 +4,7 @@ pub mod context;
 mod cores;
 pub mod fileop;
 mod hashing;
+pub mod keyed;
 pub mod layer;
 pub mod objects;
 pub mod oci;

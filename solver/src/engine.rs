@@ -21,7 +21,9 @@ use crate::graph::{Edge, Graph, VertexId};
 use crate::holders::{Hold, Holders};
 use crate::key;
 use crate::record::{Key, Record, RecordStore};
-use crate::traits::{Elsewhere, Event, EventSink, ExecError, Output, Remains, Source, SourceAnswer, Worker};
+use crate::traits::{
+    Elsewhere, Event, EventSink, ExecError, Made, Output, Remains, Source, SourceAnswer, Worker,
+};
 use pass::{Pass, Stop};
 
 /// A pass heals at least one vertex or file before it asks for another; more than this many is a moving target.
@@ -100,6 +102,8 @@ pub(crate) struct Pin {
     pub(crate) record: Arc<Record>,
     /// Of the pass that found it.
     pub(crate) epoch: u64,
+    /// It is no record of this machine: what it gives may have to be brought in.
+    pub(crate) lent: bool,
 }
 
 /// A graph could not be evaluated.
@@ -214,6 +218,8 @@ pub struct Survey {
     pub outputs: Vec<Option<Arc<BTreeMap<u32, Output>>>>,
     /// Whether they come from elsewhere.
     pub found: Vec<bool>,
+    /// The records of this machine that say so, by definition.
+    pub made: Vec<Made>,
 }
 
 impl Build {
@@ -249,30 +255,40 @@ impl BuildState {
     }
 
     /// What passes of `epoch` have come to hold to.
-    pub(crate) fn pinned_in(&self, epoch: u64, key: &Key) -> Option<Arc<Record>> {
-        self.pinned(key).filter(|pin| pin.epoch == epoch).map(|pin| pin.record)
+    pub(crate) fn pinned_in(&self, epoch: u64, key: &Key) -> Option<Pin> {
+        self.pinned(key).filter(|pin| pin.epoch == epoch)
     }
 
     /// Holds to an answer that a pass begun in `epoch` found, unless there is one already, and gives the one held to.
     ///
     /// An answer from before a content changed may be out of date: it is not held to.
     pub(crate) fn pin(&self, epoch: u64, key: Key, record: &Arc<Record>) -> Arc<Record> {
+        self.hold_to(epoch, key, record, false).record
+    }
+
+    /// As [`Self::pin`], for a record that others lend.
+    pub(crate) fn pin_lent(&self, epoch: u64, key: Key, record: &Arc<Record>) -> Pin {
+        self.hold_to(epoch, key, record, true)
+    }
+
+    fn hold_to(&self, epoch: u64, key: Key, record: &Arc<Record>, lent: bool) -> Pin {
         let mut answers = self.lock();
+        let new = Pin { record: record.clone(), epoch, lent };
         if answers.epoch != epoch {
-            return record.clone();
+            return new;
         }
-        let pin = answers.pins.entry(key).or_insert_with(|| Pin { record: record.clone(), epoch });
+        let pin = answers.pins.entry(key).or_insert_with(|| new.clone());
         if pin.epoch != epoch {
-            *pin = Pin { record: record.clone(), epoch };
+            *pin = new;
         }
-        pin.record.clone()
+        pin.clone()
     }
 
     /// Holds to `record` in place of an answer that proved unusable.
     pub(crate) fn pin_again(&self, epoch: u64, key: Key, record: &Arc<Record>) {
         let mut answers = self.lock();
         if answers.epoch == epoch {
-            answers.pins.insert(key, Pin { record: record.clone(), epoch });
+            answers.pins.insert(key, Pin { record: record.clone(), epoch, lent: false });
         }
     }
 

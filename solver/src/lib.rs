@@ -43,6 +43,6 @@ pub use session::SessionGroup;
 #[cfg(feature = "engine")]
 pub use traits::{
     Elsewhere, Ended, Event, EventSink, ExecError, ExecFailure, Execution, Finding, Found, Job, LocalRef,
-    Output, Progress, Question, Reason, Remains, Source, SourceAnswer, SourceIdentity, Status, Stream,
+    Made, Output, Progress, Question, Reason, Remains, Source, SourceAnswer, SourceIdentity, Status, Stream,
     Update, VertexContext, Worker,
 };

@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::graph::{Graph, Vertex, VertexId};
 use crate::key::Selection;
 use crate::op::{Platform, SourceOp};
-use crate::record::{Key, LayerId, OutputRecord};
+use crate::record::{Key, LayerId, OutputRecord, Record};
 use crate::session::SessionGroup;
 
 /// One output of a vertex, as this build chose it.
@@ -94,9 +94,8 @@ pub trait Worker: Send + Sync {
     async fn available(&self, layer: LayerId, build: &str) -> bool;
 }
 
-/// Results that others have, found by keys of their own.
-///
-/// What it finds are chains of layers with an unknown content, like those of an image that was not pulled.
+/// Results that others have: chains of layers with an unknown content, found by keys of their own, like those of an image that was
+/// not pulled; and records under the solver's keys.
 #[async_trait]
 pub trait Elsewhere: Send + Sync {
     /// What others know the outputs in `question.outputs` to be, all of them or none.
@@ -104,6 +103,30 @@ pub trait Elsewhere: Send + Sync {
 
     /// Makes the layers of something found present and its content known. After a failure the same result is not found again.
     async fn fetch(&self, found: &Output, cx: &VertexContext) -> Result<Output, ExecError>;
+
+    /// The records that others have under `keys`, in that order; fewer where the rest has none. Only this build goes by them.
+    async fn lend(&self, keys: &[Key], cx: &VertexContext) -> Vec<Option<Record>>;
+
+    /// Whether the layers of a lent record are here or can be brought in.
+    async fn offers(&self, record: &Record, cx: &VertexContext) -> bool;
+
+    /// Brings in the layers of a lent record, `outputs` being what it gives on the chains of this build, of which what is below is
+    /// here; and makes sure of the contents. Whether that worked: after a failure they are not offered again.
+    async fn bring(&self, record: &Record, outputs: &BTreeMap<u32, Output>, cx: &VertexContext) -> bool;
+
+    /// Takes note of what an execution gave.
+    fn made(&self, made: &Made, cx: &VertexContext);
+}
+
+/// What an execution gave.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// The keys that it is to be found by.
+    pub keys: Vec<Key>,
+    /// What it gave.
+    pub record: Arc<Record>,
+    /// Its layers are part of what was asked for.
+    pub in_result: bool,
 }
 
 /// What is asked of [`Elsewhere`].

@@ -82,6 +82,14 @@ impl Bucket {
         )
     }
 
+    /// A keyed cache there, below `prefix`.
+    pub fn keyed(&self, prefix: &str) -> String {
+        format!(
+            "type=keyed,url=s3://cache/{prefix},use_path_style=true,endpoint_url={},access_key_id={},secret_access_key={}",
+            self.endpoint, KEY.0, KEY.1
+        )
+    }
+
     /// The key's name and the key.
     pub fn key(&self) -> (&'static str, &'static str) {
         KEY

@@ -168,6 +168,7 @@ impl Args {
         let mut request = self.request(sources, attrs, outputs)?;
         request.caches.clone_from(&caches.to);
         request.services.caches.clone_from(&caches.dirs);
+        request.services.cache_directories.clone_from(&caches.keyed);
         request.services.export.clone_from(&layout);
         let client = context.connect().await?;
         let (progress, shown) = show(if quiet { Mode::Quiet } else { self.progress })?;

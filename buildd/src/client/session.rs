@@ -1,6 +1,7 @@
 //! The client's end of a session: services that the daemon may call while a build runs.
 
 mod auth;
+mod cache_directories;
 mod contexts;
 mod exports;
 mod raw;
@@ -18,6 +19,7 @@ use proto::content::content_server::ContentServer;
 use proto::control::BytesMessage;
 use proto::filesync::auth_server::AuthServer;
 use proto::filesync::file_sync_server::FileSyncServer;
+use proto::rbuild::cache_directory_server::CacheDirectoryServer;
 use proto::secrets::secrets_server::SecretsServer;
 use proto::sshforward::ssh_server::SshServer;
 use proto::upload::upload_server::UploadServer;
@@ -27,6 +29,7 @@ use tonic::transport::Server;
 use tonic::{Extensions, Request, Status};
 
 use self::auth::Auth;
+use self::cache_directories::CacheDirectories;
 use self::contexts::Contexts;
 use self::exports::FileSendServer;
 use self::secrets::Secrets;
@@ -62,6 +65,8 @@ pub struct Services {
     pub export: Option<PathBuf>,
     /// What the daemon may take once, by the name in `http://buildkit-session/NAME`.
     pub uploads: BTreeMap<String, UploadSource>,
+    /// Directories that hold shared caches, by the name that the request has for them.
+    pub cache_directories: BTreeMap<String, PathBuf>,
 }
 
 /// An open session; dropping it closes it.
@@ -124,7 +129,8 @@ async fn serve(
             .chain(futures_util::stream::pending());
     let (_, health) = tonic_health::server::health_reporter();
     let has_stores = has_stores(&services);
-    let Services { dirs, secrets, ssh, layouts, caches, export, uploads } = services;
+    let Services { dirs, secrets, ssh, layouts, caches, export, uploads, cache_directories } = services;
+    let cache_directories = (!cache_directories.is_empty()).then_some(CacheDirectories(cache_directories));
     let serving = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -135,6 +141,7 @@ async fn serve(
         .add_optional_service((!ssh.is_empty()).then(|| SshServer::new(Ssh(ssh))))
         .add_optional_service(has_stores.then(|| ContentServer::new(Stores { layouts, caches, export })))
         .add_optional_service((!uploads.is_empty()).then(|| UploadServer::new(Uploads::new(uploads))))
+        .add_optional_service(cache_directories.map(CacheDirectoryServer::new))
         .add_optional_service(targets.iter().any(Option::is_some).then(|| FileSendServer::new(targets)))
         .serve_with_incoming(connection);
     tokio::select! {
@@ -172,6 +179,9 @@ fn headers(id: &str, services: &Services, targets: &[Option<Target>]) -> Metadat
     }
     if !services.uploads.is_empty() {
         methods.push("/moby.upload.v1.Upload/Pull");
+    }
+    if !services.cache_directories.is_empty() {
+        methods.extend(cache_directories::METHODS);
     }
     if targets.iter().any(Option::is_some) {
         methods.push(exports::METHOD);

@@ -27,7 +27,7 @@ use solver::{Digest, ExecError, Output, VertexContext};
 pub(super) use archive::write_stored;
 pub(super) use assemble::{rfc3339, with_types};
 pub(super) use attrs::{AttrError, EpochChoice, ExportKind, ExportRequest, compression_of};
-pub(super) use layers::{Form, LayerBlob, LayerBlobs, Packing};
+pub(super) use layers::{Form, LayerBlob, LayerBlobs, Packing, pack_apart};
 pub(super) use leaving::{AllFiles, Entry, Leaving};
 pub(super) use placed::Seen;
 pub(super) use push::StoredBlob;

@@ -15,23 +15,26 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use solver::{Elsewhere, ExecError, LayerId, Output, Question, VertexContext};
+use solver::{Elsewhere, ExecError, Key, LayerId, Made, Output, Question, Record, VertexContext};
 
 pub(super) use export::{CacheGraph, write};
 pub(super) use import::CacheHome;
 pub(super) use request::{CachePlace, exports, imports_of};
-pub(super) use service::ServiceStore;
+pub(super) use service::{Attrs, Blob, ServiceStore, WrongAttr, s3_bucket};
 
+use super::keyed_cache::KeyedCaches;
 use super::parts::Parts;
 use super::progress::Teller;
 use find::Looked;
 use import::Import;
-use request::CacheImport;
+use request::Wanted;
 
 /// The caches that one build may look into.
 pub(super) struct RemoteCaches {
     parts: Arc<Parts>,
     teller: Teller,
+    /// Those that are keyed as the solver keys.
+    keyed: Arc<KeyedCaches>,
     imports: Mutex<Vec<Arc<Import>>>,
     /// By the graph's address, which its own reference keeps valid.
     looked: Mutex<HashMap<usize, Arc<tokio::sync::Mutex<Looked>>>>,
@@ -44,6 +47,7 @@ impl RemoteCaches {
     pub(super) fn new(parts: &Arc<Parts>, teller: Teller) -> Self {
         Self {
             parts: parts.clone(),
+            keyed: Arc::new(KeyedCaches::new(parts, teller.clone())),
             teller,
             imports: Mutex::default(),
             looked: Mutex::default(),
@@ -52,18 +56,26 @@ impl RemoteCaches {
     }
 
     /// Looks into these, too, from now on.
-    pub(super) fn add(&self, wanted: Vec<CacheImport>) {
+    pub(super) fn add(&self, wanted: Vec<Wanted>) {
         let mut imports = lock(&self.imports);
         for wanted in wanted {
-            if !imports.iter().any(|known| known.wanted == wanted) {
-                imports.push(Arc::new(Import::new(wanted)));
+            match wanted {
+                Wanted::Keyed(source) => self.keyed.add(source),
+                Wanted::Graph(wanted) if imports.iter().any(|known| known.wanted == wanted) => {}
+                Wanted::Graph(wanted) => imports.push(Arc::new(Import::new(wanted))),
             }
         }
     }
 
+    /// Those that are keyed as the solver keys.
+    pub(super) fn keyed(&self) -> &Arc<KeyedCaches> {
+        &self.keyed
+    }
+
     /// The names of all of them, and why those could not be read that could not.
     pub(super) fn asked(&self) -> Vec<(String, Option<String>)> {
-        self.imports().iter().map(|import| (import.name(), import.failed())).collect()
+        let graphs = self.imports().into_iter().map(|import| (import.name(), import.failed()));
+        self.keyed.asked().into_iter().chain(graphs).collect()
     }
 
     fn imports(&self) -> Vec<Arc<Import>> {
@@ -128,6 +140,22 @@ impl Elsewhere for RemoteCaches {
         };
         let content = fetched.map_err(refuse)?.ok_or_else(|| refuse(ExecError::failed(Lost)))?;
         Ok(Output { content: Some(content), ..found.clone() })
+    }
+
+    async fn lend(&self, keys: &[Key], cx: &VertexContext) -> Vec<Option<Record>> {
+        self.keyed.lend(keys, cx).await
+    }
+
+    async fn offers(&self, record: &Record, cx: &VertexContext) -> bool {
+        self.keyed.offers(record, cx)
+    }
+
+    async fn bring(&self, record: &Record, outputs: &BTreeMap<u32, Output>, cx: &VertexContext) -> bool {
+        self.keyed.bring(record, outputs, cx).await
+    }
+
+    fn made(&self, made: &Made, cx: &VertexContext) {
+        self.keyed.made(made, cx);
     }
 }
 

@@ -87,6 +87,11 @@ pub(super) async fn solve(
     let recording = (!request.internal).then(|| parts.histories.begin(&request));
     let listening = (trace.sampled && recording.is_some()).then(|| parts.traces.listen(trace.trace));
     let result = work(parts, &run, &request, recording.is_some()).await;
+    if result.is_err() && run.caches.keyed().writes() && !run.cancel.is_cancelled() {
+        // What did succeed need not run again elsewhere. That it cannot be written is not what is told.
+        let cx = run.context(solver::Progress::new(|_| {}));
+        let _ = run.cancel.run_until_cancelled(run.caches.keyed().finish(&[], &cx)).await;
+    }
     if listening.is_some() || trace.sampled && parts.traces.are_sent_on() {
         tell(parts, &run, &trace, result.as_ref().err().map(|failure| failure.message.clone())).await;
     }
@@ -162,6 +167,8 @@ async fn work(
     let mut exports = exports(request)?;
     let caches = request.cache.as_ref().map_or(&[][..], |cache| &cache.exports);
     let caches = remote_cache::exports(caches).map_err(|e| Failure::invalid(&e))?;
+    caches.keyed.into_iter().for_each(|target| run.caches.keyed().write_to(target));
+    let caches = caches.graphs;
     if !request.frontend.is_empty() && definition(request).is_some() {
         return Err(Failure::two_ways());
     }
@@ -237,6 +244,7 @@ async fn work(
         };
         response.extend(written.map_err(|e| Failure::of_export(&e))?);
     }
+    share(run, &results).await?;
     response.extend(results.metadata.for_client());
     if request.enable_session_exporter {
         let session = session(parts, run).await?;
@@ -245,13 +253,36 @@ async fn work(
     Ok(Done { response, told, made })
 }
 
+/// Writes what is known of all that the results stand on to keyed caches, and waits for what was begun behind the build.
+async fn share(run: &Run, results: &Results) -> Result<(), Failure> {
+    let keyed = run.caches.keyed();
+    if !keyed.writes() {
+        return Ok(());
+    }
+    let mut known = Vec::new();
+    for made in results.built.iter().filter_map(|built| built.made.as_ref()) {
+        let Some(head) = made.graph.head else { continue };
+        let survey = run.build.survey(&made.graph, &[head]).await;
+        known.extend(survey.map_err(|e| Failure::of_export(&e.error))?.made);
+    }
+    let cx = run.context(solver::Progress::new(|_| {}));
+    tokio::select! {
+        written = keyed.finish(&known, &cx) => written.map_err(|e| Failure::of_export(&e)),
+        () = run.cancel.cancelled() => Err(Failure::of_export(&solver::ExecError::Canceled)),
+    }
+}
+
 /// Brings in what only caches of this build have, for exports that outlive it. A result that cannot be had is made.
 async fn at_hand(parts: &Parts, run: &Run, results: &mut Results) -> Result<(), Failure> {
     let cx = run.context(solver::Progress::new(|_| {}));
     let blobs = parts.exporter.layer_blobs(Form::compressed(), &cx.build);
     for built in &mut results.built {
         let Some(made) = built.made.clone() else { continue };
-        match blobs.bring_from_caches(&built.output.chain, &cx).await {
+        let brought = async {
+            run.caches.keyed().bring_chain(&built.output.chain, &cx).await?;
+            blobs.bring_from_caches(&built.output.chain, &cx).await
+        };
+        match brought.await {
             Ok(()) => {}
             Err(solver::ExecError::Canceled) => {
                 return Err(Failure::of_export(&solver::ExecError::Canceled));

@@ -3,7 +3,7 @@
 const UNITS: [&str; 9] = ["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"];
 
 /// A count with two decimals in decimal units; whole bytes below 1 kB.
-pub(super) fn bytes(count: i64) -> String {
+pub(crate) fn bytes(count: i64) -> String {
     let (mut value, mut unit) = (count as f64, 0);
     while value.abs() >= 1000.0 {
         value /= 1000.0;

@@ -189,6 +189,11 @@ impl LayerBuilder {
         self.make_other(path, kind, meta)
     }
 
+    /// Makes anything that is neither file nor directory, sockets too.
+    pub(super) fn other(&self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<(), LayerError> {
+        self.make_other(path, kind, meta)
+    }
+
     /// Makes `path` another name of `existing`. A file of the base is copied up first.
     ///
     /// # Errors

@@ -65,6 +65,9 @@ pub enum LayerError {
         /// The limit.
         limit: u64,
     },
+    /// A tar stream is not that of the layer that it is said to be.
+    #[error("`{0}` of the stream is not that of the layer")]
+    Other(TreePath),
     /// A file changed while it was written to a tar stream.
     #[error("`{0}` changed while it was read")]
     Changed(TreePath),

@@ -191,15 +191,40 @@ impl Objects {
         written.await.map(drop)
     }
 
-    /// The names of all objects that begin with `prefix`.
+    /// The objects whose names begin with `prefix`, with what the store tells of them, as they come.
     ///
     /// # Errors
     /// Why the store could not be asked.
-    pub async fn list(&self, prefix: &str) -> Result<Vec<String>, ObjectError> {
-        let listed = self.operator.list_with(prefix).recursive(true).await;
+    pub async fn list(
+        &self,
+        prefix: &str,
+    ) -> Result<impl Stream<Item = Result<(String, ObjectStat), ObjectError>> + Send + use<>, ObjectError>
+    {
+        let listed = self.operator.lister_with(prefix).recursive(true).await;
         let listed = listed.map_err(|error| self.failed(prefix, &error))?;
-        let files = listed.into_iter().filter(|entry| entry.metadata().is_file());
-        Ok(files.map(|entry| entry.path().to_owned()).collect())
+        let (store, prefix) = (self.clone(), prefix.to_owned());
+        let file = |entry: opendal::Entry| {
+            let told = entry.metadata();
+            let modified = told.last_modified().map(SystemTime::from);
+            let stat = ObjectStat { size: told.content_length(), modified };
+            told.is_file().then(|| (entry.path().to_owned(), stat))
+        };
+        Ok(listed
+            .try_filter_map(move |entry| std::future::ready(Ok(file(entry))))
+            .map_err(move |error| store.failed(&prefix, &error)))
+    }
+
+    /// Removes an object. That there is none is no failure.
+    ///
+    /// # Errors
+    /// Why the store did not do it.
+    pub async fn remove(&self, object: &str) -> Result<(), ObjectError> {
+        self.check(object)?;
+        match self.operator.delete(object).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(self.failed(object, &error)),
+        }
     }
 
     /// Writes an object by whatever `fill` does; whether it was written.

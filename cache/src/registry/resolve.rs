@@ -137,6 +137,26 @@ impl Client {
         }
     }
 
+    /// The manifest or index that a reference stands for now, in one request; `None` where there is none.
+    ///
+    /// # Errors
+    /// Why it could not be had or used.
+    pub async fn manifest_of(&self, reference: &Reference) -> Result<Option<Document>, Error> {
+        let endpoints = self.transport.for_pull(reference.domain())?;
+        let fetched = first_that_answers(&self.transport, endpoints, |endpoint| async move {
+            let (identifier, digest) = (reference.identifier(), reference.digest());
+            let fetch = || self.manifest_at(&endpoint, reference, &identifier, digest);
+            self.transport.tuning.at(&endpoint).retry(fetch).await
+        });
+        let fetched = match fetched.await {
+            Err(error) if error.is_not_found() => return Ok(None),
+            fetched => fetched?,
+        };
+        let document = Document::parse(&fetched.bytes, fetched.content_type.as_deref())
+            .map_err(|source| Error::Document { reference: reference.to_string(), source })?;
+        Ok(Some(document))
+    }
+
     /// The bytes of a manifest or index, verified, with the document that they are.
     ///
     /// # Errors

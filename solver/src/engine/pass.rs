@@ -78,6 +78,8 @@ pub(super) struct Node {
     pub(super) definition: OnceLock<Key>,
     /// What answers it: found by the plan, or later.
     pub(super) record: OnceLock<Arc<Record>>,
+    /// The record is lent by others.
+    lent: OnceLock<()>,
     /// What others know it to give, where no record answers it.
     found: OnceLock<Outputs>,
     /// It stands on what is executed in any case: its definition tells nothing.
@@ -112,6 +114,8 @@ pub(super) struct Pass {
     sources: OnceLock<Vec<Option<SourceAnswer>>>,
     /// What each vertex is, whatever graph it is in.
     shapes: Vec<Digest>,
+    /// Some vertex goes by a record that others lend.
+    any_lent: AtomicBool,
     /// The build's session serves all of them while the pass lives.
     _hold: Hold,
 }
@@ -132,6 +136,7 @@ impl Pass {
                 answer: OnceLock::new(),
                 definition: OnceLock::new(),
                 record: OnceLock::new(),
+                lent: OnceLock::new(),
                 found: OnceLock::new(),
                 above_forced: OnceLock::new(),
                 executed: Mutex::default(),
@@ -158,6 +163,7 @@ impl Pass {
             used,
             sources: OnceLock::new(),
             shapes,
+            any_lent: AtomicBool::default(),
             _hold: hold,
         })
     }
@@ -324,9 +330,12 @@ impl Pass {
                 let key = self.content_key(id).await?;
                 match self.by_content(id, key).await? {
                     Some(record) => record,
-                    None => match self.find_by_content(id).await? {
-                        Some(found) => return Ok(found),
-                        None => self.execute(id, key, None).await?,
+                    None => match self.borrow_by_content(id, key).await {
+                        Some(record) => record,
+                        None => match self.find_by_content(id).await? {
+                            Some(found) => return Ok(found),
+                            None => self.execute(id, key, None).await?,
+                        },
                     },
                 }
             }
@@ -344,7 +353,9 @@ impl Pass {
         let found = self.engine.records.lookup(&[key]).await.map_err(Stop::internal)?;
         let Some(record) = found.into_iter().next().flatten().map(Arc::new) else { return Ok(None) };
         if let Some(&definition) = self.node(id).definition.get() {
-            self.engine.records.alias(definition, key).await.map_err(Stop::internal)?;
+            if self.own_name(id).is_some() {
+                self.engine.records.alias(definition, key).await.map_err(Stop::internal)?;
+            }
             return Ok(Some(self.build.pin(self.epoch, definition, &record)));
         }
         Ok(Some(record))
@@ -367,7 +378,7 @@ impl Pass {
             return Err(self.renew(id));
         }
         for _ in 0..MAX_REMAKES {
-            if self.has_layers(&record).await {
+            if self.is_at_hand(id, &record, need).await? {
                 let unchanged = Arc::ptr_eq(&record, found) && !moved;
                 return if unchanged { Ok(known) } else { self.outputs(id, &record, need).await };
             }
@@ -378,6 +389,14 @@ impl Pass {
             }
         }
         Err(Stop::Again)
+    }
+
+    /// Whether the layers of a vertex's record are here, or for a lent one come in now, as far as `need` says.
+    async fn is_at_hand(self: &Arc<Self>, id: VertexId, record: &Record, need: Need) -> Result<bool, Stop> {
+        match self.node(id).lent.get() {
+            Some(()) => self.bring(id, record, need).await,
+            None => Ok(self.has_layers(record).await),
+        }
     }
 
     async fn has_layers(&self, record: &Record) -> bool {
@@ -391,7 +410,11 @@ impl Pass {
 
     /// What another pass of this build, over the same contents, has come to hold to since this one was planned.
     fn pinned_meanwhile(&self, id: VertexId) -> Option<Arc<Record>> {
-        self.build.pinned_in(self.epoch, self.node(id).definition.get()?)
+        let pin = self.build.pinned_in(self.epoch, self.node(id).definition.get()?)?;
+        if pin.lent {
+            self.mark_lent(id);
+        }
+        Some(pin.record)
     }
 
     /// Ends the pass because a vertex made again has another content: what stands on it is evaluated anew.
@@ -417,7 +440,9 @@ impl Pass {
         used: &Use,
     ) -> Result<Digest, Stop> {
         let mut output = self.output(edge, Need::Known).await?;
-        if output.content.is_none() || *used == Use::Layers {
+        // The tree of what others lend may not be here.
+        let is_lent = || self.node(edge.vertex).lent.get().is_some() && matches!(used, Use::Selected(_));
+        if output.content.is_none() || *used == Use::Layers || is_lent() {
             output = self.output(edge, Need::Present).await?;
         }
         self.tell_loaded(edge.vertex);

@@ -119,19 +119,24 @@ impl Pass {
                 continue;
             }
             if let Some(pin) = self.build.pinned(&key).filter(|pin| pin.epoch >= since) {
-                let _ = node.record.set(pin.record);
+                self.go_by(id, pin);
             } else if !forced[id.index()] {
                 asked.push((id, key));
             }
         }
         let keys: Vec<_> = asked.iter().map(|(_, k)| *k).collect();
         let found = self.engine.records.lookup(&keys).await.map_err(Stop::internal)?;
+        let mut missing = Vec::new();
         for ((id, key), record) in asked.into_iter().zip(found) {
-            if let Some(record) = record {
-                let record = self.build.pin(self.epoch, key, &Arc::new(record));
-                let _ = self.node(id).record.set(record);
+            match record {
+                Some(record) => {
+                    let record = self.build.pin(self.epoch, key, &Arc::new(record));
+                    let _ = self.node(id).record.set(record);
+                }
+                None => missing.push((id, key)),
             }
         }
+        self.borrow(&missing).await;
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod fake;
+mod lending;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

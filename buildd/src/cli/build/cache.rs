@@ -14,6 +14,9 @@ use crate::cli::csv::pairs;
 use crate::client::ClientError;
 use crate::csv::fields;
 
+/// How a key begins that is given as such rather than as a file's name.
+const PEM: &str = "-----BEGIN ";
+
 /// The caches of a build, as the daemon is told of them.
 #[derive(Debug, Default)]
 pub(super) struct Caches {
@@ -23,6 +26,8 @@ pub(super) struct Caches {
     pub(super) to: Vec<CacheOptionsEntry>,
     /// Directories, and whether they are written.
     pub(super) dirs: BTreeMap<PathBuf, bool>,
+    /// Directories of keyed caches, by their names in URLs.
+    pub(super) keyed: BTreeMap<String, PathBuf>,
     /// Where the index of a written directory gets which tag.
     tags: Vec<(PathBuf, String)>,
 }
@@ -39,6 +44,7 @@ impl Args {
             if entry.r#type == "local" && !caches.read_from(&mut entry)? {
                 continue;
             }
+            caches.keyed(&mut entry)?;
             caches.from.push(entry);
         }
         for text in &self.cache_to {
@@ -46,6 +52,7 @@ impl Args {
             if entry.r#type == "local" {
                 caches.write_to(&mut entry)?;
             }
+            caches.keyed(&mut entry)?;
             caches.to.push(entry);
         }
         let inline =
@@ -99,6 +106,30 @@ impl Caches {
         Ok(())
     }
 
+    /// Makes ready what only the client has of a keyed cache: its directory, and the keys in files.
+    fn keyed(&mut self, entry: &mut CacheOptionsEntry) -> Result<(), ClientError> {
+        if entry.r#type != "keyed" {
+            return Ok(());
+        }
+        if let Some(path) = entry.attrs.get("url").and_then(|url| url.strip_prefix("file://")) {
+            let dir = absolute(Path::new(path))?;
+            let name = dir.display().to_string();
+            entry.attrs.insert("url".to_owned(), format!("file://{name}"));
+            self.keyed.insert(name, dir);
+        }
+        for name in ["signing-key", "trust"] {
+            let Some(files) = entry.attrs.get(name).filter(|value| !value.starts_with(PEM)) else { continue };
+            let mut text = String::new();
+            for file in files.split(';') {
+                let file = Path::new(file);
+                text += &fs_err::read_to_string(file).map_err(|e| ClientError::io(file, e))?;
+                text.push('\n');
+            }
+            entry.attrs.insert(name.to_owned(), text);
+        }
+        Ok(())
+    }
+
     /// Names what was written in the directories' indexes.
     ///
     /// # Errors
@@ -147,8 +178,10 @@ fn active(flag: &str, text: &str) -> Result<Option<CacheOptionsEntry>, ClientErr
 
 /// Adds what the client's environment says of a service, as buildx does.
 fn complete(entry: &mut CacheOptionsEntry, environment: &dyn Fn(&str) -> Option<String>) {
+    let at_s3 = entry.attrs.get("url").is_some_and(|url| url.starts_with("s3://"));
     let told = match entry.r#type.as_str() {
         "s3" => of_amazon(entry, environment),
+        "keyed" if at_s3 => of_amazon(entry, environment),
         "gha" => of_github(entry, environment),
         _ => return,
     };
@@ -229,6 +262,11 @@ mod tests {
         assert_eq!(completed("type=gha", &job[1..3]), "token=t url=https://r");
         assert_eq!(completed("type=gha,version=1", &job), "token=t url=https://c version=1");
         assert_eq!(completed("type=registry,ref=r", &key), "ref=r");
+        assert_eq!(
+            completed("type=keyed,url=s3://b", &key[..2]),
+            "access_key_id=id secret_access_key=secret url=s3://b"
+        );
+        assert_eq!(completed("type=keyed,url=file:///b", &key), "url=file:///b");
     }
 
     #[test]

@@ -470,6 +470,29 @@ fn packed_blob(
     Ok((packed, blob))
 }
 
+/// A blob of a layer for others: one that is here, or one made now, which the layer does not keep, so that images of it are stored as
+/// they would have been. Also the layer's diff ID. Blocking.
+///
+/// # Errors
+/// A layer that was pruned; a full disk.
+pub(crate) fn pack_apart(
+    store: &Store,
+    id: LayerId,
+    info: &LayerInfo,
+    compression: Compression,
+    lease: &Lease,
+) -> Result<(Digest, BlobRef), ExecError> {
+    for blob in info.blobs.iter().filter(|blob| !is_plain(&blob.media_type)) {
+        let there = store.blobs().hold(lease, &blob.digest).map_err(from_store)?;
+        if let (Some(_), Some(diff_id)) = (there, info.diff_id) {
+            return Ok((diff_id, blob.clone()));
+        }
+    }
+    let writer = store.blobs().writer().map_err(from_store)?;
+    let (writer, packed) = pack(store, id, info, compression, writer)?;
+    Ok((packed.diff_id, kept(writer, compression, lease)?))
+}
+
 /// Compresses a layer into `out`, and tells what was made. Blocking.
 pub(super) fn pack<W: Write + Send + 'static>(
     store: &Store,

@@ -7,8 +7,9 @@ use frontend::number::boolean;
 use proto::control::CacheOptionsEntry;
 use serde::Deserialize;
 
-use super::service::{CacheService, WrongAttr};
+use super::service::{Attrs, CacheService, WrongAttr};
 use crate::daemon::export::{Packing, compression_of};
+use crate::daemon::keyed_cache::{KEYED, KeyedSource, KeyedTarget};
 
 /// A cache to look into.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,24 @@ pub(in crate::daemon) enum CacheImport {
         /// Why not.
         reason: String,
     },
+}
+
+/// A cache to look into, in whichever format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) enum Wanted {
+    /// In BuildKit's.
+    Graph(CacheImport),
+    /// Records under the solver's keys.
+    Keyed(KeyedSource),
+}
+
+/// The caches that a request wants written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::daemon) struct CacheExports {
+    /// In BuildKit's format.
+    pub graphs: Vec<CacheExport>,
+    /// Records under the solver's keys.
+    pub keyed: Vec<KeyedTarget>,
 }
 
 /// A cache to write.
@@ -106,6 +125,21 @@ pub(in crate::daemon) enum CacheRequestError {
     Compression(#[from] crate::daemon::export::AttrError),
 }
 
+impl Wanted {
+    fn read(entry: &CacheOptionsEntry) -> Self {
+        if entry.r#type != KEYED {
+            return Self::Graph(CacheImport::read(entry));
+        }
+        match KeyedSource::read(&Attrs { attrs: &entry.attrs, env: &environment }) {
+            Ok(source) => Self::Keyed(source),
+            Err(error) => Self::Graph(CacheImport::Unusable {
+                name: format!("{KEYED}:{}", entry.attrs.get("url").map_or("", String::as_str)),
+                reason: format!("failed to configure {KEYED} cache importer: {error}"),
+            }),
+        }
+    }
+}
+
 impl CacheImport {
     fn read(entry: &CacheOptionsEntry) -> Self {
         let get = |name: &str| entry.attrs.get(name).map_or("", String::as_str);
@@ -134,7 +168,7 @@ impl CacheImport {
 pub(in crate::daemon) fn imports_of(
     attrs: &BTreeMap<String, String>,
     entries: &[CacheOptionsEntry],
-) -> Vec<CacheImport> {
+) -> Vec<Wanted> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Entry {
@@ -150,17 +184,25 @@ pub(in crate::daemon) fn imports_of(
         r#type: "registry".to_owned(),
         attrs: BTreeMap::from([("ref".to_owned(), name.to_owned())]),
     });
-    told.chain(old).chain(entries.iter().cloned()).map(|entry| CacheImport::read(&entry)).collect()
+    told.chain(old).chain(entries.iter().cloned()).map(|entry| Wanted::read(&entry)).collect()
 }
 
 /// The caches that a request wants written.
 ///
 /// # Errors
 /// Unknown kinds, missing or malformed attributes.
-pub(in crate::daemon) fn exports(
-    entries: &[CacheOptionsEntry],
-) -> Result<Vec<CacheExport>, CacheRequestError> {
-    entries.iter().map(export).collect()
+pub(in crate::daemon) fn exports(entries: &[CacheOptionsEntry]) -> Result<CacheExports, CacheRequestError> {
+    let mut exports = CacheExports::default();
+    for entry in entries {
+        if entry.r#type != KEYED {
+            exports.graphs.push(export(entry)?);
+            continue;
+        }
+        let target = KeyedTarget::read(&Attrs { attrs: &entry.attrs, env: &environment });
+        let what = |what| CacheRequestError::Service { kind: KEYED.to_owned(), what };
+        exports.keyed.push(target.map_err(what)?);
+    }
+    Ok(exports)
 }
 
 /// A variable of the daemon's environment.

@@ -12,9 +12,8 @@ use cache::remote::{CacheConfig, ConfigError};
 use tokio::io::AsyncRead;
 
 pub(in crate::daemon) use actions::{ActionsCache, ActionsError, ActionsStore};
-use attrs::Attrs;
-pub(super) use attrs::WrongAttr;
-pub(in crate::daemon) use objects::{ObjectCache, ObjectStore};
+pub(in crate::daemon) use attrs::{Attrs, WrongAttr};
+pub(in crate::daemon) use objects::{ObjectCache, ObjectStore, s3_bucket};
 
 /// A cache at a service, as it was asked for. Two are equal where all that was asked is, secrets too.
 #[derive(Debug, Clone, PartialEq, Eq)]

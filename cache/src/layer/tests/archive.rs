@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::fixture::{Chain, names, path};
 use super::fixture_meta as meta;
 use crate::layer::{
-    LayerError, Meta, Special, TarOptions, UnpackLimits, Unpacked, diff_id, unpack, write_tar,
+    LayerError, Meta, Special, TarOptions, UnpackLimits, Unpacked, diff_id, restore, unpack, write_tar,
 };
 use crate::tree::{Follow, TreePath};
 
@@ -191,4 +191,37 @@ fn small() -> Chain {
         b.write_file(&long, &meta(0o644), &[1; 600]).unwrap();
     });
     chain
+}
+
+#[test]
+fn layers_are_put_together_again() {
+    let chain = full();
+    for (dir, layer) in &chain.layers {
+        let tar = write_tar(&layer.entries, &[dir], TarOptions::default(), Vec::new()).unwrap();
+        let made = chain.dir.path().join(format!("again-{}", layer.id.hex()));
+        let again = restore(&layer.entries, &tar[..], &made, &chain.trees).unwrap();
+        assert_eq!((&again.layer.id, &again.layer.entries), (&layer.id, &layer.entries));
+        assert_eq!(again.diff_id, solver::Digest::of(&tar));
+        let same = write_tar(&layer.entries, &[&made], TarOptions::default(), Vec::new()).unwrap();
+        assert!(same == tar);
+    }
+    // A tar of another layer, and one whose bytes are others.
+    let (dir, layer) = chain.layers.last().unwrap();
+    let tar = write_tar(&layer.entries, &[dir], TarOptions::default(), Vec::new()).unwrap();
+    let at = tar.windows(4).position(|bytes| bytes == b"long").unwrap();
+    let body = tar.windows(6).position(|bytes| bytes == b"umlaut").unwrap();
+    let restored = |entries: &crate::layer::Entries, tar: &[u8], name: &str| {
+        restore(entries, tar, &chain.dir.path().join(name), &chain.trees).unwrap_err().to_string()
+    };
+    assert_eq!(
+        restored(&chain.layers[0].1.entries, &tar, "x"),
+        "`/d/gone` of the stream is not that of the layer"
+    );
+    for (i, at) in [at, body].into_iter().enumerate() {
+        let mut tar = tar.clone();
+        tar[at] ^= 1;
+        let error = restored(&layer.entries, &tar, &format!("y{i}"));
+        assert!(error.ends_with("of the stream is not that of the layer"), "{error}");
+    }
+    assert!(restored(&layer.entries, &tar[..1024], "z").contains("d/big"));
 }

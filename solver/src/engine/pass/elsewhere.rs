@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::future::try_join_all;
 
 use super::{Outputs, Pass, Stop, chain};
-use crate::engine::{Need, Survey};
+use crate::engine::{Need, Pin, Survey};
 use crate::graph::{Edge, VertexId};
-use crate::traits::{ExecError, Output, Question};
+use crate::record::{Key, Record};
+use crate::traits::{ExecError, Made, Output, Question};
 
 impl Pass {
     /// What others know a vertex to give by what it is made from; nothing is evaluated for that.
@@ -62,12 +64,80 @@ impl Pass {
 }
 
 impl Pass {
+    /// Holds to an answer that the build has.
+    pub(in crate::engine) fn go_by(&self, id: VertexId, pin: Pin) {
+        if pin.lent {
+            self.mark_lent(id);
+        }
+        let _ = self.node(id).record.set(pin.record);
+    }
+
+    pub(super) fn mark_lent(&self, id: VertexId) {
+        let _ = self.node(id).lent.set(());
+        self.any_lent.store(true, Ordering::Relaxed);
+    }
+
+    /// The name that what is made of a vertex gets on this machine, beside its content key: none where it stands on what others say,
+    /// which other builds need not believe.
+    pub(super) fn own_name(&self, id: VertexId) -> Option<Key> {
+        let definition = self.node(id).definition.get().copied();
+        if !self.any_lent.load(Ordering::Relaxed) {
+            return definition;
+        }
+        let below = self.graph.reachable(self.graph.vertex(id).inputs.iter().copied());
+        let lent = self.graph.ids().any(|id| below[id.index()] && self.node(id).lent.get().is_some());
+        definition.filter(|_| !lent)
+    }
+
+    /// Asks others for records by definition, for vertices that have none here.
+    pub(in crate::engine) async fn borrow(&self, missing: &[(VertexId, Key)]) {
+        let (Some(elsewhere), Some((first, _))) = (&self.build.elsewhere, missing.first()) else { return };
+        let keys: Vec<Key> = missing.iter().map(|(_, key)| *key).collect();
+        let lent = elsewhere.lend(&keys, &self.context(*first)).await;
+        for ((id, key), record) in missing.iter().zip(lent) {
+            if let Some(record) = record {
+                self.go_by(*id, self.build.pin_lent(self.epoch, *key, &Arc::new(record)));
+            }
+        }
+    }
+
+    /// Asks others for the record of a content key.
+    pub(super) async fn borrow_by_content(&self, id: VertexId, key: Key) -> Option<Arc<Record>> {
+        let elsewhere = self.build.elsewhere.as_ref().filter(|_| !self.is_forced(id))?;
+        let record = elsewhere.lend(&[key], &self.context(id)).await.into_iter().next().flatten();
+        let record = Arc::new(record?);
+        self.mark_lent(id);
+        match self.node(id).definition.get() {
+            Some(&definition) => Some(self.build.pin_lent(self.epoch, definition, &record).record),
+            None => Some(record),
+        }
+    }
+
+    /// Brings in what a lent record gives, as far as `need` says; whether it is at hand.
+    pub(super) async fn bring(
+        self: &Arc<Self>,
+        id: VertexId,
+        record: &Record,
+        need: Need,
+    ) -> Result<bool, Stop> {
+        let Some(elsewhere) = &self.build.elsewhere else { return Ok(self.has_layers(record).await) };
+        Ok(match need {
+            Need::Known => true,
+            Need::Available => elsewhere.offers(record, &self.context(id)).await,
+            Need::Present => {
+                let outputs = self.outputs(id, record, need).await?;
+                elsewhere.bring(record, &outputs, &self.context(id)).await
+            }
+        })
+    }
+
     /// What is on record, or known elsewhere, of all that `wanted` stands on.
     pub(in crate::engine) async fn survey(self: &Arc<Self>, wanted: &[Edge]) -> Result<Survey, Stop> {
         self.plan(wanted).await?;
         let reachable = self.graph.reachable(wanted.iter().copied());
         let mut outputs: Vec<Option<Outputs>> = vec![None; self.graph.vertices().len()];
         let mut found = vec![false; outputs.len()];
+        let mut made = Vec::new();
         for id in self.graph.ids().filter(|id| reachable[id.index()]) {
             let vertex = self.graph.vertex(id);
             let below = chain::inputs(vertex);
@@ -78,7 +148,16 @@ impl Pass {
                 }
                 (None, Some(record)) => {
                     let placed = below.iter().all(|edge| outputs[edge.vertex.index()].is_some());
-                    match placed && self.has_layers(record).await {
+                    let here = placed && self.is_at_hand(id, record, Need::Available).await?;
+                    match (here, self.node(id).definition.get()) {
+                        (true, Some(&key)) if self.node(id).lent.get().is_none() => made.push(Made {
+                            keys: vec![key],
+                            record: record.clone(),
+                            in_result: self.in_result[id.index()],
+                        }),
+                        _ => {}
+                    }
+                    match here {
                         true => Some(self.outputs(id, record, Need::Known).await?),
                         false => None,
                     }
@@ -89,6 +168,6 @@ impl Pass {
             outputs[id.index()] = known;
         }
         let sources = self.nodes.iter().map(|node| node.answer.get().cloned()).collect();
-        Ok(Survey { sources, outputs, found })
+        Ok(Survey { sources, outputs, found, made })
     }
 }

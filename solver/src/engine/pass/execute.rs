@@ -17,7 +17,7 @@ use crate::op::Op;
 use crate::record::{Key, Put, Record};
 use crate::redact::redacted;
 use crate::session::SessionGroup;
-use crate::traits::{Event, ExecError, ExecFailure, Job, Output, Progress, Reason, VertexContext};
+use crate::traits::{Event, ExecError, ExecFailure, Job, Made, Output, Progress, Reason, VertexContext};
 
 /// What a flight needs, apart from the pass that began it.
 struct Task {
@@ -30,6 +30,8 @@ struct Task {
     /// The content key: what a record and a flight are found by.
     key: Key,
     definition: Option<Key>,
+    /// The definition, if its record is to be found by that.
+    name: Option<Key>,
     /// What it is found by among those who hold it.
     shape: Digest,
     forced: bool,
@@ -47,7 +49,7 @@ impl Pass {
         let vertex = self.graph.vertex(id);
         let inputs = try_join_all((0..vertex.inputs.len()).map(|i| self.input(id, i))).await?;
         let definition = self.node(id).definition.get().copied();
-        let forced = self.is_forced(id);
+        let (name, forced) = (self.own_name(id), self.is_forced(id));
         self.mark_told(id);
         let reason = match &stale {
             _ if forced => Reason::Forced,
@@ -66,6 +68,7 @@ impl Pass {
                 in_result: self.in_result[id.index()],
                 key,
                 definition,
+                name,
                 shape: self.shapes[id.index()],
                 forced,
                 stale: stale.clone(),
@@ -80,6 +83,13 @@ impl Pass {
         shown.end(outcome.as_ref().err().map(|failure| &failure.error));
         self.note_end(id, begun.elapsed(), outcome.as_ref().err().map(|failure| &failure.error));
         let record = outcome.map_err(|failure| Stop::from_failure(id, failure))?;
+        if let Some(elsewhere) = &self.build.elsewhere {
+            let keys = [Some(key), definition].into_iter().flatten().collect();
+            let made = Made { keys, record: record.clone(), in_result: self.in_result[id.index()] };
+            // Who takes it may be at it when the pass is over.
+            let cx = VertexContext { cancel: self.build.cancel.clone(), ..self.context(id) };
+            elsewhere.made(&made, &cx);
+        }
         match definition {
             Some(key) if stale.is_some() => self.build.pin_again(self.epoch, key, &record),
             Some(key) => return Ok(self.build.pin(self.epoch, key, &record)),
@@ -91,7 +101,7 @@ impl Pass {
     /// Waits for an execution equal to `task`, which begins where none is under way.
     async fn fly(&self, id: VertexId, task: Task) -> Result<Arc<Record>, ExecFailure> {
         let (events, forced_since) = (self.events.clone(), task.forced.then_some(self.build.begun));
-        let (key, definition) = (task.key, task.definition);
+        let (key, name) = (task.key, task.name);
         let listener = Arc::new(move |u| events.event(id, Event::Update(u)));
         let seat = self.engine.flights.board(
             task.key,
@@ -101,9 +111,9 @@ impl Pass {
             |sessions, progress, cancel| async move { task.run(sessions, progress, cancel).await }.boxed(),
         );
         let record = seat.outcome().await?;
-        if let (true, Some(definition)) = (seat.joined(), definition) {
+        if let (true, Some(name)) = (seat.joined(), name) {
             // Who began it may have come to the same contents in another way.
-            self.engine.records.alias(definition, key).await.map_err(ExecError::failed)?;
+            self.engine.records.alias(name, key).await.map_err(ExecError::failed)?;
         }
         Ok(record)
     }
@@ -152,7 +162,7 @@ impl Task {
             None if self.forced => Put::Replace(self.current().await?),
             None => Put::IfAbsent,
         };
-        let put = self.engine.records.put(self.key, self.definition.as_slice(), record, put);
+        let put = self.engine.records.put(self.key, self.name.as_slice(), record, put);
         let record = Arc::new(put.await.map_err(ExecError::failed)?);
         if let (true, None, Some(key)) = (self.forced, &self.stale, self.definition) {
             // While nobody else of this build can begin another execution, which no record would keep from it.
@@ -182,11 +192,11 @@ impl Task {
     async fn meanwhile(&self) -> Result<Option<Arc<Record>>, ExecError> {
         if self.forced {
             let key = self.definition.filter(|_| self.stale.is_none());
-            return Ok(key.and_then(|key| self.build.pinned_in(self.epoch, &key)));
+            return Ok(key.and_then(|key| self.build.pinned_in(self.epoch, &key)).map(|pin| pin.record));
         }
         let found = self.current().await?.filter(|r| self.stale.as_deref() != Some(r));
-        if let (Some(_), Some(definition)) = (&found, self.definition) {
-            self.engine.records.alias(definition, self.key).await.map_err(ExecError::failed)?;
+        if let (Some(_), Some(name)) = (&found, self.name) {
+            self.engine.records.alias(name, self.key).await.map_err(ExecError::failed)?;
         }
         Ok(found.map(Arc::new))
     }

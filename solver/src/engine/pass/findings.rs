@@ -33,7 +33,7 @@ impl Pass {
         let executed = self.execution(id).clone();
         finding.how = match executed {
             Some(execution) => Found::Executed(execution),
-            None if node.found.get().is_some() => Found::Elsewhere,
+            None if node.found.get().is_some() || node.lent.get().is_some() => Found::Elsewhere,
             None if node.record.get().is_some() => Found::Known,
             None => Found::NotReached,
         };

@@ -51,32 +51,8 @@ pub(in crate::daemon) struct ObjectStore {
 impl ObjectCache {
     /// A cache in a bucket (`cache/remotecache/s3/s3.go` of BuildKit for names and defaults).
     pub(super) fn s3(attrs: &Attrs<'_>) -> Result<Self, WrongAttr> {
-        let needed = |name, variable: &str| {
-            let missing = || WrongAttr(format!("{name} (${variable}) not set for s3 cache"));
-            attrs.or_env(name, variable).ok_or_else(missing)
-        };
+        let place = s3_bucket(attrs)?;
         let prefix = attrs.or("prefix", "");
-        let key = attrs.get("access_key_id").zip(attrs.get("secret_access_key"));
-        let key = key.map(|(id, secret)| AccessKey {
-            id,
-            secret: Secret::new(secret),
-            session: attrs.get("session_token").map(Secret::new),
-        });
-        // Amazon's two ways to wait differ in how they spread requests of one process, which here are few.
-        if !matches!(attrs.attrs.get("retry_mode").map(String::as_str), None | Some("standard" | "adaptive"))
-        {
-            return Err(WrongAttr("retry_mode must be \"standard\" or \"adaptive\"".to_owned()));
-        }
-        let endpoint = attrs.get("endpoint_url");
-        let place = S3Bucket {
-            bucket: needed("bucket", "AWS_BUCKET")?,
-            region: needed("region", "AWS_REGION")?,
-            // As in BuildKit it counts only with an endpoint of one's own.
-            path_style: endpoint.is_some() && attrs.flag("use_path_style"),
-            endpoint,
-            access_key: key,
-            attempts: attrs.positive("retry_max_attempts")?.unwrap_or(ATTEMPTS),
-        };
         Ok(Self {
             place: Place::S3(place),
             manifests: prefix.clone() + &attrs.or("manifests_prefix", "manifests/"),
@@ -154,6 +130,37 @@ impl ObjectCache {
     fn object(&self, blob: &Digest) -> String {
         format!("{}{blob}", self.blobs)
     }
+}
+
+/// The bucket that attributes name (`cache/remotecache/s3/s3.go` of BuildKit for names and defaults).
+///
+/// # Errors
+/// What is missing or malformed.
+pub(in crate::daemon) fn s3_bucket(attrs: &Attrs<'_>) -> Result<S3Bucket, WrongAttr> {
+    let needed = |name, variable: &str| {
+        let missing = || WrongAttr(format!("{name} (${variable}) not set for s3 cache"));
+        attrs.or_env(name, variable).ok_or_else(missing)
+    };
+    let key = attrs.get("access_key_id").zip(attrs.get("secret_access_key"));
+    let key = key.map(|(id, secret)| AccessKey {
+        id,
+        secret: Secret::new(secret),
+        session: attrs.get("session_token").map(Secret::new),
+    });
+    // Amazon's two ways to wait differ in how they spread requests of one process, which here are few.
+    if !matches!(attrs.attrs.get("retry_mode").map(String::as_str), None | Some("standard" | "adaptive")) {
+        return Err(WrongAttr("retry_mode must be \"standard\" or \"adaptive\"".to_owned()));
+    }
+    let endpoint = attrs.get("endpoint_url");
+    Ok(S3Bucket {
+        bucket: needed("bucket", "AWS_BUCKET")?,
+        region: needed("region", "AWS_REGION")?,
+        // As in BuildKit it counts only with an endpoint of one's own.
+        path_style: endpoint.is_some() && attrs.flag("use_path_style"),
+        endpoint,
+        access_key: key,
+        attempts: attrs.positive("retry_max_attempts")?.unwrap_or(ATTEMPTS),
+    })
 }
 
 impl ObjectStore {

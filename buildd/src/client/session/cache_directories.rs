@@ -1,0 +1,172 @@
+//! Directories that hold shared caches: the daemon asks, the client reads and writes, with its own rights and in its own file system.
+
+use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fs_err as fs;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use proto::rbuild::cache_directory_server::CacheDirectory;
+use proto::rbuild::{
+    CacheBytes, CacheObject, CacheObjectStat, ListedCacheObject, RemoveCacheObjectResponse, WriteCacheObject,
+    WriteCacheObjectResponse,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::io::ReaderStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// What a session tells that it offers.
+pub(super) const METHODS: [&str; 6] = [
+    "/rbuild.v1.CacheDirectory/Stat",
+    "/rbuild.v1.CacheDirectory/Read",
+    "/rbuild.v1.CacheDirectory/Write",
+    "/rbuild.v1.CacheDirectory/Touch",
+    "/rbuild.v1.CacheDirectory/List",
+    "/rbuild.v1.CacheDirectory/Remove",
+];
+
+/// Bytes sent in one message.
+const CHUNK: usize = 256 << 10;
+/// Names sent before the transport takes them.
+const BACKLOG: usize = 256;
+/// Where objects are that are not whole yet, below the directory.
+const TEMPORARY: &str = "tmp";
+
+/// The directories, by the daemon's names for them.
+#[derive(Debug)]
+pub(super) struct CacheDirectories(pub(super) BTreeMap<String, PathBuf>);
+
+impl CacheDirectories {
+    fn dir(&self, object: &CacheObject) -> Result<&Path, Status> {
+        let dir = self.0.get(&object.store).map(PathBuf::as_path);
+        dir.ok_or_else(|| Status::not_found(format!("no cache directory `{}`", object.store)))
+    }
+
+    /// Where an object is. No name leads out of the directory, but for links that its owner has put there.
+    fn path(&self, object: &CacheObject) -> Result<PathBuf, Status> {
+        let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+        let sound = |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain);
+        if object.name.split('/').all(sound) && object.name.split('/').next() != Some(TEMPORARY) {
+            return Ok(self.dir(object)?.join(&object.name));
+        }
+        Err(Status::invalid_argument(format!("`{}` cannot be an object's name", object.name)))
+    }
+}
+
+#[tonic::async_trait]
+impl CacheDirectory for CacheDirectories {
+    type ReadStream = BoxStream<'static, Result<CacheBytes, Status>>;
+    type ListStream = ReceiverStream<Result<ListedCacheObject, Status>>;
+
+    async fn stat(&self, request: Request<CacheObject>) -> Result<Response<CacheObjectStat>, Status> {
+        let path = self.path(request.get_ref())?;
+        Ok(Response::new(stat(&fs::metadata(path).map_err(status)?)))
+    }
+
+    async fn read(&self, request: Request<CacheObject>) -> Result<Response<Self::ReadStream>, Status> {
+        let path = self.path(request.get_ref())?;
+        let file = tokio::fs::File::open(&path).await.map_err(status)?;
+        let bytes = ReaderStream::with_capacity(file, CHUNK);
+        Ok(Response::new(bytes.map_ok(|data| CacheBytes { data }).map_err(status).boxed()))
+    }
+
+    async fn write(
+        &self,
+        request: Request<Streaming<WriteCacheObject>>,
+    ) -> Result<Response<WriteCacheObjectResponse>, Status> {
+        let mut messages = request.into_inner();
+        let head = messages.message().await?;
+        let Some(WriteCacheObject { object: Some(object), replace, data, size }) = head else {
+            return Err(Status::invalid_argument("no object is named"));
+        };
+        let (path, temporary) = (self.path(&object)?, self.dir(&object)?.join(TEMPORARY));
+        fs::create_dir_all(&temporary).map_err(status)?;
+        // A cache is shared: others may read it, as far as the process's mask lets them.
+        let shared = std::fs::Permissions::from_mode(0o666);
+        let made = tempfile::Builder::new().permissions(shared).tempfile_in(&temporary);
+        let mut file = made.map_err(status)?;
+        file.write_all(&data).map_err(status)?;
+        let mut length = data.len() as u64;
+        while let Some(WriteCacheObject { data, .. }) = messages.message().await? {
+            file.write_all(&data).map_err(status)?;
+            length += data.len() as u64;
+        }
+        if length != size {
+            return Err(Status::invalid_argument(format!(
+                "`{}` ended after {length} of {size} bytes",
+                object.name
+            )));
+        }
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(status)?;
+        }
+        let written = match replace {
+            true => file.persist(&path).map(|_| true).map_err(|e| status(e.error))?,
+            false => match file.persist_noclobber(&path) {
+                Ok(_) => true,
+                Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => false,
+                Err(e) => return Err(status(e.error)),
+            },
+        };
+        Ok(Response::new(WriteCacheObjectResponse { written }))
+    }
+
+    async fn touch(&self, request: Request<CacheObject>) -> Result<Response<CacheObjectStat>, Status> {
+        let file = fs::File::options().read(true).open(self.path(request.get_ref())?).map_err(status)?;
+        file.file().set_modified(SystemTime::now()).map_err(status)?;
+        Ok(Response::new(stat(&file.metadata().map_err(status)?)))
+    }
+
+    async fn list(&self, request: Request<CacheObject>) -> Result<Response<Self::ListStream>, Status> {
+        let object = request.into_inner();
+        let (root, top) = (self.dir(&object)?.to_owned(), self.path(&object)?);
+        let (tx, rx) = tokio::sync::mpsc::channel(BACKLOG);
+        tokio::task::spawn_blocking(move || {
+            for entry in walkdir::WalkDir::new(top) {
+                let listed = match entry {
+                    // It went while the directory was read, or there is none at all.
+                    Err(e) if e.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound) => continue,
+                    Err(e) => Err(Status::unknown(e.to_string())),
+                    Ok(entry) => match (entry.metadata(), entry.path().strip_prefix(&root)) {
+                        (Ok(found), Ok(path)) if found.is_file() => Ok(ListedCacheObject {
+                            name: path.to_string_lossy().into_owned(),
+                            stat: Some(stat(&found)),
+                        }),
+                        _ => continue,
+                    },
+                };
+                if tx.blocking_send(listed).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(rx)))
+    }
+
+    async fn remove(
+        &self,
+        request: Request<CacheObject>,
+    ) -> Result<Response<RemoveCacheObjectResponse>, Status> {
+        match fs::remove_file(self.path(request.get_ref())?) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(status(e)),
+            _ => Ok(Response::new(RemoveCacheObjectResponse {})),
+        }
+    }
+}
+
+fn stat(found: &Metadata) -> CacheObjectStat {
+    let since = found.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    CacheObjectStat { size: found.len(), modified_ms: since.map_or(0, |since| since.as_millis() as u64) }
+}
+
+fn status(error: io::Error) -> Status {
+    match error.kind() {
+        io::ErrorKind::NotFound => Status::not_found(error.to_string()),
+        io::ErrorKind::PermissionDenied => Status::permission_denied(error.to_string()),
+        _ => Status::unknown(error.to_string()),
+    }
+}

@@ -1,0 +1,114 @@
+//! Keyed caches (`type=keyed`): records under the solver's own keys, which any number of machines write and read without a name agreed
+//! on beforehand.
+//!
+//! A build that reads one asks for the records of its whole graph at once, before anything runs. A layer comes in when a step or an export
+//! needs it, and is proved to be what its id says. What others say of a key is believed within the build that asked, and nowhere else.
+//! A build that writes one sends each result as soon as there is one, and waits for what is under way at its end.
+
+mod bring;
+mod directory;
+mod home;
+mod lend;
+mod place;
+mod share;
+mod sweep;
+mod upload;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cache::keyed::{Scope, SharedBlob, SharedLayer};
+use solver::{Key, LayerId, VertexContext};
+
+pub(in crate::daemon) use home::HomeError;
+pub(in crate::daemon) use place::{KEYED, KeyedSource, KeyedTarget};
+
+use super::parts::Parts;
+use super::progress::Teller;
+use home::Home;
+use place::KeyedPlace;
+use upload::Uploads;
+
+/// The keyed caches of one build.
+pub(super) struct KeyedCaches {
+    parts: Arc<Parts>,
+    teller: Teller,
+    known: Mutex<Known>,
+    /// Stores that are talked to.
+    homes: tokio::sync::Mutex<HashMap<String, (KeyedPlace, Arc<Home>)>>,
+    uploads: Uploads,
+}
+
+/// What a build knows of its caches.
+#[derive(Default)]
+struct Known {
+    sources: Vec<Arc<Source>>,
+    /// Where layers are that were lent, those that cannot be had left out.
+    layers: HashMap<LayerId, Located>,
+    refused: HashSet<LayerId>,
+    /// What lies in which store and need not be written there.
+    there: HashSet<(String, Scope, Key)>,
+    /// Blobs of a store that are not what they should be.
+    damaged: HashSet<(String, SharedBlob)>,
+}
+
+/// A cache to look into.
+struct Source {
+    wanted: KeyedSource,
+    /// It was told that it is looked into.
+    told: AtomicBool,
+    /// Why it is not asked any more.
+    failed: std::sync::OnceLock<String>,
+}
+
+/// Where a layer is.
+#[derive(Clone)]
+struct Located {
+    home: Arc<Home>,
+    /// What the store is called.
+    store: String,
+    layer: SharedLayer,
+}
+
+impl KeyedCaches {
+    /// No caches yet.
+    pub(super) fn new(parts: &Arc<Parts>, teller: Teller) -> Self {
+        Self {
+            parts: parts.clone(),
+            teller,
+            known: Mutex::default(),
+            homes: tokio::sync::Mutex::default(),
+            uploads: Uploads::default(),
+        }
+    }
+
+    /// Looks into this one, too, from now on.
+    pub(super) fn add(&self, wanted: KeyedSource) {
+        let mut known = self.lock();
+        if !known.sources.iter().any(|source| source.wanted == wanted) {
+            let (told, failed) = Default::default();
+            known.sources.push(Arc::new(Source { wanted, told, failed }));
+        }
+    }
+
+    /// The names of all that are looked into, and why those could not be read that could not.
+    pub(super) fn asked(&self) -> Vec<(String, Option<String>)> {
+        let name = |source: &Arc<Source>| (source.wanted.name(), source.failed.get().cloned());
+        self.lock().sources.iter().map(name).collect()
+    }
+
+    async fn home(&self, place: &KeyedPlace, cx: &VertexContext) -> Result<Arc<Home>, HomeError> {
+        let mut homes = self.homes.lock().await;
+        if let Some((_, home)) = homes.get(&place.url).filter(|(known, _)| known == place) {
+            return Ok(home.clone());
+        }
+        let home = Arc::new(place.open(&self.parts, cx).await?);
+        homes.insert(place.url.clone(), (place.clone(), home.clone()));
+        Ok(home)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

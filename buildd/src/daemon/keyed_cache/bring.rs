@@ -1,0 +1,266 @@
+//! Bringing lent layers in.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::LazyLock;
+use std::time::SystemTime;
+
+use cache::Hashing;
+use cache::layer::restore;
+use cache::oci::Decompressor;
+use cache::store::{LayerAbout, UsageKind};
+use cache::tree::{NodeId, TreePath, Trees};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use solver::{ExecError, LayerId, Output, Record, Status, VertexContext};
+use tokio::io::AsyncReadExt as _;
+use tokio_util::io::SyncIoBridge;
+
+use super::home::HomeError;
+use super::{KeyedCaches, Located, SharedBlob, SharedLayer};
+use crate::daemon::blocking::blocking;
+use crate::daemon::chains::from_store;
+use crate::daemon::turns::Turns;
+
+/// How many layers come in at a time.
+const AT_ONCE: usize = 4;
+
+/// Layers that come in.
+static TURNS: LazyLock<Turns<LayerId>> = LazyLock::new(Turns::default);
+
+/// A lent layer that cannot be had.
+#[derive(Debug, thiserror::Error)]
+enum BringError {
+    /// The store did not give it.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// What it gave is something else.
+    #[error("blob `{blob}` of {store} is damaged: {why}")]
+    Damaged { blob: solver::Digest, store: String, why: String },
+    /// It cannot be stored here.
+    #[error(transparent)]
+    Here(ExecError),
+    /// Layer and record do not fit together.
+    #[error("the layers of a record give {found} and not {told}")]
+    OtherContent { found: solver::Digest, told: solver::Digest },
+}
+
+impl KeyedCaches {
+    /// Whether the layers of a lent record are here or can be had.
+    pub(in crate::daemon) fn offers(&self, record: &Record, cx: &VertexContext) -> bool {
+        let lease = self.parts.leases.of(&cx.build);
+        let layers = self.parts.chains.store.layers();
+        let mut own = record.outputs.values().filter_map(|output| output.layer);
+        own.all(|id| {
+            let known = self.lock();
+            let lent = known.layers.contains_key(&id) && !known.refused.contains(&id);
+            drop(known);
+            lent || layers.hold_present(&lease, &id).unwrap_or(false)
+        })
+    }
+
+    /// Brings in the layers of a lent record, `outputs` being what it gives on the chains of this build, of which all that is below is
+    /// here; whether that worked.
+    pub(in crate::daemon) async fn bring(
+        &self,
+        record: &Record,
+        outputs: &BTreeMap<u32, Output>,
+        cx: &VertexContext,
+    ) -> bool {
+        for (index, output) in outputs {
+            let own = record.outputs.get(index).and_then(|output| output.layer);
+            let brought = async {
+                if let Some(own) = own {
+                    self.layer(own, &record.name, cx).await?;
+                }
+                self.tree(output).await
+            };
+            if let Err(error) = brought.await {
+                if !cx.cancel.is_cancelled() {
+                    let error = crate::causes::causes(&error);
+                    tracing::warn!(build = cx.build, "a shared result cannot be had: {error}");
+                }
+                self.lock().refused.extend(own);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Brings in those layers of a chain that others lend to this build.
+    ///
+    /// # Errors
+    /// One that cannot be had.
+    pub(in crate::daemon) async fn bring_chain(
+        &self,
+        chain: &[LayerId],
+        cx: &VertexContext,
+    ) -> Result<(), ExecError> {
+        let lent: Vec<LayerId> = {
+            let known = self.lock();
+            chain.iter().filter(|id| known.layers.contains_key(*id)).copied().collect()
+        };
+        let one = |id: LayerId| async move {
+            self.layer(id, "layer", cx).await.map_err(|error| {
+                self.lock().refused.insert(id);
+                ExecError::failed(error)
+            })
+        };
+        futures_util::stream::iter(lent.into_iter().map(one)).buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    async fn layer(&self, id: LayerId, name: &str, cx: &VertexContext) -> Result<(), BringError> {
+        let _turn = TURNS.turn(id).await;
+        let lease = self.parts.leases.of(&cx.build);
+        let layers = self.parts.chains.store.layers();
+        let here = layers.hold_present(&lease, &id).map_err(|e| BringError::Here(from_store(e)))?;
+        if here {
+            return Ok(());
+        }
+        let located = {
+            let known = self.lock();
+            known.layers.get(&id).filter(|_| !known.refused.contains(&id)).cloned()
+        };
+        let Some(located) = located else {
+            return Err(BringError::Here(ExecError::Changed { path: id.to_string() }));
+        };
+        let fetched = tokio::select! {
+            fetched = self.fetch(id, name, &located, cx) => fetched,
+            () = cx.cancel.cancelled() => Err(BringError::Here(ExecError::Canceled)),
+        };
+        if let Err(error) = &fetched
+            && is_lost(error, &located).await
+        {
+            // The other one was not looked at, or not to its end.
+            let blobs = [&located.layer.entries, &located.layer.tar];
+            self.lock().damaged.extend(blobs.map(|blob| (located.store.clone(), blob.clone())));
+        }
+        fetched
+    }
+
+    async fn fetch(
+        &self,
+        id: LayerId,
+        name: &str,
+        located: &Located,
+        cx: &VertexContext,
+    ) -> Result<(), BringError> {
+        let Located { home, store: store_name, layer } = located;
+        let damaged = |blob: &SharedBlob, why: String| BringError::Damaged {
+            blob: blob.digest,
+            store: store_name.clone(),
+            why,
+        };
+        let here = |error| BringError::Here(from_store(error));
+        let mut status = Status {
+            id: format!("{} {}", store_name, layer.tar.digest),
+            current: 0,
+            total: layer.tar.size,
+            started: SystemTime::now(),
+            completed: None,
+        };
+        cx.progress.status(status.clone());
+        let mut packed = Vec::new();
+        let mut reader = home.blob(&layer.entries).await?;
+        let read = reader.read_to_end(&mut packed).await;
+        read.map_err(|e| damaged(&layer.entries, e.to_string()))?;
+        let wanted = layer.entries.digest;
+        let entries = blocking(move || {
+            if solver::Digest::of(&packed) != wanted {
+                return Err("its digest is another one".to_owned());
+            }
+            cache::keyed::unpack(&packed, &id).map_err(|e| e.to_string())
+        });
+        let entries = entries.await.map_err(|why| damaged(&layer.entries, why))?;
+        let from = SyncIoBridge::new(home.blob(&layer.tar).await?);
+        let (chains, lease) = (self.parts.chains.clone(), self.parts.leases.of(&cx.build));
+        let (layer, name) = (layer.clone(), name.to_owned());
+        let tar = layer.tar.clone();
+        let unpacked = blocking(move || {
+            let staging = chains.store.layers().staging().map_err(|e| Err(here(e)))?;
+            let dir = staging.path().join("layer");
+            let mut hashed = HashedRead { from, hashing: Hashing::new(std::io::sink()) };
+            let restored = {
+                let mut plain = Decompressor::new(&mut hashed).map_err(|e| Ok(e.to_string()))?;
+                restore(&entries, &mut plain, &dir, &chains.trees).map_err(|e| Ok(e.to_string()))?
+            };
+            std::io::copy(&mut hashed, &mut std::io::sink()).map_err(|e| Ok(e.to_string()))?;
+            let (_, digest, _) = hashed.hashing.finish();
+            if digest != layer.tar.digest {
+                return Err(Ok("its digest is another one".to_owned()));
+            }
+            if restored.diff_id != layer.diff_id {
+                return Err(Ok("its diff ID is another one".to_owned()));
+            }
+            let about = LayerAbout {
+                diff_id: Some(layer.diff_id),
+                kind: UsageKind::Regular,
+                description: name,
+                created_ms: Some(layer.created_ms),
+                ..LayerAbout::default()
+            };
+            chains.store.layers().insert(&lease, &restored.layer, about, &dir).map_err(|e| Err(here(e)))?;
+            Ok(())
+        });
+        match unpacked.await {
+            Ok(()) => {
+                status.current = status.total;
+                status.completed = Some(SystemTime::now());
+                cx.progress.status(status);
+                Ok(())
+            }
+            Err(Ok(why)) => Err(damaged(&tar, why)),
+            Err(Err(error)) => Err(error),
+        }
+    }
+
+    /// Makes sure that the content tree of an output is here and is what its layers give.
+    async fn tree(&self, output: &Output) -> Result<(), BringError> {
+        let Some(told) = output.content else { return Ok(()) };
+        let (chains, chain) = (self.parts.chains.clone(), output.chain.clone());
+        let work = blocking(move || {
+            let wanted = NodeId::new(told);
+            if chains.trees.list(&wanted, &TreePath::root()).is_ok() {
+                return Ok(told);
+            }
+            let layers = chains.store.layers();
+            let mut root = Trees::empty();
+            for id in chain.iter() {
+                let entries = layers.entries(id).map_err(from_store)?;
+                root = chains.trees.apply(root, &entries).map_err(ExecError::failed)?;
+            }
+            Ok(*root.digest())
+        });
+        match work.await.map_err(BringError::Here)? {
+            found if found == told => Ok(()),
+            found => Err(BringError::OtherContent { found, told }),
+        }
+    }
+}
+
+/// Whether a layer could not be had because the store does not have it as it was, rather than for now.
+async fn is_lost(error: &BringError, located: &Located) -> bool {
+    match error {
+        BringError::Damaged { .. } => true,
+        BringError::Home(_) => {
+            let SharedLayer { entries, tar, .. } = &located.layer;
+            let (entries, tar) = (located.home.stat(entries).await, located.home.stat(tar).await);
+            [entries, tar].iter().any(|there| matches!(there, Ok(None)))
+        }
+        BringError::Here(_) | BringError::OtherContent { .. } => false,
+    }
+}
+
+/// Hashes what is read.
+struct HashedRead<R> {
+    from: R,
+    hashing: Hashing<std::io::Sink>,
+}
+
+impl<R: Read> Read for HashedRead<R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        use std::io::Write as _;
+        let n = self.from.read(buf)?;
+        self.hashing.write_all(&buf[..n])?;
+        Ok(n)
+    }
+}

@@ -1,0 +1,123 @@
+//! Looking records up.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cache::keyed::{Scope, SharedRecord, Unacceptable};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use solver::{Key, Record, VertexContext};
+
+use super::home::{Home, HomeError, blob_name, record_name};
+use super::{KeyedCaches, Located, Source};
+
+/// How many records are asked for at a time.
+const AT_ONCE: usize = 64;
+/// What is used again is made young after so long, so that it does not expire.
+pub(super) const REFRESH: Duration = Duration::from_hours(12);
+
+impl KeyedCaches {
+    /// The records under `keys`, in that order; fewer where the rest has none.
+    pub(in crate::daemon) async fn lend(&self, keys: &[Key], cx: &VertexContext) -> Vec<Option<Record>> {
+        let sources = self.lock().sources.clone();
+        let mut found: Vec<Option<Record>> = Vec::new();
+        for source in sources.iter().filter(|source| source.failed.get().is_none()) {
+            found.resize(keys.len(), None);
+            let missing: Vec<usize> = (0..keys.len()).filter(|at| found[*at].is_none()).collect();
+            let wanted: Vec<Key> = missing.iter().map(|at| keys[*at]).collect();
+            if wanted.is_empty() {
+                break;
+            }
+            let looked = tokio::select! {
+                looked = self.told(source, self.look(source, &wanted, cx)) => looked,
+                () = cx.cancel.cancelled() => return Vec::new(),
+            };
+            match looked {
+                Ok(records) => {
+                    for (at, record) in missing.into_iter().zip(records) {
+                        found[at] = record;
+                    }
+                }
+                Err(error) => {
+                    let error = solver::redacted(&crate::causes::causes(&error)).into_owned();
+                    tracing::warn!(build = cx.build, "cannot look into {}: {error}", source.wanted.name());
+                    let _ = source.failed.set(error);
+                }
+            }
+        }
+        found
+    }
+
+    /// Shows that a source is looked into, the first time.
+    async fn told<T>(
+        &self,
+        source: &Source,
+        look: impl Future<Output = Result<T, HomeError>>,
+    ) -> Result<T, HomeError> {
+        if source.told.swap(true, Ordering::Relaxed) {
+            return look.await;
+        }
+        let step = self.teller.step(&format!("importing cache from {}", source.wanted.name()));
+        let looked = look.await;
+        let shown = looked.as_ref().map(drop).map_err(|e| crate::causes::causes(e));
+        let _ = step.end(shown);
+        looked
+    }
+
+    async fn look(
+        &self,
+        source: &Source,
+        keys: &[Key],
+        cx: &VertexContext,
+    ) -> Result<Vec<Option<Record>>, HomeError> {
+        let home = self.home(&source.wanted.place, cx).await?;
+        let mut found: Vec<Option<Record>> = vec![None; keys.len()];
+        for scope in &source.wanted.scopes {
+            let missing: Vec<usize> = (0..keys.len()).filter(|at| found[*at].is_none()).collect();
+            let one = |at: usize| {
+                let home = &home;
+                async move { Ok::<_, HomeError>((at, home.record(scope, &keys[at]).await?)) }
+            };
+            let read = futures_util::stream::iter(missing.into_iter().map(one)).buffer_unordered(AT_ONCE);
+            let read: Vec<(usize, Option<Vec<u8>>)> = read.try_collect().await?;
+            for (at, bytes) in read {
+                let Some(bytes) = bytes else { continue };
+                match SharedRecord::open(&bytes, &keys[at], scope, &source.wanted.trust) {
+                    Ok(record) => found[at] = Some(self.take(source, scope, &home, record)),
+                    Err(why) => {
+                        let level = record_name(scope, &keys[at]);
+                        match why {
+                            Unacceptable::Damaged => {
+                                tracing::warn!(
+                                    build = cx.build,
+                                    "record `{level}` is damaged; doing without it"
+                                )
+                            }
+                            Unacceptable::Untrusted => {
+                                tracing::debug!(build = cx.build, "record `{level}`: {why}; doing without it")
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Notes what a record says, and keeps it from expiring.
+    fn take(&self, source: &Source, scope: &Scope, home: &Arc<Home>, record: SharedRecord) -> Record {
+        let store = &source.wanted.place.url;
+        {
+            let mut known = self.lock();
+            known.there.insert((store.clone(), scope.clone(), record.key));
+            for layer in &record.layers {
+                let located = Located { home: home.clone(), store: store.clone(), layer: layer.clone() };
+                known.layers.entry(layer.id).or_insert(located);
+            }
+        }
+        let names = record.blobs().into_iter().map(|blob| blob_name(&blob.digest));
+        let names: Vec<String> = std::iter::once(record_name(scope, &record.key)).chain(names).collect();
+        self.uploads.keep_young(home.clone(), names);
+        record.record
+    }
+}

@@ -1,0 +1,286 @@
+//! What a client says of a keyed cache: `type=keyed,url=…`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cache::keyed::{Scope, Signer, Trust};
+use cache::objects::{Objects, Place, S3Bucket};
+use cache::oci::Reference;
+use frontend::number::{boolean, duration};
+use solver::VertexContext;
+
+use super::directory::Directory;
+use super::home::{Home, HomeError, Repository};
+use crate::daemon::parts::Parts;
+use crate::daemon::remote_cache::{Attrs, WrongAttr, s3_bucket};
+
+/// The shortest time after which something may expire: a build that has just begun may read it.
+const MIN_EXPIRE: Duration = Duration::from_hours(1);
+
+/// A store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) struct KeyedPlace {
+    /// Its URL, as the client has it.
+    pub(super) url: String,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    /// A bucket, and what precedes the names there.
+    S3(S3Bucket, String),
+    /// A repository.
+    Registry(Reference),
+    /// A directory of the client, by what it calls it.
+    Directory(String),
+}
+
+/// A store to look into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) struct KeyedSource {
+    pub(super) place: KeyedPlace,
+    /// In this order.
+    pub(super) scopes: Vec<Scope>,
+    pub(super) trust: Trust,
+}
+
+/// A store to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) struct KeyedTarget {
+    pub(super) place: KeyedPlace,
+    pub(super) scope: Scope,
+    pub(super) signer: Option<Signer>,
+    /// Whose records need not be written again.
+    pub(super) trust: Trust,
+    /// Also the layers of steps that are not part of the result.
+    pub(super) all: bool,
+    /// What was not used for so long is removed.
+    pub(super) expire: Option<Duration>,
+    /// A failure to write it does not fail the build.
+    pub(in crate::daemon) ignore_error: bool,
+}
+
+/// What a cache of this kind is called.
+pub(in crate::daemon) const KEYED: &str = "keyed";
+
+fn wrong(error: impl std::fmt::Display) -> WrongAttr {
+    WrongAttr(error.to_string())
+}
+
+impl KeyedPlace {
+    fn read(attrs: &Attrs<'_>) -> Result<Self, WrongAttr> {
+        let url = attrs.get("url").ok_or_else(|| WrongAttr("url is missing".to_owned()))?;
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let kind = match scheme {
+            "s3" => {
+                let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+                if bucket.is_empty() {
+                    return Err(WrongAttr(format!("`{url}` names no bucket")));
+                }
+                let prefix = prefix.trim_matches('/');
+                let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+                let mut attrs = Attrs { attrs: &attrs.attrs.clone(), env: attrs.env };
+                let mut named: BTreeMap<String, String> = attrs.attrs.clone();
+                named.insert("bucket".to_owned(), bucket.to_owned());
+                // What speaks S3's protocol elsewhere has seldom more than one.
+                if attrs.or_env("region", "AWS_REGION").is_none() {
+                    named.insert("region".to_owned(), "us-east-1".to_owned());
+                }
+                attrs.attrs = &named;
+                Kind::S3(s3_bucket(&attrs)?, prefix)
+            }
+            "registry" => {
+                let reference = Reference::parse(rest).map_err(wrong)?;
+                if reference.tag().is_some() || reference.digest().is_some() {
+                    return Err(WrongAttr(format!("`{url}` has a tag or a digest: name a repository")));
+                }
+                Kind::Registry(reference)
+            }
+            "file" if !rest.is_empty() => Kind::Directory(rest.to_owned()),
+            _ => {
+                let known = "s3://BUCKET/PREFIX, registry://HOST/REPOSITORY, file:///DIR";
+                return Err(WrongAttr(format!("`{url}` is no store: use one of {known}")));
+            }
+        };
+        Ok(Self { url: solver::redacted(&url).into_owned(), kind })
+    }
+
+    /// Gets ready to talk to it.
+    pub(super) async fn open(&self, parts: &Parts, cx: &VertexContext) -> Result<Home, HomeError> {
+        match &self.kind {
+            Kind::S3(bucket, prefix) => {
+                Ok(Home::Objects(Objects::open(&Place::S3(bucket.clone()))?, prefix.clone()))
+            }
+            Kind::Registry(reference) => {
+                Ok(Home::Registry(Repository::new(parts.images.client(cx), reference.clone())))
+            }
+            Kind::Directory(store) => {
+                let session = parts.sessions.first(&cx.sessions.ids()).await.ok_or(HomeError::NoClient)?;
+                Ok(Home::Directory(Directory { session, store: store.clone() }))
+            }
+        }
+    }
+}
+
+impl KeyedSource {
+    /// # Errors
+    /// What is missing or malformed.
+    pub(in crate::daemon) fn read(attrs: &Attrs<'_>) -> Result<Self, WrongAttr> {
+        Ok(Self { place: KeyedPlace::read(attrs)?, scopes: scopes(attrs)?, trust: trust(attrs)? })
+    }
+
+    /// What it is called.
+    pub(in crate::daemon) fn name(&self) -> String {
+        named(&self.place, &self.scopes)
+    }
+}
+
+impl KeyedTarget {
+    /// # Errors
+    /// What is missing or malformed.
+    pub(in crate::daemon) fn read(attrs: &Attrs<'_>) -> Result<Self, WrongAttr> {
+        let scopes = scopes(attrs)?;
+        let [scope] = scopes.as_slice() else {
+            return Err(WrongAttr("only one scope can be written".to_owned()));
+        };
+        let signer = attrs.get("signing-key").map(|pem| Signer::from_pem(&pem)).transpose();
+        let signer = signer.map_err(|e| WrongAttr(format!("signing-key: {e}")))?;
+        let expire = match attrs.get("expire") {
+            None => None,
+            Some(text) => {
+                let expire =
+                    span(&text).ok_or_else(|| WrongAttr(format!("expire: `{text}` is no span of time")))?;
+                if expire < MIN_EXPIRE {
+                    return Err(WrongAttr(
+                        "expire: less than an hour is not safe for builds that read".to_owned(),
+                    ));
+                }
+                Some(expire)
+            }
+        };
+        let all = match attrs.or("mode", "max").as_str() {
+            "max" | "" => true,
+            "min" => false,
+            other => return Err(WrongAttr(format!("mode must be min or max, not `{other}`"))),
+        };
+        let ignore = attrs.or("ignore-error", "");
+        let ignore_error = ignore.is_empty().then_some(false).or_else(|| boolean(&ignore));
+        Ok(Self {
+            place: KeyedPlace::read(attrs)?,
+            scope: scope.clone(),
+            trust: match &signer {
+                Some(_) => trust(attrs)?.and(signer.as_ref()),
+                None => trust(attrs)?,
+            },
+            signer,
+            all,
+            expire,
+            ignore_error: ignore_error
+                .ok_or_else(|| WrongAttr(format!("ignore-error: invalid value `{ignore}`")))?,
+        })
+    }
+
+    /// What it is called.
+    pub(in crate::daemon) fn name(&self) -> String {
+        named(&self.place, std::slice::from_ref(&self.scope))
+    }
+}
+
+fn named(place: &KeyedPlace, scopes: &[Scope]) -> String {
+    let scopes: Vec<&str> = scopes.iter().map(Scope::as_str).collect();
+    let word = if scopes.len() == 1 { "scope" } else { "scopes" };
+    format!("{} ({word} {})", place.url, scopes.join(", "))
+}
+
+fn scopes(attrs: &Attrs<'_>) -> Result<Vec<Scope>, WrongAttr> {
+    match attrs.get("scope") {
+        None => Ok(vec![Scope::default()]),
+        Some(names) => names.split(';').map(|name| name.parse().map_err(wrong)).collect(),
+    }
+}
+
+fn trust(attrs: &Attrs<'_>) -> Result<Trust, WrongAttr> {
+    match attrs.get("trust") {
+        None => Ok(Trust::default()),
+        Some(keys) => Trust::only([keys.as_str()]).map_err(|e| WrongAttr(format!("trust: {e}"))),
+    }
+}
+
+/// A span of time as Go writes it, or a number of days: `14d`.
+fn span(text: &str) -> Option<Duration> {
+    match text.strip_suffix('d') {
+        Some(days) => {
+            days.parse().ok().and_then(|days: u64| Some(Duration::from_secs(days.checked_mul(86_400)?)))
+        }
+        None => duration(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T>(
+        attrs: &[(&str, &str)],
+        read: impl Fn(&Attrs<'_>) -> Result<T, WrongAttr>,
+    ) -> Result<T, String> {
+        let attrs = attrs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        read(&Attrs { attrs: &attrs, env: &|_| None }).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn places() {
+        for (url, want) in [
+            ("s3://b", "s3://b (scope default)"),
+            ("s3://b/p/q/", "s3://b/p/q/ (scope default)"),
+            ("registry://127.0.0.1:5000/a/b", "registry://127.0.0.1:5000/a/b (scope default)"),
+            ("file:///srv/cache", "file:///srv/cache (scope default)"),
+        ] {
+            assert_eq!(read(&[("url", url)], KeyedSource::read).unwrap().name(), want);
+        }
+        for (attrs, want) in [
+            (&[][..], "url is missing"),
+            (&[("url", "s3:///p")], "`s3:///p` names no bucket"),
+            (&[("url", "registry://h/r:1")], "`registry://h/r:1` has a tag or a digest: name a repository"),
+            (
+                &[("url", "/srv")],
+                "`/srv` is no store: use one of s3://BUCKET/PREFIX, registry://HOST/REPOSITORY, file:///DIR",
+            ),
+            (
+                &[("url", "s3://b"), ("scope", "a;B")],
+                "`B` cannot be a scope: up to 40 small letters, digits, `-`, `_` and `.`, beginning with a letter or a digit",
+            ),
+            (&[("url", "s3://b"), ("trust", "x")], "trust: no `PUBLIC KEY` in PEM"),
+        ] {
+            assert_eq!(read(attrs, KeyedSource::read).unwrap_err(), want);
+        }
+        let prefix = |url| match read(&[("url", url)], KeyedPlace::read).unwrap().kind {
+            Kind::S3(_, prefix) => prefix,
+            _ => unreachable!(),
+        };
+        assert_eq!(
+            (prefix("s3://b"), prefix("s3://b/"), prefix("s3://b/p/q/")),
+            (String::new(), String::new(), "p/q/".into())
+        );
+    }
+
+    #[test]
+    fn what_is_written() {
+        let at = ("url", "s3://b");
+        let target =
+            read(&[at, ("scope", "main"), ("mode", "min"), ("expire", "14d")], KeyedTarget::read).unwrap();
+        assert_eq!((target.name().as_str(), target.all), ("s3://b (scope main)", false));
+        assert_eq!(target.expire, Some(Duration::from_hours(14 * 24)));
+        assert!(read(&[at], KeyedTarget::read).unwrap().all);
+        for (name, value, want) in [
+            ("scope", "a;b", "only one scope can be written"),
+            ("mode", "most", "mode must be min or max, not `most`"),
+            ("expire", "5m", "expire: less than an hour is not safe for builds that read"),
+            ("expire", "soon", "expire: `soon` is no span of time"),
+            ("ignore-error", "perhaps", "ignore-error: invalid value `perhaps`"),
+            ("signing-key", "x", "signing-key: no `PRIVATE KEY` in PEM"),
+        ] {
+            assert_eq!(read(&[at, (name, value)], KeyedTarget::read).unwrap_err(), want);
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Writing caches: behind the build, and what is left at its end.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cache::keyed::{Scope, SharedBlob, SharedLayer, SharedRecord};
+use solver::{ExecError, Key, LayerId, Made, VertexContext};
+use tokio::sync::{OnceCell, Semaphore};
+use tokio::task::JoinSet;
+
+use super::home::{Home, HomeError, How, blob_name, record_name};
+use super::lend::REFRESH;
+use super::{KeyedCaches, KeyedTarget};
+use crate::daemon::export::StoredBlob;
+use crate::progress::bytes as readable;
+
+/// How many results are written at a time.
+const AT_ONCE: usize = 4;
+/// How long the end of a build waits for what was read to be made young.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a build writes.
+#[derive(Default)]
+pub(super) struct Uploads {
+    targets: Mutex<Vec<Arc<Target>>>,
+    /// What is under way for whoever is waited for, by target.
+    writes: Mutex<JoinSet<(usize, Result<(), UploadError>)>>,
+    /// What is made young.
+    young: Mutex<JoinSet<()>>,
+}
+
+/// A cache to write.
+struct Target {
+    wanted: KeyedTarget,
+    turns: Semaphore,
+    /// By layer: it was written, once.
+    layers: Mutex<HashMap<LayerId, Arc<OnceCell<SharedLayer>>>>,
+    /// The keys of what was begun.
+    begun: Mutex<HashSet<Key>>,
+    tally: Tally,
+}
+
+/// How much was written.
+#[derive(Debug, Default)]
+struct Tally {
+    records: AtomicU64,
+    layers: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// A result could not be written.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::daemon) enum UploadError {
+    /// The store does not take it.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// It cannot be read here.
+    #[error(transparent)]
+    Here(ExecError),
+    /// The task that wrote it came to an unexpected end.
+    #[error("internal error: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl Uploads {
+    /// Makes these young behind the build, where they have grown old.
+    pub(super) fn keep_young(&self, home: Arc<Home>, names: Vec<String>) {
+        lock(&self.young).spawn(async move {
+            for name in names {
+                if let Err(error) = home.refresh(&name, REFRESH).await {
+                    tracing::debug!("cannot keep `{name}` from expiring: {error}");
+                }
+            }
+        });
+    }
+}
+
+impl KeyedCaches {
+    /// Writes this one, too, from now on.
+    pub(in crate::daemon) fn write_to(&self, wanted: KeyedTarget) {
+        let target = Target {
+            wanted,
+            turns: Semaphore::new(AT_ONCE),
+            layers: Mutex::default(),
+            begun: Mutex::default(),
+            tally: Tally::default(),
+        };
+        lock(&self.uploads.targets).push(Arc::new(target));
+    }
+
+    /// Begins to write what an execution gave.
+    pub(in crate::daemon) fn made(self: &Arc<Self>, made: &Made, cx: &VertexContext) {
+        self.begin(made, |_, _| true, cx);
+    }
+
+    fn begin(self: &Arc<Self>, made: &Made, wanted: impl Fn(&Target, &Key) -> bool, cx: &VertexContext) {
+        let targets = lock(&self.uploads.targets).clone();
+        for (at, target) in targets.into_iter().enumerate() {
+            let (me, made, cx) = (self.clone(), made.clone(), cx.clone());
+            let new = |key: &Key| wanted(&target, key) && lock(&target.begun).insert(*key);
+            let keys: Vec<Key> = made.keys.iter().copied().filter(new).collect();
+            if keys.is_empty() {
+                continue;
+            }
+            lock(&self.uploads.writes).spawn(async move {
+                let write = async {
+                    let _turn = target.turns.acquire().await;
+                    me.write(&target, &made, &keys, &cx).await
+                };
+                tokio::select! {
+                    written = write => (at, written),
+                    () = cx.cancel.cancelled() => (at, Err(UploadError::Here(ExecError::Canceled))),
+                }
+            });
+        }
+    }
+
+    /// Writes `rest`, what else is known of the build, and waits for all that is under way. A failure counts where it is not to be
+    /// ignored.
+    ///
+    /// # Errors
+    /// A store that does not take it.
+    pub(in crate::daemon) async fn finish(
+        self: &Arc<Self>,
+        rest: &[Made],
+        cx: &VertexContext,
+    ) -> Result<(), ExecError> {
+        let store = |target: &Target| (target.wanted.place.url.clone(), target.wanted.scope.clone());
+        let unknown = |target: &Target, key: &Key| {
+            let (url, scope) = store(target);
+            !self.lock().there.contains(&(url, scope, *key))
+        };
+        rest.iter().for_each(|made| self.begin(made, unknown, cx));
+        let targets = lock(&self.uploads.targets).clone();
+        let mut writes = std::mem::take(&mut *lock(&self.uploads.writes));
+        let mut steps: Vec<_> = targets
+            .iter()
+            .map(|target| Some(self.teller.step(&format!("exporting cache to {}", target.wanted.name()))))
+            .collect();
+        let mut failed: Vec<Option<UploadError>> = targets.iter().map(|_| None).collect();
+        while let Some(ended) = writes.join_next().await {
+            match ended {
+                Ok((_, Ok(()))) => {}
+                Ok((at, Err(error))) => drop(failed[at].get_or_insert(error)),
+                Err(error) => failed.iter_mut().for_each(|slot| {
+                    slot.get_or_insert_with(|| UploadError::Here(ExecError::failed(Lost(error.to_string()))));
+                }),
+            }
+        }
+        let mut result = Ok(());
+        for ((target, step), failed) in targets.iter().zip(&mut steps).zip(failed) {
+            let Some(step) = step.take() else { continue };
+            let mut ended = match failed {
+                Some(UploadError::Here(error)) => Err(error),
+                Some(error) => Err(ExecError::failed(error)),
+                None => Ok(()),
+            };
+            if ended.is_ok() {
+                let told = target.tally.told();
+                step.part(&told, async { Ok::<_, ExecError>(()) }).await?;
+                ended = self.expire(&target.wanted, &step, cx).await;
+            }
+            let ended = step.end(ended);
+            match ended {
+                Err(error) if target.wanted.ignore_error && !cx.cancel.is_cancelled() => {
+                    tracing::warn!(build = cx.build, "cannot write a cache: {error}");
+                }
+                ended => result = result.and(ended),
+            }
+        }
+        let mut young = std::mem::take(&mut *lock(&self.uploads.young));
+        let all = async { while young.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(PATIENCE, all).await;
+        result
+    }
+
+    /// Whether any cache is written.
+    pub(in crate::daemon) fn writes(&self) -> bool {
+        !lock(&self.uploads.targets).is_empty()
+    }
+
+    async fn write(
+        &self,
+        target: &Target,
+        made: &Made,
+        keys: &[Key],
+        cx: &VertexContext,
+    ) -> Result<(), UploadError> {
+        let KeyedTarget { place, scope, .. } = &target.wanted;
+        let home = self.home(place, cx).await?;
+        let wants_layers = target.wanted.all || made.in_result;
+        let mut missing = Vec::new();
+        for key in keys {
+            if let Some(how) = self.wanting(target, &home, key, wants_layers).await? {
+                missing.push((*key, how));
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let mut layers = Vec::new();
+        if wants_layers {
+            for id in made.record.outputs.values().filter_map(|output| output.layer) {
+                layers.push(self.layer_at(target, &home, id, cx).await?);
+            }
+        }
+        for (key, how) in missing {
+            let record = SharedRecord { key, record: made.record.as_ref().clone(), layers: layers.clone() };
+            let sealed = record.seal(scope, target.wanted.signer.as_ref());
+            let size = sealed.len() as u64;
+            if home.put_record(scope, &record, sealed, how).await? {
+                target.tally.records.fetch_add(1, Ordering::Relaxed);
+                target.tally.bytes.fetch_add(size, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// How a record is to be written, if it is.
+    async fn wanting(
+        &self,
+        target: &Target,
+        home: &Home,
+        key: &Key,
+        whole: bool,
+    ) -> Result<Option<How>, HomeError> {
+        let scope: &Scope = &target.wanted.scope;
+        let Some(bytes) = home.record(scope, key).await? else { return Ok(Some(How::IfAbsent)) };
+        match SharedRecord::open(&bytes, key, scope, &target.wanted.trust) {
+            Ok(there) if (there.is_whole() || !whole) && !self.is_damaged(target, &there) => {
+                home.refresh(&record_name(scope, key), REFRESH).await?;
+                for blob in there.blobs() {
+                    home.refresh(&blob_name(&blob.digest), REFRESH).await?;
+                }
+                Ok(None)
+            }
+            _ => Ok(Some(How::Replace)),
+        }
+    }
+
+    /// Whether a blob of a record was found to be damaged.
+    fn is_damaged(&self, target: &Target, record: &SharedRecord) -> bool {
+        let known = self.lock();
+        let store = &target.wanted.place.url;
+        record.blobs().into_iter().any(|blob| known.damaged.contains(&(store.clone(), blob.clone())))
+    }
+
+    /// A layer, once it lies in the store.
+    async fn layer_at(
+        &self,
+        target: &Target,
+        home: &Home,
+        id: LayerId,
+        cx: &VertexContext,
+    ) -> Result<SharedLayer, UploadError> {
+        let cell = lock(&target.layers).entry(id).or_default().clone();
+        let write = || async {
+            let layer = self.shared(id, &cx.build).await.map_err(UploadError::Here)?;
+            for blob in [&layer.entries, &layer.tar] {
+                self.blob_at(target, home, blob).await?;
+            }
+            target.tally.layers.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, UploadError>(layer)
+        };
+        Ok(cell.get_or_try_init(write).await?.clone())
+    }
+
+    async fn blob_at(&self, target: &Target, home: &Home, blob: &SharedBlob) -> Result<(), HomeError> {
+        let damaged = self.lock().damaged.contains(&(target.wanted.place.url.clone(), blob.clone()));
+        if let Some(stat) = home.stat(blob).await?.filter(|_| !damaged) {
+            if super::home::is_old(&stat, REFRESH) {
+                home.refresh(&blob_name(&blob.digest), REFRESH).await?;
+            }
+            return Ok(());
+        }
+        let store = self.parts.chains.store.clone();
+        home.put(blob, Arc::new(StoredBlob { store, digest: blob.digest })).await?;
+        target.tally.bytes.fetch_add(blob.size, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Tally {
+    fn told(&self) -> String {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (records, layers, bytes) = (get(&self.records), get(&self.layers), get(&self.bytes));
+        match records {
+            0 => "nothing new to write".to_owned(),
+            _ => format!(
+                "wrote {records} records, {layers} layers, {}",
+                readable(i64::try_from(bytes).unwrap_or(i64::MAX))
+            ),
+        }
+    }
+}
+
+/// A task came to an unexpected end.
+#[derive(Debug, thiserror::Error)]
+#[error("internal error: {0}")]
+struct Lost(String);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

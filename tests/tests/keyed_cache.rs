@@ -1,0 +1,433 @@
+//! Keyed caches: what one machine made, others have, without agreeing on a name.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use tests::{Auth, Bucket, Registry, Scene, bucket_ready, ready};
+
+/// Several machines, and a base image that all can pull.
+struct Machines {
+    machines: Vec<Scene>,
+    registry: Registry,
+}
+
+impl Machines {
+    /// `None` where this machine cannot run them.
+    fn new(count: usize) -> Option<Self> {
+        if !ready() {
+            return None;
+        }
+        let machines: Vec<Scene> = (0..count).map(|_| Scene::new()).collect();
+        let registry = machines[0].registry(Auth::Open);
+        let base = format!("{}/base:1", registry.host());
+        machines[0].run(&["tag", "base", &base]).ok();
+        machines[0].run(&["push", "-q", &base]).ok();
+        // The image as it was made is another one than the image as it is pulled: its times are cut to seconds.
+        machines[0].run(&["rmi", &base, "base"]).ok();
+        machines[0].run(&["prune", "--all", "--force"]).ok();
+        for machine in &machines {
+            machine.write("f", "1");
+        }
+        Some(Self { machines, registry })
+    }
+
+    /// A stage of its own, steps that are not the same twice, all sorts of files, and a step that no image needs.
+    fn text(&self) -> String {
+        format!(
+            "FROM {0}/base:1 AS side\nRUN cat /proc/sys/kernel/random/uuid > /side\n\
+             FROM {0}/base:1\nRUN cat /proc/sys/kernel/random/uuid > /unique\nCOPY f /f\n\
+             RUN cat /f > /g && mkfifo /p && ln /g /h && mkdir -p /d/e && touch -d @5 /d/e/x && chown 7:8 /d && rm /f\n\
+             COPY --from=side /side /side\nRUN rm -r /d/e && ln -s g /l\n\
+             RUN --mount=type=bind,from=side,target=/s test -f /s/side\n",
+            self.registry.host()
+        )
+    }
+
+    /// So many steps are not sources.
+    const STEPS: usize = 7;
+
+    fn build(&self, machine: usize, args: &[&str]) -> tests::Output {
+        self.machines[machine].dockerfile(&self.text(), args)
+    }
+
+    /// Forgets all that a machine knows.
+    fn forget(&self, machine: usize) {
+        self.machines[machine].run(&["rmi", "app"]);
+        self.machines[machine].run(&["prune", "--all", "--force"]).ok();
+    }
+
+    /// Files of the image `app` that were not the same had they been made twice.
+    fn unique(&self, machine: usize) -> String {
+        let script = "cat /unique /side /g /h; readlink /l; stat -c '%u %g %a' /d; test -p /p && ls /d /f";
+        self.machines[machine].run(&["run", "--rm", "app", "sh", "-c", script]).stdout
+    }
+}
+
+fn from_to(cache: &str) -> [&str; 4] {
+    ["--cache-from", cache, "--cache-to", cache]
+}
+
+fn count(requests: &[String], text: &str) -> usize {
+    requests.iter().filter(|request| request.contains(text)).count()
+}
+
+/// All files below a directory.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let found = walkdir::WalkDir::new(dir).into_iter().map(|entry| entry.unwrap());
+    found.filter(|entry| entry.file_type().is_file()).map(|entry| entry.into_path()).collect()
+}
+
+#[test]
+fn in_a_bucket() {
+    if !bucket_ready() {
+        return;
+    }
+    let Some(machines) = Machines::new(2) else { return };
+    let bucket: Bucket = machines.machines[0].bucket();
+    let cache = bucket.keyed("a/b");
+    let built = machines.build(0, &[&["-t", "app"][..], &from_to(&cache)].concat()).ok();
+    assert_eq!(built.ran().len(), Machines::STEPS, "{}", built.stderr);
+    assert!(built.stderr.contains("exporting cache to s3://cache/a/b (scope default)"), "{}", built.stderr);
+    let written = bucket.requests();
+    assert!(count(&written, "PUT /cache/a/b/rbuild-1/blobs/") > 8, "{written:#?}");
+
+    // All is known before anything runs; nothing comes in for what nobody looks at, and nothing is written again.
+    let again = machines.build(1, &from_to(&cache)).ok();
+    assert_eq!(again.ran(), Vec::<String>::new(), "{}", again.stderr);
+    assert!(again.stderr.contains("importing cache from s3://cache/a/b (scope default)"), "{}", again.stderr);
+    assert!(again.stderr.contains("nothing new to write"), "{}", again.stderr);
+    let requests = bucket.requests();
+    assert_eq!(count(&requests, "PUT "), 0, "{requests:#?}");
+    assert_eq!(count(&requests, "GET /cache/a/b/rbuild-1/blobs/"), 0, "{requests:#?}");
+    assert_eq!(count(&requests, "GET /cache/a/b/rbuild-1/records/"), Machines::STEPS, "{requests:#?}");
+
+    // Only the image's own layers come in, once, and the image is the same.
+    let named = machines.build(1, &["-t", "app", "--cache-from", &cache]).ok();
+    assert_eq!(named.ran(), Vec::<String>::new(), "{}", named.stderr);
+    let read = count(&bucket.requests(), "GET /cache/a/b/rbuild-1/blobs/");
+    assert_eq!(read, 2 * 6, "two blobs for each layer that is in the image");
+    assert_eq!(machines.unique(1), machines.unique(0));
+    let id = |machine: usize| machines.machines[machine].run(&["images", "-q", "app"]).ok().stdout;
+    assert_eq!(id(0), id(1));
+
+    // A changed file: what does not stand on it is taken.
+    machines.machines[1].write("f", "2");
+    let changed = machines.build(1, &[&["-t", "app"][..], &from_to(&cache)].concat()).ok();
+    assert_eq!(changed.ran().len(), 5, "{}", changed.stderr);
+    let (old, new) = (machines.unique(0), machines.unique(1));
+    assert_eq!(old.lines().take(2).collect::<Vec<_>>(), new.lines().take(2).collect::<Vec<_>>());
+    machines.machines[0].write("f", "2");
+    machines.build(0, &["-t", "app", "--cache-from", &cache]).ok();
+    assert_eq!(machines.unique(0), new);
+
+    // What others say is believed by who asks for it, and by nobody else.
+    machines.forget(1);
+    machines.build(1, &["-t", "app", "--cache-from", &cache]).ok();
+    assert_eq!(machines.unique(1), new);
+    let alone = machines.build(1, &["-t", "app"]).ok();
+    assert_eq!(alone.ran().len(), Machines::STEPS, "{}", alone.stderr);
+}
+
+#[test]
+fn in_a_directory_and_at_a_registry() {
+    let Some(machines) = Machines::new(2) else { return };
+    let dir = machines.machines[0].path("shared");
+    let places =
+        [format!("file://{}", dir.display()), format!("registry://{}/team/cache", machines.registry.host())];
+    for url in places {
+        let cache = format!("type=keyed,url={url}");
+        let built = machines.build(0, &[&["-t", "app"][..], &from_to(&cache)].concat()).ok();
+        assert_eq!(built.ran().len(), Machines::STEPS, "{}", built.stderr);
+        let again = machines.build(1, &[&["-t", "app"][..], &from_to(&cache)].concat()).ok();
+        assert_eq!(again.ran(), Vec::<String>::new(), "{}", again.stderr);
+        assert!(again.stderr.contains("nothing new to write"), "{}", again.stderr);
+        assert_eq!(machines.unique(1), machines.unique(0));
+        machines.forget(0);
+        machines.forget(1);
+    }
+    // Nothing half written stays behind.
+    assert_eq!(files(&dir.join("tmp")), Vec::<PathBuf>::new());
+    let beside = machines.machines[1].build(&["--cache-to", "type=keyed,url=file:///dev/null/x"]).fails();
+    assert!(
+        beside.stderr.contains("/dev/null/x") || beside.stderr.contains("Not a directory"),
+        "{}",
+        beside.stderr
+    );
+}
+
+#[test]
+fn damage_is_a_miss_that_heals() {
+    let Some(machines) = Machines::new(2) else { return };
+    let dir = machines.machines[0].path("shared");
+    let cache = format!("type=keyed,url=file://{}", dir.display());
+    machines.build(0, &[&["-t", "app"][..], &from_to(&cache)].concat()).ok();
+    let (records, blobs) = (dir.join("rbuild-1/records"), dir.join("rbuild-1/blobs"));
+    let flip = |file: &Path| {
+        let mut bytes = fs_err::read(file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        fs_err::write(file, bytes).unwrap();
+    };
+    // What the image has that is not the same twice, after a build of a machine that knows nothing.
+    let built = || {
+        let built = machines.build(1, &[&["-t", "app"][..], &from_to(&cache)].concat()).ok();
+        let unique = machines.unique(1);
+        assert!(unique.contains("\n1\n1\ng\n7 8 755") || unique.contains("\n11g\n7 8 755"), "{unique}");
+        machines.forget(1);
+        (unique, built.ran().len())
+    };
+    // What is not needed is not found to be damaged: it may take another build until all is whole.
+    let settled = |mut last: String| {
+        for _ in 0..4 {
+            let (unique, ran) = built();
+            if (&unique, ran) == (&last, 0) {
+                return unique;
+            }
+            last = unique;
+        }
+        panic!("it does not heal");
+    };
+    let first = machines.unique(0);
+    assert_eq!(built(), (first.clone(), 0));
+    // Every blob.
+    files(&blobs).iter().for_each(|file| flip(file));
+    let (second, _) = built();
+    assert_ne!(second, first);
+    settled(second);
+    // Every record.
+    files(&records).iter().for_each(|file| flip(file));
+    let (third, ran) = built();
+    assert_eq!(ran, Machines::STEPS);
+    assert_eq!(built(), (third, 0));
+    // Records under each other's keys.
+    let all = files(&records);
+    let texts: Vec<Vec<u8>> = all.iter().map(|file| fs_err::read(file).unwrap()).collect();
+    for (file, text) in all.iter().zip(texts.iter().cycle().skip(1)) {
+        fs_err::write(file, text).unwrap();
+    }
+    let (fourth, ran) = built();
+    assert_eq!(ran, Machines::STEPS);
+    assert_eq!(built(), (fourth.clone(), 0));
+    // Blobs that are gone, or were cut.
+    for (i, file) in files(&blobs).iter().enumerate() {
+        match i % 2 {
+            0 => fs_err::remove_file(file).unwrap(),
+            _ => fs_err::OpenOptions::new().write(true).open(file).unwrap().set_len(10).unwrap(),
+        }
+    }
+    let (fifth, _) = built();
+    assert_ne!(fifth, fourth);
+    settled(fifth);
+}
+
+#[test]
+fn scopes_and_signatures() {
+    let Some(machines) = Machines::new(3) else { return };
+    let [main, pr, other] = [0, 1, 2];
+    let dir = machines.machines[main].path("shared");
+    let url = format!("type=keyed,url=file://{}", dir.display());
+    let key = |name: &str| {
+        let private = dir.with_file_name(format!("{name}.pem"));
+        let public = dir.with_file_name(format!("{name}.pub"));
+        let run = |args: &[&str]| {
+            assert!(std::process::Command::new("openssl").args(args).status().unwrap().success());
+        };
+        run(&["genpkey", "-algorithm", "ed25519", "-out", private.to_str().unwrap()]);
+        run(&["pkey", "-in", private.to_str().unwrap(), "-pubout", "-out", public.to_str().unwrap()]);
+        (private.display().to_string(), public.display().to_string())
+    };
+    let ((private, public), (stranger, strangers)) = (key("a"), key("b"));
+    let runs = |machine: usize, args: &[&str]| {
+        let built = machines.build(machine, args).ok();
+        machines.forget(machine);
+        built.ran().len()
+    };
+    let signed = format!("{url},scope=main,signing-key={private}");
+    assert_eq!(runs(main, &["--cache-to", &signed]), Machines::STEPS);
+    // A pull request reads what main wrote, and writes where main does not read.
+    machines.machines[pr].write("f", "2");
+    let both = format!("{url},scope=pr-1;main,trust={public}");
+    assert_eq!(runs(pr, &["--cache-from", &both, "--cache-to", &format!("{url},scope=pr-1")]), 5);
+    machines.machines[other].write("f", "2");
+    let from_main = format!("{url},scope=main,trust={public}");
+    assert_eq!(runs(other, &["--cache-from", &from_main]), 5);
+    // Its own records are not signed: they count for who does not ask for that.
+    assert_eq!(runs(other, &["--cache-from", &both]), 5);
+    assert_eq!(runs(other, &["--cache-from", &format!("{url},scope=pr-1;main")]), 0);
+    // Nobody trusts the stranger, nor him main.
+    assert_eq!(
+        runs(other, &["--cache-from", &format!("{url},scope=main,trust={strangers}")]),
+        Machines::STEPS
+    );
+    let forged = format!("{url},scope=main,signing-key={stranger}");
+    machines.machines[other].write("f", "1");
+    runs(other, &["--cache-to", &forged]);
+    assert_eq!(runs(other, &["--cache-from", &from_main]), Machines::STEPS);
+    let either = format!("{url},scope=main,trust={public};{strangers}");
+    assert_eq!(runs(other, &["--cache-from", &either]), 0);
+    // No file of the cache and no log has the key.
+    let secret = fs_err::read_to_string(&private).unwrap();
+    let secret = secret.lines().nth(1).unwrap();
+    for file in files(&dir).into_iter().chain([machines.machines[main].daemon.log()]) {
+        let bytes = fs_err::read(&file).unwrap();
+        assert!(!bytes.windows(secret.len()).any(|part| part == secret.as_bytes()), "{}", file.display());
+    }
+}
+
+#[test]
+fn a_store_that_fails() {
+    if !bucket_ready() {
+        return;
+    }
+    let Some(machines) = Machines::new(2) else { return };
+    let bucket = machines.machines[0].bucket();
+    let cache = format!("{},retry_max_attempts=2", bucket.keyed("x"));
+    machines.build(0, &["-t", "app", "--cache-to", &cache]).ok();
+    for (text, status, code) in [
+        ("GET /cache/x/rbuild-1/records/", 500, "InternalError"),
+        ("GET /cache/x/rbuild-1/records/", 403, "AccessDenied"),
+        ("GET /cache/x/rbuild-1/blobs/", 503, "SlowDown"),
+    ] {
+        bucket.fail(text, status, code);
+        let built = machines.build(1, &["-t", "app", "--cache-from", &cache]).ok();
+        assert_ne!(machines.unique(1), machines.unique(0), "{text}: {}", built.stderr);
+        assert!(!built.stderr.contains(bucket.key().1), "{}", built.stderr);
+        machines.forget(1);
+    }
+    bucket.fail("PUT /cache/x/", 403, "AccessDenied");
+    let write = |more: &str| {
+        machines.machines[1].write("f", more);
+        machines.build(1, &["--cache-to", &format!("{cache}{more}")])
+    };
+    let failed = write("").fails();
+    assert!(failed.stderr.contains("S3 bucket `cache` denies access to"), "{}", failed.stderr);
+    write(",ignore-error=true").ok();
+    bucket.heal();
+    for (attrs, why) in [
+        ("url=s3://", "names no bucket"),
+        ("url=http://x", "is no store"),
+        ("url=s3://b,scope=UP", "cannot be a scope"),
+        ("url=s3://b,expire=1m", "less than an hour"),
+    ] {
+        let wrong = format!("type=keyed,{attrs}");
+        let failed = machines.build(1, &["--cache-to", &wrong]).fails();
+        assert!(failed.stderr.contains(why), "{}", failed.stderr);
+        assert!(failed.stderr.contains("failed to configure keyed cache exporter"), "{}", failed.stderr);
+    }
+    let missing = machines.build(1, &["--cache-from", "type=keyed,url=s3://b,trust=/nowhere"]).fails();
+    assert!(missing.stderr.contains("/nowhere"), "{}", missing.stderr);
+}
+
+#[test]
+fn what_succeeded_of_a_failed_build() {
+    let Some(machines) = Machines::new(2) else { return };
+    let cache = format!("type=keyed,url=file://{}", machines.machines[0].path("shared").display());
+    let text = format!("{}RUN false\n", machines.text());
+    machines.machines[0].dockerfile(&text, &["--cache-to", &cache]).fails();
+    let built = machines.build(1, &["-t", "app", "--cache-from", &cache]).ok();
+    assert_eq!(built.ran(), Vec::<String>::new(), "{}", built.stderr);
+}
+
+#[test]
+fn the_least_of_it() {
+    let Some(machines) = Machines::new(2) else { return };
+    let dir = machines.machines[0].path("shared");
+    let cache = format!("type=keyed,url=file://{},mode=min", dir.display());
+    machines.build(0, &["--cache-to", &cache]).ok();
+    let layers = |dir: &Path| files(&dir.join("rbuild-1/blobs")).len();
+    assert_eq!(layers(&dir), 2 * 6, "the stage that no image needs has no layer there");
+    let built = machines.build(1, &["-t", "app", "--cache-from", &cache]).ok();
+    assert_eq!(built.ran(), Vec::<String>::new(), "{}", built.stderr);
+    // A step that needs the stage has it made.
+    let text = machines.text() + "COPY --from=side /side /again\n";
+    let built = machines.machines[1].dockerfile(&text, &["-t", "app", "--cache-from", &cache]).ok();
+    assert!(built.ran().iter().any(|step| step.contains("/again")), "{}", built.stderr);
+    let again = machines.machines[1].run(&["run", "--rm", "app", "cat", "/again"]).ok().stdout;
+    assert!(again.len() > 30 && again != machines.unique(0).lines().nth(1).unwrap_or_default(), "{again}");
+}
+
+#[test]
+fn what_nobody_uses_expires() {
+    let Some(machines) = Machines::new(2) else { return };
+    let dir = machines.machines[0].path("shared");
+    let cache = format!("type=keyed,url=file://{}", dir.display());
+    let sweeping = format!("{cache},expire=48h");
+    let (records, blobs) = (dir.join("rbuild-1/records"), dir.join("rbuild-1/blobs"));
+    let age = |dir: &Path, hours: u64| {
+        let at = SystemTime::now() - Duration::from_secs(hours * 3600);
+        for file in files(dir) {
+            fs_err::OpenOptions::new().write(true).open(&file).unwrap().file().set_modified(at).unwrap();
+        }
+    };
+    let counts = || (files(&records).len(), files(&blobs).len());
+    machines.build(0, &["--cache-to", &cache]).ok();
+    let first = counts();
+    age(&dir, 100);
+    // A build that reads makes what it reads young, also what it did not have to fetch.
+    machines.build(1, &["--cache-from", &cache, "--cache-to", &sweeping]).ok();
+    let read = counts();
+    assert_eq!(read.0, Machines::STEPS, "of each step one of two keys: {first:?} {read:?}");
+    assert_eq!(read.1, first.1);
+    // What nobody read: the records go, and the blobs a day later.
+    age(&dir, 100);
+    machines.machines[0].write("other/Dockerfile", "FROM scratch\nCOPY f /\n");
+    let sweep = || {
+        let other = machines.machines[0].context().join("other/Dockerfile");
+        machines.machines[0].build(&["-f", other.to_str().unwrap(), "--cache-to", &sweeping]).ok().stderr
+    };
+    let told = sweep();
+    let after = counts();
+    assert!(!told.contains("removing what has expired"), "one sweep a day: {told}");
+    let note = dir.join("rbuild-1/sweep.json");
+    let yesterday = || {
+        let mut note_text: serde_json::Value = serde_json::from_slice(&fs_err::read(&note).unwrap()).unwrap();
+        let began = note_text["began_ms"].as_u64().unwrap() - 25 * 3_600_000;
+        note_text["began_ms"] = began.into();
+        fs_err::write(&note, note_text.to_string()).unwrap();
+    };
+    yesterday();
+    let told = sweep();
+    assert!(told.contains("removing what has expired"), "{told}");
+    let records_gone = counts();
+    assert!(records_gone.0 < after.0 && records_gone.1 == after.1, "{after:?} {records_gone:?}");
+    yesterday();
+    sweep();
+    let all_gone = counts();
+    assert!(all_gone.1 < records_gone.1, "{all_gone:?}");
+    let rebuilt = machines.build(1, &["-t", "app", "--cache-from", &cache]).ok();
+    assert_eq!(rebuilt.ran().len(), Machines::STEPS, "{}", rebuilt.stderr);
+}
+
+/// Writers of one store at once, some of which die, over a store that fails now and then.
+#[test]
+fn writers_at_once() {
+    if !bucket_ready() {
+        return;
+    }
+    let Some(machines) = Machines::new(3) else { return };
+    let bucket = machines.machines[0].bucket();
+    let cache = bucket.keyed("many");
+    std::thread::scope(|scope| {
+        for machine in 0..3 {
+            let (machines, cache) = (&machines, &cache);
+            scope.spawn(move || {
+                for round in 0..3 {
+                    machines.machines[machine].write("f", &format!("{}", (machine + round) % 2));
+                    machines.build(machine, &[&["-t", "app"][..], &from_to(cache)].concat()).ok();
+                    machines.forget(machine);
+                }
+            });
+        }
+    });
+    for f in ["0", "1"] {
+        let mut seen = Vec::new();
+        for machine in 0..3 {
+            machines.machines[machine].write("f", f);
+            let built = machines.build(machine, &["-t", "app", "--cache-from", &cache]).ok();
+            assert_eq!(built.ran(), Vec::<String>::new(), "{}", built.stderr);
+            seen.push(machines.unique(machine));
+            machines.forget(machine);
+        }
+        assert!(seen.iter().all(|unique| *unique == seen[0]), "{seen:#?}");
+    }
+}

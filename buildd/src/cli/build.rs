@@ -61,12 +61,12 @@ pub(super) struct Args {
     /// Runs the steps of these stages again
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
-    /// A cache to look into: `type=registry,ref=NAME`, `type=local,src=DIR[,tag=TAG]`, `type=s3`, `type=azblob` or
-    /// `type=gha`, or a NAME; may be given several times
+    /// A cache to look into: `type=keyed,url=s3://BUCKET/PREFIX` (or `registry://`, `file://`), `type=registry,ref=NAME`,
+    /// `type=local,src=DIR[,tag=TAG]`, `type=s3`, `type=azblob` or `type=gha`, or a NAME; may be given several times
     #[arg(long, value_name = "CACHE")]
     cache_from: Vec<String>,
-    /// Where the build's cache goes: `type=registry,ref=NAME`, `type=local,dest=DIR[,tag=TAG]`, `type=s3`, `type=azblob`,
-    /// `type=gha` or `type=inline`; with `,mode=max` it holds all steps
+    /// Where the build's cache goes: `type=keyed,url=URL` as above, `type=registry,ref=NAME`, `type=local,dest=DIR[,tag=TAG]`,
+    /// `type=s3`, `type=azblob`, `type=gha` or `type=inline`; with `,mode=max` it holds all steps
     #[arg(long, value_name = "CACHE")]
     cache_to: Vec<String>,
     /// Asks registries for newer base images

@@ -72,6 +72,27 @@ fn statements_stay_with_their_image() {
     scene.run(&["save", "-o", "../one.tar", &one]).ok();
     assert_eq!(in_archive(&scene.path("one.tar")), (pushed.clone(), kinds.clone()));
 
+    // What it is can be seen.
+    let list = scene.run(&["inspect", "--attestations", &one]).ok().stdout;
+    assert!(list.contains("provenance   https://slsa.dev/provenance/v1"), "{list}");
+    let json = |args: &[&str]| -> Value { serde_json::from_str(&scene.run(args).ok().stdout).unwrap() };
+    let image = &json(&["inspect", &one])[0];
+    let said = &image["Attestations"][0];
+    assert_eq!((&said["Kind"], &said["PredicateType"]), (&"provenance".into(), &SLSA.into()));
+    assert!(list.contains(said["Digest"].as_str().unwrap()), "{list}");
+    let statement = json(&["inspect", "--provenance", &one]);
+    assert_eq!(statement["predicateType"], SLSA);
+    assert_eq!(json(&["inspect", "--attestations", "--format", "json", &one])[0]["Statement"], statement);
+    let fails = |args: &[&str], says: &str| {
+        let told = scene.run(args).fails();
+        assert!(told.stderr.contains(says), "{args:?}: {}", told.stderr);
+    };
+    fails(&["inspect", "--sbom", &one], "has no sbom");
+    fails(&["inspect", "--provenance", "base"], "image `base` has no provenance");
+    fails(&["inspect", "--sbom", "nope"], "no such image");
+    fails(&["inspect", "--sbom", "--provenance", &one], "cannot be used with");
+    assert_eq!(json(&["inspect", "base"])[0]["Attestations"], serde_json::json!([]));
+
     // From the archive.
     scene.run(&["rmi", &one, "base"]).ok();
     scene.run(&["prune", "--all", "--force"]).ok();
@@ -124,15 +145,20 @@ fn statements_of_several_platforms_and_packings() {
     let index = build(&["--platform", "linux/amd64,linux/arm64"]);
     let entries = index["manifests"].as_array().unwrap();
     assert_eq!(entries.len(), 4, "{index:#}");
+    let list = scene.run(&["inspect", "--attestations", &name]).ok().stdout;
+    let platforms: Vec<&str> =
+        list.lines().skip(1).filter_map(|line| line.split_whitespace().nth(2)).collect();
+    assert_eq!(platforms, ["linux/amd64", "linux/arm64"], "this machine's first: {list}");
     for image in &entries[..2] {
         let about = |entry: &&Value| entry["annotations"]["vnd.docker.reference.digest"] == image["digest"];
         assert_eq!(entries.iter().filter(about).count(), 1);
         assert!(registry.manifest("app", image["digest"].as_str().unwrap()).is_some());
     }
 
-    // Of what comes from elsewhere only this machine's image is here, and it goes on with what is said of it.
+    // Of what comes from elsewhere only this machine's image is handed on, with what is said of it, even where somebody here
+    // has the others.
+    scene.run(&["tag", &name, "mine"]).ok();
     scene.run(&["rmi", &name]).ok();
-    scene.run(&["prune", "--all", "--force"]).ok();
     scene.run(&["pull", "-q", &name]).ok();
     scene.run(&["save", "-o", "../mine.tar", &name]).ok();
     let (mine, kinds) = in_archive(&scene.path("mine.tar"));
@@ -220,6 +246,9 @@ fn what_is_installed() {
         |name: &str| purls(&more.iter().find(|more| more["predicate"]["name"] == name).unwrap()["predicate"]);
     assert!(of("sbom-context").contains(&"pkg:golang/github.com/a/b@v1.0.0".to_owned()));
     assert_eq!(of("sbom-tools"), ["pkg:apk/musl@1.2.4-r2?arch=x86_64", "pkg:golang/github.com/a/b@v1.0.0"]);
+
+    let shown = scene.run(&["inspect", "--sbom", &name]).ok().stdout;
+    assert_eq!(&serde_json::from_str::<Value>(&shown).unwrap(), core);
 
     // The same again is the same, to the digest, and stays.
     build().ok();

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use super::Context;
 use crate::client::ClientError;
+pub(super) use attachments::read as read_content;
 pub(super) use record::{named, running};
 
 /// Shows past and running builds, or the steps that made an image

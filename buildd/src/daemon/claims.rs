@@ -16,6 +16,9 @@ pub(super) use told::{Told, told};
 /// The type of what an SBOM says (<https://spdx.dev>).
 pub(super) const SPDX: &str = "https://spdx.dev/Document";
 
+/// How the types of provenance begin, which is what this daemon says itself.
+pub(super) const PROVENANCE: &str = "https://slsa.dev/provenance/";
+
 /// Metadata of a claim: it goes with images only.
 const INLINE_ONLY: &str = "inline-only";
 /// Metadata of an SBOM: the name of the file about the result itself, without its extension.

@@ -9,6 +9,7 @@ mod image_json;
 mod images;
 mod load;
 mod naming;
+mod statements;
 mod traces;
 mod transfer;
 mod version;

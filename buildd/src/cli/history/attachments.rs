@@ -35,9 +35,9 @@ pub(super) fn of(record: &BuildHistoryRecord) -> Vec<Attachment<'_>> {
     only.chain(several).collect()
 }
 
-/// The bytes of one.
-pub(super) async fn read(client: &Client, descriptor: &Descriptor) -> Result<Vec<u8>, ClientError> {
-    let request = ReadContentRequest { digest: descriptor.digest.clone(), offset: 0, size: 0 };
+/// The bytes of a blob.
+pub(in crate::cli) async fn read(client: &Client, digest: &str) -> Result<Vec<u8>, ClientError> {
+    let request = ReadContentRequest { digest: digest.to_owned(), offset: 0, size: 0 };
     let mut parts = client.content().read(request).await?.into_inner();
     let mut bytes = Vec::new();
     while let Some(part) = parts.message().await? {

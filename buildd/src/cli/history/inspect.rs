@@ -49,7 +49,7 @@ async fn print_attachment(client: &Client, build: &Build, wanted: &str) -> Resul
         let reference = &build.0.r#ref;
         return Err(ClientError::Usage(format!("build `{reference}` has no attachment `{wanted}`")));
     };
-    let bytes = attachments::read(client, found.descriptor).await?;
+    let bytes = attachments::read(client, &found.descriptor.digest).await?;
     match std::io::stdout().write_all(&bytes) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
         _ => Ok(()),
@@ -114,7 +114,7 @@ async fn materials(client: &Client, build: &Build) -> Result<Vec<Vec<String>>, C
         if !attachment.kind().starts_with("https://slsa.dev/provenance/") {
             continue;
         }
-        let bytes = attachments::read(client, attachment.descriptor).await?;
+        let bytes = attachments::read(client, &attachment.descriptor.digest).await?;
         let Ok(told) = serde_json::from_slice::<Value>(&bytes) else { continue };
         let listed = [&told["buildDefinition"]["resolvedDependencies"], &told["materials"]];
         for material in listed.into_iter().filter_map(Value::as_array).flatten() {

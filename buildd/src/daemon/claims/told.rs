@@ -8,16 +8,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use solver::{Digest, ExecError, Output};
 
-use super::{Claim, ClaimKind, SBOM_CORE, SPDX, Subject};
+use super::{Claim, ClaimKind, PROVENANCE, SBOM_CORE, SPDX, Subject};
 use crate::daemon::about;
 use crate::daemon::chains::Chains;
 use crate::daemon::provenance::{About, Statement};
 
 /// A larger statement is not read, in bytes.
 const LIMIT: u64 = 40 << 20;
-
-/// Provenance is what this daemon says itself.
-const PROVENANCE: &str = "https://slsa.dev/provenance/";
 
 /// What a claim says.
 #[derive(Debug, Clone, PartialEq)]

@@ -95,7 +95,7 @@ impl Exporter {
         }
         let mut whole = Vec::new();
         for entry in &index.manifests {
-            if let Some(blobs) = self.whole(entry, &blobs.lease)? {
+            if let Some(blobs) = self.whole(record, entry, &blobs.lease)? {
                 whole.push((entry, blobs));
             }
         }
@@ -124,8 +124,19 @@ impl Exporter {
         Ok(Parcel::new(target, manifests, blobs))
     }
 
-    /// What a manifest names, if all of that is here; it becomes held.
-    fn whole(&self, entry: &Descriptor, lease: &Lease) -> Result<Option<Vec<Descriptor>>, ExecError> {
+    /// What a manifest names, if all of that is here for this image; it becomes held. That others keep something by the same
+    /// digest is no reason to hand it on: an index may name whatever its author has heard of.
+    fn whole(
+        &self,
+        record: &ImageRecord,
+        entry: &Descriptor,
+        lease: &Lease,
+    ) -> Result<Option<Vec<Descriptor>>, ExecError> {
+        let is_main = entry.digest == record.manifest;
+        let is_its_own = |digest: &Digest| is_main || record.blobs.contains(digest);
+        if !is_its_own(&entry.digest) {
+            return Ok(None);
+        }
         let store = self.chains.store.blobs();
         if store.hold(lease, &entry.digest).map_err(from_store)?.is_none() {
             return Ok(None);
@@ -135,7 +146,7 @@ impl Exporter {
         };
         let named: Vec<Descriptor> = manifest.layers.into_iter().chain([manifest.config]).collect();
         for blob in &named {
-            if store.hold(lease, &blob.digest).map_err(from_store)?.is_none() {
+            if !is_its_own(&blob.digest) || store.hold(lease, &blob.digest).map_err(from_store)?.is_none() {
                 return Ok(None);
             }
         }

@@ -1,5 +1,5 @@
-//! containerd's content store, read-only: the blobs of past builds, their logs and what is told of their results. Clients
-//! learn the digests from the history.
+//! containerd's content store, read-only: the blobs of past builds, their logs and what is told of their results, and what is
+//! said of images of the store. Clients learn the digests from the history and from `Images.Inspect`.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 
@@ -15,13 +15,14 @@ use solver::Digest;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::statements;
 use crate::daemon::blocking::blocking;
 use crate::daemon::control::store_status;
 
 /// How much of a blob one message holds, in bytes.
 const CHUNK: usize = 1 << 20;
 
-/// Serves the blobs of past builds.
+/// Serves the blobs of past builds, and statements about images.
 #[derive(Debug, Clone)]
 pub(crate) struct ContentService {
     /// Where they are.
@@ -33,12 +34,13 @@ fn read_only() -> Status {
 }
 
 impl ContentService {
-    /// The blob's digest and length in bytes, if a past build names it. Blocking.
+    /// The blob's digest and length in bytes, if a past build names it or it is said of an image. Blocking.
     fn find(&self, digest: &str) -> Result<(Digest, u64), Status> {
         let unknown = || Status::not_found(format!("content {digest}: not found"));
         let parsed: Digest =
             digest.parse().map_err(|_| Status::invalid_argument(format!("invalid digest `{digest}`")))?;
-        if !self.store.history().blobs().map_err(store_status)?.contains(&parsed) {
+        let of_build = self.store.history().blobs().map_err(store_status)?.contains(&parsed);
+        if !of_build && !statements::contain(&self.store, &parsed)? {
             return Err(unknown());
         }
         let size = self.store.blobs().size(&parsed).map_err(store_status)?;

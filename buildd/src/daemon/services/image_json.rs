@@ -3,11 +3,14 @@
 use cache::oci::ImageMetadata;
 use cache::store::{ImageRecord, Store};
 use proto::rbuild::HistoryEntry;
-use serde_json::json;
+use serde_json::{Value, json};
 use tonic::Status;
 
 use super::images::{find, given_name};
+use super::statements::{self, Statement};
+use crate::daemon::claims::{PROVENANCE, SPDX};
 use crate::daemon::control::store_status;
+use crate::daemon::provenance::PREDICATE_TYPE;
 
 const CONFIG_LIMIT: u64 = 16 << 20;
 
@@ -33,8 +36,33 @@ pub(super) fn inspect(store: &Store, text: &str) -> Result<String, Status> {
         "Size": record.size,
         "Config": config.config,
         "RootFS": { "Type": "layers", "Layers": record.diff_ids },
+        "Attestations": attestations(store, &record)?,
     });
     serde_json::to_string_pretty(&value).map_err(|e| Status::internal(e.to_string()))
+}
+
+/// What is said of an image, and of those of other platforms under the same name.
+fn attestations(store: &Store, record: &ImageRecord) -> Result<Vec<Value>, Status> {
+    let said = |Statement { descriptor, platform }: Statement| {
+        let kind = descriptor.annotations.get(PREDICATE_TYPE).map_or("", String::as_str);
+        json!({
+            "Kind": named_kind(kind),
+            "PredicateType": kind,
+            "Digest": descriptor.digest.to_string(),
+            "Size": descriptor.size,
+            "Platform": platform,
+        })
+    };
+    Ok(statements::of_image(store, record)?.into_iter().map(said).collect())
+}
+
+/// What people call statements of a type.
+fn named_kind(predicate_type: &str) -> &'static str {
+    match predicate_type {
+        SPDX => "sbom",
+        kind if kind.starts_with(PROVENANCE) => "provenance",
+        _ => "other",
+    }
 }
 
 /// How an image came to be, newest first.

@@ -150,17 +150,18 @@ impl Reader<'_> {
         let media_type = document.media_type().to_owned();
         let Document::Index(index) = document else { return Ok(None) };
         let mut blobs = Vec::new();
+        let failed = |e| ExecError::failed(ImageError::from(e));
+        // From the registry even where they are here: an index that names what somebody else keeps does not open that.
         for entry in index.manifests.iter().filter(|entry| entry.is_about(image)) {
-            let (_, document) = self.document(&entry.digest).await?;
+            let fetched = self.client.fetch_manifest(&self.found.reference, &entry.digest).await;
+            let (bytes, document) = fetched.map_err(failed)?;
+            self.documents.put(&entry.digest, document.media_type(), &bytes);
             let Document::Manifest(manifest) = document else {
                 return Err(ExecError::failed(NoManifest(entry.digest)));
             };
             for blob in manifest.layers.iter().chain([&manifest.config]) {
-                if self.documents.get(&blob.digest).is_none() {
-                    let bytes = self.client.fetch_bytes(&self.found.reference, blob, KEPT_LIMIT).await;
-                    let bytes = bytes.map_err(|e| ExecError::failed(ImageError::from(e)))?;
-                    self.documents.put(&blob.digest, &blob.media_type, &bytes);
-                }
+                let bytes = self.client.fetch_bytes(&self.found.reference, blob, KEPT_LIMIT).await;
+                self.documents.put(&blob.digest, &blob.media_type, &bytes.map_err(failed)?);
                 blobs.push(blob.digest);
             }
             blobs.push(entry.digest);

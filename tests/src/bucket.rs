@@ -28,6 +28,10 @@ struct Door {
     requests: Vec<String>,
     /// What is answered with a status and a code rather than by the server: requests that contain the text.
     failing: Option<(String, u16, String)>,
+    /// Of so many requests one fails.
+    flaky: Option<usize>,
+    /// Requests since the server started.
+    count: usize,
 }
 
 /// Whether an S3 server is installed; says when it is not.
@@ -116,9 +120,15 @@ impl Bucket {
         self.lock().failing = Some((text.to_owned(), status, code.to_owned()));
     }
 
+    /// Fails one of `every` requests, from now on.
+    pub fn be_flaky(&self, every: usize) {
+        self.lock().flaky = Some(every);
+    }
+
     /// Answers all requests again.
     pub fn heal(&self) {
-        self.lock().failing = None;
+        let mut door = self.lock();
+        (door.failing, door.flaky) = (None, None);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Door> {
@@ -132,7 +142,10 @@ fn pass(request: &Request, port: u16, door: &Mutex<Door>) -> Vec<u8> {
     let failing = {
         let mut door = door.lock().unwrap_or_else(PoisonError::into_inner);
         door.requests.push(first.clone());
-        door.failing.clone().filter(|(text, ..)| first.contains(text.as_str()))
+        door.count += 1;
+        let unlucky = door.flaky.is_some_and(|every| door.count.is_multiple_of(every));
+        let flaky = unlucky.then(|| (String::new(), 500, "InternalError".to_owned()));
+        flaky.or_else(|| door.failing.clone().filter(|(text, ..)| first.contains(text.as_str())))
     };
     if let Some((_, status, code)) = failing {
         let body = format!("<Error><Code>{code}</Code><Message>told so</Message></Error>");

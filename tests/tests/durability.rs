@@ -7,12 +7,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tests::archive::Image;
-use tests::{Daemon, Disk, FileSystem, Leaks, Registry, base, ready};
+use tests::{Daemon, Disk, FileSystem, Leaks, Random, Registry, base, ready, rounds};
 
 /// So many builds there are that have the first steps in common.
 const VARIANTS: usize = 3;
@@ -191,30 +191,6 @@ fn describe(archive: &Path) -> BTreeSet<String> {
         }
     }
     lines
-}
-
-/// xorshift64.
-struct Random(u64);
-
-impl Random {
-    fn new() -> Self {
-        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
-        let seed = std::env::var("RBUILD_SEED").map_or_else(|_| clock(), |s| s.parse().unwrap());
-        eprintln!("RBUILD_SEED={seed}");
-        Self(seed)
-    }
-
-    /// From 0 to `end`, which is left out.
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end.max(1)
-    }
-}
-
-fn rounds(short: usize, soak: usize) -> usize {
-    if std::env::var_os("RBUILD_SOAK").is_some_and(|v| v == "1") { soak } else { short }
 }
 
 /// Ends a client whose daemon is gone; how it takes that is not looked at here.

@@ -1,9 +1,10 @@
 //! Keyed caches: what one machine made, others have, without agreeing on a name.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::process::Stdio;
+use std::time::{Duration, Instant, SystemTime};
 
-use tests::{Auth, Bucket, Registry, Scene, bucket_ready, ready};
+use tests::{Auth, Bucket, Random, Registry, Scene, bucket_ready, ready, rounds};
 
 /// Several machines, and a base image that all can pull.
 struct Machines {
@@ -398,36 +399,72 @@ fn what_nobody_uses_expires() {
     assert_eq!(rebuilt.ran().len(), Machines::STEPS, "{}", rebuilt.stderr);
 }
 
-/// Writers of one store at once, some of which die, over a store that fails now and then.
+/// Writers of one store at once: their daemons are killed now and then, and the store fails now and then. Ten minutes and eight
+/// writers with `RBUILD_SOAK=1`.
 #[test]
 fn writers_at_once() {
     if !bucket_ready() {
         return;
     }
-    let Some(machines) = Machines::new(3) else { return };
+    let (writers, time) = rounds((3, Duration::from_secs(6)), (8, Duration::from_secs(600)));
+    let Some(mut machines) = Machines::new(writers) else { return };
     let bucket = machines.machines[0].bucket();
-    let cache = bucket.keyed("many");
+    let (cache, text) = (format!("{},retry_max_attempts=2", bucket.keyed("many")), machines.text());
+    let (end, mut random) = (Instant::now() + time, Random::new());
+    bucket.be_flaky(31);
     std::thread::scope(|scope| {
-        for machine in 0..3 {
-            let (machines, cache) = (&machines, &cache);
+        for machine in &mut machines.machines {
+            let (cache, text, mut chance) = (&cache, &text, random.split());
             scope.spawn(move || {
-                for round in 0..3 {
-                    machines.machines[machine].write("f", &format!("{}", (machine + round) % 2));
-                    machines.build(machine, &[&["-t", "app"][..], &from_to(cache)].concat()).ok();
-                    machines.forget(machine);
+                while Instant::now() < end {
+                    let f = format!("{}", chance.below(4));
+                    let args = [&["-t", "app"][..], &from_to(cache)].concat();
+                    machine.write("f", &f);
+                    if chance.below(4) == 0 {
+                        machine.write("Dockerfile", text);
+                        let mut build = machine.command(&[&["build", "."][..], &args].concat());
+                        let mut client = build.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+                        std::thread::sleep(Duration::from_millis(50 + chance.below(400)));
+                        machine.daemon.kill();
+                        client.wait().unwrap();
+                        machine.daemon.again();
+                    } else if machine.dockerfile(text, &args).code == 0 {
+                        // Else the store did not take it.
+                        assert_eq!(machine.run(&["run", "--rm", "app", "cat", "/g"]).ok().stdout, f);
+                    }
+                    machine.run(&["rmi", "app"]);
+                    machine.run(&["prune", "--all", "--force"]).ok();
                 }
             });
         }
     });
-    for f in ["0", "1"] {
-        let mut seen = Vec::new();
+    bucket.heal();
+    for f in ["0", "1", "2", "3"] {
+        machines.machines[0].write("f", f);
+        machines.build(0, &[&["-t", "app"][..], &from_to(&cache)].concat()).ok();
+        let first = machines.unique(0);
+        assert!(first.contains(&format!("\n{f}{f}g\n")), "{first}");
         for machine in 0..3 {
+            machines.forget(machine);
             machines.machines[machine].write("f", f);
             let built = machines.build(machine, &["-t", "app", "--cache-from", &cache]).ok();
             assert_eq!(built.ran(), Vec::<String>::new(), "{}", built.stderr);
-            seen.push(machines.unique(machine));
-            machines.forget(machine);
+            assert_eq!(machines.unique(machine), first);
         }
-        assert!(seen.iter().all(|unique| *unique == seen[0]), "{seen:#?}");
+    }
+    // Every record says what it says, and all that it names is there as it was named.
+    let (records, blobs) =
+        (bucket.object("many/rbuild-1/records"), bucket.object("many/rbuild-1/blobs/sha256"));
+    for record in files(&records) {
+        let text = fs_err::read_to_string(&record).unwrap();
+        let said: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        assert_eq!(said["key"], format!("sha256:{}", record.file_name().unwrap().to_str().unwrap()));
+        for layer in said["layers"].as_array().unwrap() {
+            for part in ["entries", "tar"] {
+                let name = layer[part]["digest"].as_str().unwrap().replace("sha256:", "");
+                let bytes = fs_err::read(blobs.join(&name[..2]).join(&name)).unwrap();
+                assert_eq!(hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&bytes)), name);
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use tests::archive::Image;
-use tests::{Daemon, Output, Scene, ready};
+use tests::{Daemon, Output, Scene, ready, rounds};
 
 /// Files of one directory.
 const PER_DIRECTORY: usize = 1000;
@@ -14,7 +14,7 @@ const PER_DIRECTORY: usize = 1000;
 const BYTES_PER_FILE: u64 = 2048;
 
 fn count() -> usize {
-    if std::env::var_os("RBUILD_SOAK").is_some_and(|v| v == "1") { 1_000_000 } else { 50_000 }
+    rounds(50_000, 1_000_000)
 }
 
 /// Fills a directory with small files, each of its own content.

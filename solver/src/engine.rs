@@ -10,7 +10,7 @@
 mod pass;
 mod plan;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
@@ -20,7 +20,7 @@ use crate::flight::Flights;
 use crate::graph::{Edge, Graph, VertexId};
 use crate::holders::{Hold, Holders};
 use crate::key;
-use crate::record::{Key, Record, RecordStore};
+use crate::record::{Key, Record, RecordStore, StandsOn};
 use crate::traits::{
     Elsewhere, Event, EventSink, ExecError, Made, Output, Remains, Source, SourceAnswer, Worker,
 };
@@ -94,6 +94,8 @@ struct Answers {
     /// Definition keys of vertices that turned out to have another content, with the epoch that began then: older answers for
     /// what stands on them, and records by definition, go by the former content.
     renewed: HashMap<Key, u64>,
+    /// Definition keys of vertices whose lent results could not be had.
+    refused: HashSet<Key>,
 }
 
 /// An answer that a build holds to.
@@ -104,6 +106,8 @@ pub(crate) struct Pin {
     pub(crate) epoch: u64,
     /// It is no record of this machine: what it gives may have to be brought in.
     pub(crate) lent: bool,
+    /// What it was made on, where it was found by definition.
+    pub(crate) stood_on: Option<StandsOn>,
 }
 
 /// A graph could not be evaluated.
@@ -251,7 +255,18 @@ impl EventSink for Deaf {
 
 impl BuildState {
     pub(crate) fn pinned(&self, key: &Key) -> Option<Pin> {
-        self.lock().pins.get(key).cloned()
+        let answers = self.lock();
+        answers.pins.get(key).filter(|pin| !(pin.lent && answers.refused.contains(key))).cloned()
+    }
+
+    /// Takes note that what others lend for a vertex cannot be had.
+    pub(crate) fn refuse(&self, definition: Key) {
+        self.lock().refused.insert(definition);
+    }
+
+    /// Whether what others lend for a vertex cannot be had.
+    pub(crate) fn is_refused(&self, definition: &Key) -> bool {
+        self.lock().refused.contains(definition)
     }
 
     /// What passes of `epoch` have come to hold to.
@@ -263,17 +278,13 @@ impl BuildState {
     ///
     /// An answer from before a content changed may be out of date: it is not held to.
     pub(crate) fn pin(&self, epoch: u64, key: Key, record: &Arc<Record>) -> Arc<Record> {
-        self.hold_to(epoch, key, record, false).record
+        self.pin_found(key, Pin { record: record.clone(), epoch, lent: false, stood_on: None }).record
     }
 
-    /// As [`Self::pin`], for a record that others lend.
-    pub(crate) fn pin_lent(&self, epoch: u64, key: Key, record: &Arc<Record>) -> Pin {
-        self.hold_to(epoch, key, record, true)
-    }
-
-    fn hold_to(&self, epoch: u64, key: Key, record: &Arc<Record>, lent: bool) -> Pin {
+    /// As [`Self::pin`], with what else is known of the answer.
+    pub(crate) fn pin_found(&self, key: Key, new: Pin) -> Pin {
+        let epoch = new.epoch;
         let mut answers = self.lock();
-        let new = Pin { record: record.clone(), epoch, lent };
         if answers.epoch != epoch {
             return new;
         }
@@ -288,7 +299,7 @@ impl BuildState {
     pub(crate) fn pin_again(&self, epoch: u64, key: Key, record: &Arc<Record>) {
         let mut answers = self.lock();
         if answers.epoch == epoch {
-            answers.pins.insert(key, Pin { record: record.clone(), epoch, lent: false });
+            answers.pins.insert(key, Pin { record: record.clone(), epoch, lent: false, stood_on: None });
         }
     }
 

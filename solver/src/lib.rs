@@ -34,7 +34,7 @@ pub use graph::{Edge, Graph, GraphBuilder, Variable, Vertex, VertexId, VertexMet
 pub use holders::Hold;
 pub use key::{Selection, Use, step_digest};
 pub use op::Op;
-pub use record::{Key, LayerId, OutputRecord, Record};
+pub use record::{Kept, Key, LayerId, Name, OutputRecord, Record, StandsOn};
 #[cfg(feature = "engine")]
 pub use record::{Put, RecordError, RecordStore};
 pub use redact::redacted;

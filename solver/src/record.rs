@@ -76,6 +76,30 @@ pub struct Record {
     pub name: String,
 }
 
+/// By input of a vertex: what the result of a step was that it stood on. `None` for a source, which the definition tells whole.
+pub type StandsOn = Vec<Option<Digest>>;
+
+/// A further name of a record: the definition key of its vertex.
+///
+/// Steps of one definition may give different results, at different times and on different machines; what was made on one of them is
+/// good on no other. So a name says what its record was made on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// The definition key.
+    pub key: Key,
+    /// What it was made on.
+    pub stands_on: StandsOn,
+}
+
+/// A record that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The record.
+    pub record: Record,
+    /// What it was made on, where it was found by a name.
+    pub stands_on: Option<StandsOn>,
+}
+
 /// How a record is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Put {
@@ -103,13 +127,13 @@ pub struct RecordError {
 #[async_trait::async_trait]
 pub trait RecordStore: Send + Sync {
     /// The record behind each key, in the order of `keys`, in as few round trips as the store can.
-    async fn lookup(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, RecordError>;
+    async fn lookup(&self, keys: &[Key]) -> Result<Vec<Option<Kept>>, RecordError>;
 
     /// Writes a record under `key`, makes `names` further names of what is then in force there, and returns that.
     ///
     /// Only what lies under `key` decides who wins. With [`Put::Replace`] that lost the race, the winner is returned.
-    async fn put(&self, key: Key, names: &[Key], record: Record, how: Put) -> Result<Record, RecordError>;
+    async fn put(&self, key: Key, names: &[Name], record: Record, how: Put) -> Result<Record, RecordError>;
 
-    /// Makes `alias` another name of the record behind `key`, whatever it named before; nothing happens when `key` has none.
-    async fn alias(&self, alias: Key, key: Key) -> Result<(), RecordError>;
+    /// Makes `name` another name of the record behind `key`, whatever it named before; nothing happens when `key` has none.
+    async fn alias(&self, name: Name, key: Key) -> Result<(), RecordError>;
 }

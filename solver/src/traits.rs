@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::graph::{Graph, Vertex, VertexId};
 use crate::key::Selection;
 use crate::op::{Platform, SourceOp};
-use crate::record::{Key, LayerId, OutputRecord, Record};
+use crate::record::{Kept, Key, LayerId, Name, OutputRecord, Record};
 use crate::session::SessionGroup;
 
 /// One output of a vertex, as this build chose it.
@@ -105,7 +105,7 @@ pub trait Elsewhere: Send + Sync {
     async fn fetch(&self, found: &Output, cx: &VertexContext) -> Result<Output, ExecError>;
 
     /// The records that others have under `keys`, in that order; fewer where the rest has none. Only this build goes by them.
-    async fn lend(&self, keys: &[Key], cx: &VertexContext) -> Vec<Option<Record>>;
+    async fn lend(&self, keys: &[Key], cx: &VertexContext) -> Vec<Option<Kept>>;
 
     /// Whether the layers of a lent record are here or can be brought in.
     async fn offers(&self, record: &Record, cx: &VertexContext) -> bool;
@@ -121,12 +121,16 @@ pub trait Elsewhere: Send + Sync {
 /// What an execution gave.
 #[derive(Debug, Clone)]
 pub struct Made {
-    /// The keys that it is to be found by.
-    pub keys: Vec<Key>,
+    /// Where the contents of the inputs count.
+    pub content: Option<Key>,
+    /// Where what they are made of counts.
+    pub definition: Option<Name>,
     /// What it gave.
     pub record: Arc<Record>,
     /// Its layers are part of what was asked for.
     pub in_result: bool,
+    /// It was to run in any case: what others have is to be replaced.
+    pub forced: bool,
 }
 
 /// What is asked of [`Elsewhere`].

@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cache::keyed::{Scope, SharedBlob, SharedLayer};
+use cache::tree::NodeId;
 use solver::{Key, LayerId, VertexContext};
 
 pub(in crate::daemon) use home::HomeError;
@@ -47,6 +48,8 @@ struct Known {
     /// Where layers are that were lent, those that cannot be had left out.
     layers: HashMap<LayerId, Located>,
     refused: HashSet<LayerId>,
+    /// What chains of layers were found to contain.
+    contents: HashMap<Vec<LayerId>, NodeId>,
     /// What lies in which store and need not be written there.
     there: HashSet<(String, Scope, Key)>,
     /// Blobs of a store that are not what they should be.
@@ -68,6 +71,8 @@ struct Located {
     home: Arc<Home>,
     /// What the store is called.
     store: String,
+    /// What tells it from others.
+    id: String,
     layer: SharedLayer,
 }
 

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use solver::{Elsewhere, ExecError, Key, LayerId, Made, Output, Question, Record, VertexContext};
+use solver::{Elsewhere, ExecError, Kept, Key, LayerId, Made, Output, Question, Record, VertexContext};
 
 pub(super) use export::{CacheGraph, write};
 pub(super) use import::CacheHome;
@@ -142,7 +142,7 @@ impl Elsewhere for RemoteCaches {
         Ok(Output { content: Some(content), ..found.clone() })
     }
 
-    async fn lend(&self, keys: &[Key], cx: &VertexContext) -> Vec<Option<Record>> {
+    async fn lend(&self, keys: &[Key], cx: &VertexContext) -> Vec<Option<Kept>> {
         self.keyed.lend(keys, cx).await
     }
 

@@ -92,6 +92,7 @@ pub(super) async fn solve(
         let cx = run.context(solver::Progress::new(|_| {}));
         let _ = run.cancel.run_until_cancelled(run.caches.keyed().finish(&[], &cx)).await;
     }
+    let _ = run.cancel.run_until_cancelled(run.caches.keyed().rest()).await;
     if listening.is_some() || trace.sampled && parts.traces.are_sent_on() {
         tell(parts, &run, &trace, result.as_ref().err().map(|failure| failure.message.clone())).await;
     }

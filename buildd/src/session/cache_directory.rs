@@ -22,6 +22,11 @@ impl Session {
         Ok(CacheDirectoryClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE))
     }
 
+    /// Whether the client offers directories that hold shared caches.
+    pub fn has_cache_directories(&self) -> bool {
+        self.supports("/rbuild.v1.CacheDirectory/Stat")
+    }
+
     /// What the client tells of an object of its directory.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use solver::{Digest, Key, LayerId, Record};
+use solver::{Digest, Key, LayerId, Record, StandsOn};
 
 use super::scope::Scope;
 use super::signature::{Signer, Trust};
@@ -15,6 +15,8 @@ pub struct SharedRecord {
     pub key: Key,
     /// What is on record.
     pub record: Record,
+    /// What it was made on, under a definition key.
+    pub stands_on: Option<StandsOn>,
     /// Its layers, as far as they are shared, too.
     pub layers: Vec<SharedLayer>,
 }
@@ -62,6 +64,8 @@ struct Said {
     scope: String,
     key: Key,
     record: Record,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stands_on: Option<StandsOn>,
     layers: Vec<SharedLayer>,
 }
 
@@ -82,6 +86,7 @@ impl SharedRecord {
             scope: scope.to_string(),
             key: self.key,
             record: self.record.clone(),
+            stands_on: self.stands_on.clone(),
             layers: self.layers.clone(),
         };
         // Plain data: nothing of it can fail to be JSON.
@@ -118,7 +123,7 @@ impl SharedRecord {
         if !trust.accepts(first.as_bytes(), signed) {
             return Err(Unacceptable::Untrusted);
         }
-        Ok(Self { key: said.key, record: said.record, layers: said.layers })
+        Ok(Self { key: said.key, record: said.record, stands_on: said.stands_on, layers: said.layers })
     }
 
     /// The blobs that it names, each once.
@@ -166,6 +171,7 @@ mod tests {
                 took_ms: 2,
                 name: "RUN \"true\"\n".to_owned(),
             },
+            stands_on: Some(vec![None, Some(Digest::of(b"below"))]),
             layers: vec![SharedLayer {
                 id: layer,
                 entries: blob(b"entries"),

@@ -125,16 +125,25 @@ impl Entries {
     /// # Errors
     /// [`LayerError::DamagedEntries`] for anything else.
     pub fn decode(bytes: &[u8]) -> Result<Self, LayerError> {
-        decode(&mut Reader(bytes)).map(Self).ok_or(LayerError::DamagedEntries)
+        Self::decode_within(bytes, usize::MAX)
+    }
+
+    /// As [`Self::decode`], for a list of somebody else: its paths are not to be longer than `limit` bytes together.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_within(bytes: &[u8], limit: usize) -> Result<Self, LayerError> {
+        decode(&mut Reader(bytes), limit).map(Self).ok_or(LayerError::DamagedEntries)
     }
 }
 
-fn decode(input: &mut Reader<'_>) -> Option<Vec<LayerEntry>> {
+fn decode(input: &mut Reader<'_>, mut left: usize) -> Option<Vec<LayerEntry>> {
     if input.byte()? != FORMAT {
         return None;
     }
     let count = usize::try_from(input.varint()?).ok()?;
-    let mut list: Vec<LayerEntry> = Vec::with_capacity(count.min(input.0.len() / 3));
+    // An entry of a file has some fifty bytes; what has less costs the growth of the list.
+    let mut list: Vec<LayerEntry> = Vec::with_capacity(count.min(input.0.len() / 40));
     let mut path = Vec::new();
     for _ in 0..count {
         let shared = usize::try_from(input.varint()?).ok()?;
@@ -143,6 +152,7 @@ fn decode(input: &mut Reader<'_>) -> Option<Vec<LayerEntry>> {
         }
         path.truncate(shared);
         path.extend_from_slice(input.bytes()?);
+        left = left.checked_sub(path.len())?;
         let path = TreePath::parse(&path).ok().filter(|p| !p.is_root())?;
         let change = match input.byte()? {
             0 => Change::Whiteout,

@@ -68,6 +68,9 @@ pub enum LayerError {
     /// A tar stream is not that of the layer that it is said to be.
     #[error("`{0}` of the stream is not that of the layer")]
     Other(TreePath),
+    /// The file system did not take an object as it was.
+    #[error("`{0}` cannot be made here as it was")]
+    Unfaithful(TreePath),
     /// A file changed while it was written to a tar stream.
     #[error("`{0}` changed while it was read")]
     Changed(TreePath),

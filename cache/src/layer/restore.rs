@@ -32,7 +32,8 @@ pub struct Restored {
 /// Puts a layer together in the new directory `dir`, reading `input`, an uncompressed tar stream, to its end.
 ///
 /// # Errors
-/// [`LayerError::Other`] for a tar that is of another layer, [`LayerError::Tar`] for a damaged one; a directory that cannot be
+/// [`LayerError::Other`] for a tar that is of another layer, [`LayerError::Tar`] for a damaged one, [`LayerError::Unfaithful`] where the
+/// file system does not take what the entries say; a directory that cannot be
 /// written, which is then useless.
 pub fn restore(
     entries: &Entries,
@@ -119,16 +120,18 @@ fn compare(told: &Entries, found: &Entries) -> Result<(), LayerError> {
         let same = found.next().is_some_and(|found| match (&told.change, &found.change) {
             (Change::Whiteout, Change::Whiteout) => told.path == found.path,
             (Change::Put { node: old, mtime }, Change::Put { node: new, mtime: now }) => {
+                // Of times it is told which count; none but the object's own can.
+                let counts = old.mtime.is_none_or(|counts| counts == *mtime);
                 let new = Node { mtime: old.mtime, link_group: old.link_group.clone(), ..new.clone() };
-                told.path == found.path && new == *old && mtime == now
+                told.path == found.path && new == *old && mtime == now && counts
             }
             _ => false,
         });
         if !same {
-            return Err(LayerError::Other(told.path.clone()));
+            return Err(LayerError::Unfaithful(told.path.clone()));
         }
     }
-    found.next().map_or(Ok(()), |more| Err(LayerError::Other(more.path.clone())))
+    found.next().map_or(Ok(()), |more| Err(LayerError::Unfaithful(more.path.clone())))
 }
 
 /// Hashes what goes through.

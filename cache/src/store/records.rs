@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use solver::{Key, Put, Record, RecordError, RecordStore};
+use solver::{Kept, Key, Name, Put, Record, RecordError, RecordStore, StandsOn};
 
 use super::Store;
 use super::db::{Batch, Sync};
@@ -16,8 +16,13 @@ use super::table::json_value;
 pub(super) enum RecordEntry {
     /// The record itself.
     Record(Record),
-    /// Another name of the record behind this key, which holds one (or did, until it was pruned).
-    Alias(Key),
+    /// Another name of a record.
+    Alias {
+        /// The key of the record, which lies there (or did, until it was pruned).
+        home: Key,
+        /// What it was made on.
+        stands_on: StandsOn,
+    },
 }
 
 json_value!(RecordEntry);
@@ -29,7 +34,7 @@ pub(super) struct RecordWriters(Mutex<()>);
 /// A record and the key it lies under.
 struct Found {
     home: Key,
-    record: Record,
+    kept: Kept,
 }
 
 impl Shared {
@@ -39,27 +44,29 @@ impl Shared {
         let aliased: Vec<Key> = entries
             .iter()
             .filter_map(|entry| match entry {
-                Some(RecordEntry::Alias(home)) => Some(*home),
+                Some(RecordEntry::Alias { home, .. }) => Some(*home),
                 _ => None,
             })
             .collect();
         let mut homes = self.tables.records.get_many(&aliased)?.into_iter();
         let found = keys.iter().zip(entries).map(|(key, entry)| match entry? {
-            RecordEntry::Record(record) => Some(Found { home: *key, record }),
-            RecordEntry::Alias(home) => match homes.next().flatten()? {
-                RecordEntry::Record(record) => Some(Found { home, record }),
-                RecordEntry::Alias(_) => None, // aliases always name a home, so this one is damaged
+            RecordEntry::Record(record) => Some(Found { home: *key, kept: Kept { record, stands_on: None } }),
+            RecordEntry::Alias { home, stands_on } => match homes.next().flatten()? {
+                RecordEntry::Record(record) => {
+                    Some(Found { home, kept: Kept { record, stands_on: Some(stands_on) } })
+                }
+                RecordEntry::Alias { .. } => None, // aliases always name a home, so this one is damaged
             },
         });
         Ok(found.collect())
     }
 
-    fn put_record(&self, key: Key, names: &[Key], record: Record, how: &Put) -> Result<Record, StoreError> {
+    fn put_record(&self, key: Key, names: &[Name], record: Record, how: &Put) -> Result<Record, StoreError> {
         let _writing = self.record_writers.0.lock().unwrap_or_else(PoisonError::into_inner);
         let there = self.find_records(&[key])?.pop().flatten();
         let (home, record, replace) = match (there, how) {
-            (Some(there), Put::Replace(Some(old))) if there.record == *old => (there.home, record, true),
-            (Some(there), _) => (there.home, there.record, false),
+            (Some(there), Put::Replace(Some(old))) if there.kept.record == *old => (there.home, record, true),
+            (Some(there), _) => (there.home, there.kept.record, false),
             // What was to be replaced is gone meanwhile: nothing to protect.
             (None, _) => (key, record, true),
         };
@@ -67,18 +74,20 @@ impl Shared {
         if replace {
             self.tables.records.put_in(&mut batch, &home, &RecordEntry::Record(record.clone()));
         }
-        for name in names.iter().filter(|name| **name != home) {
-            self.tables.records.put_in(&mut batch, name, &RecordEntry::Alias(home));
+        for Name { key, stands_on } in names.iter().filter(|name| name.key != home) {
+            let alias = RecordEntry::Alias { home, stands_on: stands_on.clone() };
+            self.tables.records.put_in(&mut batch, key, &alias);
         }
         self.db.write(&batch, Sync::No)?;
         Ok(record)
     }
 
-    fn alias_record(&self, alias: Key, key: Key) -> Result<(), StoreError> {
+    fn alias_record(&self, name: Name, key: Key) -> Result<(), StoreError> {
         let _writing = self.record_writers.0.lock().unwrap_or_else(PoisonError::into_inner);
         match self.find_records(&[key])?.pop().flatten() {
-            Some(found) if found.home != alias => {
-                self.tables.records.put(&alias, &RecordEntry::Alias(found.home))
+            Some(found) if found.home != name.key => {
+                let alias = RecordEntry::Alias { home: found.home, stands_on: name.stands_on };
+                self.tables.records.put(&name.key, &alias)
             }
             _ => Ok(()),
         }
@@ -103,17 +112,17 @@ pub struct Records {
 
 #[async_trait::async_trait]
 impl RecordStore for Records {
-    async fn lookup(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, RecordError> {
+    async fn lookup(&self, keys: &[Key]) -> Result<Vec<Option<Kept>>, RecordError> {
         let found = self.shared.find_records(keys).map_err(|e| failed("look up", keys, e))?;
-        Ok(found.into_iter().map(|found| found.map(|f| f.record)).collect())
+        Ok(found.into_iter().map(|found| found.map(|f| f.kept)).collect())
     }
 
-    async fn put(&self, key: Key, names: &[Key], record: Record, how: Put) -> Result<Record, RecordError> {
+    async fn put(&self, key: Key, names: &[Name], record: Record, how: Put) -> Result<Record, RecordError> {
         self.shared.put_record(key, names, record, &how).map_err(|e| failed("write", &[key], e))
     }
 
-    async fn alias(&self, alias: Key, key: Key) -> Result<(), RecordError> {
-        self.shared.alias_record(alias, key).map_err(|e| failed("alias", &[key], e))
+    async fn alias(&self, name: Name, key: Key) -> Result<(), RecordError> {
+        self.shared.alias_record(name, key).map_err(|e| failed("alias", &[key], e))
     }
 }
 

@@ -52,14 +52,14 @@ impl Store {
         self.shared.tables.records.scan(|key, entry| {
             report.records += 1;
             match (key, entry) {
-                (Some(key), Some(RecordEntry::Alias(home))) => aliases.push((key, home)),
+                (Some(key), Some(RecordEntry::Alias { home, .. })) => aliases.push((key, home)),
                 (Some(_), Some(RecordEntry::Record(_))) => {}
                 (key, _) => report.problems.push(format!("record `{key:?}` is damaged")),
             }
             true
         })?;
         for (key, home) in aliases {
-            if let Some(RecordEntry::Alias(_)) = self.shared.tables.records.get(&home)? {
+            if let Some(RecordEntry::Alias { .. }) = self.shared.tables.records.get(&home)? {
                 report.problems.push(format!("record `{key:?}` is an alias of an alias"));
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cache::store::Store;
-use solver::{Digest, Key, OutputRecord, Put, Record, RecordStore};
+use solver::{Digest, Key, Name, OutputRecord, Put, Record, RecordStore};
 
 use crate::support::TestStore;
 
@@ -17,7 +17,13 @@ fn record(n: usize) -> Record {
 }
 
 async fn lookup(store: &Store, keys: &[Key]) -> Vec<Option<Record>> {
-    store.records().lookup(keys).await.unwrap()
+    let found = store.records().lookup(keys).await.unwrap();
+    found.into_iter().map(|kept| Some(kept?.record)).collect()
+}
+
+/// A name of what was made on something of its own.
+fn name(n: usize) -> Name {
+    Name { key: key(n), stands_on: vec![None, Some(Digest::of(n.to_string().as_bytes()))] }
 }
 
 #[tokio::test]
@@ -25,9 +31,12 @@ async fn the_first_stays() {
     let test = TestStore::new();
     let records = test.store.records();
     assert_eq!(records.put(key(1), &[], record(1), Put::IfAbsent).await.unwrap(), record(1));
-    assert_eq!(records.put(key(1), &[key(2)], record(2), Put::IfAbsent).await.unwrap(), record(1));
+    assert_eq!(records.put(key(1), &[name(2)], record(2), Put::IfAbsent).await.unwrap(), record(1));
     let found = lookup(&test.store, &[key(2), key(3), key(1)]).await;
     assert_eq!(found, [Some(record(1)), None, Some(record(1))]);
+    let kept = test.store.records().lookup(&[key(2), key(1)]).await.unwrap();
+    let told: Vec<_> = kept.into_iter().map(|kept| kept.unwrap().stands_on).collect();
+    assert_eq!(told, [Some(name(2).stands_on), None], "a name tells what its record was made on");
     drop(records);
     let test = test.reopen("boot-1");
     assert_eq!(lookup(&test.store, &[key(2)]).await, [Some(record(1))]);
@@ -37,7 +46,7 @@ async fn the_first_stays() {
 async fn replacing_compares() {
     let test = TestStore::new();
     let records = test.store.records();
-    records.put(key(1), &[key(2)], record(1), Put::IfAbsent).await.unwrap();
+    records.put(key(1), &[name(2)], record(1), Put::IfAbsent).await.unwrap();
     let lost = records.put(key(2), &[], record(3), Put::Replace(Some(record(9)))).await.unwrap();
     assert_eq!(lost, record(1));
     let lost = records.put(key(2), &[], record(3), Put::Replace(None)).await.unwrap();
@@ -54,8 +63,8 @@ async fn a_name_never_decides_what_is_in_force() {
     let test = TestStore::new();
     let records = test.store.records();
     let (definition, before, after) = (key(1), key(2), key(3));
-    records.put(before, &[definition], record(1), Put::IfAbsent).await.unwrap();
-    let now = records.put(after, &[definition], record(2), Put::IfAbsent).await.unwrap();
+    records.put(before, &[name(1)], record(1), Put::IfAbsent).await.unwrap();
+    let now = records.put(after, &[name(1)], record(2), Put::IfAbsent).await.unwrap();
     assert_eq!(now, record(2), "the definition's older record is that of another content");
     let found = lookup(&test.store, &[definition, before, after]).await;
     assert_eq!(found, [Some(record(2)), Some(record(1)), Some(record(2))]);
@@ -66,12 +75,12 @@ async fn a_name_never_decides_what_is_in_force() {
 async fn aliases_of_aliases_are_names_of_the_record() {
     let test = TestStore::new();
     let records = test.store.records();
-    records.alias(key(2), key(1)).await.unwrap();
+    records.alias(name(2), key(1)).await.unwrap();
     assert_eq!(lookup(&test.store, &[key(2)]).await, [None], "nothing to name yet");
     records.put(key(1), &[], record(1), Put::IfAbsent).await.unwrap();
-    records.alias(key(2), key(1)).await.unwrap();
-    records.alias(key(3), key(2)).await.unwrap();
-    records.alias(key(1), key(3)).await.unwrap();
+    records.alias(name(2), key(1)).await.unwrap();
+    records.alias(name(3), key(2)).await.unwrap();
+    records.alias(name(1), key(3)).await.unwrap();
     assert_eq!(lookup(&test.store, &[key(1), key(2), key(3)]).await, vec![Some(record(1)); 3]);
     assert_eq!(test.store.verify().unwrap().problems, [""; 0]);
 }

@@ -21,7 +21,7 @@ use crate::graph::{Edge, Graph, Vertex, VertexId};
 use crate::holders::Hold;
 use crate::key::{self, Use};
 use crate::op::Op;
-use crate::record::{Key, OutputRecord, Put, Record};
+use crate::record::{Key, OutputRecord, Put, Record, StandsOn};
 use crate::redact::redacted;
 use crate::session::SessionGroup;
 use crate::traits::{
@@ -80,6 +80,8 @@ pub(super) struct Node {
     pub(super) record: OnceLock<Arc<Record>>,
     /// The record is lent by others.
     lent: OnceLock<()>,
+    /// What the record was made on, where it was found by definition.
+    pub(super) stood_on: OnceLock<StandsOn>,
     /// What others know it to give, where no record answers it.
     found: OnceLock<Outputs>,
     /// It stands on what is executed in any case: its definition tells nothing.
@@ -137,6 +139,7 @@ impl Pass {
                 definition: OnceLock::new(),
                 record: OnceLock::new(),
                 lent: OnceLock::new(),
+                stood_on: OnceLock::new(),
                 found: OnceLock::new(),
                 above_forced: OnceLock::new(),
                 executed: Mutex::default(),
@@ -282,7 +285,7 @@ impl Pass {
         let (None, Some(&key)) = (&answer.output, self.node(id).definition.get()) else { return Ok(false) };
         let found = self.engine.records.lookup(&[key]).await.map_err(Stop::internal)?;
         match found.into_iter().flatten().next() {
-            Some(record) => Ok(self.has_layers(&record).await),
+            Some(kept) => Ok(self.has_layers(&kept.record).await),
             None => Ok(false),
         }
     }
@@ -300,7 +303,7 @@ impl Pass {
         let name = redacted(self.graph.vertex(id).meta.custom_name().unwrap_or_default()).into_owned();
         let record = Record { outputs: BTreeMap::from([(0, output)]), created_ms, took_ms: 0, name };
         let current = self.engine.records.lookup(&[key]).await.map_err(Stop::internal)?;
-        let how = Put::Replace(current.into_iter().next().flatten());
+        let how = Put::Replace(current.into_iter().next().flatten().map(|kept| kept.record));
         self.engine.records.put(key, &[], record, how).await.map_err(Stop::internal)?;
         Ok(())
     }
@@ -346,15 +349,17 @@ impl Pass {
     }
 
     /// The record of the content key, which the definition key names from then on.
-    async fn by_content(&self, id: VertexId, key: Key) -> Result<Option<Arc<Record>>, Stop> {
+    async fn by_content(self: &Arc<Self>, id: VertexId, key: Key) -> Result<Option<Arc<Record>>, Stop> {
         if self.is_forced(id) {
             return Ok(None);
         }
         let found = self.engine.records.lookup(&[key]).await.map_err(Stop::internal)?;
-        let Some(record) = found.into_iter().next().flatten().map(Arc::new) else { return Ok(None) };
+        let Some(record) = found.into_iter().next().flatten().map(|kept| Arc::new(kept.record)) else {
+            return Ok(None);
+        };
         if let Some(&definition) = self.node(id).definition.get() {
-            if self.own_name(id).is_some() {
-                self.engine.records.alias(definition, key).await.map_err(Stop::internal)?;
+            if let Some(name) = self.own_name(id).await? {
+                self.engine.records.alias(name, key).await.map_err(Stop::internal)?;
             }
             return Ok(Some(self.build.pin(self.epoch, definition, &record)));
         }
@@ -372,6 +377,12 @@ impl Pass {
         let chains = try_join_all(below.iter().map(|e| self.chain(*e, need))).await?;
         let before = try_join_all(below.iter().map(|e| self.output(*e, Need::Known))).await?;
         let moved = chains.iter().zip(&before).any(|(now, before)| !Arc::ptr_eq(now, &before.chain));
+        if let Some(stood_on) = self.node(id).stood_on.get()
+            && let Some(other) = self.other_below(id, stood_on).await?
+        {
+            // What was not known when the plan was made has come out different.
+            return Err(self.renew(other));
+        }
         // At another level, or for another graph, the vertex may have been made again already.
         let mut record = self.pinned_meanwhile(id).unwrap_or_else(|| found.clone());
         if contents(&record).ne(contents(found)) {

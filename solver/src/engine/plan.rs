@@ -1,17 +1,21 @@
 //! The first part of a pass: sources pinned, definition keys computed and looked up.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
-use super::SolveError;
 use super::pass::{Node, Pass, Stop};
+use super::{Pin, SolveError};
 use crate::digest::Digest;
 use crate::graph::{Edge, VertexId};
 use crate::key::{self, Use};
 use crate::op::{Op, SourceOp};
-use crate::record::Key;
+use crate::record::{Kept, Key};
 use crate::traits::{ExecError, SourceIdentity};
+
+/// A record that a vertex has by definition, and whether others lend it.
+pub(super) type Candidate = ((VertexId, Key), Kept, bool);
 
 impl Pass {
     /// Fills in the definition key of every vertex that `wanted` needs, and the record behind it.
@@ -96,7 +100,7 @@ impl Pass {
         Ok(input.definition.get().map(|definition| key::edge_digest(definition, edge.output, used)))
     }
 
-    async fn look_up(&self, needed: &[VertexId]) -> Result<(), Stop> {
+    async fn look_up(self: &Arc<Self>, needed: &[VertexId]) -> Result<(), Stop> {
         let mut asked = Vec::new();
         let mut forced = vec![false; self.graph.vertices().len()];
         // By vertex: the epoch from which on what is below it has the content that it has now.
@@ -126,17 +130,22 @@ impl Pass {
         }
         let keys: Vec<_> = asked.iter().map(|(_, k)| *k).collect();
         let found = self.engine.records.lookup(&keys).await.map_err(Stop::internal)?;
-        let mut missing = Vec::new();
-        for ((id, key), record) in asked.into_iter().zip(found) {
-            match record {
-                Some(record) => {
-                    let record = self.build.pin(self.epoch, key, &Arc::new(record));
-                    let _ = self.node(id).record.set(record);
-                }
-                None => missing.push((id, key)),
+        let mut known: Vec<Candidate> =
+            asked.iter().zip(found).filter_map(|(at, kept)| Some((*at, kept?, false))).collect();
+        let missing: Vec<_> = {
+            let here: HashSet<VertexId> = known.iter().map(|((id, _), ..)| *id).collect();
+            asked.into_iter().filter(|(id, _)| !here.contains(id)).collect()
+        };
+        known.extend(self.borrow(&missing).await);
+        // What a record was made on is below it.
+        known.sort_unstable_by_key(|((id, _), ..)| *id);
+        for ((id, key), Kept { record, stands_on }, lent) in known {
+            let Some(stood_on) = stands_on else { continue };
+            if self.fits(id, &stood_on, lent).await? {
+                let (record, epoch, stood_on) = (Arc::new(record), self.epoch, Some(stood_on));
+                self.go_by(id, self.build.pin_found(key, Pin { record, epoch, lent, stood_on }));
             }
         }
-        self.borrow(&missing).await;
         Ok(())
     }
 

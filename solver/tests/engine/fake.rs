@@ -15,35 +15,36 @@ use tokio_util::sync::CancellationToken;
 /// Records in a map.
 #[derive(Default)]
 pub(crate) struct MemoryRecords {
-    pub(crate) map: Mutex<HashMap<Key, Record>>,
+    pub(crate) map: Mutex<HashMap<Key, Kept>>,
     pub(crate) lookups: AtomicUsize,
 }
 
 #[async_trait]
 impl RecordStore for MemoryRecords {
-    async fn lookup(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, RecordError> {
+    async fn lookup(&self, keys: &[Key]) -> Result<Vec<Option<Kept>>, RecordError> {
         self.lookups.fetch_add(1, Ordering::SeqCst);
         let map = self.map.lock().unwrap();
         Ok(keys.iter().map(|k| map.get(k).cloned()).collect())
     }
 
-    async fn put(&self, key: Key, names: &[Key], record: Record, how: Put) -> Result<Record, RecordError> {
+    async fn put(&self, key: Key, names: &[Name], record: Record, how: Put) -> Result<Record, RecordError> {
         let mut map = self.map.lock().unwrap();
-        let winner = match (how, map.get(&key).cloned()) {
+        let winner = match (how, map.get(&key).map(|kept| kept.record.clone())) {
             (Put::IfAbsent, Some(old)) => old,
             (Put::Replace(want), Some(there)) if want.as_ref() != Some(&there) => there,
             _ => record,
         };
-        for k in names.iter().chain([&key]) {
-            map.insert(*k, winner.clone());
+        map.insert(key, Kept { record: winner.clone(), stands_on: None });
+        for Name { key, stands_on } in names {
+            map.insert(*key, Kept { record: winner.clone(), stands_on: Some(stands_on.clone()) });
         }
         Ok(winner)
     }
 
-    async fn alias(&self, alias: Key, key: Key) -> Result<(), RecordError> {
+    async fn alias(&self, name: Name, key: Key) -> Result<(), RecordError> {
         let mut map = self.map.lock().unwrap();
-        if let Some(r) = map.get(&key).cloned() {
-            map.insert(alias, r);
+        if let Some(Kept { record, .. }) = map.get(&key).cloned() {
+            map.insert(name.key, Kept { record, stands_on: Some(name.stands_on) });
         }
         Ok(())
     }

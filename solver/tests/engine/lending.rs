@@ -13,7 +13,7 @@ use super::fake::*;
 /// Lends what another machine has on record, with its layers.
 #[derive(Default)]
 struct Lender {
-    records: HashMap<Key, Record>,
+    records: HashMap<Key, Kept>,
     worker: Arc<FakeWorker>,
     /// Cannot give the layers of what has this name.
     refuses: Mutex<HashSet<String>>,
@@ -32,7 +32,7 @@ impl Elsewhere for Lender {
         Ok(found.clone())
     }
 
-    async fn lend(&self, keys: &[Key], _: &VertexContext) -> Vec<Option<Record>> {
+    async fn lend(&self, keys: &[Key], _: &VertexContext) -> Vec<Option<Kept>> {
         self.asked.lock().unwrap().push(keys.len());
         keys.iter().map(|key| self.records.get(key).cloned()).collect()
     }
@@ -102,7 +102,7 @@ async fn what_stands_on_it_runs_and_is_found_by_content_only() {
     assert_eq!(two.worker.runs(), ["d"]);
     let made = lender.made.lock().unwrap().clone();
     assert_eq!(made.len(), 1);
-    assert!(made[0].in_result && made[0].keys.len() == 2);
+    assert!(made[0].in_result && made[0].content.is_some() && made[0].definition.is_some());
     // The others of this machine have to find out themselves what `d` stands on; here it is the same.
     assert_eq!(two.records.map.lock().unwrap().len(), 1);
     two.build(&g).await.0.unwrap();
@@ -143,4 +143,19 @@ async fn equal_contents_are_found_in_another_way() {
     let (_, two, lender) = two(&chain(&["a out=x", "b"])).await;
     build(&two, &chain(&["a2 out=x", "b"]), &lender, Need::Available).await;
     assert_eq!(two.worker.runs(), ["a2 out=x"]);
+}
+
+/// Steps of one definition give different results on different machines: those of one are no good on those of another.
+#[tokio::test]
+async fn results_of_different_machines_are_not_mixed() {
+    let g = chain(&["random a", "b"]);
+    let (one, two, lender) = two(&g).await;
+    let there = one.build(&g).await.0.unwrap();
+    // Of its own this machine has another `a`; so the other one's `b` does not fit.
+    two.build(&chain(&["z"])).await.0.unwrap();
+    two.build(&chain(&["random a"])).await.0.unwrap();
+    let here = build(&two, &g, &lender, Need::Present).await;
+    assert_eq!(two.worker.runs(), ["b", "random a", "z"]);
+    assert_ne!(here.content, there.content);
+    assert_eq!(lender.made.lock().unwrap().len(), 1);
 }

@@ -623,3 +623,33 @@ async fn what_a_build_found_out() {
     let above = g.run("b", &[forced]);
     assert_eq!(courses(&w, &g.head(above)).await, ["NotReached", "Forced Well", "Forced Well"]);
 }
+
+/// A step that was made anew, by a build of it alone, leaves behind what was made on its former result.
+#[tokio::test]
+async fn what_was_made_on_another_result_does_not_fit() {
+    let w = World::new(1);
+    let g = chain(&["random a", "b"]);
+    let first = w.build(&g).await.0.unwrap();
+    let mut alone = G::default();
+    let base = alone.source("img://base");
+    let a = alone.run_uncached("random a", &[base]);
+    let anew = w.build(&alone.head(a)).await.0.unwrap();
+    let second = w.build(&g).await.0.unwrap();
+    assert_eq!(second.chain[..2], anew.chain[..]);
+    assert_ne!((second.chain[2], second.content), (first.chain[2], first.content));
+    assert_eq!(w.worker.runs(), ["b", "b", "random a", "random a"]);
+}
+
+/// The same where nothing is known any more of what is below.
+#[tokio::test]
+async fn what_was_made_on_a_forgotten_result_does_not_fit_another_one() {
+    let w = World::new(1);
+    let (below, g) = (chain(&["random a"]), chain(&["random a", "b"]));
+    w.build(&below).await.0.unwrap();
+    let known: Vec<Key> = w.records.map.lock().unwrap().keys().copied().collect();
+    let first = w.build(&g).await.0.unwrap();
+    known.iter().for_each(|key| drop(w.records.map.lock().unwrap().remove(key)));
+    let second = w.build(&g).await.0.unwrap();
+    assert_ne!(second.content, first.content);
+    assert_eq!(w.worker.runs(), ["b", "b", "random a", "random a"]);
+}

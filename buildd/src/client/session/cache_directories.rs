@@ -5,11 +5,14 @@ use std::fs::Metadata;
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use fs_err as fs;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{UtimensatFlags, utimensat};
+use nix::sys::time::TimeSpec;
 use proto::rbuild::cache_directory_server::CacheDirectory;
 use proto::rbuild::{
     CacheBytes, CacheObject, CacheObjectStat, ListedCacheObject, RemoveCacheObjectResponse, WriteCacheObject,
@@ -116,9 +119,11 @@ impl CacheDirectory for CacheDirectories {
     }
 
     async fn touch(&self, request: Request<CacheObject>) -> Result<Response<CacheObjectStat>, Status> {
-        let file = fs::File::options().read(true).open(self.path(request.get_ref())?).map_err(status)?;
-        file.file().set_modified(SystemTime::now()).map_err(status)?;
-        Ok(Response::new(stat(&file.metadata().map_err(status)?)))
+        let path = self.path(request.get_ref())?;
+        // "Now" takes the right to write; any other time only the owner may set.
+        let (now, follow) = (TimeSpec::UTIME_NOW, UtimensatFlags::FollowSymlink);
+        utimensat(AT_FDCWD, &path, &now, &now, follow).map_err(|e| status(e.into()))?;
+        Ok(Response::new(stat(&fs::metadata(&path).map_err(status)?)))
     }
 
     async fn list(&self, request: Request<CacheObject>) -> Result<Response<Self::ListStream>, Status> {

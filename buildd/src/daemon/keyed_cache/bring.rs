@@ -6,13 +6,14 @@ use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use cache::Hashing;
-use cache::layer::restore;
+use cache::layer::{LayerError, restore};
 use cache::oci::Decompressor;
 use cache::store::{LayerAbout, UsageKind};
-use cache::tree::{NodeId, TreePath, Trees};
+use cache::tree::Trees;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use solver::{ExecError, LayerId, Output, Record, Status, VertexContext};
 use tokio::io::AsyncReadExt as _;
+use tokio::sync::Semaphore;
 use tokio_util::io::SyncIoBridge;
 
 use super::home::HomeError;
@@ -23,6 +24,12 @@ use crate::daemon::turns::Turns;
 
 /// How many layers come in at a time.
 const AT_ONCE: usize = 4;
+
+/// How large the list of a layer's entries may be, in bytes, as it is shared.
+const ENTRIES_LIMIT: u64 = 64 << 20;
+
+/// So many layers come in at a time, for all builds.
+static AT_WORK: Semaphore = Semaphore::const_new(2 * AT_ONCE);
 
 /// Layers that come in.
 static TURNS: LazyLock<Turns<LayerId>> = LazyLock::new(Turns::default);
@@ -36,6 +43,9 @@ enum BringError {
     /// What it gave is something else.
     #[error("blob `{blob}` of {store} is damaged: {why}")]
     Damaged { blob: solver::Digest, store: String, why: String },
+    /// The connection broke.
+    #[error("the store broke off")]
+    Broken(#[source] std::io::Error),
     /// It cannot be stored here.
     #[error(transparent)]
     Here(ExecError),
@@ -123,8 +133,12 @@ impl KeyedCaches {
         let Some(located) = located else {
             return Err(BringError::Here(ExecError::Changed { path: id.to_string() }));
         };
+        let fetch = async {
+            let _turn = AT_WORK.acquire().await;
+            self.fetch(id, name, &located, cx).await
+        };
         let fetched = tokio::select! {
-            fetched = self.fetch(id, name, &located, cx) => fetched,
+            fetched = fetch => fetched,
             () = cx.cancel.cancelled() => Err(BringError::Here(ExecError::Canceled)),
         };
         if let Err(error) = &fetched
@@ -132,7 +146,7 @@ impl KeyedCaches {
         {
             // The other one was not looked at, or not to its end.
             let blobs = [&located.layer.entries, &located.layer.tar];
-            self.lock().damaged.extend(blobs.map(|blob| (located.store.clone(), blob.clone())));
+            self.lock().damaged.extend(blobs.map(|blob| (located.id.clone(), blob.clone())));
         }
         fetched
     }
@@ -144,93 +158,104 @@ impl KeyedCaches {
         located: &Located,
         cx: &VertexContext,
     ) -> Result<(), BringError> {
-        let Located { home, store: store_name, layer } = located;
-        let damaged = |blob: &SharedBlob, why: String| BringError::Damaged {
-            blob: blob.digest,
-            store: store_name.clone(),
-            why,
-        };
-        let here = |error| BringError::Here(from_store(error));
+        let Located { home, store, layer, .. } = located;
         let mut status = Status {
-            id: format!("{} {}", store_name, layer.tar.digest),
+            id: format!("{store} {}", layer.tar.digest),
             current: 0,
             total: layer.tar.size,
             started: SystemTime::now(),
             completed: None,
         };
         cx.progress.status(status.clone());
+        let damaged = |blob: &SharedBlob, why: &dyn std::fmt::Display| BringError::Damaged {
+            blob: blob.digest,
+            store: store.clone(),
+            why: why.to_string(),
+        };
+        if layer.entries.size > ENTRIES_LIMIT {
+            return Err(damaged(&layer.entries, &"it is too large"));
+        }
         let mut packed = Vec::new();
         let mut reader = home.blob(&layer.entries).await?;
-        let read = reader.read_to_end(&mut packed).await;
-        read.map_err(|e| damaged(&layer.entries, e.to_string()))?;
+        reader.read_to_end(&mut packed).await.map_err(BringError::Broken)?;
         let wanted = layer.entries.digest;
-        let entries = blocking(move || {
-            if solver::Digest::of(&packed) != wanted {
-                return Err("its digest is another one".to_owned());
-            }
-            cache::keyed::unpack(&packed, &id).map_err(|e| e.to_string())
+        let entries = blocking(move || match solver::Digest::of(&packed) == wanted {
+            true => cache::keyed::unpack(&packed, &id).map_err(|e| e.to_string()),
+            false => Err("its digest is another one".to_owned()),
         });
-        let entries = entries.await.map_err(|why| damaged(&layer.entries, why))?;
+        let entries = entries.await.map_err(|why| damaged(&layer.entries, &why))?;
         let from = SyncIoBridge::new(home.blob(&layer.tar).await?);
         let (chains, lease) = (self.parts.chains.clone(), self.parts.leases.of(&cx.build));
-        let (layer, name) = (layer.clone(), name.to_owned());
-        let tar = layer.tar.clone();
-        let unpacked = blocking(move || {
-            let staging = chains.store.layers().staging().map_err(|e| Err(here(e)))?;
+        let (wanted, name) = (layer.clone(), name.to_owned());
+        let restored = blocking(move || {
+            let here = |error| BringError::Here(from_store(error));
+            let staging = chains.store.layers().staging().map_err(here)?;
             let dir = staging.path().join("layer");
             let mut hashed = HashedRead { from, hashing: Hashing::new(std::io::sink()) };
-            let restored = {
-                let mut plain = Decompressor::new(&mut hashed).map_err(|e| Ok(e.to_string()))?;
-                restore(&entries, &mut plain, &dir, &chains.trees).map_err(|e| Ok(e.to_string()))?
+            let restored = match Decompressor::new(&mut hashed) {
+                Ok(mut plain) => restore(&entries, &mut plain, &dir, &chains.trees),
+                Err(source) => Err(LayerError::Stream { action: "read", source }),
             };
-            std::io::copy(&mut hashed, &mut std::io::sink()).map_err(|e| Ok(e.to_string()))?;
-            let (_, digest, _) = hashed.hashing.finish();
-            if digest != layer.tar.digest {
-                return Err(Ok("its digest is another one".to_owned()));
+            std::io::copy(&mut hashed, &mut std::io::sink()).map_err(BringError::Broken)?;
+            let (_, digest, size) = hashed.hashing.finish();
+            if digest != wanted.tar.digest {
+                // A store may also break off without a word.
+                let cut = size < wanted.tar.size;
+                let broken = || BringError::Broken(std::io::ErrorKind::UnexpectedEof.into());
+                return if cut { Err(broken()) } else { Ok(Some("its digest is another one".to_owned())) };
             }
-            if restored.diff_id != layer.diff_id {
-                return Err(Ok("its diff ID is another one".to_owned()));
-            }
+            let restored = match restored {
+                Ok(restored) if restored.diff_id == wanted.diff_id => restored,
+                Ok(_) => return Ok(Some("its diff ID is another one".to_owned())),
+                Err(e @ (LayerError::Other(_) | LayerError::Tar(_))) => return Ok(Some(e.to_string())),
+                Err(error) => return Err(BringError::Here(ExecError::failed(error))),
+            };
             let about = LayerAbout {
-                diff_id: Some(layer.diff_id),
+                diff_id: Some(wanted.diff_id),
                 kind: UsageKind::Regular,
                 description: name,
-                created_ms: Some(layer.created_ms),
+                created_ms: Some(wanted.created_ms),
                 ..LayerAbout::default()
             };
-            chains.store.layers().insert(&lease, &restored.layer, about, &dir).map_err(|e| Err(here(e)))?;
-            Ok(())
+            chains.store.layers().insert(&lease, &restored.layer, about, &dir).map_err(here)?;
+            Ok(None)
         });
-        match unpacked.await {
-            Ok(()) => {
-                status.current = status.total;
-                status.completed = Some(SystemTime::now());
-                cx.progress.status(status);
-                Ok(())
-            }
-            Err(Ok(why)) => Err(damaged(&tar, why)),
-            Err(Err(error)) => Err(error),
+        if let Some(why) = restored.await? {
+            return Err(damaged(&layer.tar, &why));
         }
+        status.current = status.total;
+        status.completed = Some(SystemTime::now());
+        cx.progress.status(status);
+        Ok(())
     }
 
-    /// Makes sure that the content tree of an output is here and is what its layers give.
+    /// Finds out what an output's layers contain, which has to be what is said of it: steps that run on it are known by that to others.
     async fn tree(&self, output: &Output) -> Result<(), BringError> {
         let Some(told) = output.content else { return Ok(()) };
+        let (mut below, mut root) = (0, Trees::empty());
+        {
+            let known = self.lock();
+            let found = (1..=output.chain.len())
+                .rev()
+                .find_map(|n| Some((n, *known.contents.get(&output.chain[..n])?)));
+            if let Some((n, found)) = found {
+                (below, root) = (n, found);
+            }
+        }
         let (chains, chain) = (self.parts.chains.clone(), output.chain.clone());
         let work = blocking(move || {
-            let wanted = NodeId::new(told);
-            if chains.trees.list(&wanted, &TreePath::root()).is_ok() {
-                return Ok(told);
-            }
             let layers = chains.store.layers();
-            let mut root = Trees::empty();
-            for id in chain.iter() {
+            let mut roots = Vec::new();
+            for (n, id) in chain.iter().enumerate().skip(below) {
                 let entries = layers.entries(id).map_err(from_store)?;
                 root = chains.trees.apply(root, &entries).map_err(ExecError::failed)?;
+                roots.push((chain[..=n].to_vec(), root));
             }
-            Ok(*root.digest())
+            Ok((root, roots))
         });
-        match work.await.map_err(BringError::Here)? {
+        let (root, roots) = work.await.map_err(BringError::Here)?;
+        self.lock().contents.extend(roots);
+        match *root.digest() {
             found if found == told => Ok(()),
             found => Err(BringError::OtherContent { found, told }),
         }
@@ -241,7 +266,7 @@ impl KeyedCaches {
 async fn is_lost(error: &BringError, located: &Located) -> bool {
     match error {
         BringError::Damaged { .. } => true,
-        BringError::Home(_) => {
+        BringError::Home(_) | BringError::Broken(_) => {
             let SharedLayer { entries, tar, .. } = &located.layer;
             let (entries, tar) = (located.home.stat(entries).await, located.home.stat(tar).await);
             [entries, tar].iter().any(|there| matches!(there, Ok(None)))

@@ -96,6 +96,9 @@ pub(in crate::daemon) enum HomeError {
     /// The client whose directory it is has gone.
     #[error("the client that has the directory is gone")]
     NoClient,
+    /// The client is another program.
+    #[error("a directory (file://) is a cache for rbuild's own client only: this one does not offer it")]
+    ForeignClient,
 }
 
 impl From<ObjectError> for HomeError {
@@ -256,26 +259,29 @@ impl Home {
             Self::Directory(directory) => Box::pin(directory.read(&blob_name(&blob.digest)).await?),
         };
         // A byte too many is enough for the digest to be another one.
-        Ok(Box::pin(bytes.take(blob.size + 1)))
+        Ok(Box::pin(bytes.take(blob.size.saturating_add(1))))
     }
 
     /// Makes a blob or a record young, if it is older than `limit`, so that it does not expire. Registries have rules of their own.
-    pub(super) async fn refresh(&self, name: &str, limit: Duration) -> Result<(), HomeError> {
+    /// Whether it is there.
+    pub(super) async fn refresh(&self, name: &str, limit: Duration) -> Result<bool, HomeError> {
         match self {
             Self::Objects(objects, prefix) => {
                 let name = format!("{prefix}{name}");
-                if let Some(stat) = objects.stat(&name).await?.filter(|stat| is_old(stat, limit)) {
+                let Some(stat) = objects.stat(&name).await? else { return Ok(false) };
+                if is_old(&stat, limit) {
                     objects.touch(&name, stat.size).await?;
                 }
             }
             Self::Registry(..) => {}
             Self::Directory(directory) => {
-                if directory.stat(name).await?.is_some_and(|stat| is_old(&stat, limit)) {
+                let Some(stat) = directory.stat(name).await? else { return Ok(false) };
+                if is_old(&stat, limit) {
                     directory.touch(name).await?;
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cache::keyed::{Scope, SharedRecord, Unacceptable};
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use solver::{Key, Record, VertexContext};
+use solver::{Kept, Key, VertexContext};
 
 use super::home::{Home, HomeError, blob_name, record_name};
 use super::{KeyedCaches, Located, Source};
@@ -18,9 +18,9 @@ pub(super) const REFRESH: Duration = Duration::from_hours(12);
 
 impl KeyedCaches {
     /// The records under `keys`, in that order; fewer where the rest has none.
-    pub(in crate::daemon) async fn lend(&self, keys: &[Key], cx: &VertexContext) -> Vec<Option<Record>> {
+    pub(in crate::daemon) async fn lend(&self, keys: &[Key], cx: &VertexContext) -> Vec<Option<Kept>> {
         let sources = self.lock().sources.clone();
-        let mut found: Vec<Option<Record>> = Vec::new();
+        let mut found: Vec<Option<Kept>> = Vec::new();
         for source in sources.iter().filter(|source| source.failed.get().is_none()) {
             found.resize(keys.len(), None);
             let missing: Vec<usize> = (0..keys.len()).filter(|at| found[*at].is_none()).collect();
@@ -69,9 +69,9 @@ impl KeyedCaches {
         source: &Source,
         keys: &[Key],
         cx: &VertexContext,
-    ) -> Result<Vec<Option<Record>>, HomeError> {
+    ) -> Result<Vec<Option<Kept>>, HomeError> {
         let home = self.home(&source.wanted.place, cx).await?;
-        let mut found: Vec<Option<Record>> = vec![None; keys.len()];
+        let mut found: Vec<Option<Kept>> = vec![None; keys.len()];
         for scope in &source.wanted.scopes {
             let missing: Vec<usize> = (0..keys.len()).filter(|at| found[*at].is_none()).collect();
             let one = |at: usize| {
@@ -105,19 +105,20 @@ impl KeyedCaches {
     }
 
     /// Notes what a record says, and keeps it from expiring.
-    fn take(&self, source: &Source, scope: &Scope, home: &Arc<Home>, record: SharedRecord) -> Record {
-        let store = &source.wanted.place.url;
+    fn take(&self, source: &Source, scope: &Scope, home: &Arc<Home>, record: SharedRecord) -> Kept {
+        let id = source.wanted.place.id();
         {
             let mut known = self.lock();
-            known.there.insert((store.clone(), scope.clone(), record.key));
+            known.there.insert((id.clone(), scope.clone(), record.key));
             for layer in &record.layers {
-                let located = Located { home: home.clone(), store: store.clone(), layer: layer.clone() };
+                let (home, store, id) = (home.clone(), source.wanted.place.url.clone(), id.clone());
+                let located = Located { home, store, id, layer: layer.clone() };
                 known.layers.entry(layer.id).or_insert(located);
             }
         }
         let names = record.blobs().into_iter().map(|blob| blob_name(&blob.digest));
         let names: Vec<String> = std::iter::once(record_name(scope, &record.key)).chain(names).collect();
         self.uploads.keep_young(home.clone(), names);
-        record.record
+        Kept { record: record.record, stands_on: record.stands_on }
     }
 }

@@ -11,11 +11,12 @@ use solver::VertexContext;
 
 use super::directory::Directory;
 use super::home::{Home, HomeError, Repository};
+use super::lend::REFRESH;
 use crate::daemon::parts::Parts;
 use crate::daemon::remote_cache::{Attrs, WrongAttr, s3_bucket};
 
-/// The shortest time after which something may expire: a build that has just begun may read it.
-const MIN_EXPIRE: Duration = Duration::from_hours(1);
+/// The shortest time after which something may expire: what is in use is made young less often than that.
+const MIN_EXPIRE: Duration = REFRESH.saturating_mul(2);
 
 /// A store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +106,11 @@ impl KeyedPlace {
         Ok(Self { url: solver::redacted(&url).into_owned(), kind })
     }
 
+    /// What tells it from others, without what is secret.
+    pub(super) fn id(&self) -> String {
+        format!("{self:?}")
+    }
+
     /// Gets ready to talk to it.
     pub(super) async fn open(&self, parts: &Parts, cx: &VertexContext) -> Result<Home, HomeError> {
         match &self.kind {
@@ -116,6 +122,9 @@ impl KeyedPlace {
             }
             Kind::Directory(store) => {
                 let session = parts.sessions.first(&cx.sessions.ids()).await.ok_or(HomeError::NoClient)?;
+                if !session.has_cache_directories() {
+                    return Err(HomeError::ForeignClient);
+                }
                 Ok(Home::Directory(Directory { session, store: store.clone() }))
             }
         }
@@ -152,7 +161,7 @@ impl KeyedTarget {
                     span(&text).ok_or_else(|| WrongAttr(format!("expire: `{text}` is no span of time")))?;
                 if expire < MIN_EXPIRE {
                     return Err(WrongAttr(
-                        "expire: less than an hour is not safe for builds that read".to_owned(),
+                        "expire: less than a day is too short to tell what is in use".to_owned(),
                     ));
                 }
                 Some(expire)
@@ -275,7 +284,7 @@ mod tests {
         for (name, value, want) in [
             ("scope", "a;b", "only one scope can be written"),
             ("mode", "most", "mode must be min or max, not `most`"),
-            ("expire", "5m", "expire: less than an hour is not safe for builds that read"),
+            ("expire", "23h", "expire: less than a day is too short to tell what is in use"),
             ("expire", "soon", "expire: `soon` is no span of time"),
             ("ignore-error", "perhaps", "ignore-error: invalid value `perhaps`"),
             ("signing-key", "x", "signing-key: no `PRIVATE KEY` in PEM"),

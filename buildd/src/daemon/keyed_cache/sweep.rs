@@ -98,7 +98,13 @@ async fn sweep(home: &Home, last: &Sweep, limit: Duration) -> Result<(usize, usi
     }
     let removed = gone.len();
     futures_util::stream::iter(gone.into_iter().map(Ok))
-        .try_for_each_concurrent(AT_ONCE, |name| async move { home.remove(&name).await })
+        .try_for_each_concurrent(AT_ONCE, |name| async move {
+            // It may have been used since it was listed.
+            match home.stat_of(&name).await? {
+                Some(stat) if super::home::is_old(&stat, limit) => home.remove(&name).await,
+                _ => Ok(()),
+            }
+        })
         .await?;
     let began_ms = began.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     let note = serde_json::to_vec(&Sweep { began_ms, unnamed }).unwrap_or_default();
@@ -115,6 +121,10 @@ async fn judge(home: &Home, listed: Listed, limit: Duration) -> Result<Option<Ve
             home.remove(&name).await?;
             return Ok(None);
         }
+    }
+    if stat.size > RECORD_LIMIT {
+        // Nobody wrote that as a record.
+        return Ok(Some(Vec::new()));
     }
     let bytes = home.read_whole(&name, RECORD_LIMIT).await?.unwrap_or_default();
     let blobs = SharedRecord::blobs_in(&bytes);

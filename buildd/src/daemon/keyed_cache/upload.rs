@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cache::keyed::{Scope, SharedBlob, SharedLayer, SharedRecord};
-use solver::{ExecError, Key, LayerId, Made, VertexContext};
+use cache::keyed::{RECORD_LIMIT, Scope, SharedBlob, SharedLayer, SharedRecord};
+use solver::{ExecError, Key, LayerId, Made, StandsOn, VertexContext};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
 
@@ -17,19 +17,30 @@ use crate::daemon::export::StoredBlob;
 use crate::progress::bytes as readable;
 
 /// How many results are written at a time.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 /// How long the end of a build waits for what was read to be made young.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a build writes.
-#[derive(Default)]
 pub(super) struct Uploads {
     targets: Mutex<Vec<Arc<Target>>>,
     /// What is under way for whoever is waited for, by target.
     writes: Mutex<JoinSet<(usize, Result<(), UploadError>)>>,
     /// What is made young.
     young: Mutex<JoinSet<()>>,
+    /// So many of those are at it.
+    turns: Arc<Semaphore>,
 }
+
+impl Default for Uploads {
+    fn default() -> Self {
+        let (targets, writes, young) = Default::default();
+        Self { targets, writes, young, turns: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+}
+
+/// A key that a record is to lie under, and what it was made on.
+type Wanted = (Key, Option<StandsOn>);
 
 /// A cache to write.
 struct Target {
@@ -67,7 +78,9 @@ pub(in crate::daemon) enum UploadError {
 impl Uploads {
     /// Makes these young behind the build, where they have grown old.
     pub(super) fn keep_young(&self, home: Arc<Home>, names: Vec<String>) {
+        let turns = self.turns.clone();
         lock(&self.young).spawn(async move {
+            let _turn = turns.acquire().await;
             for name in names {
                 if let Err(error) = home.refresh(&name, REFRESH).await {
                     tracing::debug!("cannot keep `{name}` from expiring: {error}");
@@ -100,7 +113,9 @@ impl KeyedCaches {
         for (at, target) in targets.into_iter().enumerate() {
             let (me, made, cx) = (self.clone(), made.clone(), cx.clone());
             let new = |key: &Key| wanted(&target, key) && lock(&target.begun).insert(*key);
-            let keys: Vec<Key> = made.keys.iter().copied().filter(new).collect();
+            let names = made.content.iter().map(|key| (*key, None));
+            let by_definition = made.definition.iter().map(|name| (name.key, Some(name.stands_on.clone())));
+            let keys: Vec<Wanted> = names.chain(by_definition).filter(|(key, _)| new(key)).collect();
             if keys.is_empty() {
                 continue;
             }
@@ -127,10 +142,10 @@ impl KeyedCaches {
         rest: &[Made],
         cx: &VertexContext,
     ) -> Result<(), ExecError> {
-        let store = |target: &Target| (target.wanted.place.url.clone(), target.wanted.scope.clone());
+        let store = |target: &Target| (target.wanted.place.id(), target.wanted.scope.clone());
         let unknown = |target: &Target, key: &Key| {
-            let (url, scope) = store(target);
-            !self.lock().there.contains(&(url, scope, *key))
+            let (store, scope) = store(target);
+            !self.lock().there.contains(&(store, scope, *key))
         };
         rest.iter().for_each(|made| self.begin(made, unknown, cx));
         let targets = lock(&self.uploads.targets).clone();
@@ -152,7 +167,7 @@ impl KeyedCaches {
         let mut result = Ok(());
         for ((target, step), failed) in targets.iter().zip(&mut steps).zip(failed) {
             let Some(step) = step.take() else { continue };
-            let mut ended = match failed {
+            let ended = match failed {
                 Some(UploadError::Here(error)) => Err(error),
                 Some(error) => Err(ExecError::failed(error)),
                 None => Ok(()),
@@ -160,7 +175,11 @@ impl KeyedCaches {
             if ended.is_ok() {
                 let told = target.tally.told();
                 step.part(&told, async { Ok::<_, ExecError>(()) }).await?;
-                ended = self.expire(&target.wanted, &step, cx).await;
+                if let Err(error) = self.expire(&target.wanted, &step, cx).await {
+                    // What was written is there; somebody who may will remove what is old.
+                    let error = crate::causes::causes(&error);
+                    tracing::warn!(build = cx.build, "cannot remove what has expired: {error}");
+                }
             }
             let ended = step.end(ended);
             match ended {
@@ -170,10 +189,14 @@ impl KeyedCaches {
                 ended => result = result.and(ended),
             }
         }
+        result
+    }
+
+    /// Waits, for a while, until what was used has been made young.
+    pub(in crate::daemon) async fn rest(&self) {
         let mut young = std::mem::take(&mut *lock(&self.uploads.young));
         let all = async { while young.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(PATIENCE, all).await;
-        result
     }
 
     /// Whether any cache is written.
@@ -185,31 +208,35 @@ impl KeyedCaches {
         &self,
         target: &Target,
         made: &Made,
-        keys: &[Key],
+        keys: &[Wanted],
         cx: &VertexContext,
     ) -> Result<(), UploadError> {
         let KeyedTarget { place, scope, .. } = &target.wanted;
         let home = self.home(place, cx).await?;
-        let wants_layers = target.wanted.all || made.in_result;
         let mut missing = Vec::new();
-        for key in keys {
-            if let Some(how) = self.wanting(target, &home, key, wants_layers).await? {
-                missing.push((*key, how));
+        for wanted in keys {
+            if let Some(how) = self.wanting(target, &home, made, wanted).await? {
+                missing.push((wanted.clone(), how));
             }
         }
         if missing.is_empty() {
             return Ok(());
         }
         let mut layers = Vec::new();
-        if wants_layers {
+        if target.wanted.all || made.in_result {
             for id in made.record.outputs.values().filter_map(|output| output.layer) {
                 layers.push(self.layer_at(target, &home, id, cx).await?);
             }
         }
-        for (key, how) in missing {
-            let record = SharedRecord { key, record: made.record.as_ref().clone(), layers: layers.clone() };
+        for ((key, stands_on), how) in missing {
+            let (record, layers) = (made.record.as_ref().clone(), layers.clone());
+            let record = SharedRecord { key, record, stands_on, layers };
             let sealed = record.seal(scope, target.wanted.signer.as_ref());
             let size = sealed.len() as u64;
+            if size > RECORD_LIMIT {
+                tracing::debug!(build = cx.build, "a record of {size} bytes is too large to be shared");
+                continue;
+            }
             if home.put_record(scope, &record, sealed, how).await? {
                 target.tally.records.fetch_add(1, Ordering::Relaxed);
                 target.tally.bytes.fetch_add(size, Ordering::Relaxed);
@@ -222,28 +249,32 @@ impl KeyedCaches {
     async fn wanting(
         &self,
         target: &Target,
-        home: &Home,
-        key: &Key,
-        whole: bool,
+        home: &Arc<Home>,
+        made: &Made,
+        (key, stands_on): &Wanted,
     ) -> Result<Option<How>, HomeError> {
         let scope: &Scope = &target.wanted.scope;
         let Some(bytes) = home.record(scope, key).await? else { return Ok(Some(How::IfAbsent)) };
-        match SharedRecord::open(&bytes, key, scope, &target.wanted.trust) {
-            Ok(there) if (there.is_whole() || !whole) && !self.is_damaged(target, &there) => {
-                home.refresh(&record_name(scope, key), REFRESH).await?;
-                for blob in there.blobs() {
-                    home.refresh(&blob_name(&blob.digest), REFRESH).await?;
-                }
-                Ok(None)
-            }
-            _ => Ok(Some(How::Replace)),
+        let Ok(there) = SharedRecord::open(&bytes, key, scope, &target.wanted.trust) else {
+            return Ok(Some(How::Replace));
+        };
+        let whole = there.is_whole() || !(target.wanted.all || made.in_result);
+        // What was made just now on something else than what is there is what fits the records of what is below it. What this machine
+        // has from before may fit nothing there.
+        let fits = there.stands_on == *stands_on || made.content.is_none();
+        if made.forced || !fits || !whole || self.is_damaged(target, &there) {
+            return Ok(Some(How::Replace));
         }
+        let blobs = there.blobs().into_iter().map(|blob| blob_name(&blob.digest));
+        let names = std::iter::once(record_name(scope, key)).chain(blobs).collect();
+        self.uploads.keep_young(home.clone(), names);
+        Ok(None)
     }
 
     /// Whether a blob of a record was found to be damaged.
     fn is_damaged(&self, target: &Target, record: &SharedRecord) -> bool {
         let known = self.lock();
-        let store = &target.wanted.place.url;
+        let store = target.wanted.place.id();
         record.blobs().into_iter().any(|blob| known.damaged.contains(&(store.clone(), blob.clone())))
     }
 
@@ -268,12 +299,13 @@ impl KeyedCaches {
     }
 
     async fn blob_at(&self, target: &Target, home: &Home, blob: &SharedBlob) -> Result<(), HomeError> {
-        let damaged = self.lock().damaged.contains(&(target.wanted.place.url.clone(), blob.clone()));
+        let damaged = self.lock().damaged.contains(&(target.wanted.place.id(), blob.clone()));
         if let Some(stat) = home.stat(blob).await?.filter(|_| !damaged) {
-            if super::home::is_old(&stat, REFRESH) {
-                home.refresh(&blob_name(&blob.digest), REFRESH).await?;
+            // A sweep may be about to remove what is old: then it is written again.
+            let old = super::home::is_old(&stat, REFRESH);
+            if !old || matches!(home.refresh(&blob_name(&blob.digest), REFRESH).await, Ok(true)) {
+                return Ok(());
             }
-            return Ok(());
         }
         let store = self.parts.chains.store.clone();
         home.put(blob, Arc::new(StoredBlob { store, digest: blob.digest })).await?;

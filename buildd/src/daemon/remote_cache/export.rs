@@ -211,7 +211,7 @@ pub(in crate::daemon) async fn write(
     let step = run.teller.step(name);
     let work = async {
         let blobs = parts.exporter.layer_blobs(Form::Anywhere(export.packing), &cx.build);
-        let prepare = prepared(&blobs, graphs, export, cx);
+        let prepare = prepared(&run.caches, &blobs, graphs, export, cx);
         let (chains, layers) = step.part("preparing build cache for export", prepare).await?;
         target::send(parts, &Prepared { chains, layers, blobs }, export, &step, cx).await
     };
@@ -226,6 +226,7 @@ pub(in crate::daemon) async fn write(
 }
 
 async fn prepared(
+    caches: &RemoteCaches,
     blobs: &LayerBlobs,
     graphs: &[Arc<CacheGraph>],
     export: &CacheExport,
@@ -236,6 +237,8 @@ async fn prepared(
         if chain.iter().all(|id| layers.contains_key(id)) {
             continue;
         }
+        // What others lend and cannot be had is as good as pruned.
+        let _ = caches.keyed().bring_chain(&chain, cx).await;
         match blobs.of_chain(&chain, cx).await {
             Ok(made) => layers.extend(made.into_iter().map(|layer| (layer.id, layer))),
             // Pruned while the build ran: the cache does without it.

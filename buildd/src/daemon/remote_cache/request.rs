@@ -133,7 +133,10 @@ impl Wanted {
         match KeyedSource::read(&Attrs { attrs: &entry.attrs, env: &environment }) {
             Ok(source) => Self::Keyed(source),
             Err(error) => Self::Graph(CacheImport::Unusable {
-                name: format!("{KEYED}:{}", entry.attrs.get("url").map_or("", String::as_str)),
+                name: format!(
+                    "{KEYED}:{}",
+                    solver::redacted(entry.attrs.get("url").map_or("", String::as_str))
+                ),
                 reason: format!("failed to configure {KEYED} cache importer: {error}"),
             }),
         }

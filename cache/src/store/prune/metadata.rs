@@ -40,7 +40,7 @@ impl Shared {
         let mut aliases = Vec::new();
         for (key, entry) in self.tables.records.all()? {
             match entry {
-                RecordEntry::Alias(home) => aliases.push((key, home)),
+                RecordEntry::Alias { home, .. } => aliases.push((key, home)),
                 RecordEntry::Record(record) if record.created_ms < cutoff => {
                     let layers: Vec<_> = record.outputs.values().filter_map(|out| out.layer).collect();
                     if self.tables.layers.get_many(&layers)?.iter().all(Option::is_none) {

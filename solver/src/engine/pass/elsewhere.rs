@@ -7,9 +7,13 @@ use std::sync::atomic::Ordering;
 use futures_util::future::try_join_all;
 
 use super::{Outputs, Pass, Stop, chain};
+use crate::digest::Digest;
+use crate::engine::plan::Candidate;
 use crate::engine::{Need, Pin, Survey};
 use crate::graph::{Edge, VertexId};
-use crate::record::{Key, Record};
+use crate::key::{self, Use};
+use crate::op::Op;
+use crate::record::{Key, Name, OutputRecord, Record, StandsOn};
 use crate::traits::{ExecError, Made, Output, Question};
 
 impl Pass {
@@ -69,6 +73,9 @@ impl Pass {
         if pin.lent {
             self.mark_lent(id);
         }
+        if let Some(stood_on) = pin.stood_on {
+            let _ = self.node(id).stood_on.set(stood_on);
+        }
         let _ = self.node(id).record.set(pin.record);
     }
 
@@ -77,38 +84,113 @@ impl Pass {
         self.any_lent.store(true, Ordering::Relaxed);
     }
 
-    /// The name that what is made of a vertex gets on this machine, beside its content key: none where it stands on what others say,
-    /// which other builds need not believe.
-    pub(super) fn own_name(&self, id: VertexId) -> Option<Key> {
-        let definition = self.node(id).definition.get().copied();
-        if !self.any_lent.load(Ordering::Relaxed) {
-            return definition;
-        }
-        let below = self.graph.reachable(self.graph.vertex(id).inputs.iter().copied());
-        let lent = self.graph.ids().any(|id| below[id.index()] && self.node(id).lent.get().is_some());
-        definition.filter(|_| !lent)
+    /// Asks others for records by definition, for vertices that have none here.
+    pub(in crate::engine) async fn borrow(&self, missing: &[(VertexId, Key)]) -> Vec<Candidate> {
+        let Some(elsewhere) = &self.build.elsewhere else { return Vec::new() };
+        let wanted: Vec<(VertexId, Key)> =
+            missing.iter().filter(|(_, key)| !self.build.is_refused(key)).copied().collect();
+        let Some((first, _)) = wanted.first() else { return Vec::new() };
+        let keys: Vec<Key> = wanted.iter().map(|(_, key)| *key).collect();
+        let lent = elsewhere.lend(&keys, &self.context(*first)).await;
+        wanted.into_iter().zip(lent).filter_map(|(at, kept)| Some((at, kept?, true))).collect()
     }
 
-    /// Asks others for records by definition, for vertices that have none here.
-    pub(in crate::engine) async fn borrow(&self, missing: &[(VertexId, Key)]) {
-        let (Some(elsewhere), Some((first, _))) = (&self.build.elsewhere, missing.first()) else { return };
-        let keys: Vec<Key> = missing.iter().map(|(_, key)| *key).collect();
-        let lent = elsewhere.lend(&keys, &self.context(*first)).await;
-        for ((id, key), record) in missing.iter().zip(lent) {
-            if let Some(record) = record {
-                self.go_by(*id, self.build.pin_lent(self.epoch, *key, &Arc::new(record)));
+    /// Whether a record by definition was made on what is below the vertex now. Of a record of this machine that may turn out later: of
+    /// what is not known yet, which need not be known.
+    pub(in crate::engine) async fn fits(
+        self: &Arc<Self>,
+        id: VertexId,
+        stood_on: &StandsOn,
+        lent: bool,
+    ) -> Result<bool, Stop> {
+        match self.stands_on(id).await? {
+            Some(stands_on) => Ok(stands_on == *stood_on),
+            None if lent => Ok(false),
+            None => Ok(self.other_below(id, stood_on).await?.is_none()),
+        }
+    }
+
+    /// A vertex below that is known to give something else than what a record by definition was made on.
+    pub(super) async fn other_below(
+        self: &Arc<Self>,
+        id: VertexId,
+        stood_on: &StandsOn,
+    ) -> Result<Option<VertexId>, Stop> {
+        let vertex = self.graph.vertex(id);
+        if vertex.inputs.len() != stood_on.len() {
+            return Ok(vertex.inputs.first().map(|edge| edge.vertex));
+        }
+        for (i, (edge, stood_on)) in vertex.inputs.iter().zip(stood_on).enumerate() {
+            if let Some(now) = self.stands_on_input(id, i).await?
+                && now != *stood_on
+            {
+                return Ok(Some(edge.vertex));
             }
         }
+        Ok(None)
+    }
+
+    /// What input `i` of a vertex is known to give; `None` while it is not known.
+    async fn stands_on_input(
+        self: &Arc<Self>,
+        id: VertexId,
+        i: usize,
+    ) -> Result<Option<Option<Digest>>, Stop> {
+        let (edge, used) = (self.graph.vertex(id).inputs[i], &self.node(id).uses[i]);
+        if matches!(self.graph.vertex(edge.vertex).op, Op::Source(_)) {
+            return Ok(Some(None));
+        }
+        let output = self.node(edge.vertex).record.get().and_then(|record| record.outputs.get(&edge.output));
+        let Some(OutputRecord { content, .. }) = output else { return Ok(None) };
+        Ok(Some(Some(match used {
+            Use::Layers => key::layers_digest(content, &self.output(edge, Need::Known).await?.chain),
+            Use::Rootfs | Use::Selected(_) => *content,
+        })))
+    }
+
+    /// What the steps are known to give that a vertex stands on; `None` while that is not known of all.
+    pub(in crate::engine) async fn stands_on(
+        self: &Arc<Self>,
+        id: VertexId,
+    ) -> Result<Option<StandsOn>, Stop> {
+        let mut contents = StandsOn::new();
+        for i in 0..self.graph.vertex(id).inputs.len() {
+            match self.stands_on_input(id, i).await? {
+                Some(content) => contents.push(content),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(contents))
+    }
+
+    /// The name that what is made of a vertex gets on this machine, beside its content key: none where it stands on what others say,
+    /// which other builds need not believe.
+    pub(super) async fn own_name(self: &Arc<Self>, id: VertexId) -> Result<Option<Name>, Stop> {
+        let Some(&key) = self.node(id).definition.get() else { return Ok(None) };
+        if self.any_lent.load(Ordering::Relaxed) {
+            let below = self.graph.reachable(self.graph.vertex(id).inputs.iter().copied());
+            if self.graph.ids().any(|id| below[id.index()] && self.node(id).lent.get().is_some()) {
+                return Ok(None);
+            }
+        }
+        Ok(self.stands_on(id).await?.map(|stands_on| Name { key, stands_on }))
     }
 
     /// Asks others for the record of a content key.
     pub(super) async fn borrow_by_content(&self, id: VertexId, key: Key) -> Option<Arc<Record>> {
         let elsewhere = self.build.elsewhere.as_ref().filter(|_| !self.is_forced(id))?;
-        let record = elsewhere.lend(&[key], &self.context(id)).await.into_iter().next().flatten();
-        let record = Arc::new(record?);
+        let definition = self.node(id).definition.get();
+        if definition.is_some_and(|definition| self.build.is_refused(definition)) {
+            return None;
+        }
+        let lent = elsewhere.lend(&[key], &self.context(id)).await.into_iter().next().flatten();
+        let record = Arc::new(lent?.record);
         self.mark_lent(id);
-        match self.node(id).definition.get() {
-            Some(&definition) => Some(self.build.pin_lent(self.epoch, definition, &record).record),
+        match definition {
+            Some(&definition) => {
+                let pin = Pin { record, epoch: self.epoch, lent: true, stood_on: None };
+                Some(self.build.pin_found(definition, pin).record)
+            }
             None => Some(record),
         }
     }
@@ -121,14 +203,18 @@ impl Pass {
         need: Need,
     ) -> Result<bool, Stop> {
         let Some(elsewhere) = &self.build.elsewhere else { return Ok(self.has_layers(record).await) };
-        Ok(match need {
+        let brought = match need {
             Need::Known => true,
             Need::Available => elsewhere.offers(record, &self.context(id)).await,
             Need::Present => {
                 let outputs = self.outputs(id, record, need).await?;
                 elsewhere.bring(record, &outputs, &self.context(id)).await
             }
-        })
+        };
+        if let (false, Some(&definition)) = (brought, self.node(id).definition.get()) {
+            self.build.refuse(definition);
+        }
+        Ok(brought)
     }
 
     /// What is on record, or known elsewhere, of all that `wanted` stands on.
@@ -149,13 +235,17 @@ impl Pass {
                 (None, Some(record)) => {
                     let placed = below.iter().all(|edge| outputs[edge.vertex.index()].is_some());
                     let here = placed && self.is_at_hand(id, record, Need::Available).await?;
-                    match (here, self.node(id).definition.get()) {
-                        (true, Some(&key)) if self.node(id).lent.get().is_none() => made.push(Made {
-                            keys: vec![key],
+                    if let (true, Some(&key), None) =
+                        (here, self.node(id).definition.get(), self.node(id).lent.get())
+                        && let Some(stands_on) = self.stands_on(id).await?
+                    {
+                        made.push(Made {
+                            content: None,
+                            definition: Some(Name { key, stands_on }),
                             record: record.clone(),
                             in_result: self.in_result[id.index()],
-                        }),
-                        _ => {}
+                            forced: false,
+                        });
                     }
                     match here {
                         true => Some(self.outputs(id, record, Need::Known).await?),

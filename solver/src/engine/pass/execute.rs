@@ -14,7 +14,7 @@ use crate::engine::{BuildState, Inner, Need};
 use crate::graph::{Vertex, VertexId};
 use crate::key::Use;
 use crate::op::Op;
-use crate::record::{Key, Put, Record};
+use crate::record::{Key, Name, Put, Record};
 use crate::redact::redacted;
 use crate::session::SessionGroup;
 use crate::traits::{Event, ExecError, ExecFailure, Job, Made, Output, Progress, Reason, VertexContext};
@@ -30,8 +30,8 @@ struct Task {
     /// The content key: what a record and a flight are found by.
     key: Key,
     definition: Option<Key>,
-    /// The definition, if its record is to be found by that.
-    name: Option<Key>,
+    /// What its record is to be found by besides.
+    name: Option<Name>,
     /// What it is found by among those who hold it.
     shape: Digest,
     forced: bool,
@@ -49,7 +49,7 @@ impl Pass {
         let vertex = self.graph.vertex(id);
         let inputs = try_join_all((0..vertex.inputs.len()).map(|i| self.input(id, i))).await?;
         let definition = self.node(id).definition.get().copied();
-        let (name, forced) = (self.own_name(id), self.is_forced(id));
+        let (name, forced) = (self.own_name(id).await?, self.is_forced(id));
         self.mark_told(id);
         let reason = match &stale {
             _ if forced => Reason::Forced,
@@ -68,7 +68,7 @@ impl Pass {
                 in_result: self.in_result[id.index()],
                 key,
                 definition,
-                name,
+                name: name.clone(),
                 shape: self.shapes[id.index()],
                 forced,
                 stale: stale.clone(),
@@ -84,8 +84,14 @@ impl Pass {
         self.note_end(id, begun.elapsed(), outcome.as_ref().err().map(|failure| &failure.error));
         let record = outcome.map_err(|failure| Stop::from_failure(id, failure))?;
         if let Some(elsewhere) = &self.build.elsewhere {
-            let keys = [Some(key), definition].into_iter().flatten().collect();
-            let made = Made { keys, record: record.clone(), in_result: self.in_result[id.index()] };
+            let stood_on = self.stands_on(id).await?;
+            let made = Made {
+                content: Some(key),
+                definition: definition.zip(stood_on).map(|(key, stands_on)| Name { key, stands_on }),
+                record: record.clone(),
+                in_result: self.in_result[id.index()],
+                forced,
+            };
             // Who takes it may be at it when the pass is over.
             let cx = VertexContext { cancel: self.build.cancel.clone(), ..self.context(id) };
             elsewhere.made(&made, &cx);
@@ -101,7 +107,7 @@ impl Pass {
     /// Waits for an execution equal to `task`, which begins where none is under way.
     async fn fly(&self, id: VertexId, task: Task) -> Result<Arc<Record>, ExecFailure> {
         let (events, forced_since) = (self.events.clone(), task.forced.then_some(self.build.begun));
-        let (key, name) = (task.key, task.name);
+        let (key, name) = (task.key, task.name.clone());
         let listener = Arc::new(move |u| events.event(id, Event::Update(u)));
         let seat = self.engine.flights.board(
             task.key,
@@ -195,7 +201,7 @@ impl Task {
             return Ok(key.and_then(|key| self.build.pinned_in(self.epoch, &key)).map(|pin| pin.record));
         }
         let found = self.current().await?.filter(|r| self.stale.as_deref() != Some(r));
-        if let (Some(_), Some(name)) = (&found, self.name) {
+        if let (Some(_), Some(name)) = (&found, self.name.clone()) {
             self.engine.records.alias(name, self.key).await.map_err(ExecError::failed)?;
         }
         Ok(found.map(Arc::new))
@@ -204,6 +210,6 @@ impl Task {
     async fn current(&self) -> Result<Option<Record>, ExecError> {
         let found =
             self.engine.records.lookup(slice::from_ref(&self.key)).await.map_err(ExecError::failed)?;
-        Ok(found.into_iter().next().flatten())
+        Ok(found.into_iter().next().flatten().map(|kept| kept.record))
     }
 }

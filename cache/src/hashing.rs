@@ -1,11 +1,11 @@
 //! Hashing on the way.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use sha2::{Digest as _, Sha256};
 use solver::Digest;
 
-/// Hashes and counts what is written through it.
+/// Hashes and counts what is written or read through it.
 #[derive(Debug)]
 pub struct Hashing<W> {
     out: W,
@@ -14,17 +14,17 @@ pub struct Hashing<W> {
 }
 
 impl<W> Hashing<W> {
-    /// Passes on to `out`.
+    /// Passes on to `out`, or from it.
     pub fn new(out: W) -> Self {
         Self { out, hasher: Sha256::new(), size: 0 }
     }
 
-    /// How many bytes were written.
+    /// How many bytes went through.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// The writer below, and digest and length in bytes of what went to it.
+    /// The writer or reader below, and digest and length in bytes of what went through.
     pub fn finish(self) -> (W, Digest, u64) {
         (self.out, Digest::from_bytes(self.hasher.finalize().into()), self.size)
     }
@@ -40,5 +40,14 @@ impl<W: Write> Write for Hashing<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.out.read(buf)?;
+        self.hasher.update(&buf[..n]);
+        self.size += n as u64;
+        Ok(n)
     }
 }

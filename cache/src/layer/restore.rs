@@ -4,11 +4,10 @@
 //! has the bytes of the files, which have to be those that the entries tell.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
 use solver::Digest;
 
 use super::base::Base;
@@ -18,6 +17,7 @@ use super::error::LayerError;
 use super::normal::Form;
 use super::tar_in::{TarEntry, TarError, TarReader};
 use super::window::RunWindow;
+use crate::hashing::Hashing;
 use crate::tree::{Kind, Node, TreePath, Trees};
 
 /// A layer that was put together again.
@@ -42,7 +42,7 @@ pub fn restore(
     trees: &Arc<Trees>,
 ) -> Result<Restored, LayerError> {
     let builder = LayerBuilder::with_form(dir, Base::scratch(trees.clone()), Form::AsGiven)?;
-    let mut reader = TarReader::new(Hashed { input, hasher: Sha256::new() });
+    let mut reader = TarReader::new(Hashing::new(input));
     let mut first_names: HashMap<&TreePath, &TreePath> = HashMap::new();
     for entry in entries.iter() {
         let first = match &entry.change {
@@ -56,7 +56,7 @@ pub fn restore(
     if let Some(more) = reader.next_entry()? {
         return Err(LayerError::Other(TreePath::clean(&more.name).unwrap_or_default()));
     }
-    let diff_id = Digest::from_bytes(reader.into_inner()?.hasher.finalize().into());
+    let (_, diff_id, _) = reader.into_inner()?.finish();
     let mut layer = builder.finish(RunWindow::none())?;
     compare(entries, &layer.entries)?;
     layer.id = entries.layer_id();
@@ -132,18 +132,4 @@ fn compare(told: &Entries, found: &Entries) -> Result<(), LayerError> {
         }
     }
     found.next().map_or(Ok(()), |more| Err(LayerError::Unfaithful(more.path.clone())))
-}
-
-/// Hashes what goes through.
-struct Hashed<R> {
-    input: R,
-    hasher: Sha256,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.input.read(buf)?;
-        self.hasher.update(&buf[..n]);
-        Ok(n)
-    }
 }

@@ -1,7 +1,6 @@
 //! Bringing lent layers in.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::sync::LazyLock;
 use std::time::SystemTime;
 
@@ -191,13 +190,13 @@ impl KeyedCaches {
             let here = |error| BringError::Here(from_store(error));
             let staging = chains.store.layers().staging().map_err(here)?;
             let dir = staging.path().join("layer");
-            let mut hashed = HashedRead { from, hashing: Hashing::new(std::io::sink()) };
+            let mut hashed = Hashing::new(from);
             let restored = match Decompressor::new(&mut hashed) {
                 Ok(mut plain) => restore(&entries, &mut plain, &dir, &chains.trees),
                 Err(source) => Err(LayerError::Stream { action: "read", source }),
             };
             std::io::copy(&mut hashed, &mut std::io::sink()).map_err(BringError::Broken)?;
-            let (_, digest, size) = hashed.hashing.finish();
+            let (_, digest, size) = hashed.finish();
             if digest != wanted.tar.digest {
                 // A store may also break off without a word.
                 let cut = size < wanted.tar.size;
@@ -272,20 +271,5 @@ async fn is_lost(error: &BringError, located: &Located) -> bool {
             [entries, tar].iter().any(|there| matches!(there, Ok(None)))
         }
         BringError::Here(_) | BringError::OtherContent { .. } => false,
-    }
-}
-
-/// Hashes what is read.
-struct HashedRead<R> {
-    from: R,
-    hashing: Hashing<std::io::Sink>,
-}
-
-impl<R: Read> Read for HashedRead<R> {
-    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        use std::io::Write as _;
-        let n = self.from.read(buf)?;
-        self.hashing.write_all(&buf[..n])?;
-        Ok(n)
     }
 }

@@ -144,12 +144,7 @@ pub(super) enum How {
 /// The name of a record.
 pub(super) fn record_name(scope: &Scope, key: &Key) -> String {
     let hex = key.0.hex();
-    format!("{}{}/{hex}", records_of(scope), &hex[..2])
-}
-
-/// Before the names of a scope's records.
-pub(super) fn records_of(scope: &Scope) -> String {
-    format!("{FORMAT}/records/{scope}/")
+    format!("{FORMAT}/records/{scope}/{}/{hex}", &hex[..2])
 }
 
 /// The name of a blob.
@@ -265,20 +260,17 @@ impl Home {
     /// Makes a blob or a record young, if it is older than `limit`, so that it does not expire. Registries have rules of their own.
     /// Whether it is there.
     pub(super) async fn refresh(&self, name: &str, limit: Duration) -> Result<bool, HomeError> {
-        match self {
-            Self::Objects(objects, prefix) => {
-                let name = format!("{prefix}{name}");
-                let Some(stat) = objects.stat(&name).await? else { return Ok(false) };
-                if is_old(&stat, limit) {
-                    objects.touch(&name, stat.size).await?;
+        if !self.can_sweep() {
+            return Ok(true);
+        }
+        let Some(stat) = self.stat_of(name).await? else { return Ok(false) };
+        if is_old(&stat, limit) {
+            match self {
+                Self::Objects(objects, prefix) => {
+                    objects.touch(&format!("{prefix}{name}"), stat.size).await?
                 }
-            }
-            Self::Registry(..) => {}
-            Self::Directory(directory) => {
-                let Some(stat) = directory.stat(name).await? else { return Ok(false) };
-                if is_old(&stat, limit) {
-                    directory.touch(name).await?;
-                }
+                Self::Registry(..) => {}
+                Self::Directory(directory) => directory.touch(name).await?,
             }
         }
         Ok(true)

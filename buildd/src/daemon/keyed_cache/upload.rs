@@ -70,9 +70,6 @@ pub(in crate::daemon) enum UploadError {
     /// It cannot be read here.
     #[error(transparent)]
     Here(ExecError),
-    /// The task that wrote it came to an unexpected end.
-    #[error("internal error: {0}")]
-    Task(#[from] tokio::task::JoinError),
 }
 
 impl Uploads {
@@ -150,10 +147,9 @@ impl KeyedCaches {
         rest.iter().for_each(|made| self.begin(made, unknown, cx));
         let targets = lock(&self.uploads.targets).clone();
         let mut writes = std::mem::take(&mut *lock(&self.uploads.writes));
-        let mut steps: Vec<_> = targets
-            .iter()
-            .map(|target| Some(self.teller.step(&format!("exporting cache to {}", target.wanted.name()))))
-            .collect();
+        let step =
+            |target: &Arc<Target>| self.teller.step(&format!("exporting cache to {}", target.wanted.name()));
+        let steps: Vec<_> = targets.iter().map(step).collect();
         let mut failed: Vec<Option<UploadError>> = targets.iter().map(|_| None).collect();
         while let Some(ended) = writes.join_next().await {
             match ended {
@@ -165,8 +161,7 @@ impl KeyedCaches {
             }
         }
         let mut result = Ok(());
-        for ((target, step), failed) in targets.iter().zip(&mut steps).zip(failed) {
-            let Some(step) = step.take() else { continue };
+        for ((target, step), failed) in targets.iter().zip(steps).zip(failed) {
             let ended = match failed {
                 Some(UploadError::Here(error)) => Err(error),
                 Some(error) => Err(ExecError::failed(error)),
@@ -181,8 +176,7 @@ impl KeyedCaches {
                     tracing::warn!(build = cx.build, "cannot remove what has expired: {error}");
                 }
             }
-            let ended = step.end(ended);
-            match ended {
+            match step.end(ended) {
                 Err(error) if target.wanted.ignore_error && !cx.cancel.is_cancelled() => {
                     tracing::warn!(build = cx.build, "cannot write a cache: {error}");
                 }

@@ -9,6 +9,7 @@
 //! times stay; sockets become empty files.
 
 mod assemble;
+mod digests;
 mod error;
 mod filter;
 mod follow;
@@ -22,7 +23,9 @@ mod walk;
 mod worker;
 mod written;
 
+pub(crate) use digests::FileDigests;
 pub use error::ContextError;
+pub(crate) use listing::{read_names, stat_fd, stat_in};
 pub use local::{Context, ThreadInit, WalkStats};
 pub use names::names;
 pub use stat_cache::{DirKey, MemoryStatCache, StatCache, StatCacheError};

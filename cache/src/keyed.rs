@@ -7,12 +7,25 @@
 mod listing;
 mod record;
 mod scope;
+mod seal;
 mod signature;
+mod snapshot;
+
+use std::collections::BTreeSet;
 
 pub use listing::{pack, unpack};
-pub use record::{SharedBlob, SharedLayer, SharedRecord, Unacceptable};
+pub use record::{SharedBlob, SharedLayer, SharedRecord};
 pub use scope::{InvalidScope, Scope};
+pub use seal::Unacceptable;
 pub use signature::{KeyError, Signer, Trust};
+pub use snapshot::{InvalidSnapshotName, MountSnapshot, SnapshotName, Told};
 
-/// How large a sealed record may be, in bytes.
+/// How large a sealed record or snapshot may be, in bytes.
 pub const RECORD_LIMIT: u64 = 1 << 20;
+
+/// The blobs that a sealed record or snapshot names, whoever sealed it; none of what is neither.
+pub fn blobs_in(bytes: &[u8]) -> BTreeSet<SharedBlob> {
+    let mut blobs = record::blobs_in(bytes);
+    blobs.extend(snapshot::blobs_in(bytes));
+    blobs
+}

@@ -30,6 +30,7 @@ pub use commit::{CommitRequest, OverlayMarks, commit};
 pub use entry::{Change, CommittedLayer, Entries, LayerEntry};
 pub use error::LayerError;
 pub use plain::{Recorded, copy_out};
+pub(crate) use plain::{below, set_attributes};
 pub use restore::{Restored, restore};
 pub use tar_in::{TarEntry, TarError, TarKind, TarReader};
 pub use tar_out::{TarOptions, diff_id, write_tar};

@@ -6,6 +6,7 @@ pub mod fileop;
 mod hashing;
 pub mod keyed;
 pub mod layer;
+pub mod mounts;
 pub mod objects;
 pub mod oci;
 pub mod pattern;

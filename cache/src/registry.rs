@@ -24,6 +24,7 @@ mod push;
 mod referrers;
 mod resolve;
 mod retry;
+mod tags;
 mod token;
 
 pub use client::{Client, Registries};

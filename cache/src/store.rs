@@ -66,7 +66,9 @@ use std::time::Duration;
 
 pub use accounts::{Account, Accounts};
 pub use blobs::{BlobPurpose, BlobRef, BlobWriter, Blobs};
-pub use cache_mounts::{CacheMountLease, CacheMountRequest, CacheMounts, MountOwner, Seed, Sharing};
+pub use cache_mounts::{
+    CacheMountLease, CacheMountRequest, CacheMounts, MountOwner, MountReading, Seed, Sharing,
+};
 pub use disk::DiskSpace;
 pub use downloads::{DownloadRecord, Downloads};
 pub use error::StoreError;

@@ -9,6 +9,7 @@ mod bring;
 mod directory;
 mod home;
 mod lend;
+mod mounts;
 mod place;
 mod share;
 mod sweep;
@@ -23,11 +24,13 @@ use cache::tree::NodeId;
 use solver::{Key, LayerId, VertexContext};
 
 pub(in crate::daemon) use home::HomeError;
+pub(super) use mounts::{MountUse, Travels};
 pub(in crate::daemon) use place::{KEYED, KeyedSource, KeyedTarget};
 
 use super::parts::Parts;
 use super::progress::Teller;
 use home::Home;
+use mounts::UsedMounts;
 use place::KeyedPlace;
 use upload::Uploads;
 
@@ -39,6 +42,8 @@ pub(super) struct KeyedCaches {
     /// Stores that are talked to.
     homes: tokio::sync::Mutex<HashMap<String, (KeyedPlace, Arc<Home>)>>,
     uploads: Uploads,
+    /// The cache mounts that the build's steps use.
+    mounts: UsedMounts,
 }
 
 /// What a build knows of its caches.
@@ -76,6 +81,12 @@ struct Located {
     layer: SharedLayer,
 }
 
+impl std::fmt::Debug for KeyedCaches {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyedCaches").field("mounts", &self.mounts).finish_non_exhaustive()
+    }
+}
+
 impl KeyedCaches {
     /// No caches yet.
     pub(super) fn new(parts: &Arc<Parts>, teller: Teller) -> Self {
@@ -85,6 +96,7 @@ impl KeyedCaches {
             known: Mutex::default(),
             homes: tokio::sync::Mutex::default(),
             uploads: Uploads::default(),
+            mounts: UsedMounts::default(),
         }
     }
 

@@ -169,6 +169,7 @@ impl Parts {
         self.images.forget(build);
         self.sources.forget(build);
         self.requests.forget(build);
+        self.worker.travels.forget(build);
     }
 }
 

@@ -71,6 +71,7 @@ pub(super) async fn solve(
     let caches = Arc::new(RemoteCaches::new(parts, Teller::new(listed.journal.clone())));
     let imports = request.cache.as_ref().map_or(&[][..], |cache| &cache.imports);
     caches.add(remote_cache::imports_of(&request.frontend_attrs, imports));
+    parts.worker.travels.begin(&request.r#ref, caches.keyed());
     let elsewhere = Some(caches.clone() as Arc<dyn solver::Elsewhere>);
     let build = parts.engine.begin(&request.r#ref, &request.session, listed.cancel.clone(), elsewhere);
     let nearby = Nearby { locals: parts.locals.clone(), trees: parts.chains.trees.clone() };

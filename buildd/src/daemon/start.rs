@@ -261,6 +261,7 @@ fn put_together(
         dns: dns(&config),
         limits: StepLimits::new(&config.worker.oci),
         traces: traces.clone(),
+        travels: Arc::default(),
     });
     let engine =
         Engine::new(Arc::new(store.records()), sources.clone(), worker.clone(), parallelism(&config));

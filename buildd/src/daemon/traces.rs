@@ -15,7 +15,7 @@ use prost::Message as _;
 use proto::otlp::trace::v1::{ResourceSpans, ScopeSpans};
 
 pub(super) use collector::{Collector, CollectorError, Target};
-pub(super) use context::{TraceContext, TraceId};
+pub(super) use context::{TraceContext, TraceId, random};
 pub(super) use socket::{SOCKET, SpanSocket, environment};
 pub(super) use spans::of_build;
 

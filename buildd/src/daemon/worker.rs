@@ -25,6 +25,7 @@ use super::chains::{Chains, content, from_store};
 use super::devices::Devices;
 use super::diffids::DiffIds;
 use super::failure::Unselected;
+use super::keyed_cache::Travels;
 use super::leases::Leases;
 use super::locals::Locals;
 use super::mounting::Mounting;
@@ -57,6 +58,8 @@ pub(super) struct LocalWorker {
     pub limits: StepLimits,
     /// Where the spans of steps go.
     pub traces: Arc<Traces>,
+    /// Where cache mounts come from and go to.
+    pub travels: Arc<Travels>,
 }
 
 #[async_trait]

@@ -65,7 +65,7 @@ pub(super) fn open_dir(parent: BorrowedFd<'_>, name: &CStr) -> Result<std::os::f
 }
 
 /// The names in an open directory with their types, where the file system tells them.
-pub(super) fn read_names(
+pub(crate) fn read_names(
     dir: BorrowedFd<'_>,
     path: &TreePath,
     visit: &mut dyn FnMut(&CStr, FileType) -> Result<(), ContextError>,
@@ -83,7 +83,7 @@ pub(super) fn read_names(
 }
 
 /// The state of an object in an open directory; `None` when it has just vanished.
-pub(super) fn stat_in(
+pub(crate) fn stat_in(
     dir: BorrowedFd<'_>,
     name: &CStr,
     path: &dyn Fn() -> TreePath,
@@ -97,7 +97,7 @@ pub(super) fn stat_in(
 }
 
 /// The state of an open file or directory.
-pub(super) fn stat_fd(fd: BorrowedFd<'_>) -> Result<Statx, Errno> {
+pub(crate) fn stat_fd(fd: BorrowedFd<'_>) -> Result<Statx, Errno> {
     statx(fd.as_fd(), c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
 }
 

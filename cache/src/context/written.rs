@@ -44,6 +44,11 @@ impl FileRecorder {
 }
 
 impl Recorded {
+    /// The digest of its bytes.
+    pub const fn digest(&self) -> FileDigest {
+        self.digest
+    }
+
     /// The bytes that it takes on disk.
     pub const fn disk_bytes(&self) -> u64 {
         // POSIX leaves the unit open; on Linux it is 512 bytes.

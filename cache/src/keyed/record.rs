@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use solver::{Digest, Key, LayerId, Record, StandsOn};
 
 use super::scope::Scope;
+use super::seal::{Unacceptable, open, said, seal};
 use super::signature::{Signer, Trust};
 
 /// What the solver has on record under a key, and where the layers of that are.
@@ -47,18 +48,7 @@ pub struct SharedBlob {
     pub media_type: String,
 }
 
-/// A record that is not to be gone by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unacceptable {
-    /// It is not what was written for this key and scope.
-    #[error("it is damaged")]
-    Damaged,
-    /// Nobody who is trusted has signed it.
-    #[error("nobody who is trusted has signed it")]
-    Untrusted,
-}
-
-/// What is sealed. Its text is what is hashed and signed.
+/// What is sealed.
 #[derive(Serialize, Deserialize)]
 struct Said {
     scope: String,
@@ -69,14 +59,10 @@ struct Said {
     layers: Vec<SharedLayer>,
 }
 
-/// The second line.
-#[derive(Serialize, Deserialize)]
-struct Seal {
-    digest: Digest,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    signature: Option<String>,
+/// The blobs that a sealed record names, whoever sealed it for whatever key; none of what is no record.
+pub(super) fn blobs_in(bytes: &[u8]) -> BTreeSet<SharedBlob> {
+    let layers = said::<Said>(bytes).map(|said| said.layers).unwrap_or_default();
+    layers.into_iter().flat_map(|layer| [layer.entries, layer.tar]).collect()
 }
 
 impl SharedRecord {
@@ -89,17 +75,7 @@ impl SharedRecord {
             stands_on: self.stands_on.clone(),
             layers: self.layers.clone(),
         };
-        // Plain data: nothing of it can fail to be JSON.
-        let mut bytes = serde_json::to_vec(&said).unwrap_or_default();
-        let seal = Seal {
-            digest: Digest::of(&bytes),
-            key: signer.map(Signer::public),
-            signature: signer.map(|signer| signer.sign(&bytes)),
-        };
-        bytes.push(b'\n');
-        bytes.extend(serde_json::to_vec(&seal).unwrap_or_default());
-        bytes.push(b'\n');
-        bytes
+        seal(&said, signer)
     }
 
     /// Reads what [`Self::seal`] gave for this key and scope.
@@ -107,36 +83,14 @@ impl SharedRecord {
     /// # Errors
     /// Any other bytes; records that `trust` does not accept.
     pub fn open(bytes: &[u8], key: &Key, scope: &Scope, trust: &Trust) -> Result<Self, Unacceptable> {
-        let damaged = |_| Unacceptable::Damaged;
-        let text = std::str::from_utf8(bytes).map_err(|_| Unacceptable::Damaged)?;
-        let lines = text.strip_suffix('\n').and_then(|text| text.split_once('\n'));
-        let (first, second) = lines.ok_or(Unacceptable::Damaged)?;
-        let seal: Seal = serde_json::from_str(second).map_err(damaged)?;
-        if seal.digest != Digest::of(first.as_bytes()) {
-            return Err(Unacceptable::Damaged);
-        }
-        let said: Said = serde_json::from_str(first).map_err(damaged)?;
-        if said.key != *key || said.scope != scope.as_str() {
-            return Err(Unacceptable::Damaged);
-        }
-        let signed = seal.key.as_deref().zip(seal.signature.as_deref());
-        if !trust.accepts(first.as_bytes(), signed) {
-            return Err(Unacceptable::Untrusted);
-        }
+        let fits = |said: &Said| said.key == *key && said.scope == scope.as_str();
+        let said = open(bytes, fits, trust)?;
         Ok(Self { key: said.key, record: said.record, stands_on: said.stands_on, layers: said.layers })
     }
 
     /// The blobs that it names, each once.
     pub fn blobs(&self) -> BTreeSet<&SharedBlob> {
         self.layers.iter().flat_map(|layer| [&layer.entries, &layer.tar]).collect()
-    }
-
-    /// The blobs that a sealed record names, whoever sealed it for whatever key; none of what is no record.
-    pub fn blobs_in(bytes: &[u8]) -> BTreeSet<SharedBlob> {
-        let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let said: Option<Said> = serde_json::from_slice(first).ok();
-        let layers = said.map(|said| said.layers).unwrap_or_default();
-        layers.into_iter().flat_map(|layer| [layer.entries, layer.tar]).collect()
     }
 
     /// Whether all of its layers are shared.

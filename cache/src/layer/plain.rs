@@ -6,3 +6,4 @@ mod copy_out;
 
 pub use changes::Recorded;
 pub use copy_out::copy_out;
+pub(crate) use copy_out::{below, set_attributes};

@@ -7,6 +7,7 @@
 //! *private* ones take a free instance or make one; *locked* ones take a free instance, or wait for one.
 
 pub(super) mod acquire;
+mod reading;
 mod state;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use super::error::StoreError;
 use super::shared::Shared;
 use super::table::json_value;
 use super::usage::{UsageKind, Use};
+pub use reading::MountReading;
 pub(super) use state::{MountStates, Users};
 
 /// Who may use an instance at the same time.
@@ -66,9 +68,9 @@ pub struct CacheMountRequest {
 }
 
 impl CacheMountRequest {
-    /// The hash that names the instances: the domain `rbuild.cache-mount.v1`, the id, whether there is an owner
+    /// The hash that names the mount, here and elsewhere: the domain `rbuild.cache-mount.v1`, the id, whether there is an owner
     /// and then mode, uid and gid, whether there is a base and then its digest.
-    fn key(&self) -> MountKey {
+    pub fn digest(&self) -> Digest {
         let mut hasher = Hasher::new("rbuild.cache-mount.v1");
         hasher.str(&self.id).bool(self.owner.is_some());
         if let Some(owner) = &self.owner {
@@ -78,7 +80,11 @@ impl CacheMountRequest {
         if let Some(base) = &self.base {
             hasher.digest(base);
         }
-        MountKey(hasher.finish().hex())
+        hasher.finish()
+    }
+
+    fn key(&self) -> MountKey {
+        MountKey(self.digest().hex())
     }
 }
 
@@ -178,6 +184,11 @@ impl CacheMountLease {
     /// The directory to mount.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// What tells this instance from the others of its mount.
+    pub fn instance(&self) -> &str {
+        &self.name
     }
 
     /// Says how many bytes it takes now, so that nobody has to count.

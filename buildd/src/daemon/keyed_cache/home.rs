@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use cache::keyed::{RECORD_LIMIT, Scope, SharedBlob, SharedRecord};
+use cache::keyed::{MountSnapshot, RECORD_LIMIT, Scope, SharedBlob, SharedRecord, SnapshotName};
 use cache::objects::{ObjectError, ObjectStat, Objects};
 use cache::oci::{Descriptor, Document, Manifest, Reference};
 use cache::registry::{self, PushSource};
@@ -53,8 +53,13 @@ impl Repository {
         Self { client, reference, config: OnceCell::new() }
     }
 
-    /// Writes a record, as a manifest that names its blobs, so that the registry keeps them.
-    async fn put(&self, scope: &Scope, record: &SharedRecord, sealed: Vec<u8>) -> Result<(), HomeError> {
+    /// Writes something sealed, as a manifest that names its blobs, so that the registry keeps them.
+    async fn put<'a>(
+        &self,
+        tag: &Reference,
+        blobs: impl IntoIterator<Item = &'a SharedBlob>,
+        sealed: Vec<u8>,
+    ) -> Result<(), HomeError> {
         let config = Descriptor::of(EMPTY.0, EMPTY.1);
         let empty = Arc::new(Bytes::from_static(EMPTY.1));
         let push = || async {
@@ -62,7 +67,7 @@ impl Repository {
             pushed.map(drop)
         };
         self.config.get_or_try_init(push).await?;
-        let mut layers: Vec<Descriptor> = record.blobs().into_iter().map(descriptor).collect();
+        let mut layers: Vec<Descriptor> = blobs.into_iter().map(descriptor).collect();
         // An artifact has at least one layer.
         if layers.is_empty() {
             layers.push(config.clone());
@@ -72,9 +77,19 @@ impl Repository {
         let text = String::from_utf8(sealed).unwrap_or_default();
         manifest.annotations.insert(ANNOTATION.to_owned(), text);
         let kind = manifest.media_type.clone().unwrap_or_default();
-        let tag = tag(&self.reference, scope, &record.key)?;
-        self.client.push_manifest(&tag, &kind, &manifest.to_json()).await?;
+        self.client.push_manifest(tag, &kind, &manifest.to_json()).await?;
         Ok(())
+    }
+
+    /// What lies sealed under a tag; `None` where there is none, nothing where it is something else.
+    async fn get(&self, tag: &Reference) -> Result<Option<Vec<u8>>, HomeError> {
+        let document = self.client.manifest_of(tag).await?;
+        Ok(document.map(|document| match document {
+            Document::Manifest(mut manifest) => {
+                manifest.annotations.remove(ANNOTATION).unwrap_or_default().into_bytes()
+            }
+            Document::Index(_) => Vec::new(),
+        }))
     }
 }
 
@@ -147,6 +162,17 @@ pub(super) fn record_name(scope: &Scope, key: &Key) -> String {
     format!("{FORMAT}/records/{scope}/{}/{hex}", &hex[..2])
 }
 
+/// Where the snapshots of a mount are, below what precedes all names.
+fn mount_place(scope: &Scope, mount: &Digest) -> String {
+    let hex = mount.hex();
+    format!("mounts/{scope}/{}/{hex}", &hex[..2])
+}
+
+/// The name of a snapshot.
+pub(super) fn snapshot_name(scope: &Scope, mount: &Digest, name: &SnapshotName) -> String {
+    format!("{FORMAT}/{}/{name}", mount_place(scope, mount))
+}
+
 /// The name of a blob.
 pub(super) fn blob_name(digest: &Digest) -> String {
     let hex = digest.hex();
@@ -157,24 +183,8 @@ impl Home {
     /// The bytes of a record; `None` where there is none.
     pub(super) async fn record(&self, scope: &Scope, key: &Key) -> Result<Option<Vec<u8>>, HomeError> {
         match self {
-            Self::Objects(objects, prefix) => {
-                match objects.get(&format!("{prefix}{}", record_name(scope, key)), RECORD_LIMIT).await {
-                    // Nobody wrote that as a record.
-                    Err(ObjectError::TooLarge { .. }) => Ok(Some(Vec::new())),
-                    read => Ok(read?),
-                }
-            }
-            Self::Registry(repository) => {
-                let tag = tag(&repository.reference, scope, key)?;
-                let document = repository.client.manifest_of(&tag).await?;
-                Ok(document.map(|document| match document {
-                    Document::Manifest(mut manifest) => {
-                        manifest.annotations.remove(ANNOTATION).unwrap_or_default().into_bytes()
-                    }
-                    Document::Index(_) => Vec::new(),
-                }))
-            }
-            Self::Directory(directory) => Ok(directory.get(&record_name(scope, key), RECORD_LIMIT).await?),
+            Self::Registry(repository) => repository.get(&tag(&repository.reference, scope, key)?).await,
+            _ => self.sealed(&record_name(scope, key)).await,
         }
     }
 
@@ -186,7 +196,84 @@ impl Home {
         sealed: Vec<u8>,
         how: How,
     ) -> Result<bool, HomeError> {
-        let name = record_name(scope, &record.key);
+        match self {
+            // A registry cannot be asked to keep what is there. Whoever is first or last: a record is as good as another.
+            Self::Registry(repository) => {
+                let tag = tag(&repository.reference, scope, &record.key)?;
+                repository.put(&tag, record.blobs(), sealed).await.map(|()| true)
+            }
+            _ => self.put_sealed(&record_name(scope, &record.key), sealed, how).await,
+        }
+    }
+
+    /// The names of the snapshots of a mount, in no order.
+    pub(super) async fn snapshots(
+        &self,
+        scope: &Scope,
+        mount: &Digest,
+    ) -> Result<Vec<SnapshotName>, HomeError> {
+        let names: Vec<String> = match self {
+            Self::Registry(repository) => {
+                let prefix = snapshot_tag(scope, mount, "");
+                let tags = repository.client.tags(&repository.reference, &prefix).await?;
+                tags.into_iter().map(|tag| tag[prefix.len()..].to_owned()).collect()
+            }
+            _ => {
+                let listed = self.list(&mount_place(scope, mount)).await?;
+                let name = |listed: Listed| listed.name.rsplit('/').next().map(str::to_owned);
+                listed.try_filter_map(async |listed| Ok(name(listed))).try_collect().await?
+            }
+        };
+        // What is called otherwise is somebody else's.
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// The bytes of a snapshot; `None` where there is none.
+    pub(super) async fn snapshot(
+        &self,
+        scope: &Scope,
+        mount: &Digest,
+        name: &SnapshotName,
+    ) -> Result<Option<Vec<u8>>, HomeError> {
+        match self {
+            Self::Registry(repository) => {
+                let tag = repository.reference.with_tag(&snapshot_tag(scope, mount, name.as_str()))?;
+                repository.get(&tag).await
+            }
+            _ => self.sealed(&snapshot_name(scope, mount, name)).await,
+        }
+    }
+
+    /// Writes a snapshot, after the blobs that it names.
+    pub(super) async fn put_snapshot(
+        &self,
+        scope: &Scope,
+        snapshot: &MountSnapshot,
+        sealed: Vec<u8>,
+    ) -> Result<(), HomeError> {
+        let MountSnapshot { mount, name, .. } = snapshot;
+        match self {
+            Self::Registry(repository) => {
+                let tag = repository.reference.with_tag(&snapshot_tag(scope, mount, name.as_str()))?;
+                repository.put(&tag, snapshot.blobs(), sealed).await
+            }
+            // Nobody else has this name.
+            _ => self.put_sealed(&snapshot_name(scope, mount, name), sealed, How::IfAbsent).await.map(drop),
+        }
+    }
+
+    /// Something sealed; nothing where it is too large to be that.
+    async fn sealed(&self, name: &str) -> Result<Option<Vec<u8>>, HomeError> {
+        match self.read_whole(name, RECORD_LIMIT).await {
+            // Nobody wrote that sealed.
+            Err(HomeError::Objects(error)) if matches!(*error, ObjectError::TooLarge { .. }) => {
+                Ok(Some(Vec::new()))
+            }
+            read => read,
+        }
+    }
+
+    async fn put_sealed(&self, name: &str, sealed: Vec<u8>, how: How) -> Result<bool, HomeError> {
         match self {
             Self::Objects(objects, prefix) => {
                 let name = format!("{prefix}{name}");
@@ -197,10 +284,9 @@ impl Home {
                     How::Replace => Ok(objects.put(&name, sealed).await.map(|()| true)?),
                 }
             }
-            // A registry cannot be asked to keep what is there. Whoever is first or last: a record is as good as another.
-            Self::Registry(repository) => repository.put(scope, record, sealed).await.map(|()| true),
+            Self::Registry(..) => Ok(false),
             Self::Directory(directory) => {
-                Ok(directory.put(&name, how, sealed.len() as u64, sealed.as_slice()).await?)
+                Ok(directory.put(name, how, sealed.len() as u64, sealed.as_slice()).await?)
             }
         }
     }
@@ -322,7 +408,7 @@ impl Home {
         }
     }
 
-    /// All of one sort, `records` or `blobs`.
+    /// All of one sort, `records`, `mounts` or `blobs`, or what lies below something of it.
     pub(super) async fn list(
         &self,
         sort: &str,
@@ -373,6 +459,11 @@ fn descriptor(blob: &SharedBlob) -> Descriptor {
 /// The tag of a record.
 fn tag(repository: &Reference, scope: &Scope, key: &Key) -> Result<Reference, HomeError> {
     Ok(repository.with_tag(&format!("{FORMAT}-{scope}-{}", key.0.hex()))?)
+}
+
+/// The tag of a snapshot, or what precedes its name. A tag has room for half a digest.
+fn snapshot_tag(scope: &Scope, mount: &Digest, name: &str) -> String {
+    format!("{FORMAT}m-{scope}-{}-{name}", &mount.hex()[..32])
 }
 
 /// What a source gives; its failure to open comes with the first read.

@@ -12,6 +12,7 @@ use solver::VertexContext;
 use super::directory::Directory;
 use super::home::{Home, HomeError, Repository};
 use super::lend::REFRESH;
+use super::mounts::MountChoice;
 use crate::daemon::parts::Parts;
 use crate::daemon::remote_cache::{Attrs, WrongAttr, s3_bucket};
 
@@ -43,6 +44,8 @@ pub(in crate::daemon) struct KeyedSource {
     /// In this order.
     pub(super) scopes: Vec<Scope>,
     pub(super) trust: Trust,
+    /// These cache mounts come from it.
+    pub(super) mounts: MountChoice,
 }
 
 /// A store to write.
@@ -55,6 +58,10 @@ pub(in crate::daemon) struct KeyedTarget {
     pub(super) trust: Trust,
     /// Also the layers of steps that are not part of the result.
     pub(super) all: bool,
+    /// These cache mounts go there.
+    pub(super) mounts: MountChoice,
+    /// Those of them that are united with what others write.
+    pub(super) mergeable: MountChoice,
     /// What was not used for so long is removed.
     pub(super) expire: Option<Duration>,
     /// A failure to write it does not fail the build.
@@ -135,7 +142,8 @@ impl KeyedSource {
     /// # Errors
     /// What is missing or malformed.
     pub(in crate::daemon) fn read(attrs: &Attrs<'_>) -> Result<Self, WrongAttr> {
-        Ok(Self { place: KeyedPlace::read(attrs)?, scopes: scopes(attrs)?, trust: trust(attrs)? })
+        let (place, scopes, trust) = (KeyedPlace::read(attrs)?, scopes(attrs)?, trust(attrs)?);
+        Ok(Self { place, scopes, trust, mounts: MountChoice::read(attrs, "cache-mounts")? })
     }
 
     /// What it is called.
@@ -183,6 +191,8 @@ impl KeyedTarget {
             },
             signer,
             all,
+            mounts: MountChoice::read(attrs, "cache-mounts")?,
+            mergeable: MountChoice::read(attrs, "mergeable")?,
             expire,
             ignore_error: ignore_error
                 .ok_or_else(|| WrongAttr(format!("ignore-error: invalid value `{ignore}`")))?,

@@ -1,6 +1,6 @@
 //! Removing what nobody has used for long.
 //!
-//! Who uses a record or a blob makes it young ([`super::lend::REFRESH`]). A sweep removes the records that have grown old. The blobs that
+//! Who uses a record, a snapshot of a mount or a blob makes it young ([`super::lend::REFRESH`]). A sweep removes the records and snapshots that have grown old. The blobs that
 //! no record names any more it only lists; those that a later sweep, [`GRACE`] after, finds on that list, still old and unnamed, it
 //! removes. A build that read a record just before it went has that long to fetch its blobs, and one that found a blob there and did not
 //! write it again has made it young. A removal too many costs a build a step, never a wrong result.
@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cache::keyed::{RECORD_LIMIT, SharedRecord};
+use cache::keyed::{RECORD_LIMIT, blobs_in};
 use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use solver::{ExecError, VertexContext};
@@ -75,15 +75,16 @@ async fn sweep(home: &Home, last: &Sweep, limit: Duration) -> Result<(usize, usi
     let began = SystemTime::now();
     let mut named: BTreeSet<String> = BTreeSet::new();
     let mut records = 0;
-    let judged = home.list("records").await?.map_ok(|listed| judge(home, listed, limit));
-    let mut judged = judged.try_buffer_unordered(AT_ONCE);
-    while let Some(kept) = judged.try_next().await? {
-        match kept {
-            Some(names) => named.extend(names),
-            None => records += 1,
+    for sort in ["records", "mounts"] {
+        let judged = home.list(sort).await?.map_ok(|listed| judge(home, listed, limit));
+        let mut judged = judged.try_buffer_unordered(AT_ONCE);
+        while let Some(kept) = judged.try_next().await? {
+            match kept {
+                Some(names) => named.extend(names),
+                None => records += 1,
+            }
         }
     }
-    drop(judged);
     let mut unnamed = BTreeSet::new();
     let mut gone = Vec::new();
     let mut blobs = std::pin::pin!(home.list("blobs").await?);
@@ -112,7 +113,7 @@ async fn sweep(home: &Home, last: &Sweep, limit: Duration) -> Result<(usize, usi
     Ok((records, removed))
 }
 
-/// Removes a record if it is old; else gives the names of its blobs.
+/// Removes a record or a snapshot if it is old; else gives the names of its blobs.
 async fn judge(home: &Home, listed: Listed, limit: Duration) -> Result<Option<Vec<String>>, HomeError> {
     let Listed { name, stat } = listed;
     if super::home::is_old(&stat, limit) {
@@ -127,6 +128,5 @@ async fn judge(home: &Home, listed: Listed, limit: Duration) -> Result<Option<Ve
         return Ok(Some(Vec::new()));
     }
     let bytes = home.read_whole(&name, RECORD_LIMIT).await?.unwrap_or_default();
-    let blobs = SharedRecord::blobs_in(&bytes);
-    Ok(Some(blobs.iter().map(|blob| blob_name(&blob.digest)).collect()))
+    Ok(Some(blobs_in(&bytes).iter().map(|blob| blob_name(&blob.digest)).collect()))
 }

@@ -160,6 +160,13 @@ impl KeyedCaches {
                 }),
             }
         }
+        let wanted: Vec<&KeyedTarget> = targets.iter().map(|target| &target.wanted).collect();
+        let mounts = self.write_mounts(&wanted, cx).await;
+        for (slot, mounts) in failed.iter_mut().zip(mounts) {
+            if let Err(error) = mounts {
+                slot.get_or_insert(UploadError::Here(error));
+            }
+        }
         let mut result = Ok(());
         for ((target, step), failed) in targets.iter().zip(steps).zip(failed) {
             let ended = match failed {

@@ -35,7 +35,7 @@ impl TraceContext {
 }
 
 /// A fresh id. Where the system has no randomness it is made of ones, which is no worse than no trace.
-pub(super) fn random<const N: usize>() -> [u8; N] {
+pub(in crate::daemon) fn random<const N: usize>() -> [u8; N] {
     let mut id = [1; N];
     let _ = SystemRandom::new().fill(&mut id);
     id

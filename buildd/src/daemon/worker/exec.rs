@@ -40,6 +40,7 @@ impl LocalWorker {
                 return Err(ExecFailure { error, remains: keep.map(Remains::new) });
             }
         };
+        mounts.ended_well();
         let chains = self.chains.clone();
         let records = blocking(move || commit(&chains, &lease, written, window, &name)).await;
         drop((mounts, staging));

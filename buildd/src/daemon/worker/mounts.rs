@@ -16,6 +16,7 @@ use super::LocalWorker;
 use crate::daemon::agent::AgentSocket;
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
+use crate::daemon::keyed_cache::MountUse;
 use crate::daemon::mounting::{Copied, Mounting};
 use crate::daemon::secrets::secret;
 use crate::daemon::traces::{SOCKET, SpanSocket};
@@ -30,6 +31,7 @@ pub(in crate::daemon) struct Mounts {
     pub(super) written: Vec<Written>,
     pub(super) shm_size: Option<u64>,
     caches: Vec<CacheMountLease>,
+    uses: Vec<MountUse>,
     agents: Vec<AgentSocket>,
     spans: Option<SpanSocket>,
 }
@@ -50,6 +52,11 @@ pub(super) struct Written {
 }
 
 impl Mounts {
+    /// What was done with them was well done.
+    pub(super) fn ended_well(&mut self) {
+        self.uses.drain(..).for_each(MountUse::ended_well);
+    }
+
     /// Makes a working directory, if there is none; where nothing can be written, what the sandbox says is enough. Blocking.
     ///
     /// # Errors
@@ -235,20 +242,25 @@ impl LocalWorker {
         args: &[String],
         job: &Job,
     ) -> Result<(), ExecError> {
+        let travels = self.travels.of(&job.cx.build);
         let mut requests = Vec::new();
         for (_, m, cache) in &wanted {
-            let seed = m.input.map(|i| &job.inputs[i]);
-            requests.push((
-                request(m, cache, seed, args, job),
-                seed.map(|o| self.seed(o, &m.selector)).transpose()?,
-            ));
+            let input = m.input.map(|i| &job.inputs[i]);
+            let request = request(m, cache, input, args, job);
+            let mut seed = input.map(|o| self.seed(o, &m.selector)).transpose()?;
+            if let Some(travels) = &travels {
+                seed = travels.seed(&request, seed, &job.cx);
+            }
+            requests.push((request, seed));
         }
+        let asked: Vec<CacheMountRequest> = requests.iter().map(|(request, _)| request.clone()).collect();
         let mounts = self.chains.store.cache_mounts();
         let leases = tokio::select! {
             leases = mounts.acquire_all(requests) => leases.map_err(from_store)?,
             () = job.cx.cancel.cancelled() => return Err(ExecError::Canceled),
         };
-        for ((at, _, _), lease) in wanted.into_iter().zip(leases) {
+        for (((at, _, _), lease), request) in wanted.into_iter().zip(leases).zip(asked) {
+            all.uses.extend(travels.as_ref().map(|travels| travels.mount_used(&request, lease.instance())));
             if let MountSource::Directory { path, .. } = &mut all.list[at].source {
                 lease.dir().clone_into(path);
             }

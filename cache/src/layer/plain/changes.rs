@@ -5,10 +5,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use super::copy_out::{below, set_attributes};
+use super::copy_out::{below, meta, set_attributes};
+use crate::layer::builder::Meta;
 use crate::layer::error::LayerError;
 use crate::layer::normal::{io_error, make_whiteout};
-use crate::tree::{TreeError, TreePath, Xattrs};
+use crate::tree::{TreeError, TreePath};
 use crate::view::Stat;
 use crate::view::disk::{self, FileType};
 
@@ -92,7 +93,7 @@ struct Moving<'a> {
     dir: &'a Path,
     upper: &'a Path,
     /// Directories of `upper` with the attributes that they get in the end, parents first.
-    made: Vec<(TreePath, Stat, Xattrs)>,
+    made: Vec<(TreePath, Meta)>,
 }
 
 impl Moving<'_> {
@@ -141,16 +142,16 @@ impl Moving<'_> {
         }
         self.make_dir(&parent)?;
         let dir = disk::open_dir(self.root.as_fd(), path.as_bytes()).map_err(io)?;
-        let attributes = (disk::fstat(&dir).map_err(io)?, disk::xattrs_of(&dir).map_err(io)?);
+        let attributes = meta(&disk::fstat(&dir).map_err(io)?, disk::xattrs_of(&dir).map_err(io)?);
         fs_err::create_dir(&target).map_err(io)?;
-        self.made.push((path.clone(), attributes.0, attributes.1));
+        self.made.push((path.clone(), attributes));
         Ok(())
     }
 
     /// Gives the directories their attributes, the innermost first: what is made in one changes its time.
     fn finish(self) -> Result<(), LayerError> {
-        for (path, stat, xattrs) in self.made.iter().rev() {
-            set_attributes(&below(self.upper, path), stat, xattrs)
+        for (path, meta) in self.made.iter().rev() {
+            set_attributes(&below(self.upper, path), false, meta)
                 .map_err(|e| io_error("set the attributes of", path, e))?;
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, CWD, Gid, Mode, Uid, XattrFlags};
 
-use crate::layer::builder::set_xattrs;
+use crate::layer::builder::{Meta, set_xattrs};
 use crate::layer::error::LayerError;
 use crate::layer::normal::{io_error, times};
 use crate::tree::{Follow, TreePath, Xattrs};
@@ -71,24 +71,29 @@ fn make(view: &MergedView, found: &Located, target: &PathBuf) -> Result<(), Laye
 }
 
 fn attributes(view: &MergedView, found: &Located, target: &Path) -> Result<(), LayerError> {
-    let xattrs = view.xattrs(found)?;
-    set_attributes(target, &found.stat, &xattrs)
+    let meta = meta(&found.stat, view.xattrs(found)?);
+    set_attributes(target, found.stat.file_type == FileType::Symlink, &meta)
         .map_err(|e| io_error("copy the attributes of", &found.path, e))
 }
 
-/// Gives an object below a directory of the daemon's own the attributes of another one.
-pub(super) fn set_attributes(target: &Path, stat: &Stat, xattrs: &Xattrs) -> io::Result<()> {
+/// What an object on disk has besides its content.
+pub(super) fn meta(stat: &Stat, xattrs: Xattrs) -> Meta {
+    Meta { mode: stat.mode, uid: stat.uid, gid: stat.gid, mtime: stat.mtime, xattrs }
+}
+
+/// Gives an object below a directory of the daemon's own these attributes; a symbolic link keeps its mode.
+pub(crate) fn set_attributes(target: &Path, is_link: bool, meta: &Meta) -> io::Result<()> {
     let nofollow = AtFlags::SYMLINK_NOFOLLOW;
     // In this order: a change of owner clears setuid bits and capabilities, and all but the last change the time.
-    fs::chownat(CWD, target, Some(Uid::from_raw(stat.uid)), Some(Gid::from_raw(stat.gid)), nofollow)?;
-    if stat.file_type != FileType::Symlink {
-        fs::chmodat(CWD, target, Mode::from_raw_mode(stat.mode), AtFlags::empty())?;
+    fs::chownat(CWD, target, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)), nofollow)?;
+    if !is_link {
+        fs::chmodat(CWD, target, Mode::from_raw_mode(meta.mode), AtFlags::empty())?;
     }
-    set_xattrs(xattrs, |name, value| fs::lsetxattr(target, name, value, XattrFlags::empty()))?;
-    Ok(fs::utimensat(CWD, target, &times(stat.mtime), nofollow)?)
+    set_xattrs(&meta.xattrs, |name, value| fs::lsetxattr(target, name, value, XattrFlags::empty()))?;
+    Ok(fs::utimensat(CWD, target, &times(meta.mtime), nofollow)?)
 }
 
 /// The path of something below `dir`.
-pub(super) fn below(dir: &Path, path: &TreePath) -> PathBuf {
+pub(crate) fn below(dir: &Path, path: &TreePath) -> PathBuf {
     dir.join(path.as_path())
 }

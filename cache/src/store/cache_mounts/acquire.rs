@@ -239,14 +239,27 @@ fn note_release(shared: &Shared, name: &str, size: Option<u64>) -> Result<(), St
     let name = name.to_owned();
     let Some(mut entry) = shared.tables.cache_mounts.get(&name)? else { return Ok(()) }; // was never made
     if entry.retired {
-        let mut batch = Batch::default();
-        shared.tables.cache_mounts.delete_in(&mut batch, &name);
-        shared.db.write(&batch, Sync::Yes)?;
-        return remove_later(shared, &name);
+        return remove_entry(shared, &name);
     }
     entry.epoch = shared.epochs.stamp();
     entry.size = size;
     shared.tables.cache_mounts.put(&name, &entry)
+}
+
+/// Gives an instance back that was only read. The mount states are locked.
+pub(super) fn end_reading(shared: &Shared, name: &String) -> Result<(), StoreError> {
+    match shared.tables.cache_mounts.get(name)? {
+        Some(entry) if entry.retired => remove_entry(shared, name),
+        _ => Ok(()),
+    }
+}
+
+/// Removes an instance. The mount states are locked.
+fn remove_entry(shared: &Shared, name: &String) -> Result<(), StoreError> {
+    let mut batch = Batch::default();
+    shared.tables.cache_mounts.delete_in(&mut batch, name);
+    shared.db.write(&batch, Sync::Yes)?;
+    remove_later(shared, name)
 }
 
 /// Moves a directory away and removes it beside us. The mount states are locked.
@@ -263,20 +276,67 @@ mod tests {
     use super::*;
     use crate::store::{Store, StoreOptions};
 
+    fn request(step: &str, sharing: Sharing) -> CacheMountRequest {
+        CacheMountRequest {
+            id: "id".to_owned(),
+            sharing,
+            owner: None,
+            base: None,
+            step: step.to_owned(),
+            clear_for: None,
+            description: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_reads_a_mount_waits_for_its_users_and_they_for_it() -> Result<(), Box<dyn std::error::Error>>
+    {
+        let dir = tempfile::tempdir()?;
+        let store = Store::open(&dir.path().join("root"), StoreOptions::default())?;
+        let mounts = store.cache_mounts();
+        let used = mounts.acquire(request("one", Sharing::Shared), None).await?;
+        let instance = used.instance().to_owned();
+        fs::write(used.dir().join("f"), "1")?;
+        let reading = tokio::spawn({
+            let (mounts, instance) = (store.cache_mounts(), instance.clone());
+            async move { mounts.read(&instance).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!reading.is_finished());
+        drop(used);
+        let reading = reading.await??.ok_or("it is there")?;
+        assert_eq!(fs::read(reading.dir().join("f"))?, b"1");
+
+        // Who shares it waits; who wants it alone takes another one.
+        let sharing = tokio::spawn({
+            let mounts = store.cache_mounts();
+            async move { mounts.acquire(request("two", Sharing::Shared), None).await }
+        });
+        let alone = mounts.acquire(request("three", Sharing::Private), None).await?;
+        assert_ne!(alone.instance(), instance);
+        assert!(!sharing.is_finished());
+        drop(reading);
+        let shared = sharing.await??;
+        assert_eq!(shared.instance(), instance);
+        drop((shared, alone));
+
+        // One that was cleared meanwhile goes when it has been read.
+        let reading = mounts.read(&instance).await?.ok_or("it is there")?;
+        let cleared =
+            CacheMountRequest { clear_for: Some("build".to_owned()), ..request("four", Sharing::Private) };
+        drop(mounts.acquire(cleared, None).await?);
+        assert!(reading.dir().exists());
+        drop(reading);
+        assert!(mounts.read(&instance).await?.is_none());
+        Ok(())
+    }
+
     #[tokio::test]
     async fn a_mount_in_use_is_marked_on_disk_once_per_checkpoint() -> Result<(), Box<dyn std::error::Error>>
     {
         let dir = tempfile::tempdir()?;
         let store = Store::open(&dir.path().join("root"), StoreOptions::default())?;
-        let request = CacheMountRequest {
-            id: "id".to_owned(),
-            sharing: Sharing::Shared,
-            owner: None,
-            base: None,
-            step: "step".to_owned(),
-            clear_for: None,
-            description: String::new(),
-        };
+        let request = request("step", Sharing::Shared);
         drop(store.cache_mounts().acquire(request.clone(), None).await?);
         for checkpoint in [false, true, false] {
             if checkpoint {

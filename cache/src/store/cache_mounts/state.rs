@@ -23,13 +23,18 @@ pub(in crate::store) struct Users {
     steps: HashMap<String, usize>,
     /// Whether they agreed to share it.
     shared: bool,
-    /// Whether it is being made; nobody can join yet.
+    /// Whether it is being made or read; nobody can join yet.
     pub(super) making: bool,
 }
 
 impl Users {
     pub(super) fn new(step: &str, sharing: Sharing, making: bool) -> Self {
         Self { steps: HashMap::from([(step.to_owned(), 1)]), shared: sharing == Sharing::Shared, making }
+    }
+
+    /// Nobody who changes it.
+    pub(super) fn reader() -> Self {
+        Self { steps: HashMap::new(), shared: false, making: true }
     }
 
     /// Whether `step` may use it beside those who do.

@@ -1,0 +1,228 @@
+//! The list of what a mount holds.
+
+use std::collections::HashMap;
+use std::io::Read as _;
+
+use solver::Digest;
+
+use super::chunks::{Chunk, Contents};
+use super::error::MountError;
+use crate::keyed::SharedBlob;
+use crate::layer::{Change, Entries};
+use crate::tree::codec::{Reader, put_bytes, put_node, put_varint};
+use crate::tree::{FileDigest, Kind, Node, TreePath};
+
+use super::pack::{PACK_LIMIT, PACK_TYPE};
+
+/// The media type of an encoded list.
+pub const LIST_TYPE: &str = "application/vnd.rbuild.mount.v1+zstd";
+/// How large an encoded list may be, in bytes.
+pub const LIST_LIMIT: u64 = 64 << 20;
+/// How large it may be before compression.
+const PLAIN_LIMIT: u64 = 256 << 20;
+/// How long all its paths may be together, in bytes.
+const PATHS_LIMIT: usize = 1 << 30;
+/// How hard it is compressed, on zstd's scale.
+const LEVEL: i32 = 3;
+/// First byte before compression; another value means another format.
+const FORMAT: u8 = 1;
+
+/// What a mount holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountList {
+    /// The mount's own directory, and its modification time in nanoseconds since 1970.
+    pub top: (Node, i64),
+    /// What is in it: files, directories, links and pipes, each with its parents.
+    pub entries: Entries,
+    /// Where the bytes of the files are.
+    pub contents: Contents,
+    /// The packs that those name by number.
+    pub packs: Vec<Pack>,
+}
+
+/// A pack that lies in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pack {
+    /// Digest of the blob.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its size before compression.
+    pub plain: u64,
+}
+
+impl Pack {
+    /// As what it is stored.
+    pub fn blob(&self) -> SharedBlob {
+        SharedBlob { digest: self.digest, size: self.size, media_type: PACK_TYPE.to_owned() }
+    }
+}
+
+impl MountList {
+    /// The bytes that are stored, compressed.
+    ///
+    /// Format before compression (primitives as in `tree::codec`): a format byte 1; the top's node and time (i64 little-endian); the
+    /// entries as layers have them, with their length; the number of packs, and of each digest, size and plain size; the number of
+    /// chunks, and of each digest, pack, offset and length; the number of contents of several chunks, and of each digest, how many, and
+    /// their numbers.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn encode(&self) -> Result<Vec<u8>, MountError> {
+        let mut out = vec![FORMAT];
+        put_node(&mut out, &self.top.0);
+        out.extend_from_slice(&self.top.1.to_le_bytes());
+        put_bytes(&mut out, &self.entries.encode());
+        put_varint(&mut out, self.packs.len() as u64);
+        for pack in &self.packs {
+            put_bytes(&mut out, pack.digest.as_bytes());
+            put_varint(&mut out, pack.size);
+            put_varint(&mut out, pack.plain);
+        }
+        let chunks = self.contents.chunks();
+        put_varint(&mut out, chunks.len() as u64);
+        for chunk in chunks {
+            put_bytes(&mut out, chunk.digest.as_bytes());
+            put_varint(&mut out, chunk.pack.into());
+            put_varint(&mut out, chunk.offset);
+            put_varint(&mut out, chunk.len);
+        }
+        let mut files: Vec<(&FileDigest, &[u32])> = self.contents.files().collect();
+        files.sort_unstable();
+        put_varint(&mut out, files.len() as u64);
+        for (content, numbers) in files {
+            put_bytes(&mut out, content.as_bytes());
+            put_varint(&mut out, numbers.len() as u64);
+            numbers.iter().for_each(|number| put_varint(&mut out, (*number).into()));
+        }
+        zstd::encode_all(out.as_slice(), LEVEL).map_err(MountError::Compress)
+    }
+
+    /// Reads what [`Self::encode`] gave.
+    ///
+    /// # Errors
+    /// [`MountError::Damaged`] for anything else, and for lists that no mount has: devices, names without their directory, files whose
+    /// bytes are nowhere.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MountError> {
+        let damaged = MountError::Damaged("the list of a cache mount is damaged");
+        let mut plain = Vec::new();
+        let decoder = zstd::Decoder::with_buffer(bytes).map_err(|_| damaged)?;
+        let read = decoder.take(PLAIN_LIMIT).read_to_end(&mut plain);
+        let damaged = MountError::Damaged("the list of a cache mount is damaged");
+        match read.ok().and_then(|_| decode(&mut Reader(&plain))) {
+            Some(list) if list.is_sound() => Ok(list),
+            _ => Err(damaged),
+        }
+    }
+
+    /// The bytes of all files, each name counted.
+    pub fn bytes(&self) -> u64 {
+        self.nodes().map(|(_, node)| size_of(node)).sum()
+    }
+
+    /// Whether it says the same but for the times of directories, which change with each file that comes and goes in them.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let plain = |(path, change): (&TreePath, &Change)| match change {
+            Change::Put { node, .. } if node.kind == Kind::Dir => (path.clone(), node.clone(), None),
+            Change::Put { node, mtime } => (path.clone(), node.clone(), Some(*mtime)),
+            Change::Whiteout => (path.clone(), Node::plain_dir(), None),
+        };
+        let all = |list: &Self| list.entries.len();
+        all(self) == all(other)
+            && self.top.0 == other.top.0
+            && self
+                .entries
+                .iter()
+                .zip(other.entries.iter())
+                .all(|(one, other)| plain((&one.path, &one.change)) == plain((&other.path, &other.change)))
+    }
+
+    /// The packs that are named, as blobs.
+    pub fn blobs(&self) -> impl Iterator<Item = SharedBlob> {
+        self.packs.iter().map(Pack::blob)
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = (&TreePath, &Node)> {
+        nodes(&self.entries)
+    }
+
+    fn is_sound(&self) -> bool {
+        let mut dirs: Vec<&TreePath> = Vec::new();
+        let mut groups: HashMap<&TreePath, &Node> = HashMap::new();
+        self.top.0.kind == Kind::Dir
+            && self.entries.iter().all(|entry| {
+                let Change::Put { node, .. } = &entry.change else { return false };
+                while dirs.last().is_some_and(|dir| !entry.path.starts_with(dir)) {
+                    dirs.pop();
+                }
+                let parent = entry.path.parent().unwrap_or_default();
+                if dirs.last().map_or(!parent.is_root(), |dir| **dir != parent) || entry.path.is_too_long() {
+                    return false;
+                }
+                if let Some(group) = &node.link_group
+                    && **groups.entry(group).or_insert(node) != *node
+                {
+                    return false;
+                }
+                match &node.kind {
+                    Kind::Dir => dirs.push(&entry.path),
+                    Kind::File { size, content } => return self.has(content, *size),
+                    Kind::Symlink { .. } | Kind::Fifo => {}
+                    Kind::CharDevice { .. } | Kind::BlockDevice { .. } | Kind::Socket => return false,
+                }
+                node.kind != Kind::Dir || node.link_group.is_none()
+            })
+    }
+
+    /// Whether the bytes of a content are known, and are so many.
+    pub(super) fn has(&self, content: &FileDigest, size: u64) -> bool {
+        let sum = |chunks: Vec<Chunk>| chunks.iter().try_fold(0u64, |sum, chunk| sum.checked_add(chunk.len));
+        size == 0 || self.contents.of(content).and_then(sum) == Some(size)
+    }
+}
+
+/// What lies at each path.
+pub(super) fn nodes(entries: &Entries) -> impl Iterator<Item = (&TreePath, &Node)> {
+    entries.iter().filter_map(|entry| match &entry.change {
+        Change::Put { node, .. } => Some((&entry.path, node)),
+        Change::Whiteout => None,
+    })
+}
+
+/// The size of a file in bytes; 0 for anything else.
+pub(super) fn size_of(node: &Node) -> u64 {
+    if let Kind::File { size, .. } = node.kind { size } else { 0 }
+}
+
+fn decode(input: &mut Reader<'_>) -> Option<MountList> {
+    if input.byte()? != FORMAT {
+        return None;
+    }
+    let top = (input.node()?, input.i64()?);
+    let entries = Entries::decode_within(input.bytes()?, PATHS_LIMIT).ok()?;
+    let mut packs = Vec::new();
+    for _ in 0..input.varint()? {
+        let digest = Digest::from_bytes(input.bytes()?.try_into().ok()?);
+        let (size, plain) = (input.varint()?, input.varint()?);
+        packs
+            .push(Some(Pack { digest, size, plain }).filter(|pack| pack.size.max(pack.plain) <= PACK_LIMIT)?);
+    }
+    let mut contents = Contents::default();
+    for _ in 0..input.varint()? {
+        let digest = FileDigest::from_bytes(input.bytes()?.try_into().ok()?);
+        let pack: u32 = input.varint()?.try_into().ok()?;
+        let (offset, len) = (input.varint()?, input.varint()?);
+        let end = offset.checked_add(len).filter(|_| len > 0)?;
+        packs.get(pack as usize).filter(|pack| end <= pack.plain)?;
+        contents.add(Chunk { digest, pack, offset, len });
+    }
+    for _ in 0..input.varint()? {
+        let content = FileDigest::from_bytes(input.bytes()?.try_into().ok()?);
+        let mut numbers = Vec::new();
+        for _ in 0..input.varint()? {
+            numbers.push(input.varint()?.try_into().ok()?);
+        }
+        contents.join_numbers(content, numbers)?;
+    }
+    input.0.is_empty().then_some(MountList { top, entries, contents, packs })
+}

@@ -1,0 +1,325 @@
+//! Cache mounts that travel from machine to machine by keyed caches.
+
+use std::path::{Path, PathBuf};
+
+use tests::{Auth, Bucket, Output, Registry, Scene, bucket_ready, ready};
+
+/// Fresh machines, each with a base image of its own: keys do not matter here.
+fn machines(count: usize) -> Option<Vec<Scene>> {
+    ready().then(|| (0..count).map(|_| Scene::new()).collect())
+}
+
+/// One that reads and writes a cache, with more attributes.
+fn through(cache: &str, more: &str) -> Vec<String> {
+    let attrs = if more.is_empty() { String::new() } else { format!(",{more}") };
+    let (from, to) = (cache.to_owned(), format!("{cache}{attrs}"));
+    // What is united is for who writes to say.
+    let from = match attrs.split_once(",mergeable") {
+        Some((before, _)) => format!("{from}{before}"),
+        None => format!("{from}{attrs}"),
+    };
+    ["--cache-from".to_owned(), from, "--cache-to".to_owned(), to].into()
+}
+
+/// Runs a script with a mount, never from the cache.
+fn step(machine: &Scene, mount: &str, script: &str, args: &[String]) -> Output {
+    let unique = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
+    let text = format!("FROM base\nRUN --mount=type=cache,{mount} : {} && {script}\n", unique.trim());
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    machine.dockerfile(&text, &[&["--progress=plain"][..], &args].concat())
+}
+
+/// What a script says with a mount.
+fn says(machine: &Scene, mount: &str, script: &str, args: &[String]) -> String {
+    let built = step(machine, mount, &format!("({script}) | sed 's/^/SAYS /'"), args).ok();
+    let said = built.stderr.lines().filter_map(|line| line.split_once("SAYS "));
+    // Not the line that tells the command.
+    let said: Vec<&str> = said.filter(|(before, _)| !before.contains("RUN")).map(|(_, said)| said).collect();
+    said.join("\n")
+}
+
+fn forget(machine: &Scene) {
+    machine.run(&["prune", "--all", "--force"]).ok();
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let found = walkdir::WalkDir::new(dir).into_iter().filter_map(Result::ok);
+    found.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path).collect()
+}
+
+fn count(requests: &[String], text: &str) -> usize {
+    requests.iter().filter(|request| request.contains(text)).count()
+}
+
+/// All that a tree holds, but for directories' times.
+const TREE: &str = "cd /m && find . | sort | xargs stat -c '%n %F %a %u %g %s %h' && cat a/f && stat -c %y a/f a/large && \
+                    md5sum a/large && readlink l";
+
+#[test]
+fn from_machine_to_machine_by_a_bucket() {
+    if !bucket_ready() {
+        return;
+    }
+    let Some(machines) = machines(2) else { return };
+    let bucket: Bucket = machines[0].bucket();
+    let through = through(&bucket.keyed("x"), "cache-mounts=all");
+    let mount = "target=/m,id=things";
+    let make = "mkdir -p /m/a/b && echo text > /m/a/f && ln /m/a/f /m/a/b/again && ln -s a /m/l && mkfifo /m/p && \
+                head -c 3000000 /dev/urandom > /m/a/large && chown 7:8 /m/a/f && chmod 1711 /m/a && : > '/m/.wh.x'";
+    let built = step(&machines[0], mount, make, &through).ok();
+    assert!(built.stderr.contains("exporting cache mount things to s3://cache/x"), "{}", built.stderr);
+    assert!(
+        !built.stderr.contains("importing cache mount things"),
+        "the mount was not there\n{}",
+        built.stderr
+    );
+    let there = says(&machines[0], mount, TREE, &[]);
+    assert!(there.contains("./a/b/again regular file 644 7 8 5 2"), "{there}");
+    bucket.requests();
+
+    // All of it comes to a machine that has none, and nothing is written that is there.
+    let come = says(&machines[1], mount, TREE, &through);
+    assert_eq!(come, there);
+    let requests = bucket.requests();
+    assert_eq!(count(&requests, "PUT /cache/x/rbuild-1/mounts/"), 0, "{requests:#?}");
+    assert!(count(&requests, "GET /cache/x/rbuild-1/blobs/") >= 2, "{requests:#?}");
+    // It is there now.
+    says(&machines[1], mount, TREE, &through);
+    assert_eq!(count(&bucket.requests(), "GET /cache/x/rbuild-1/blobs/sha256/"), 1, "the list only");
+
+    // Of a change only what is new goes, and takes the place of what was.
+    let written = |bucket: &Bucket| files(&bucket.object("x/rbuild-1/blobs"));
+    let before = written(&bucket);
+    let change = "printf 'a bit more' | dd of=/m/a/large bs=1 seek=1500000 conv=notrunc 2>/dev/null && rm /m/l && echo 2 > /m/new";
+    step(&machines[1], mount, change, &through).ok();
+    let new: u64 = written(&bucket)
+        .iter()
+        .filter(|file| !before.contains(file))
+        .map(|f| f.metadata().unwrap().len())
+        .sum();
+    assert!(new > 0 && new < 1_500_000, "{new}");
+    assert_eq!(files(&bucket.object("x/rbuild-1/mounts")).len(), 1);
+    forget(&machines[0]);
+    let seen = says(&machines[0], mount, "cd /m && cat new && md5sum a/large && ls", &through);
+    assert_eq!(seen, says(&machines[1], mount, "cd /m && cat new && md5sum a/large && ls", &[]));
+    assert!(seen.contains("2\n") && !seen.lines().any(|line| line == "l"), "{seen}");
+}
+
+#[test]
+fn a_choice_of_mounts_and_what_else_tells_them_apart() {
+    let Some(machines) = machines(2) else { return };
+    let cache = format!("type=keyed,url=file://{}", machines[0].path("shared").display());
+    let [one, two] = [0, 1].map(|at: usize| &machines[at]);
+    let chosen = through(&cache, "cache-mounts=yes;/by/path");
+    for mount in ["target=/m,id=yes", "target=/m,id=no", "target=/by/path"] {
+        let at = if mount.contains("path") { "/by/path" } else { "/m" };
+        step(one, mount, &format!("echo here > {at}/f"), &chosen).ok();
+    }
+    let has = |mount: &str, args: &[String]| {
+        forget(two);
+        let at = if mount.contains("path") { "/by/path" } else { "/m" };
+        says(two, mount, &format!("ls {at}"), args) == "f"
+    };
+    assert!(has("target=/m,id=yes", &chosen) && has("target=/by/path", &chosen));
+    assert!(!has("target=/m,id=no", &chosen));
+    // A mount that was not written stays what it was.
+    assert!(!has("target=/m,id=no", &through(&cache, "cache-mounts=all")));
+    // Nobody asked.
+    assert!(!has("target=/m,id=yes", &through(&cache, "")));
+    // Another owner, another beginning, another namespace: another mount.
+    assert!(!has("target=/m,id=yes,uid=7", &chosen));
+    assert!(!has("target=/m,id=yes,from=base,source=/bin", &chosen));
+    let apart = [chosen.clone(), vec!["--build-arg=BUILDKIT_CACHE_MOUNT_NS=apart".to_owned()]].concat();
+    assert!(!has("target=/m,id=yes", &apart));
+    // How it is shared is no part of that; who builds without the cache begins with nothing.
+    assert!(
+        has("target=/m,id=yes,sharing=locked", &chosen) && has("target=/m,id=yes,sharing=private", &chosen)
+    );
+    assert!(!has("target=/m,id=yes", &[chosen.clone(), vec!["--no-cache".to_owned()]].concat()));
+    // Those go as well.
+    for (mount, script, test) in [
+        ("target=/m,id=yes,uid=7,mode=0700", "echo 7 > /m/g", "stat -c '%u %a' /m && cat /m/g"),
+        ("target=/m,id=yes,from=base,source=/bin", "rm /m/sh && echo 8 > /m/g", "ls /m/sh; cat /m/g"),
+        ("target=/m,id=yes,sharing=locked", "echo 9 > /m/g", "cat /m/g"),
+        ("target=/m,id=yes,sharing=private", "echo 10 > /m/g", "cat /m/g"),
+    ] {
+        step(one, mount, script, &chosen).ok();
+        let there = says(one, mount, test, &[]);
+        forget(two);
+        assert_eq!(says(two, mount, test, &chosen), there, "{mount}");
+        assert!(!there.is_empty());
+    }
+    for (attrs, why) in
+        [("cache-mounts=", "want `all` or ids"), ("cache-mounts=all,mergeable=;", "mergeable: want")]
+    {
+        let failed = two.build(&["--cache-to", &format!("{cache},{attrs}")]).fails();
+        assert!(failed.stderr.contains(why), "{}", failed.stderr);
+    }
+}
+
+/// Eight machines that had the same write files of their own at the same time: all files are there in the end.
+#[test]
+fn writers_at_once_are_united() {
+    if !bucket_ready() {
+        return;
+    }
+    let Some(machines) = machines(8) else { return };
+    let bucket = machines[0].bucket();
+    let registry: Registry = machines[0].registry(Auth::Open);
+    let dir = machines[0].path("shared");
+    let places = [
+        bucket.keyed("many"),
+        format!("type=keyed,url=registry://{}/team/mounts", registry.host()),
+        format!("type=keyed,url=file://{}", dir.display()),
+    ];
+    for cache in places {
+        let merging = through(&cache, "cache-mounts=all,mergeable=all");
+        let mount = "target=/m,id=shared";
+        step(
+            &machines[0],
+            mount,
+            "echo base > /m/base; echo old > /m/both; echo gone > /m/removed",
+            &merging,
+        )
+        .ok();
+        std::thread::scope(|scope| {
+            for (n, machine) in machines.iter().enumerate() {
+                let merging = &merging;
+                scope.spawn(move || {
+                    if n > 0 {
+                        forget(machine);
+                    }
+                    let script = format!(
+                        "cat /m/base && mkdir -p /m/d && echo {n} > /m/d/{n} && touch -d @{} /m/both && echo {n} > /m/both \
+                         && touch -d @{} /m/both && test {n} != 7 || rm /m/removed",
+                        n + 2_000_000_000,
+                        n + 2_000_000_000
+                    );
+                    step(machine, mount, &script, merging).ok();
+                });
+            }
+        });
+        // Whoever comes next has all of them, the newest of what all wrote, and what seven did not remove.
+        forget(&machines[3]);
+        let seen = says(&machines[3], mount, "cd /m && ls d && cat both base removed", &merging);
+        assert_eq!(seen, "0\n1\n2\n3\n4\n5\n6\n7\n7\nbase\ngone", "{cache}");
+        // What one takes away of what it had, and nobody else has written meanwhile, stays away.
+        forget(&machines[4]);
+        step(&machines[4], mount, "rm /m/removed /m/d/5", &merging).ok();
+        forget(&machines[5]);
+        assert_eq!(
+            says(&machines[5], mount, "ls /m /m/d | xargs", &merging),
+            "/m: base both d /m/d: 0 1 2 3 4 6 7"
+        );
+        machines.iter().for_each(forget);
+    }
+}
+
+/// Of a mount that is not to be united the last one counts, whole.
+#[test]
+fn the_last_one_counts() {
+    let Some(machines) = machines(3) else { return };
+    let cache = format!("type=keyed,url=file://{}", machines[0].path("shared").display());
+    let whole = through(&cache, "cache-mounts=all");
+    let mount = "target=/m,id=x";
+    std::thread::scope(|scope| {
+        for (n, machine) in machines.iter().enumerate() {
+            let whole = &whole;
+            scope.spawn(move || step(machine, mount, &format!("touch /m/{n}a /m/{n}b"), whole).ok());
+        }
+    });
+    forget(&machines[0]);
+    let seen = says(&machines[0], mount, "ls /m | xargs", &whole);
+    assert!(["0a 0b", "1a 1b", "2a 2b"].contains(&seen.as_str()), "{seen}");
+    forget(&machines[1]);
+    step(&machines[1], mount, "rm -rf /m/* && touch /m/new", &whole).ok();
+    forget(&machines[2]);
+    assert_eq!(says(&machines[2], mount, "ls /m", &whole), "new");
+}
+
+#[test]
+fn what_a_step_that_failed_left_stays() {
+    let Some(machines) = machines(2) else { return };
+    let cache = format!("type=keyed,url=file://{}", machines[0].path("shared").display());
+    let all = through(&cache, "cache-mounts=all");
+    let text = "FROM base AS good\nRUN --mount=type=cache,target=/m,id=good touch /m/f\n\
+                FROM good\nRUN --mount=type=cache,target=/m,id=bad touch /m/f && false\n";
+    let args: Vec<&str> = all.iter().map(String::as_str).collect();
+    machines[0].dockerfile(text, &args).fails();
+    assert_eq!(says(&machines[1], "target=/m,id=good", "ls /m", &all), "f");
+    assert_eq!(says(&machines[1], "target=/m,id=bad", "ls /m", &all), "");
+}
+
+#[test]
+fn damage_costs_the_mount_and_heals() {
+    let Some(machines) = machines(2) else { return };
+    let dir = machines[0].path("shared");
+    let cache = format!("type=keyed,url=file://{}", dir.display());
+    let all = through(&cache, "cache-mounts=all");
+    let mount = "target=/m,id=x";
+    let fill = "head -c 2000000 /dev/urandom > /m/large && echo 1 > /m/small";
+    step(&machines[0], mount, fill, &all).ok();
+    let sum = says(&machines[0], mount, "md5sum /m/large", &[]);
+    let come = || {
+        forget(&machines[1]);
+        says(&machines[1], mount, "test ! -e /m/large || md5sum /m/large; ls /m | wc -l", &all)
+    };
+    assert_eq!(come(), format!("{sum}\n2"));
+    let flip = |file: &Path| {
+        let mut bytes = fs_err::read(file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs_err::write(file, bytes).unwrap();
+    };
+    let (blobs, mounts) = (dir.join("rbuild-1/blobs"), dir.join("rbuild-1/mounts"));
+    let largest =
+        |dir: &Path| files(dir).into_iter().max_by_key(|file| file.metadata().unwrap().len()).unwrap();
+    let ways: [&dyn Fn(); 4] = [
+        &|| flip(&largest(&blobs)),
+        &|| fs_err::remove_file(largest(&blobs)).unwrap(),
+        &|| files(&blobs).iter().for_each(|file| flip(file)),
+        &|| files(&mounts).iter().for_each(|file| flip(file)),
+    ];
+    for (n, damage) in ways.iter().enumerate() {
+        damage();
+        // Nothing of it came, and the machine's own, which is nothing, was written.
+        assert_eq!(come(), "0", "{n}");
+        // The one that has it writes it again.
+        step(&machines[0], mount, "echo more > /m/small", &all).ok();
+        assert_eq!(come(), format!("{sum}\n2"), "{n}");
+    }
+}
+
+#[test]
+fn signed_and_scoped() {
+    let Some(machines) = machines(2) else { return };
+    let dir = machines[0].path("shared");
+    let url = format!("type=keyed,url=file://{},cache-mounts=all", dir.display());
+    let key = |name: &str| {
+        let (private, public) =
+            (dir.with_file_name(format!("{name}.pem")), dir.with_file_name(format!("{name}.pub")));
+        let run = |args: &[&str]| {
+            assert!(std::process::Command::new("openssl").args(args).status().unwrap().success());
+        };
+        run(&["genpkey", "-algorithm", "ed25519", "-out", private.to_str().unwrap()]);
+        run(&["pkey", "-in", private.to_str().unwrap(), "-pubout", "-out", public.to_str().unwrap()]);
+        (private.display().to_string(), public.display().to_string())
+    };
+    let ((private, public), (stranger, strangers)) = (key("a"), key("b"));
+    let mount = "target=/m,id=x";
+    let to = |attrs: &str| vec!["--cache-to".to_owned(), format!("{url},{attrs}")];
+    step(&machines[0], mount, "echo main > /m/f", &to(&format!("scope=main,signing-key={private}"))).ok();
+    let come = |attrs: &str| {
+        forget(&machines[1]);
+        says(&machines[1], mount, "cat /m/f", &["--cache-from".to_owned(), format!("{url},{attrs}")])
+    };
+    assert_eq!(come(&format!("scope=main,trust={public}")), "main");
+    assert_eq!(come(&format!("scope=main,trust={strangers}")), "");
+    assert_eq!(come("scope=pr"), "");
+    step(&machines[0], mount, "echo pr > /m/f", &to(&format!("scope=pr,signing-key={stranger}"))).ok();
+    assert_eq!(come(&format!("scope=pr;main,trust={public}")), "main");
+    assert_eq!(come(&format!("scope=pr;main,trust={public};{strangers}")), "pr");
+    // What the stranger puts into the place of what is trusted is passed over.
+    step(&machines[0], mount, "echo forged > /m/f", &to(&format!("scope=main,signing-key={stranger}"))).ok();
+    assert_ne!(come(&format!("scope=main,trust={public}")), "forged");
+}

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
-use tests::{Auth, Bucket, Random, Registry, Scene, bucket_ready, ready, rounds};
+use tests::{Bucket, Fleet, Random, Registry, Scene, bucket_ready, rounds};
 
 /// Several machines, and a base image that all can pull.
 struct Machines {
@@ -15,17 +15,7 @@ struct Machines {
 impl Machines {
     /// `None` where this machine cannot run them.
     fn new(count: usize) -> Option<Self> {
-        if !ready() {
-            return None;
-        }
-        let machines: Vec<Scene> = (0..count).map(|_| Scene::new()).collect();
-        let registry = machines[0].registry(Auth::Open);
-        let base = format!("{}/base:1", registry.host());
-        machines[0].run(&["tag", "base", &base]).ok();
-        machines[0].run(&["push", "-q", &base]).ok();
-        // The image as it was made is another one than the image as it is pulled: its times are cut to seconds.
-        machines[0].run(&["rmi", &base, "base"]).ok();
-        machines[0].run(&["prune", "--all", "--force"]).ok();
+        let Fleet { machines, registry } = Fleet::new(count)?;
         for machine in &machines {
             machine.write("f", "1");
         }

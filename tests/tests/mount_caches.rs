@@ -2,12 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tests::{Auth, Bucket, Output, Registry, Scene, bucket_ready, ready};
-
-/// Fresh machines, each with a base image of its own: keys do not matter here.
-fn machines(count: usize) -> Option<Vec<Scene>> {
-    ready().then(|| (0..count).map(|_| Scene::new()).collect())
-}
+use tests::{Bucket, Fleet, Output, Scene, bucket_ready};
 
 /// One that reads and writes a cache, with more attributes.
 fn through(cache: &str, more: &str) -> Vec<String> {
@@ -22,16 +17,17 @@ fn through(cache: &str, more: &str) -> Vec<String> {
 }
 
 /// Runs a script with a mount, never from the cache.
-fn step(machine: &Scene, mount: &str, script: &str, args: &[String]) -> Output {
+fn step((fleet, machine): (&Fleet, usize), mount: &str, script: &str, args: &[String]) -> Output {
     let unique = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
-    let text = format!("FROM base\nRUN --mount=type=cache,{mount} : {} && {script}\n", unique.trim());
+    let text =
+        format!("FROM {}\nRUN --mount=type=cache,{mount} : {} && {script}\n", fleet.base(), unique.trim());
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    machine.dockerfile(&text, &[&["--progress=plain"][..], &args].concat())
+    fleet.machines[machine].dockerfile(&text, &args)
 }
 
 /// What a script says with a mount.
-fn says(machine: &Scene, mount: &str, script: &str, args: &[String]) -> String {
-    let built = step(machine, mount, &format!("({script}) | sed 's/^/SAYS /'"), args).ok();
+fn says(at: (&Fleet, usize), mount: &str, script: &str, args: &[String]) -> String {
+    let built = step(at, mount, &format!("({script}) | sed 's/^/SAYS /'"), args).ok();
     let said = built.stderr.lines().filter_map(|line| line.split_once("SAYS "));
     // Not the line that tells the command.
     let said: Vec<&str> = said.filter(|(before, _)| !before.contains("RUN")).map(|(_, said)| said).collect();
@@ -60,38 +56,34 @@ fn from_machine_to_machine_by_a_bucket() {
     if !bucket_ready() {
         return;
     }
-    let Some(machines) = machines(2) else { return };
-    let bucket: Bucket = machines[0].bucket();
+    let Some(fleet) = Fleet::new(2) else { return };
+    let bucket: Bucket = fleet.machines[0].bucket();
     let through = through(&bucket.keyed("x"), "cache-mounts=all");
     let mount = "target=/m,id=things";
     let make = "mkdir -p /m/a/b && echo text > /m/a/f && ln /m/a/f /m/a/b/again && ln -s a /m/l && mkfifo /m/p && \
                 head -c 3000000 /dev/urandom > /m/a/large && chown 7:8 /m/a/f && chmod 1711 /m/a && : > '/m/.wh.x'";
-    let built = step(&machines[0], mount, make, &through).ok();
+    let built = step((&fleet, 0), mount, make, &through).ok();
     assert!(built.stderr.contains("exporting cache mount things to s3://cache/x"), "{}", built.stderr);
-    assert!(
-        !built.stderr.contains("importing cache mount things"),
-        "the mount was not there\n{}",
-        built.stderr
-    );
-    let there = says(&machines[0], mount, TREE, &[]);
+    assert!(built.stderr.contains("nobody has left it there"), "{}", built.stderr);
+    let there = says((&fleet, 0), mount, TREE, &[]);
     assert!(there.contains("./a/b/again regular file 644 7 8 5 2"), "{there}");
     bucket.requests();
 
     // All of it comes to a machine that has none, and nothing is written that is there.
-    let come = says(&machines[1], mount, TREE, &through);
+    let come = says((&fleet, 1), mount, TREE, &through);
     assert_eq!(come, there);
     let requests = bucket.requests();
     assert_eq!(count(&requests, "PUT /cache/x/rbuild-1/mounts/"), 0, "{requests:#?}");
     assert!(count(&requests, "GET /cache/x/rbuild-1/blobs/") >= 2, "{requests:#?}");
     // It is there now.
-    says(&machines[1], mount, TREE, &through);
+    says((&fleet, 1), mount, TREE, &through);
     assert_eq!(count(&bucket.requests(), "GET /cache/x/rbuild-1/blobs/sha256/"), 1, "the list only");
 
     // Of a change only what is new goes, and takes the place of what was.
     let written = |bucket: &Bucket| files(&bucket.object("x/rbuild-1/blobs"));
     let before = written(&bucket);
     let change = "printf 'a bit more' | dd of=/m/a/large bs=1 seek=1500000 conv=notrunc 2>/dev/null && rm /m/l && echo 2 > /m/new";
-    step(&machines[1], mount, change, &through).ok();
+    step((&fleet, 1), mount, change, &through).ok();
     let new: u64 = written(&bucket)
         .iter()
         .filter(|file| !before.contains(file))
@@ -99,24 +91,25 @@ fn from_machine_to_machine_by_a_bucket() {
         .sum();
     assert!(new > 0 && new < 1_500_000, "{new}");
     assert_eq!(files(&bucket.object("x/rbuild-1/mounts")).len(), 1);
-    forget(&machines[0]);
-    let seen = says(&machines[0], mount, "cd /m && cat new && md5sum a/large && ls", &through);
-    assert_eq!(seen, says(&machines[1], mount, "cd /m && cat new && md5sum a/large && ls", &[]));
+    forget(&fleet.machines[0]);
+    let seen = says((&fleet, 0), mount, "cd /m && cat new && md5sum a/large && ls", &through);
+    assert_eq!(seen, says((&fleet, 1), mount, "cd /m && cat new && md5sum a/large && ls", &[]));
     assert!(seen.contains("2\n") && !seen.lines().any(|line| line == "l"), "{seen}");
 }
 
 #[test]
 fn a_choice_of_mounts_and_what_else_tells_them_apart() {
-    let Some(machines) = machines(2) else { return };
-    let cache = format!("type=keyed,url=file://{}", machines[0].path("shared").display());
-    let [one, two] = [0, 1].map(|at: usize| &machines[at]);
+    let Some(fleet) = Fleet::new(2) else { return };
+    let cache = format!("type=keyed,url=file://{}", fleet.machines[0].path("shared").display());
+    let [one, two] = [0, 1].map(|at: usize| (&fleet, at));
     let chosen = through(&cache, "cache-mounts=yes;/by/path");
+    let from_base = format!("target=/m,id=yes,from={},source=/bin", fleet.base());
     for mount in ["target=/m,id=yes", "target=/m,id=no", "target=/by/path"] {
         let at = if mount.contains("path") { "/by/path" } else { "/m" };
         step(one, mount, &format!("echo here > {at}/f"), &chosen).ok();
     }
     let has = |mount: &str, args: &[String]| {
-        forget(two);
+        forget(&fleet.machines[1]);
         let at = if mount.contains("path") { "/by/path" } else { "/m" };
         says(two, mount, &format!("ls {at}"), args) == "f"
     };
@@ -128,7 +121,7 @@ fn a_choice_of_mounts_and_what_else_tells_them_apart() {
     assert!(!has("target=/m,id=yes", &through(&cache, "")));
     // Another owner, another beginning, another namespace: another mount.
     assert!(!has("target=/m,id=yes,uid=7", &chosen));
-    assert!(!has("target=/m,id=yes,from=base,source=/bin", &chosen));
+    assert!(!has(&from_base, &chosen));
     let apart = [chosen.clone(), vec!["--build-arg=BUILDKIT_CACHE_MOUNT_NS=apart".to_owned()]].concat();
     assert!(!has("target=/m,id=yes", &apart));
     // How it is shared is no part of that; who builds without the cache begins with nothing.
@@ -139,20 +132,20 @@ fn a_choice_of_mounts_and_what_else_tells_them_apart() {
     // Those go as well.
     for (mount, script, test) in [
         ("target=/m,id=yes,uid=7,mode=0700", "echo 7 > /m/g", "stat -c '%u %a' /m && cat /m/g"),
-        ("target=/m,id=yes,from=base,source=/bin", "rm /m/sh && echo 8 > /m/g", "ls /m/sh; cat /m/g"),
+        (&from_base, "rm /m/sh && echo 8 > /m/g", "ls /m/sh; cat /m/g"),
         ("target=/m,id=yes,sharing=locked", "echo 9 > /m/g", "cat /m/g"),
         ("target=/m,id=yes,sharing=private", "echo 10 > /m/g", "cat /m/g"),
     ] {
         step(one, mount, script, &chosen).ok();
         let there = says(one, mount, test, &[]);
-        forget(two);
+        forget(&fleet.machines[1]);
         assert_eq!(says(two, mount, test, &chosen), there, "{mount}");
         assert!(!there.is_empty());
     }
     for (attrs, why) in
-        [("cache-mounts=", "want `all` or ids"), ("cache-mounts=all,mergeable=;", "mergeable: want")]
+        [("cache-mounts=;", "want `all` or ids"), ("cache-mounts=all,mergeable=;", "mergeable: want")]
     {
-        let failed = two.build(&["--cache-to", &format!("{cache},{attrs}")]).fails();
+        let failed = fleet.machines[1].build(&["--cache-to", &format!("{cache},{attrs}")]).fails();
         assert!(failed.stderr.contains(why), "{}", failed.stderr);
     }
 }
@@ -163,31 +156,25 @@ fn writers_at_once_are_united() {
     if !bucket_ready() {
         return;
     }
-    let Some(machines) = machines(8) else { return };
-    let bucket = machines[0].bucket();
-    let registry: Registry = machines[0].registry(Auth::Open);
-    let dir = machines[0].path("shared");
+    let Some(fleet) = Fleet::new(8) else { return };
+    let bucket = fleet.machines[0].bucket();
+    let dir = fleet.machines[0].path("shared");
     let places = [
         bucket.keyed("many"),
-        format!("type=keyed,url=registry://{}/team/mounts", registry.host()),
+        format!("type=keyed,url=registry://{}/team/mounts", fleet.registry.host()),
         format!("type=keyed,url=file://{}", dir.display()),
     ];
     for cache in places {
         let merging = through(&cache, "cache-mounts=all,mergeable=all");
         let mount = "target=/m,id=shared";
-        step(
-            &machines[0],
-            mount,
-            "echo base > /m/base; echo old > /m/both; echo gone > /m/removed",
-            &merging,
-        )
-        .ok();
+        step((&fleet, 0), mount, "echo base > /m/base; echo old > /m/both; echo gone > /m/removed", &merging)
+            .ok();
         std::thread::scope(|scope| {
-            for (n, machine) in machines.iter().enumerate() {
-                let merging = &merging;
+            for n in 0..8 {
+                let (fleet, merging) = (&fleet, &merging);
                 scope.spawn(move || {
                     if n > 0 {
-                        forget(machine);
+                        forget(&fleet.machines[n]);
                     }
                     let script = format!(
                         "cat /m/base && mkdir -p /m/d && echo {n} > /m/d/{n} && touch -d @{} /m/both && echo {n} > /m/both \
@@ -195,74 +182,77 @@ fn writers_at_once_are_united() {
                         n + 2_000_000_000,
                         n + 2_000_000_000
                     );
-                    step(machine, mount, &script, merging).ok();
+                    step((fleet, n), mount, &script, merging).ok();
                 });
             }
         });
         // Whoever comes next has all of them, the newest of what all wrote, and what seven did not remove.
-        forget(&machines[3]);
-        let seen = says(&machines[3], mount, "cd /m && ls d && cat both base removed", &merging);
+        forget(&fleet.machines[3]);
+        let seen = says((&fleet, 3), mount, "cd /m && ls d && cat both base removed", &merging);
         assert_eq!(seen, "0\n1\n2\n3\n4\n5\n6\n7\n7\nbase\ngone", "{cache}");
         // What one takes away of what it had, and nobody else has written meanwhile, stays away.
-        forget(&machines[4]);
-        step(&machines[4], mount, "rm /m/removed /m/d/5", &merging).ok();
-        forget(&machines[5]);
+        forget(&fleet.machines[4]);
+        step((&fleet, 4), mount, "rm /m/removed /m/d/5", &merging).ok();
+        forget(&fleet.machines[5]);
         assert_eq!(
-            says(&machines[5], mount, "ls /m /m/d | xargs", &merging),
+            says((&fleet, 5), mount, "ls /m /m/d | xargs", &merging),
             "/m: base both d /m/d: 0 1 2 3 4 6 7"
         );
-        machines.iter().for_each(forget);
+        fleet.machines.iter().for_each(forget);
     }
 }
 
 /// Of a mount that is not to be united the last one counts, whole.
 #[test]
 fn the_last_one_counts() {
-    let Some(machines) = machines(3) else { return };
-    let cache = format!("type=keyed,url=file://{}", machines[0].path("shared").display());
+    let Some(fleet) = Fleet::new(3) else { return };
+    let cache = format!("type=keyed,url=file://{}", fleet.machines[0].path("shared").display());
     let whole = through(&cache, "cache-mounts=all");
     let mount = "target=/m,id=x";
     std::thread::scope(|scope| {
-        for (n, machine) in machines.iter().enumerate() {
-            let whole = &whole;
-            scope.spawn(move || step(machine, mount, &format!("touch /m/{n}a /m/{n}b"), whole).ok());
+        for n in 0..3 {
+            let (fleet, whole) = (&fleet, &whole);
+            scope.spawn(move || step((fleet, n), mount, &format!("touch /m/{n}a /m/{n}b"), whole).ok());
         }
     });
-    forget(&machines[0]);
-    let seen = says(&machines[0], mount, "ls /m | xargs", &whole);
+    forget(&fleet.machines[0]);
+    let seen = says((&fleet, 0), mount, "ls /m | xargs", &whole);
     assert!(["0a 0b", "1a 1b", "2a 2b"].contains(&seen.as_str()), "{seen}");
-    forget(&machines[1]);
-    step(&machines[1], mount, "rm -rf /m/* && touch /m/new", &whole).ok();
-    forget(&machines[2]);
-    assert_eq!(says(&machines[2], mount, "ls /m", &whole), "new");
+    forget(&fleet.machines[1]);
+    step((&fleet, 1), mount, "rm -rf /m/* && touch /m/new", &whole).ok();
+    forget(&fleet.machines[2]);
+    assert_eq!(says((&fleet, 2), mount, "ls /m", &whole), "new");
 }
 
 #[test]
 fn what_a_step_that_failed_left_stays() {
-    let Some(machines) = machines(2) else { return };
-    let cache = format!("type=keyed,url=file://{}", machines[0].path("shared").display());
+    let Some(fleet) = Fleet::new(2) else { return };
+    let cache = format!("type=keyed,url=file://{}", fleet.machines[0].path("shared").display());
     let all = through(&cache, "cache-mounts=all");
-    let text = "FROM base AS good\nRUN --mount=type=cache,target=/m,id=good touch /m/f\n\
-                FROM good\nRUN --mount=type=cache,target=/m,id=bad touch /m/f && false\n";
+    let text = format!(
+        "FROM {} AS good\nRUN --mount=type=cache,target=/m,id=good touch /m/f\n\
+         FROM good\nRUN --mount=type=cache,target=/m,id=bad touch /m/f && false\n",
+        fleet.base()
+    );
     let args: Vec<&str> = all.iter().map(String::as_str).collect();
-    machines[0].dockerfile(text, &args).fails();
-    assert_eq!(says(&machines[1], "target=/m,id=good", "ls /m", &all), "f");
-    assert_eq!(says(&machines[1], "target=/m,id=bad", "ls /m", &all), "");
+    fleet.machines[0].dockerfile(&text, &args).fails();
+    assert_eq!(says((&fleet, 1), "target=/m,id=good", "ls /m", &all), "f");
+    assert_eq!(says((&fleet, 1), "target=/m,id=bad", "ls /m", &all), "");
 }
 
 #[test]
 fn damage_costs_the_mount_and_heals() {
-    let Some(machines) = machines(2) else { return };
-    let dir = machines[0].path("shared");
+    let Some(fleet) = Fleet::new(2) else { return };
+    let dir = fleet.machines[0].path("shared");
     let cache = format!("type=keyed,url=file://{}", dir.display());
     let all = through(&cache, "cache-mounts=all");
     let mount = "target=/m,id=x";
     let fill = "head -c 2000000 /dev/urandom > /m/large && echo 1 > /m/small";
-    step(&machines[0], mount, fill, &all).ok();
-    let sum = says(&machines[0], mount, "md5sum /m/large", &[]);
+    step((&fleet, 0), mount, fill, &all).ok();
+    let sum = says((&fleet, 0), mount, "md5sum /m/large", &[]);
     let come = || {
-        forget(&machines[1]);
-        says(&machines[1], mount, "test ! -e /m/large || md5sum /m/large; ls /m | wc -l", &all)
+        forget(&fleet.machines[1]);
+        says((&fleet, 1), mount, "test ! -e /m/large || md5sum /m/large; ls /m | wc -l", &all)
     };
     assert_eq!(come(), format!("{sum}\n2"));
     let flip = |file: &Path| {
@@ -285,15 +275,15 @@ fn damage_costs_the_mount_and_heals() {
         // Nothing of it came, and the machine's own, which is nothing, was written.
         assert_eq!(come(), "0", "{n}");
         // The one that has it writes it again.
-        step(&machines[0], mount, "echo more > /m/small", &all).ok();
+        step((&fleet, 0), mount, "echo more > /m/small", &all).ok();
         assert_eq!(come(), format!("{sum}\n2"), "{n}");
     }
 }
 
 #[test]
 fn signed_and_scoped() {
-    let Some(machines) = machines(2) else { return };
-    let dir = machines[0].path("shared");
+    let Some(fleet) = Fleet::new(2) else { return };
+    let dir = fleet.machines[0].path("shared");
     let url = format!("type=keyed,url=file://{},cache-mounts=all", dir.display());
     let key = |name: &str| {
         let (private, public) =
@@ -308,18 +298,18 @@ fn signed_and_scoped() {
     let ((private, public), (stranger, strangers)) = (key("a"), key("b"));
     let mount = "target=/m,id=x";
     let to = |attrs: &str| vec!["--cache-to".to_owned(), format!("{url},{attrs}")];
-    step(&machines[0], mount, "echo main > /m/f", &to(&format!("scope=main,signing-key={private}"))).ok();
+    step((&fleet, 0), mount, "echo main > /m/f", &to(&format!("scope=main,signing-key={private}"))).ok();
     let come = |attrs: &str| {
-        forget(&machines[1]);
-        says(&machines[1], mount, "cat /m/f", &["--cache-from".to_owned(), format!("{url},{attrs}")])
+        forget(&fleet.machines[1]);
+        says((&fleet, 1), mount, "cat /m/f", &["--cache-from".to_owned(), format!("{url},{attrs}")])
     };
     assert_eq!(come(&format!("scope=main,trust={public}")), "main");
     assert_eq!(come(&format!("scope=main,trust={strangers}")), "");
     assert_eq!(come("scope=pr"), "");
-    step(&machines[0], mount, "echo pr > /m/f", &to(&format!("scope=pr,signing-key={stranger}"))).ok();
+    step((&fleet, 0), mount, "echo pr > /m/f", &to(&format!("scope=pr,signing-key={stranger}"))).ok();
     assert_eq!(come(&format!("scope=pr;main,trust={public}")), "main");
     assert_eq!(come(&format!("scope=pr;main,trust={public};{strangers}")), "pr");
     // What the stranger puts into the place of what is trusted is passed over.
-    step(&machines[0], mount, "echo forged > /m/f", &to(&format!("scope=main,signing-key={stranger}"))).ok();
+    step((&fleet, 0), mount, "echo forged > /m/f", &to(&format!("scope=main,signing-key={stranger}"))).ok();
     assert_ne!(come(&format!("scope=main,trust={public}")), "forged");
 }

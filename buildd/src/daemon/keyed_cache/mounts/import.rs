@@ -79,6 +79,7 @@ impl KeyedCaches {
             self.mount_brought(mount, id, (place.id(), scope.clone()), names);
             return Ok(true);
         }
+        step.part("nobody has left it there", async { Ok::<_, TravelError>(()) }).await?;
         Ok(false)
     }
 

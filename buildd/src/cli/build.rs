@@ -66,7 +66,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "CACHE")]
     cache_from: Vec<String>,
     /// Where the build's cache goes: `type=keyed,url=URL` as above, `type=registry,ref=NAME`, `type=local,dest=DIR[,tag=TAG]`,
-    /// `type=s3`, `type=azblob`, `type=gha` or `type=inline`; with `,mode=max` it holds all steps
+    /// `type=s3`, `type=azblob`, `type=gha` or `type=inline`; with `,mode=max` it holds all steps, with `type=keyed` and
+    /// `,cache-mounts=all` cache mounts, too
     #[arg(long, value_name = "CACHE")]
     cache_to: Vec<String>,
     /// Asks registries for newer base images

@@ -24,6 +24,8 @@ const PLAIN_LIMIT: u64 = 256 << 20;
 const PATHS_LIMIT: usize = 1 << 30;
 /// How hard it is compressed, on zstd's scale.
 const LEVEL: i32 = 3;
+/// How many bytes all its files may have together: no honest mount is near.
+const FILES_LIMIT: u64 = 1 << 40;
 /// First byte before compression; another value means another format.
 const FORMAT: u8 = 1;
 
@@ -110,14 +112,14 @@ impl MountList {
         let read = decoder.take(PLAIN_LIMIT).read_to_end(&mut plain);
         let damaged = MountError::Damaged("the list of a cache mount is damaged");
         match read.ok().and_then(|_| decode(&mut Reader(&plain))) {
-            Some(list) if list.is_sound() => Ok(list),
+            Some(list) if list.is_sound() && list.bytes() <= FILES_LIMIT => Ok(list),
             _ => Err(damaged),
         }
     }
 
     /// The bytes of all files, each name counted.
     pub fn bytes(&self) -> u64 {
-        self.nodes().map(|(_, node)| size_of(node)).sum()
+        self.nodes().map(|(_, node)| size_of(node)).fold(0, u64::saturating_add)
     }
 
     /// Whether it says the same but for the times of directories, which change with each file that comes and goes in them.

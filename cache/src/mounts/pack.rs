@@ -192,8 +192,8 @@ struct Packer<'a> {
     packs: Vec<Pack>,
     /// The new numbers of packs that are kept.
     numbers: HashMap<u32, u32>,
-    /// The pack that is being filled, its number being the last one.
-    open: Option<Vec<u8>>,
+    /// The number of the pack that is being filled, and what is in it.
+    open: Option<(usize, Vec<u8>)>,
     emit: &'a mut dyn FnMut(NewPack) -> Result<(), MountError>,
 }
 
@@ -269,37 +269,26 @@ impl Packer<'_> {
             self.take_chunk(*chunk);
             return Ok(());
         }
-        if self.open.as_ref().is_some_and(|open| open.len() + data.len() > PACK_TARGET) {
+        if self.open.as_ref().is_some_and(|(_, open)| open.len() + data.len() > PACK_TARGET) {
             self.flush()?;
         }
-        let number = match self.open {
-            Some(_) => self.filling(),
-            None => {
-                self.packs.push(Pack { digest: Digest::of(b""), size: 0, plain: 0 });
-                self.packs.len() - 1
-            }
-        };
-        let open = self.open.get_or_insert_default();
-        let (offset, len) = (open.len() as u64, data.len() as u64);
+        let (number, open) = self.open.get_or_insert_with(|| {
+            // What it is called is known when it is full.
+            self.packs.push(Pack { digest: Digest::of(b""), size: 0, plain: 0 });
+            (self.packs.len() - 1, Vec::new())
+        });
+        let (pack, offset, len) = (*number as u32, open.len() as u64, data.len() as u64);
         open.extend_from_slice(data);
-        self.packs[number].plain = offset + len;
-        self.list.add(Chunk { digest, pack: number as u32, offset, len });
+        self.list.add(Chunk { digest, pack, offset, len });
         Ok(())
-    }
-
-    /// The number of the pack that is being filled: the only one without bytes of its own.
-    fn filling(&self) -> usize {
-        self.packs.iter().rposition(|pack| pack.size == 0).unwrap_or_default()
     }
 
     /// Ends the pack that is being filled.
     fn flush(&mut self) -> Result<(), MountError> {
-        let Some(plain) = self.open.take() else { return Ok(()) };
+        let Some((number, plain)) = self.open.take() else { return Ok(()) };
         let bytes = zstd::bulk::compress(&plain, LEVEL).map_err(MountError::Compress)?;
-        let at = self.filling();
-        let pack = &mut self.packs[at];
-        (pack.digest, pack.size) = (Digest::of(&bytes), bytes.len() as u64);
-        let pack = pack.clone();
+        let pack = Pack { digest: Digest::of(&bytes), size: bytes.len() as u64, plain: plain.len() as u64 };
+        self.packs[number] = pack.clone();
         (self.emit)(NewPack { pack, bytes })
     }
 }

@@ -1,7 +1,8 @@
-//! Manifests, indexes, image configs, references, platforms and lists of a layer's entries: what is accepted can be written
-//! and is then read as the same.
+//! Manifests, indexes, image configs, references, platforms and lists of a layer's entries and of a cache mount: what is accepted can be
+//! written and is then read as the same.
 
 use cache::layer::Entries;
+use cache::mounts::MountList;
 use cache::oci::{Document, ImageMetadata, Platform, Reference};
 
 pub(super) fn run(bytes: &[u8]) {
@@ -25,6 +26,10 @@ pub(super) fn run(bytes: &[u8]) {
     }
     if let Ok(entries) = Entries::decode(bytes) {
         assert_eq!(Entries::decode(&entries.encode()).expect("entries that were accepted"), entries);
+    }
+    if let Ok(list) = MountList::decode(bytes) {
+        let encoded = list.encode().expect("a list that was accepted");
+        assert_eq!(MountList::decode(&encoded).expect("a list that was accepted"), list);
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(reference) = Reference::parse(text) {

@@ -1,8 +1,16 @@
 //! Why the steps of a build ran instead of coming from the cache: what the daemon keeps of each build and tells, as JSON, and what
 //! the client shows of it. Field and kind names are what scripts rely on.
 
+mod words;
+
 use cache::fileop::difference::DifferentBy;
 use serde::{Deserialize, Serialize};
+
+/// What a part of a step begins with that is no work: it tells why the step runs.
+pub const BECAUSE: &str = "because ";
+
+/// The header of a request for a build whose steps are to tell while they run why they do.
+pub const EXPLAIN_HEADER: &str = "rbuild-explain";
 
 /// Why each step of a build ran.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -84,6 +92,13 @@ pub struct Change {
 pub enum Cause {
     /// Nothing was built here before from this directory, file and target.
     FirstBuild,
+    /// Nothing was built here before for these platforms, but for others.
+    Platform {
+        /// What the build before was for, separated by commas.
+        old: String,
+        /// What this one is for.
+        new: String,
+    },
     /// The build before had no such step.
     NewStep,
     /// It was asked to run again, by `--no-cache` or `--no-cache-filter`.

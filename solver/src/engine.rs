@@ -200,7 +200,7 @@ impl Build {
                 () = self.state.cancel.cancelled() => Err(Stop::Failed(SolveError::new(None, ExecError::Canceled))),
                 r = run => r,
             };
-            events.found(pass.findings(wanted));
+            events.found(pass.findings());
             match ended {
                 Ok(outputs) => return Ok(outputs),
                 Err(Stop::Again) => {

@@ -42,6 +42,8 @@ pub struct LocalRef(pub u64);
 pub struct SourceAnswer {
     /// What the source counts as in a definition key.
     pub identity: SourceIdentity,
+    /// What people know it by, where that is not its identity: the commit of a repository, the digest of a file's bytes.
+    pub revision: Option<String>,
     /// The output where it is known already: an image's chain follows from its config, without pulling.
     pub output: Option<Output>,
 }
@@ -261,6 +263,10 @@ pub trait EventSink: Send + Sync {
 
     /// What an evaluation of the graph came to know of the vertices that were wanted, when it has ended, in whatever way. One that
     /// begins anew tells again.
+    /// A vertex that was told to have started is being executed; `known` gives what the evaluation knows by now of all vertices that are
+    /// wanted.
+    fn executing(&self, _vertex: VertexId, _known: &dyn Fn() -> Vec<(VertexId, Finding)>) {}
+
     fn found(&self, _findings: Vec<(VertexId, Finding)>) {}
 }
 

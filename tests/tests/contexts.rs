@@ -5,12 +5,11 @@
 mod fake;
 
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use fake::{Fake, Reply};
 use tests::archive::Image;
-use tests::{Daemon, Output, Scene, Web, output, ready};
+use tests::{Daemon, GitDaemon, Output, Scene, Web, git, output, ready};
 
 /// Runs a command of the client with these bytes on its standard input.
 fn with_stdin(scene: &Scene, args: &[&str], stdin: &[u8]) -> Output {
@@ -229,49 +228,6 @@ fn downloads_are_not_repeated() {
     }
 }
 
-/// Runs git in a directory.
-fn git(dir: &Path, args: &[&str]) -> String {
-    let mut command = Command::new("git");
-    command.args(["-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"]).args(args);
-    command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
-    output(command.current_dir(dir)).ok().stdout.trim().to_owned()
-}
-
-/// Serves the repositories below a directory; ends when dropped.
-struct GitDaemon {
-    child: std::process::Child,
-    port: u16,
-}
-
-impl GitDaemon {
-    fn start(base: &Path) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new("git")
-            .args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1"])
-            .arg(format!("--port={port}"))
-            .arg(format!("--base-path={}", base.display()))
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let begun = std::time::Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed().as_secs() < 10, "git daemon does not answer");
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        Self { child, port }
-    }
-}
-
-impl Drop for GitDaemon {
-    fn drop(&mut self) {
-        // It passes the signal on to the server that git starts for it; a kill would not.
-        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn git_repositories() {
     if !ready() {
@@ -301,7 +257,7 @@ fn git_repositories() {
     git(&repository, &["branch", "old"]);
     let second = commit("second\n");
     let server = GitDaemon::start(&base);
-    let url = |rest: &str| format!("git://127.0.0.1:{}/repo.git{rest}", server.port);
+    let url = |rest: &str| format!("git://{}/repo.git{rest}", server.host());
     for (rest, expected) in [
         ("", "second\n"),
         ("#main", "second\n"),
@@ -466,9 +422,8 @@ fn git_trees_that_pose_as_repositories() {
     git(&repository, &["branch", "hostile", &commit]);
     let server = GitDaemon::start(&base);
     for keep in ["false", "true"] {
-        let url = |branch: &str| {
-            format!("git://127.0.0.1:{}/repo.git?branch={branch}&keep-git-dir={keep}", server.port)
-        };
+        let url =
+            |branch: &str| format!("git://{}/repo.git?branch={branch}&keep-git-dir={keep}", server.host());
         scene.run(&build(&[&url("main")])).ok();
         let out = scene.run(&build(&[&url("hostile")])).fails();
         assert!(out.stderr.contains("invalid path"), "{}", out.stderr);

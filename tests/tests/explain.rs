@@ -1,9 +1,10 @@
 //! `rbuild explain`: each kind of cause is named, and nothing else.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::{Auth, Scene, ready};
+use tests::{Auth, GitDaemon, Scene, Web, git, ready};
 
 /// Steps that stand on each other, and one that stands on none of them.
 const CHAIN: &str = "FROM base\nCOPY src /src\nRUN cat /src/* > /out\n";
@@ -257,6 +258,161 @@ fn removed_from_the_cache() {
         let evicted = json!({"kind": "evicted", "at_ms": "…", "rule": rule});
         check(&scene, &[("COPY src /src", evicted.clone()), ("RUN cat /src/* > /out", evicted)]);
     }
+}
+
+/// Garbage is collected some seconds after a build, at most once a minute: a daemon that has just started does it after its first one.
+#[test]
+fn removed_by_a_rule_of_the_configuration() {
+    if !ready() {
+        return;
+    }
+    let rule = |filter: &str| format!("[[worker.oci.gcpolicy]]\nfilters = [\"{filter}\"]\n");
+    let config = rule("type==source.local") + &rule("type==regular");
+    let mut scene = Scene::with(&config);
+    scene.write("src/a", "1").dockerfile(CHAIN, &["-o", "type=oci,dest=../out"]).ok();
+    scene.daemon.stop();
+    scene.daemon.again();
+    scene.build(&[]).ok();
+    let begun = Instant::now();
+    while scene.run(&["du", "--verbose"]).ok().stdout.contains("RUN cat") {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nothing was collected");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    scene.build(&["-o", "type=oci,dest=../out"]).ok();
+    let rule = "rule 2 of garbage collection (filter type==regular)";
+    let evicted = json!({"kind": "evicted", "at_ms": "…", "rule": rule});
+    check(&scene, &[("COPY src /src", evicted.clone()), ("RUN cat /src/* > /out", evicted)]);
+}
+
+#[test]
+fn a_branch_that_moved() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let repository = scene.path("git/repo.git");
+    fs_err::create_dir_all(&repository).unwrap();
+    git(&repository, &["init", "-q"]);
+    let commit = |text: &str| {
+        tests::base::context(
+            &repository,
+            &[("Dockerfile", "FROM base\nCOPY f /x/f\nRUN cat /x/* > /out\n"), ("f", text)],
+        );
+        git(&repository, &["add", "."]);
+        git(&repository, &["commit", "-q", "-m", text]);
+        git(&repository, &["rev-parse", "HEAD"])
+    };
+    let server = GitDaemon::start(&scene.path("git"));
+    let name = format!("{}/repo.git#main", server.host());
+    let url = format!("git://{name}");
+    let text = format!("FROM base\nADD {url} /x\nRUN cat /x/* > /out\n");
+    let first = commit("1");
+    scene.dockerfile(&text, &["-t", "x"]).ok();
+    let second = commit("2");
+    scene.build(&["-t", "x"]).ok();
+    let moved = |step: &str, old: &str, new: &str| {
+        let cause = json!({"kind": "source", "name": name, "old": old, "new": new});
+        check(&scene, &[(step, cause), ("RUN cat /x/* > /out", follows(step))]);
+    };
+    moved(&format!("ADD {url} /x"), &first, &second);
+    // A commit that leaves the files as they are sets nothing off.
+    git(&repository, &["commit", "-q", "--allow-empty", "-m", "nothing"]);
+    scene.build(&["-t", "x"]).ok();
+    check(&scene, &[]);
+
+    // As what is built.
+    let remote = || scene.run(&["build", "--progress=plain", "-t", "x", &url]).ok();
+    remote();
+    let second = git(&repository, &["rev-parse", "HEAD"]);
+    let third = commit("3");
+    remote();
+    moved("COPY f /x/f", &second, &third);
+}
+
+#[test]
+fn a_file_at_a_url() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let dir = scene.path("www");
+    fs_err::create_dir(&dir).unwrap();
+    let web = Web::start(&dir, "geheim");
+    let url = web.url("user:geheim", "file");
+    let text = format!("FROM base\nADD {url} /x/\nRUN cat /x/* > /out\n");
+    let digest = |text: &str| {
+        fs_err::write(dir.join("file"), text).unwrap();
+        format!("sha256:{}", hex::encode(<sha2::Sha256 as sha2::Digest>::digest(text)))
+    };
+    let first = digest("1");
+    scene.dockerfile(&text, &["-t", "x"]).ok();
+    let second = digest("2, and longer");
+    scene.build(&["-t", "x"]).ok();
+    let shown = format!("xxxxx:xxxxx@{}/file", web.host());
+    let add = format!("ADD http://{shown} /x/");
+    let changed = json!({"kind": "source", "name": shown, "old": "…", "new": "…"});
+    check(&scene, &[(&add, changed), ("RUN cat /x/* > /out", follows(&add))]);
+    let told = scene.run(&["explain"]).ok().stdout;
+    assert!(told.contains(&format!("{shown} changed ({first} → {second})")), "{told}");
+    assert!(!told.contains("geheim"), "{told}");
+}
+
+#[test]
+fn while_a_step_runs() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let text =
+        "FROM base\nRUN --mount=type=bind,source=src,target=/src sleep 2; cat /src/* > /out\nRUN sleep 2\n";
+    scene.write("src/a", "1").dockerfile(text, &["-t", "x"]).ok();
+    let built = scene.write("src/a", "2").build(&["-t", "x", "--explain"]).ok();
+    let (live, end) = built.stderr.split_once("\nBuild ").unwrap();
+    let lines: Vec<&str> = live.lines().filter(|line| line.contains(" because ")).collect();
+    assert_eq!(lines.len(), 2, "{live}");
+    assert!(lines[0].contains(" because src/a: content changed ("), "{lines:?}");
+    assert!(lines[1].contains("2/3] RUN --mount"), "{lines:?}");
+    assert!(end.contains("src/a: content changed ("), "{end}");
+    // Who does not ask is not told.
+    let built = scene.write("src/a", "3").build(&["-t", "x"]).ok();
+    assert!(!built.stderr.contains(" because "), "{}", built.stderr);
+}
+
+#[test]
+fn another_platform() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let text = "FROM --platform=$BUILDPLATFORM base AS build\nRUN echo 1 > /f\nFROM scratch\nARG TARGETARCH\nCOPY --from=build /f /$TARGETARCH\n";
+    scene.dockerfile(&text.replace("echo 1", "echo 0"), &["-o", "../out"]).ok();
+    // The platform of the machine is the one that was meant.
+    let host = format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" });
+    scene.dockerfile(text, &["-o", "../out", "--platform", &host]).ok();
+    let run = "RUN echo 1 > /f";
+    check(
+        &scene,
+        &[
+            (run, json!({"kind": "instruction", "old": "RUN echo 0 > /f", "new": run})),
+            (&format!("COPY --from=build /f /{}", &host[6..]), follows(run)),
+        ],
+    );
+    // What is made for the machine itself is there.
+    scene.build(&["-o", "../out", "--platform", "linux/riscv64"]).ok();
+    let first = json!({"kind": "platform", "old": host, "new": "linux/riscv64"});
+    check(&scene, &[("COPY --from=build /f /riscv64", first)]);
+    let shown = scene.run(&["explain"]).ok().stdout;
+    assert!(
+        shown.contains(&format!("first build for linux/riscv64; the build before was for {host}")),
+        "{shown}"
+    );
+    // From then on builds for it are compared with each other.
+    scene.dockerfile(&text.replace("echo 1", "echo 2"), &["-o", "../out"]).ok();
+    scene.build(&["-o", "../out", "--platform", "linux/riscv64"]).ok();
+    check(
+        &scene,
+        &[("COPY --from=build /f /riscv64", json!({"kind": "follows", "step": "RUN echo 2 > /f"}))],
+    );
 }
 
 #[test]

@@ -117,7 +117,7 @@ pub(super) struct Args {
     /// How progress is shown: auto, plain, tty, rawjson or quiet
     #[arg(long, value_name = "MODE", default_value = "auto", env = "BUILDKIT_PROGRESS", hide_env = true)]
     progress: Mode,
-    /// Tells at the end why each step ran instead of coming from the cache
+    /// Tells why each step runs instead of coming from the cache, while it does and at the end
     #[arg(long)]
     explain: bool,
     /// Shows no progress and prints the image id
@@ -237,6 +237,7 @@ impl Args {
             caches: Vec::new(),
             services,
             reference: String::new(),
+            explain: self.explain,
         })
     }
 }

@@ -69,7 +69,7 @@ pub async fn build_or_look(
         look(&Broken { client, build: &reference, status, solve }).await;
     };
     let conducted = async { Ok(conduct(client, &reference, question, failed).await) };
-    let ended = tokio::try_join!(watched_solve(client, solve, progress), conducted);
+    let ended = tokio::try_join!(watched_solve(client, solve, begun.explain, progress), conducted);
     // Errors come after all progress.
     curtain.cancel();
     if let Some(shown) = shown.take() {

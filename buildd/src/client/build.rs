@@ -14,12 +14,14 @@ use proto::sourcepolicy::Policy;
 use rustix::fs::{Mode, OFlags};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::{Request, Status};
 
 use super::output::{Target, Targets};
 use super::session::random_id;
 use super::{Client, ClientError, ClientSession, Output, Services};
 use crate::errdetails;
+use crate::explanation::EXPLAIN_HEADER;
 use crate::sidesocket::{Offer, SideSocket};
 
 /// How long progress may be silent after the build's end before it is given up (BuildKit's figure).
@@ -46,6 +48,8 @@ pub struct BuildRequest {
     pub services: Services,
     /// The build's name at the daemon; made up where it is empty.
     pub reference: String,
+    /// Steps tell while they run why they do, where the daemon can.
+    pub explain: bool,
 }
 
 /// A local source.
@@ -78,7 +82,7 @@ pub async fn build(
     let begun = Begun::new(client, request)?;
     let solve = SolveRequest { frontend: begun.frontend, frontend_attrs: begun.attrs, ..begun.solve };
     let reference = solve.r#ref.clone();
-    let response = watched_solve(client, solve, progress).await?;
+    let response = watched_solve(client, solve, begun.explain, progress).await?;
     for target in begun.targets.0.iter().flatten() {
         target.commit()?;
     }
@@ -99,7 +103,8 @@ pub async fn ask(
     let begun = Begun::new(client, request)?;
     let reference = begun.solve.r#ref.clone();
     let answered = async { Ok(conduct(client, &reference, begun.question(false), async |_| ()).await) };
-    let (_, answer) = tokio::try_join!(watched_solve(client, begun.solve.clone(), progress), answered)?;
+    let (_, answer) =
+        tokio::try_join!(watched_solve(client, begun.solve.clone(), false, progress), answered)?;
     let answer = answer.map_err(|status| ClientError::Build(Box::new(status)))?;
     let text = |bytes: bytes::Bytes| String::from_utf8_lossy(&bytes).into_owned();
     Ok(answer.metadata.into_iter().map(|(key, value)| (key, text(value))).collect())
@@ -143,6 +148,8 @@ pub(super) struct Begun {
     pub(super) attrs: BTreeMap<String, String>,
     /// Without a frontend.
     pub(super) solve: SolveRequest,
+    /// As in [`BuildRequest`].
+    pub(super) explain: bool,
 }
 
 impl Begun {
@@ -188,15 +195,16 @@ impl Begun {
                 .then(|| CacheOptions { exports: request.caches, ..CacheOptions::default() }),
             ..SolveRequest::default()
         };
-        let (frontend, attrs) = (request.frontend, request.attrs);
-        Ok(Self { _session: session, targets, frontend, attrs, solve })
+        let (frontend, attrs, explain) = (request.frontend, request.attrs, request.explain);
+        Ok(Self { _session: session, targets, frontend, attrs, solve, explain })
     }
 }
 
-/// Solves while passing progress on.
+/// Solves while passing progress on; steps are to tell why they run where it is to `explain`.
 pub(super) async fn watched_solve(
     client: &Client,
     request: SolveRequest,
+    explain: bool,
     progress: mpsc::Sender<StatusResponse>,
 ) -> Result<BTreeMap<String, String>, ClientError> {
     let status = StatusRequest { r#ref: request.r#ref.clone() };
@@ -216,6 +224,10 @@ pub(super) async fn watched_solve(
         })
     };
     let mut control = client.control();
+    let mut request = Request::new(request);
+    if explain {
+        request.metadata_mut().insert(EXPLAIN_HEADER, AsciiMetadataValue::from_static("1"));
+    }
     let solved = tokio::select! {
         solved = control.solve(request) => solved,
         () = interrupted() => return Err(ClientError::Interrupted),

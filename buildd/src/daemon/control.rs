@@ -17,7 +17,6 @@ use super::builds::Builds;
 use super::history::LogReader;
 use super::parts::Parts;
 use super::peer::Peer;
-use super::traces::TraceContext;
 use super::{about, solve, timestamp};
 use crate::causes::causes;
 
@@ -44,17 +43,13 @@ impl Control for ControlService {
 
     async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
         let (parts, builds) = (self.parts.clone(), self.builds.clone());
-        let trace = TraceContext::of(request.metadata());
-        let client = Peer::of(request.extensions());
+        let asked = solve::Caller::of(&request);
         let request = request.into_inner();
         // A task of its own, so that it ends in order also when the client hangs up, which cancels it.
         let caller = CancellationToken::new();
         let _hung_up = caller.clone().drop_guard();
         let done =
-            tokio::spawn(
-                async move { solve::solve(&parts, &builds, request, (client, trace), caller).await },
-            )
-            .await;
+            tokio::spawn(async move { solve::solve(&parts, &builds, request, asked, caller).await }).await;
         let response = done.map_err(|_| Status::internal("the build panicked; see the daemon's log"))?;
         Ok(Response::new(SolveResponse { exporter_response: response.map_err(|f| f.status())? }))
     }

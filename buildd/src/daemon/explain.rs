@@ -5,12 +5,14 @@
 mod account;
 mod alignment;
 mod causes;
+mod live;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use cache::fileop::difference::{Difference, differences};
+use cache::oci::Platform;
 use cache::store::{Eviction, Store, StoreError};
 use cache::tree::{NodeId, Trees};
 use solver::{Digest, Event, EventSink, Finding, Graph, Selection, VertexId};
@@ -19,6 +21,8 @@ use super::timestamp::to_millis;
 use crate::explanation::{Cause, Explanation, Step};
 use account::{Account, Course, Input, Seen, What};
 use causes::Memory;
+pub(super) use live::Live;
+use live::Now;
 
 /// So many files are named of each step.
 const MAX_FILES: usize = 50;
@@ -34,7 +38,11 @@ pub(super) struct Explainer {
 
 /// What one build tells of its graphs while it runs.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Observer(Arc<Mutex<Observed>>);
+pub(super) struct Observer {
+    observed: Arc<Mutex<Observed>>,
+    /// Where its steps are to tell why they run.
+    live: Option<Arc<Live>>,
+}
 
 #[derive(Debug, Default)]
 struct Observed {
@@ -44,6 +52,11 @@ struct Observed {
 }
 
 impl Observer {
+    /// One that also tells the client, where there is a `live`.
+    pub(super) fn new(live: Option<Live>) -> Self {
+        Self { observed: Arc::default(), live: live.map(Arc::new) }
+    }
+
     /// Notes what the build is of; the first that is asked for counts.
     pub(super) fn is_of(&self, attrs: &BTreeMap<String, String>) {
         self.lock().asked.get_or_insert_with(|| attrs.clone());
@@ -60,7 +73,7 @@ impl Observer {
     }
 
     fn lock(&self) -> MutexGuard<'_, Observed> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -74,6 +87,16 @@ struct Listener {
 impl EventSink for Listener {
     fn event(&self, vertex: VertexId, event: Event) {
         self.events.event(vertex, event);
+    }
+
+    fn executing(&self, vertex: VertexId, known: &dyn Fn() -> Vec<(VertexId, Finding)>) {
+        let Some(live) = self.observer.live.clone() else { return };
+        let mut observed = self.observer.lock();
+        observed.seen.add(&self.graph, &self.digests, known());
+        let now = Now::of(&observed, self.digests[vertex.index()]);
+        drop(observed);
+        let events = self.events.clone();
+        tokio::spawn(async move { live.tell(now, &*events, vertex).await });
     }
 
     fn found(&self, findings: Vec<(VertexId, Finding)>) {
@@ -92,13 +115,6 @@ pub(super) struct Ended<'a> {
     pub caches: &'a causes::Asked,
 }
 
-impl Ended<'_> {
-    /// Whether it is known what is built: else builds of other directories, and of others, would be taken for earlier ones of it.
-    fn is_told(&self) -> bool {
-        self.place.last().is_some_and(|directory| !directory.is_empty())
-    }
-}
-
 impl Explainer {
     /// Remembers what the store does.
     pub(super) fn new(store: Store, trees: Arc<Trees>) -> Self {
@@ -112,27 +128,44 @@ impl Explainer {
         }
     }
 
+    /// What the builds of a project are compared with.
+    fn before(&self, project: &Project) -> Result<Before, StoreError> {
+        let read = |key: &Digest| -> Result<Option<Account>, StoreError> {
+            let known = self.store.accounts().latest(key)?;
+            Ok(known.and_then(|known| serde_json::from_str(&known.body).ok()))
+        };
+        if !project.is_told {
+            return Ok(Before::default());
+        }
+        let account = read(&project.own)?;
+        let others = match account {
+            Some(_) => None,
+            None => read(&project.others)?.filter(|others| others.platforms != project.platforms),
+        };
+        Ok(Before { account, others })
+    }
+
     fn explain(&self, observed: &Observed, ended: &Ended<'_>) -> Result<(), StoreError> {
         let courses = observed.seen.courses();
-        let project = project(observed.asked.as_ref(), ended.place);
+        let project = Project::of(observed.asked.as_ref(), ended.place);
         let definitions = observed.seen.definitions();
         let worked = courses.iter().any(|course| course.outcome.is_execution());
         let mut explanation = Explanation { build: ended.build.to_owned(), ..Explanation::default() };
         let mut why = vec![Vec::new(); courses.len()];
-        if worked || self.latest().get(&project) != Some(&definitions) {
-            let before = match ended.is_told() {
-                true => self.store.accounts().latest(&project)?,
-                false => None,
-            };
-            let before: Option<Account> = before.and_then(|before| serde_json::from_str(&before.body).ok());
-            let now = observed.seen.account(ended.build);
+        if worked || self.latest().get(&project.own) != Some(&definitions) {
+            let before = self.before(&project)?;
+            let now = observed.seen.account(ended.build, &project.platforms);
             if worked {
-                why = causes::causes(before.as_ref(), &now, &courses, ended.caches, self);
+                why = causes::causes(before.account.as_ref(), &now, &courses, ended.caches, self);
+                why.iter_mut().flatten().for_each(|cause| before.settle(cause, &project.platforms));
             }
-            explanation.against = before.as_ref().map(|before| before.build.clone());
-            if !now.steps.is_empty() && ended.is_told() {
-                self.keep(&project, before, now, &courses)?;
-                self.latest().insert(project, definitions);
+            explanation.against = before.account.as_ref().map(|before| before.build.clone());
+            if !now.steps.is_empty() && project.is_told {
+                let latest = Account { steps: Vec::new(), ..now.clone() };
+                if self.keep(&project.own, before.account, now, &courses)? {
+                    self.put(&project.others, &latest, Vec::new())?;
+                }
+                self.latest().insert(project.own, definitions);
             }
         }
         explanation.steps = steps(&courses, why);
@@ -141,27 +174,33 @@ impl Explainer {
         self.store.accounts().explain(ended.build, text)
     }
 
+    /// Keeps what the next build is compared with; whether that is something else than before.
     fn keep(
         &self,
         project: &Digest,
         before: Option<Account>,
         now: Account,
         courses: &[Course],
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let known = before.as_ref().map(|before| before.steps.clone());
         let now = match before {
             Some(before) => causes::carry(before, now, courses),
             None => now,
         };
         if known.as_ref() == Some(&now.steps) {
-            return Ok(());
+            return Ok(false);
         }
         let directory = |input: &Input| input.content.filter(|_| matches!(input.what, What::Directory(_)));
         let mut roots: Vec<Digest> =
             now.steps.iter().flat_map(|step| &step.inputs).filter_map(directory).collect();
         roots.sort_unstable();
         roots.dedup();
-        let body = serde_json::to_string(&now).unwrap_or_default();
+        self.put(project, &now, roots)?;
+        Ok(true)
+    }
+
+    fn put(&self, project: &Digest, account: &Account, roots: Vec<Digest>) -> Result<(), StoreError> {
+        let body = serde_json::to_string(account).unwrap_or_default();
         let account = cache::store::Account { written_ms: to_millis(SystemTime::now()), roots, body };
         self.store.accounts().put(project, &account)
     }
@@ -211,13 +250,62 @@ impl Memory for Explainer {
 }
 
 /// What tells the builds of one thing from those of others.
-fn project(asked: Option<&BTreeMap<String, String>>, place: &[String]) -> Digest {
-    let mut hasher = solver::digest::Hasher::new("rbuild.explain.project.v1");
-    hasher.strs(place);
-    for name in ["filename", "target", "platform", "context", "source"] {
-        hasher.str(asked.and_then(|attrs| attrs.get(name)).map_or("", String::as_str));
+#[derive(Debug, Clone)]
+struct Project {
+    /// For its platforms.
+    own: Digest,
+    /// For any.
+    others: Digest,
+    platforms: String,
+    /// It is known what is built: else builds of other directories, and of others, would be taken for earlier ones of it.
+    is_told: bool,
+}
+
+impl Project {
+    /// What a build's frontend was asked for, of which directory of which client.
+    fn of(asked: Option<&BTreeMap<String, String>>, place: &[String]) -> Self {
+        let platforms = platforms(asked);
+        let digest = |platforms: &str| {
+            let mut hasher = solver::digest::Hasher::new("rbuild.explain.project.v2");
+            hasher.strs(place);
+            for name in ["filename", "target", "context", "source"] {
+                hasher.str(asked.and_then(|attrs| attrs.get(name)).map_or("", String::as_str));
+            }
+            hasher.str(platforms);
+            hasher.finish()
+        };
+        let is_told = place.last().is_some_and(|directory| !directory.is_empty());
+        Self { own: digest(&platforms), others: digest(""), platforms, is_told }
     }
-    hasher.finish()
+}
+
+/// What a build is compared with.
+#[derive(Debug, Default)]
+struct Before {
+    account: Option<Account>,
+    /// Without steps: the latest build for other platforms, where there was none for these.
+    others: Option<Account>,
+}
+
+impl Before {
+    /// Tells of a first build for `platforms` what it is the first of.
+    fn settle(&self, cause: &mut Cause, platforms: &str) {
+        if let (Cause::FirstBuild, Some(others)) = (&cause, &self.others) {
+            *cause = Cause::Platform { old: others.platforms.clone(), new: platforms.to_owned() };
+        }
+    }
+}
+
+/// What a build is for, separated by commas, in one spelling and order.
+fn platforms(asked: Option<&BTreeMap<String, String>>) -> String {
+    let host = Platform::host().to_string();
+    let asked = asked.and_then(|attrs| attrs.get("platform")).filter(|platforms| !platforms.is_empty());
+    let one = |name: &str| match name.parse::<Platform>() {
+        Ok(platform) => platform.normalized().full(),
+        Err(_) => name.to_owned(),
+    };
+    let all: BTreeSet<String> = asked.unwrap_or(&host).split(',').map(one).collect();
+    all.into_iter().collect::<Vec<_>>().join(",")
 }
 
 fn steps(courses: &[Course], why: Vec<Vec<Cause>>) -> Vec<Step> {

@@ -77,6 +77,8 @@ pub(super) struct Means {
     pub caches: Arc<RemoteCaches>,
     /// Finds what is like something that is missing.
     pub nearby: Nearby,
+    /// Sees what its graphs are keyed on.
+    pub observer: Observer,
 }
 
 impl Run {
@@ -89,7 +91,7 @@ impl Run {
         cancel: CancellationToken,
         means: Means,
     ) -> Self {
-        let Means { build, caches, nearby } = means;
+        let Means { build, caches, nearby, observer } = means;
         let Rights { entitlements, policies } = rights;
         Self {
             reference: reference.to_owned(),
@@ -100,7 +102,7 @@ impl Run {
             cancel,
             build,
             caches,
-            observer: Observer::default(),
+            observer,
             nearby,
             pieces: Pieces::default(),
             policies,

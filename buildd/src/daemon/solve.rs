@@ -39,11 +39,31 @@ use super::sbom;
 use super::sources::image::oci_platform;
 use super::traces::{self, TraceContext};
 use crate::session::{ARRIVAL, Session};
+use crate::explanation::EXPLAIN_HEADER;
 
 /// How long a build waits for the session that it names.
 const SESSION_ARRIVAL: Duration = Duration::from_secs(10);
 
 /// Runs a request to its end, or until its `caller` has gone.
+/// Who asks, and how.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub client: Peer,
+    pub trace: TraceContext,
+    /// Steps are to tell while they run why they do.
+    pub explain: bool,
+}
+
+impl Caller {
+    pub(super) fn of<T>(request: &tonic::Request<T>) -> Self {
+        Self {
+            client: Peer::of(request.extensions()),
+            trace: TraceContext::of(request.metadata()),
+            explain: request.metadata().contains_key(EXPLAIN_HEADER),
+        }
+    }
+}
+
 ///
 /// # Errors
 /// Whatever failed, with its place.
@@ -51,7 +71,7 @@ pub(super) async fn solve(
     parts: &Arc<Parts>,
     builds: &Arc<Builds>,
     request: SolveRequest,
-    (client, trace): (Peer, TraceContext),
+    Caller { client, trace, explain }: Caller,
     caller: CancellationToken,
 ) -> Result<BTreeMap<String, String>, Failure> {
     if request.r#ref.is_empty() {
@@ -75,13 +95,15 @@ pub(super) async fn solve(
     let elsewhere = Some(caches.clone() as Arc<dyn solver::Elsewhere>);
     let build = parts.engine.begin(&request.r#ref, &request.session, listed.cancel.clone(), elsewhere);
     let nearby = Nearby { locals: parts.locals.clone(), trees: parts.chains.trees.clone() };
+    let live = explain.then(|| explain::Live::new(parts, &request.session, &caches));
+    let observer = explain::Observer::new(live);
     let run = Arc::new(Run::new(
         &request.r#ref,
         &request.session,
         rights,
         listed.journal.clone(),
         listed.cancel.clone(),
-        Means { build, caches, nearby },
+        Means { build, caches, nearby, observer },
     ));
     let _passed = parts.passed.claim(&request.session);
     let _over = watch_session(parts, &run);

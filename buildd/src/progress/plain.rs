@@ -9,6 +9,7 @@ use super::bytes::progress;
 use super::interval::Nanos;
 use super::trace::Trace;
 use super::vertex::{Part, Shown};
+use crate::explanation::BECAUSE;
 
 /// How long one vertex keeps the display while others have something to say.
 const ANTI_FLICKER: Duration = Duration::from_secs(5);
@@ -198,6 +199,9 @@ fn worth_printing(part: &Part) -> bool {
 }
 
 fn part_line(part: &Part) -> String {
+    if part.id.starts_with(BECAUSE) {
+        return part.id.clone();
+    }
     let mut text = format!("{}{}", part.id, progress(part.current, part.total));
     if let Some(started) = part.started {
         let seconds = (part.completed.unwrap_or(part.timestamp) - started) as f64 / 1e9;

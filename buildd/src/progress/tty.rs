@@ -8,6 +8,7 @@ use super::bytes::progress;
 use super::interval::Nanos;
 use super::trace::Trace;
 use super::vertex::Shown;
+use crate::explanation::BECAUSE;
 
 /// Log lines shown below a running step.
 const LOG_LINES: usize = 6;
@@ -94,7 +95,10 @@ impl Screen {
                 let line = format!(" => => {}{}", part.id, progress(part.current, part.total));
                 rows.push(Row {
                     left: line.trim_end_matches([':', ' ']).to_owned(),
-                    right: seconds(part.started.map_or(0, |start| end - start)),
+                    right: match part.id.starts_with(BECAUSE) {
+                        true => String::new(),
+                        false => seconds(part.started.map_or(0, |start| end - start)),
+                    },
                     color: if part.completed.is_some() { BLUE } else { "" },
                     running: part.completed.is_none() && !shown.completed(),
                 });

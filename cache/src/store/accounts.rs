@@ -11,8 +11,8 @@ use super::error::StoreError;
 use super::shared::Shared;
 use super::table::{TableValue, json_value};
 
-/// So many projects are remembered, those that were built last.
-const MAX_PROJECTS: usize = 200;
+/// So many projects are remembered, those that were built last; each counts for its platforms and for all of them together.
+const MAX_PROJECTS: usize = 400;
 
 /// What a project's latest build was keyed on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -107,6 +107,7 @@ pub(super) struct Pass {
     /// The build's epoch when the pass began.
     pub(super) epoch: u64,
     events: Arc<dyn EventSink>,
+    wanted: Vec<Edge>,
     nodes: Vec<Node>,
     /// The vertices whose layers are in the chains of what is wanted.
     in_result: Vec<bool>,
@@ -161,6 +162,7 @@ impl Pass {
             cancel,
             epoch,
             events,
+            wanted: wanted.to_vec(),
             nodes,
             in_result,
             used,

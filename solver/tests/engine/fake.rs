@@ -75,14 +75,26 @@ impl Source for FakeSource {
         if scheme == "dir" {
             let content = digest(&self.dirs.lock().unwrap()[name]);
             let output = Output { chain: Arc::new([]), content: Some(content), local: Some(LocalRef(1)) };
-            return Ok(SourceAnswer { identity: SourceIdentity::Content, output: Some(output) });
+            return Ok(SourceAnswer {
+                identity: SourceIdentity::Content,
+                revision: None,
+                output: Some(output),
+            });
         }
         if scheme == "file" {
-            return Ok(SourceAnswer { identity: SourceIdentity::Digest(digest("body")), output: None });
+            return Ok(SourceAnswer {
+                identity: SourceIdentity::Digest(digest("body")),
+                revision: None,
+                output: None,
+            });
         }
         let manifest = self.images.lock().unwrap()[name];
         let output = Output { chain: Arc::new([LayerId(digest(manifest))]), content: None, local: None };
-        Ok(SourceAnswer { identity: SourceIdentity::Digest(digest(manifest)), output: Some(output) })
+        Ok(SourceAnswer {
+            identity: SourceIdentity::Digest(digest(manifest)),
+            revision: None,
+            output: Some(output),
+        })
     }
 
     async fn fetch(

@@ -3,9 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use cache::fileop::difference::DifferentBy;
-use jiff::Timestamp;
-
 use crate::explanation::{Cause, Explanation, Outcome, Step};
 use crate::progress::printable;
 
@@ -104,7 +101,7 @@ fn step(out: &mut String, explanation: &Explanation, step: &Step, depth: usize) 
     writeln!(out, "{:depth$}{mark} {outcome:<8} {}", "", plain(&step.name))?;
     let mut told = BTreeSet::new();
     for cause in &step.causes {
-        let line = plain(&self::cause(explanation, cause));
+        let line = cause.words(&|step| explanation.steps.get(step).map_or("", |step| &step.name));
         if told.insert(line.clone()) {
             writeln!(out, "{:depth$}             {line}", "")?;
         }
@@ -115,63 +112,6 @@ fn step(out: &mut String, explanation: &Explanation, step: &Step, depth: usize) 
 /// One line without control characters: names of files are anybody's.
 fn plain(text: &str) -> String {
     printable(text.replace('\n', " ").as_bytes())
-}
-
-fn cause(explanation: &Explanation, cause: &Cause) -> String {
-    let lines = |text: &str| text.lines().next().unwrap_or_default().to_owned();
-    match cause {
-        Cause::FirstBuild => "first build of this directory, file and target".to_owned(),
-        Cause::NewStep => "new step".to_owned(),
-        Cause::NoCache => "asked to run again (--no-cache, --no-cache-filter)".to_owned(),
-        Cause::Unfinished => "the build before did not finish it".to_owned(),
-        Cause::Instruction { old, new } => {
-            format!("instruction changed: `{}` → `{}`", lines(old), lines(new))
-        }
-        Cause::Arg { name } => format!("ARG {name} changed"),
-        Cause::Env { name } => format!("ENV {name} changed"),
-        Cause::Flag { name } => format!("{name} changed"),
-        Cause::Setting { name } => format!("{name} changed"),
-        Cause::File { path, change, old, new } => file(path, *change, old.as_deref(), new.as_deref()),
-        Cause::MoreFiles { count } => format!("and {count} more files"),
-        Cause::Files { name } => format!("files of {name} changed; what they were is not known any more"),
-        Cause::BaseImage { name, old, new } => format!("base image {name} changed ({old} → {new})"),
-        Cause::Source { name, old, new } => format!("{name} changed ({old} → {new})"),
-        Cause::Evicted { at_ms, rule } => {
-            let seconds = i64::try_from(at_ms / 1000).unwrap_or_default();
-            let at = Timestamp::from_second(seconds).unwrap_or_default();
-            format!("removed from the cache at {at} by {rule}")
-        }
-        Cause::Lost => "its result is not in the cache any more".to_owned(),
-        Cause::Absent { cache, error: None } => format!("not in the cache {cache}"),
-        Cause::Absent { cache, error: Some(error) } => {
-            format!("the cache {cache} could not be read: {error}")
-        }
-        Cause::Follows { step } => {
-            let name = explanation.steps.get(*step).map_or("", |step| step.name.as_str());
-            format!("follows from {name}")
-        }
-    }
-}
-
-fn file(path: &str, change: DifferentBy, old: Option<&str>, new: Option<&str>) -> String {
-    let what = match change {
-        DifferentBy::Content => "content changed",
-        DifferentBy::Mode => "mode changed",
-        DifferentBy::Owner => "owner changed",
-        DifferentBy::Attributes => "attributes changed",
-        DifferentBy::Type => "is something else now",
-        DifferentBy::Added => "added",
-        DifferentBy::Removed => "removed",
-    };
-    let short = |text: &str| match text.strip_prefix("blake3:") {
-        Some(hex) => hex.chars().take(12).collect(),
-        None => text.to_owned(),
-    };
-    match (old.map(short), new.map(short)) {
-        (Some(old), Some(new)) => format!("{path}: {what} ({old} → {new})"),
-        (Some(one), None) | (None, Some(one)) => format!("{path}: {what} ({one})"),
-        (None, None) => format!("{path}: {what}"),
-    }
 }
 
 #[cfg(test)]

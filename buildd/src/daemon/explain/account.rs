@@ -18,6 +18,9 @@ use crate::explanation::Outcome;
 pub(super) struct Account {
     /// The build's ref.
     pub build: String,
+    /// What it was for, separated by commas.
+    #[serde(default)]
+    pub platforms: String,
     /// Its steps, inputs first; sources are none.
     pub steps: Vec<Step>,
 }
@@ -87,6 +90,9 @@ pub(super) enum What {
         identifier: String,
         /// What it was found to be.
         identity: Option<Digest>,
+        /// What people know that by, where they know it by something else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revision: Option<String>,
         /// Of the line that names it.
         raw: Digest,
         /// The variables that the line was expanded with.
@@ -99,6 +105,8 @@ pub(super) enum What {
 pub(super) struct Course {
     /// As it is shown.
     pub name: String,
+    /// What clients know it by.
+    pub digest: Digest,
     /// Where it stands in the account, if it is a step.
     pub step: Option<usize>,
     /// The courses of its inputs, by input.
@@ -163,7 +171,13 @@ impl Seen {
                         let at = |e: &solver::Edge| places.get(&digests[e.vertex.index()]).copied();
                         let inputs = vertex.inputs.iter().map(|e| Some((at(e)?, e.output))).collect();
                         places.insert(digests[i], met.len());
-                        met.push(Met { graph, vertex, inputs, finding: Some(finding.clone()) });
+                        met.push(Met {
+                            graph,
+                            vertex,
+                            digest: digests[i],
+                            inputs,
+                            finding: Some(finding.clone()),
+                        });
                     }
                 }
             }
@@ -184,11 +198,15 @@ impl Seen {
             .collect()
     }
 
-    /// What all of it was keyed on.
-    pub(super) fn account(&self, build: &str) -> Account {
+    /// What all of it was keyed on, in a build for `platforms`.
+    pub(super) fn account(&self, build: &str, platforms: &str) -> Account {
         let met = self.vertices();
         let steps = met.iter().filter(|one| !matches!(one.vertex.op, Op::Source(_)));
-        Account { build: build.to_owned(), steps: steps.map(|one| one.step(&met)).collect() }
+        Account {
+            build: build.to_owned(),
+            platforms: platforms.to_owned(),
+            steps: steps.map(|one| one.step(&met)).collect(),
+        }
     }
 
     /// The definitions of all steps: equal for builds that were keyed on the same.
@@ -224,7 +242,7 @@ fn merge(slot: &mut Option<Finding>, later: Finding) {
             Ended::Well => 5,
         },
     };
-    if rank(&later.how) > rank(&known.how) {
+    if rank(&later.how) >= rank(&known.how) {
         known.how = later.how;
     }
 }
@@ -233,6 +251,7 @@ fn merge(slot: &mut Option<Finding>, later: Finding) {
 struct Met<'a> {
     graph: &'a Graph,
     vertex: &'a Vertex,
+    digest: Digest,
     /// Where its inputs are among all that were met, and which output of them is meant.
     inputs: Vec<Option<(usize, u32)>>,
     finding: Option<Finding>,
@@ -244,6 +263,7 @@ impl Met<'_> {
         let mut course = Course {
             stage: stage_of(&name).to_owned(),
             name,
+            digest: self.digest,
             step,
             inputs: self.inputs.iter().flatten().map(|(at, _)| *at).collect(),
             outcome: Outcome::Source,
@@ -318,6 +338,7 @@ impl Met<'_> {
                     SourceIdentity::Digest(digest) => Some(digest),
                     SourceIdentity::Content => None,
                 }),
+                revision: source.and_then(|source| source.revision.clone()),
                 raw: Digest::of(self.raw().unwrap_or_default().as_bytes()),
                 variables: noted(self.vertex),
             },

@@ -28,26 +28,43 @@ pub(super) fn causes(
     asked: &Asked,
     memory: &dyn Memory,
 ) -> Vec<Vec<Cause>> {
-    let old = before.map_or(&[][..], |before| &before.steps);
-    let was = align(old, &now.steps);
-    let comparison = Comparison { was_built: before.is_some(), courses, asked, memory };
-    let of = |course: &Course| {
-        let Some(step) = course.step.filter(|_| course.outcome.is_execution()) else { return Vec::new() };
-        let Some(new) = now.steps.get(step) else { return Vec::new() };
-        comparison.of(course, was.get(step).copied().flatten().map(|old_step| &old[old_step]), new)
-    };
-    courses.iter().map(of).collect()
+    let comparison = Comparison::new(before, now, courses, asked, memory);
+    courses.iter().map(|course| comparison.of(course)).collect()
 }
 
-struct Comparison<'a> {
-    was_built: bool,
+/// A build beside the one before.
+pub(super) struct Comparison<'a> {
+    before: Option<&'a Account>,
+    now: &'a Account,
+    /// By step: which of those before it was.
+    was: Vec<Option<usize>>,
     courses: &'a [Course],
     asked: &'a Asked,
     memory: &'a dyn Memory,
 }
 
-impl Comparison<'_> {
-    fn of(&self, course: &Course, old: Option<&Step>, new: &Step) -> Vec<Cause> {
+impl<'a> Comparison<'a> {
+    /// As for [`causes`].
+    pub(super) fn new(
+        before: Option<&'a Account>,
+        now: &'a Account,
+        courses: &'a [Course],
+        asked: &'a Asked,
+        memory: &'a dyn Memory,
+    ) -> Self {
+        let was = align(before.map_or(&[], |before| &before.steps), &now.steps);
+        Self { before, now, was, courses, asked, memory }
+    }
+
+    /// Why one of the courses ran; nothing where it did not.
+    pub(super) fn of(&self, course: &Course) -> Vec<Cause> {
+        let Some(step) = course.step.filter(|_| course.outcome.is_execution()) else { return Vec::new() };
+        let Some(new) = self.now.steps.get(step) else { return Vec::new() };
+        let old = self.was.get(step).copied().flatten();
+        self.of_step(course, old.and_then(|old| self.before?.steps.get(old)), new)
+    }
+
+    fn of_step(&self, course: &Course, old: Option<&Step>, new: &Step) -> Vec<Cause> {
         if course.forced {
             return vec![Cause::NoCache];
         }
@@ -58,7 +75,7 @@ impl Comparison<'_> {
             return vec![Cause::Lost];
         }
         let Some(old) = old else {
-            return match (self.asked.is_empty(), self.was_built) {
+            return match (self.asked.is_empty(), self.before.is_some()) {
                 (_, true) => vec![Cause::NewStep],
                 (false, false) => self.absent(),
                 (true, false) => vec![Cause::FirstBuild],
@@ -162,9 +179,9 @@ impl Comparison<'_> {
 
 /// What is different about a source; nothing where the `line` that names it is.
 fn of_source(old: Option<&Input>, new: &Input, line: bool) -> Vec<Cause> {
-    let What::Source { identifier, identity, variables, .. } = &new.what else { return Vec::new() };
+    let What::Source { identifier, identity, revision, variables, .. } = &new.what else { return Vec::new() };
     let Some(Input {
-        what: What::Source { identifier: named, identity: was, variables: had, .. },
+        what: What::Source { identifier: named, identity: was, revision: had_revision, variables: had, .. },
         content,
         ..
     }) = old
@@ -175,21 +192,30 @@ fn of_source(old: Option<&Input>, new: &Input, line: bool) -> Vec<Cause> {
     if same_content || (named == identifier && was == identity) {
         return Vec::new();
     }
-    let identifier_now = identifier;
     let changed = changed_variables(had, variables);
     if named != identifier && !changed.is_empty() {
         return changed;
     }
-    let told = |identifier: &str, identity: Option<&Digest>| {
-        let digest = digest_of(identifier, identity);
+    // The same commit may be another source, by the name that it goes by.
+    let [had_revision, revision] = match had_revision == revision {
+        true => [None, None],
+        false => [had_revision.as_deref(), revision.as_deref()],
+    };
+    let identifier_now = identifier;
+    let told = |identifier: &str, identity: Option<&Digest>, revision: Option<&str>| {
+        let digest = revision.map_or_else(|| digest_of(identifier, identity), str::to_owned);
         match tag_of(named) == tag_of(identifier_now) {
             true => digest,
             false => format!("{} {digest}", name_of(identifier)),
         }
     };
-    let (name, old) = (name_of(identifier), told(named, was.as_ref()));
-    let new = told(identifier, identity.as_ref());
-    if ["docker-image://", "oci-layout://"].iter().any(|scheme| identifier.starts_with(scheme)) {
+    let (name, old) = (name_of(identifier), told(named, was.as_ref(), had_revision));
+    let new = told(identifier, identity.as_ref(), revision);
+    if is_image(identifier) {
+        // An index has images for many platforms.
+        if old == new && identifier.contains('@') {
+            return vec![Cause::Flag { name: PLATFORM.to_owned() }];
+        }
         return vec![Cause::BaseImage { name, old, new }];
     }
     match named != identifier && line {
@@ -204,9 +230,15 @@ fn name_of(identifier: &str) -> String {
     tag.split_once("://").map_or(tag, |(_, name)| name).to_owned()
 }
 
-/// An image's name without the digest that it was found under.
+/// Whether an identifier is an image's.
+fn is_image(identifier: &str) -> bool {
+    ["docker-image://", "oci-layout://"].iter().any(|scheme| identifier.starts_with(scheme))
+}
+
+/// An image's name without the digest that it was found under; any other identifier as it is.
 fn tag_of(identifier: &str) -> &str {
-    identifier.split_once('@').map_or(identifier, |(tag, _)| tag)
+    let tag = identifier.split_once('@').filter(|_| is_image(identifier));
+    tag.map_or(identifier, |(tag, _)| tag)
 }
 
 /// The digest that an image's name has, or else that of what was found.
@@ -265,6 +297,8 @@ fn of_op(old: &Step, new: &Step) -> Vec<Cause> {
 
 /// The build argument that sets the times of files.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
+/// The flag, of a build or of FROM, that says what an image is for.
+const PLATFORM: &str = "--platform";
 
 /// A field, as a user knows it.
 enum Field {
@@ -283,7 +317,7 @@ fn field_name(field: &str) -> Field {
         "network" => Field::Around("--network"),
         "add-host" => Field::Around("--add-host"),
         "ulimit" => Field::Around("--ulimit"),
-        "platform" => Field::Around("--platform"),
+        "platform" => Field::Around(PLATFORM),
         "mount./dev/shm" => Field::Around("--shm-size"),
         "hostname" => Field::Around("BUILDKIT_SANDBOX_HOSTNAME"),
         "workdir" => Field::Around("WORKDIR"),

@@ -29,7 +29,7 @@ impl BlobSource {
         let mut h = Hasher::new("rbuild.source.blob.v1");
         h.digest(&locator.digest);
         file::identify(&mut h, &name, &meta);
-        Ok(SourceAnswer { identity: SourceIdentity::Digest(h.finish()), output: None })
+        Ok(SourceAnswer { identity: SourceIdentity::Digest(h.finish()), revision: None, output: None })
     }
 
     pub(super) async fn fetch(&self, op: &SourceOp, cx: &VertexContext) -> Result<Output, ExecError> {

@@ -154,7 +154,8 @@ impl GitSource {
         if r.as_bundle {
             h.str("bundle").str(&bundle::tip(&r.reference));
         }
-        Ok(SourceAnswer { identity: SourceIdentity::Digest(h.finish()), output: None })
+        let revision = Some(pinned.found.commit.clone());
+        Ok(SourceAnswer { identity: SourceIdentity::Digest(h.finish()), revision, output: None })
     }
 
     pub(super) async fn fetch(&self, op: &SourceOp, cx: &VertexContext) -> Result<Output, ExecError> {

@@ -131,7 +131,8 @@ impl HttpSource {
         };
         h.digest(&body);
         file::identify(&mut h, &name, &meta);
-        Ok(SourceAnswer { identity: SourceIdentity::Digest(h.finish()), output: None })
+        let revision = Some(body.to_string());
+        Ok(SourceAnswer { identity: SourceIdentity::Digest(h.finish()), revision, output: None })
     }
 
     pub(super) async fn fetch(&self, op: &SourceOp, cx: &VertexContext) -> Result<Output, ExecError> {

@@ -206,11 +206,15 @@ impl ImageSource {
         let manifest = found.image.manifest_digest();
         if found.home.layout().is_some() {
             // Its layers can be had from this client only, so they are not left where they are.
-            return Ok(SourceAnswer { identity: SourceIdentity::Digest(manifest), output: None });
+            return Ok(SourceAnswer {
+                identity: SourceIdentity::Digest(manifest),
+                revision: None,
+                output: None,
+            });
         }
         let content = self.chains.image_content(&manifest)?;
         let output = Output { chain: found.layers.clone(), content: content.map(Digest::from), local: None };
-        Ok(SourceAnswer { identity: SourceIdentity::Digest(manifest), output: Some(output) })
+        Ok(SourceAnswer { identity: SourceIdentity::Digest(manifest), revision: None, output: Some(output) })
     }
 
     pub(super) async fn fetch(

@@ -37,7 +37,7 @@ impl LocalSource {
             content: Some(*local.context.root.digest()),
             local: Some(local.id),
         };
-        Ok(SourceAnswer { identity: SourceIdentity::Content, output: Some(output) })
+        Ok(SourceAnswer { identity: SourceIdentity::Content, revision: None, output: Some(output) })
     }
 
     /// Copies the directory into a layer, for those that cannot read it in place.

@@ -58,6 +58,7 @@ impl Pass {
         };
         self.note_execution(id, key, reason);
         let (shown, begun) = (self.begin(id), Instant::now());
+        self.events.executing(id, &|| self.findings());
         let outcome = loop {
             let task = Task {
                 engine: self.engine.clone(),

@@ -4,14 +4,14 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Pass;
-use crate::graph::{Edge, VertexId};
+use crate::graph::VertexId;
 use crate::record::Key;
 use crate::traits::{Ended, ExecError, Execution, Finding, Found, Reason};
 
 impl Pass {
-    /// What is known of all that `wanted` stands on.
-    pub(in crate::engine) fn findings(&self, wanted: &[Edge]) -> Vec<(VertexId, Finding)> {
-        let reachable = self.graph.reachable(wanted.iter().copied());
+    /// What is known of all that is wanted, and of what that stands on.
+    pub(in crate::engine) fn findings(&self) -> Vec<(VertexId, Finding)> {
+        let reachable = self.graph.reachable(self.wanted.iter().copied());
         let needed = self.graph.ids().filter(|id| reachable[id.index()]);
         needed.map(|id| (id, self.finding(id))).collect()
     }

@@ -71,6 +71,7 @@ fn with(mut step: Step, variables: &[(&str, Noted)], inputs: &[(&str, What, &str
 fn ran(step: usize, inputs: &[usize]) -> Course {
     Course {
         name: format!("[s] {step}"),
+        digest: digest(&format!("[s] {step}")),
         step: Some(step),
         inputs: inputs.to_vec(),
         outcome: Outcome::Ran,
@@ -88,7 +89,7 @@ fn source() -> Course {
 }
 
 fn account(steps: &[Step]) -> Account {
-    Account { build: "b".to_owned(), steps: steps.to_vec() }
+    Account { build: "b".to_owned(), steps: steps.to_vec(), ..Account::default() }
 }
 
 /// Why the only step ran.
@@ -152,6 +153,7 @@ fn what_comes_from_outside() {
     let image = |tag: &str, at: &str, variables: &[(&str, Noted)]| What::Source {
         identifier: format!("docker-image://reg/app:{tag}@{}", digest(at)),
         identity: Some(digest(&format!("platform {at}"))),
+        revision: None,
         raw: digest("FROM"),
         variables: variables.iter().map(|(name, noted)| ((*name).to_owned(), noted.clone())).collect(),
     };
@@ -164,6 +166,15 @@ fn what_comes_from_outside() {
         &[base(text("a"), text("b"), "reg/app:1")],
     );
     check(on(image("1", "a", &[]), "c"), on(image("1", "b", &[]), "c"), &[Cause::Lost]);
+    // Of the same index, for another platform.
+    let other = match image("1", "a", &[]) {
+        What::Source { identifier, raw, variables, .. } => {
+            What::Source { identifier, identity: Some(digest("other")), revision: None, raw, variables }
+        }
+        what => what,
+    };
+    let platform = Cause::Flag { name: "--platform".to_owned() };
+    check(on(image("1", "a", &[]), "c"), on(other, "d"), &[platform]);
     let named = |tag: &str, at: &str| format!("reg/app:{tag} {}", digest(at));
     check(
         on(image("1", "a", &[]), "c"),
@@ -172,14 +183,20 @@ fn what_comes_from_outside() {
     );
     let of = |value: &str| [("V", variable(true, value, &[]))];
     check(on(image("1", "a", &of("1")), "c"), on(image("2", "b", &of("2")), "d"), &[arg("V")]);
-    let git = |commit: &str| What::Source {
-        identifier: "git://host/x".to_owned(),
+    let git = |commit: &str, revision: Option<&str>| What::Source {
+        identifier: "git://git@host/x#main".to_owned(),
         identity: Some(digest(commit)),
+        revision: revision.map(str::to_owned),
         raw: digest(""),
         variables: BTreeMap::new(),
     };
-    let moved = Cause::Source { name: "host/x".to_owned(), old: text("1"), new: text("2") };
-    check(on(git("1"), "c"), on(git("2"), "d"), &[moved]);
+    let moved = |old: &str, new: &str| {
+        [Cause::Source { name: "git@host/x#main".to_owned(), old: old.to_owned(), new: new.to_owned() }]
+    };
+    check(on(git("1", Some("c1")), "c"), on(git("2", Some("c2")), "d"), &moved("c1", "c2"));
+    // The same commit under another name; what was noted before revisions were.
+    check(on(git("1", Some("c1")), "c"), on(git("2", Some("c1")), "d"), &moved(&text("1"), &text("2")));
+    check(on(git("1", None), "c"), on(git("2", Some("c2")), "d"), &moved(&text("1"), "c2"));
     let dir = || What::Directory("context".to_owned());
     check(on(dir(), "c"), on(dir(), "d"), &[Cause::Files { name: "context".to_owned() }]);
 }

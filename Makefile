@@ -74,9 +74,10 @@ hot: packages-test rust rocksdb ## Finds out anew which functions ordinary build
 hot-check: packages-test release
 	.ci/hot check $(RBUILD)
 
-soak: packages-test rust rocksdb release tools ## Kills the daemon a hundred times, cuts the power thirty times, builds from a million files, writes one cache from eight machines
+soak: packages-test rust rocksdb release tools ## Kills the daemon a hundred times, cuts the power thirty times, builds from a million files, writes one cache from eight machines, builds twenty releases
 	RBUILD_SOAK=1 RBUILD=$(RBUILD) cargo test --locked -p tests --test durability --test many_files -- --nocapture --test-threads=1
 	RBUILD_SOAK=1 RBUILD=$(RBUILD) cargo test --locked -p tests --test keyed_cache writers_at_once -- --nocapture
+	RBUILD_SOAK=1 RBUILD=$(RBUILD) cargo test --locked -p tests --test releases -- --nocapture
 
 # Half a minute in all on two processors.
 fuzz-smoke: fuzz-build

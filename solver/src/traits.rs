@@ -261,12 +261,12 @@ pub trait EventSink: Send + Sync {
     /// Something happened to a vertex of the graph that was handed to [`crate::Build::solve`].
     fn event(&self, vertex: VertexId, event: Event);
 
-    /// What an evaluation of the graph came to know of the vertices that were wanted, when it has ended, in whatever way. One that
-    /// begins anew tells again.
     /// A vertex that was told to have started is being executed; `known` gives what the evaluation knows by now of all vertices that are
     /// wanted.
     fn executing(&self, _vertex: VertexId, _known: &dyn Fn() -> Vec<(VertexId, Finding)>) {}
 
+    /// What an evaluation of the graph came to know of the vertices that were wanted, when it has ended, in whatever way. One that
+    /// begins anew tells again.
     fn found(&self, _findings: Vec<(VertexId, Finding)>) {}
 }
 

@@ -17,6 +17,7 @@ const KEY: (&str, &str) = ("rbuild", "very-geheim");
 #[derive(Debug)]
 pub struct Bucket {
     child: Child,
+    port: u16,
     dir: PathBuf,
     endpoint: String,
     door: Arc<Mutex<Door>>,
@@ -64,7 +65,7 @@ impl Bucket {
         let door = Arc::new(Mutex::new(Door::default()));
         let shared = door.clone();
         let endpoint = format!("http://{}", serve(move |request| pass(&request, port, &shared)));
-        let bucket = Self { child, dir: dir.join("cache"), endpoint, door };
+        let bucket = Self { child, port, dir: dir.join("cache"), endpoint, door };
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(begun.elapsed() < Duration::from_secs(10), "the S3 server does not answer");
@@ -88,10 +89,12 @@ impl Bucket {
 
     /// A keyed cache there, below `prefix`.
     pub fn keyed(&self, prefix: &str) -> String {
-        format!(
-            "type=keyed,url=s3://cache/{prefix},use_path_style=true,endpoint_url={},access_key_id={},secret_access_key={}",
-            self.endpoint, KEY.0, KEY.1
-        )
+        keyed(prefix, &self.endpoint)
+    }
+
+    /// As [`Self::keyed`], past the door: requests are not counted and cost nothing but what the server needs.
+    pub fn keyed_directly(&self, prefix: &str) -> String {
+        keyed(prefix, &format!("http://127.0.0.1:{}", self.port))
     }
 
     /// The key's name and the key.
@@ -134,6 +137,13 @@ impl Bucket {
     fn lock(&self) -> std::sync::MutexGuard<'_, Door> {
         self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn keyed(prefix: &str, endpoint: &str) -> String {
+    format!(
+        "type=keyed,url=s3://cache/{prefix},use_path_style=true,endpoint_url={endpoint},access_key_id={},secret_access_key={}",
+        KEY.0, KEY.1
+    )
 }
 
 /// Hands a request to the server, and gives its answer.

@@ -23,6 +23,7 @@ pub mod processes;
 mod random;
 mod ready;
 mod registry;
+pub mod releases;
 mod scene;
 mod web;
 

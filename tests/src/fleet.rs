@@ -3,6 +3,7 @@
 use crate::{Auth, Registry, Scene, ready};
 
 /// Machines with roots of their own, and a registry that has their base image.
+#[derive(Debug)]
 pub struct Fleet {
     /// The machines.
     pub machines: Vec<Scene>,

@@ -17,7 +17,7 @@ pub use chunks::{Chunk, Contents};
 pub use error::MountError;
 pub use list::{LIST_LIMIT, LIST_TYPE, MountList, Pack};
 pub use pack::{NewPack, PACK_LIMIT, PACK_TYPE, Packed, pack, unpack};
-pub use restore::restore;
+pub use restore::{Spool, restore};
 pub use scan::{Scanned, scan};
 pub use unite::unite;
 

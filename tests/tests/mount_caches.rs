@@ -198,6 +198,10 @@ fn writers_at_once_are_united() {
             says((&fleet, 5), mount, "ls /m /m/d | xargs", &merging),
             "/m: base both d /m/d: 0 1 2 3 4 6 7"
         );
+        // Also what it takes away of what it wrote itself.
+        step((&fleet, 4), mount, "rm /m/d/6", &merging).ok();
+        forget(&fleet.machines[5]);
+        assert_eq!(says((&fleet, 5), mount, "ls /m/d | xargs", &merging), "0 1 2 3 4 7");
         fleet.machines.iter().for_each(forget);
     }
 }
@@ -264,9 +268,12 @@ fn damage_costs_the_mount_and_heals() {
     let (blobs, mounts) = (dir.join("rbuild-1/blobs"), dir.join("rbuild-1/mounts"));
     let largest =
         |dir: &Path| files(dir).into_iter().max_by_key(|file| file.metadata().unwrap().len()).unwrap();
-    let ways: [&dyn Fn(); 4] = [
+    let cut = |file: &Path| fs_err::OpenOptions::new().write(true).open(file).unwrap().set_len(20).unwrap();
+    let ways: [&dyn Fn(); 6] = [
         &|| flip(&largest(&blobs)),
         &|| fs_err::remove_file(largest(&blobs)).unwrap(),
+        &|| cut(&largest(&blobs)),
+        &|| files(&blobs).iter().for_each(|file| cut(file)),
         &|| files(&blobs).iter().for_each(|file| flip(file)),
         &|| files(&mounts).iter().for_each(|file| flip(file)),
     ];
@@ -312,4 +319,50 @@ fn signed_and_scoped() {
     // What the stranger puts into the place of what is trusted is passed over.
     step((&fleet, 0), mount, "echo forged > /m/f", &to(&format!("scope=main,signing-key={stranger}"))).ok();
     assert_ne!(come(&format!("scope=main,trust={public}")), "forged");
+}
+
+/// What could not come for now is not taken to be nothing.
+#[test]
+fn a_store_that_cannot_be_reached() {
+    if !bucket_ready() {
+        return;
+    }
+    let Some(fleet) = Fleet::new(2) else { return };
+    let bucket = fleet.machines[0].bucket();
+    let all = through(&format!("{},retry_max_attempts=1", bucket.keyed("x")), "cache-mounts=all");
+    let mount = "target=/m,id=x";
+    step((&fleet, 0), mount, "echo 1 > /m/f", &all).ok();
+    bucket.fail("GET /cache/x/rbuild-1/blobs/", 500, "InternalError");
+    let alone = step((&fleet, 1), mount, "ls /m | wc -l | sed s/^/FILES/ && touch /m/own", &all[..2]).ok();
+    assert!(alone.stderr.contains("FILES0"), "{}", alone.stderr);
+    // The mount that began with nothing is not what the next build finds, and not what is written.
+    bucket.heal();
+    assert_eq!(says((&fleet, 1), mount, "ls /m | xargs", &all), "f");
+    forget(&fleet.machines[1]);
+    assert_eq!(says((&fleet, 1), mount, "ls /m | xargs", &all), "f");
+}
+
+/// Names that nobody has vouched for count for nothing.
+#[test]
+fn what_others_have_put_among_the_snapshots() {
+    let Some(fleet) = Fleet::new(2) else { return };
+    let dir = fleet.machines[0].path("shared");
+    let cache = format!("type=keyed,url=file://{}", dir.display());
+    let all = through(&cache, "cache-mounts=all,mergeable=all");
+    let mount = "target=/m,id=x";
+    step((&fleet, 0), mount, "touch /m/a", &all).ok();
+    let [snapshot] = files(&dir.join("rbuild-1/mounts")).try_into().unwrap();
+    for name in ["9999999999999-ffffffff", "0000000000001-00000000", "notes.txt"] {
+        fs_err::write(snapshot.with_file_name(name), "junk").unwrap();
+    }
+    // A copy under another name is no snapshot either.
+    fs_err::copy(&snapshot, snapshot.with_file_name("9000000000000-00000000")).unwrap();
+    step((&fleet, 1), mount, "test -e /m/a && touch /m/b", &all).ok();
+    forget(&fleet.machines[0]);
+    assert_eq!(says((&fleet, 0), mount, "ls /m | xargs", &all), "a b");
+    let names = files(&dir.join("rbuild-1/mounts"));
+    let newest = names.iter().filter(|file| !file.to_str().unwrap().contains("/9")).max().unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let made: u128 = newest.file_name().unwrap().to_str().unwrap()[..13].parse().unwrap();
+    assert!(made <= now, "{}", newest.display());
 }

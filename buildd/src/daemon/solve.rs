@@ -38,8 +38,8 @@ use super::run::{Means, Rights, Run};
 use super::sbom;
 use super::sources::image::oci_platform;
 use super::traces::{self, TraceContext};
-use crate::session::{ARRIVAL, Session};
 use crate::explanation::EXPLAIN_HEADER;
+use crate::session::{ARRIVAL, Session};
 
 /// How long a build waits for the session that it names.
 const SESSION_ARRIVAL: Duration = Duration::from_secs(10);

@@ -42,6 +42,11 @@ impl SnapshotName {
         self.0[..DIGITS.0].parse().unwrap_or_default()
     }
 
+    /// Whether it was made after `ms`, in milliseconds since 1970.
+    pub fn is_after(&self, ms: u64) -> bool {
+        self.made_ms() > ms
+    }
+
     /// As text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -113,9 +118,10 @@ pub struct Told {
 }
 
 impl Told {
-    /// What is told by a snapshot called `name` for which all of `read` were read.
-    pub fn by(name: &SnapshotName, read: impl IntoIterator<Item = SnapshotName>) -> Self {
-        let floor = SnapshotName::at(name.made_ms().saturating_sub(ON_ITS_WAY_MS), 0);
+    /// What is told by a snapshot called `name`, made at `now_ms`, for which all of `read` were read.
+    pub fn by(name: &SnapshotName, now_ms: u64, read: impl IntoIterator<Item = SnapshotName>) -> Self {
+        // Of a name that is ahead of its time, because of what was read, the time counts.
+        let floor = SnapshotName::at(name.made_ms().min(now_ms).saturating_sub(ON_ITS_WAY_MS), 0);
         let names = read.into_iter().filter(|read| *read >= floor).collect();
         Self { floor: Some(floor), names }
     }
@@ -192,7 +198,7 @@ mod tests {
             mount: Digest::of(b"mount"),
             name: name(2_000_000_000_000),
             mergeable: true,
-            told: Told::by(&name(2_000_000_000_000), [name(1_999_999_999_999)]),
+            told: Told::by(&name(2_000_000_000_000), 2_000_000_000_000, [name(1_999_999_999_999)]),
             list: blob(b"list"),
             packs: vec![blob(b"one"), blob(b"two")],
         }
@@ -216,11 +222,13 @@ mod tests {
     fn what_was_read_is_told_by_name_for_a_day_and_by_age_then() {
         let day = 86_400_000;
         let read = [name(1), name(day + 1), name(3 * day - 1)];
-        let told = Told::by(&name(3 * day), read.clone());
+        let told = Told::by(&name(3 * day), 3 * day, read.clone());
         assert!(told.has(&read[0]) && told.has(&read[1]) && told.has(&read[2]));
         assert_eq!(told.names.len(), 1);
         assert!(!told.has(&name(3 * day - 2)) && !told.has(&name(3 * day)));
         assert!(!Told::default().has(&name(1)));
+        let ahead = Told::by(&name(9 * day), 3 * day, []);
+        assert!(ahead.has(&name(2 * day - 1)) && !ahead.has(&name(2 * day)));
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub enum MountError {
     /// No such path can be used.
     #[error("the path `{}…` is too long", .0.as_bytes()[..64.min(.0.as_bytes().len())].escape_ascii())]
     TooLong(TreePath),
+    /// It has more files than a list may name.
+    #[error("it has too many files")]
+    TooLarge,
     /// A list or a pack is not what it should be.
     #[error("{0}")]
     Damaged(&'static str),

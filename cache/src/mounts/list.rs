@@ -1,6 +1,6 @@
 //! The list of what a mount holds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
 
 use solver::Digest;
@@ -19,13 +19,17 @@ pub const LIST_TYPE: &str = "application/vnd.rbuild.mount.v1+zstd";
 /// How large an encoded list may be, in bytes.
 pub const LIST_LIMIT: u64 = 64 << 20;
 /// How large it may be before compression.
-const PLAIN_LIMIT: u64 = 256 << 20;
+const PLAIN_LIMIT: u64 = 128 << 20;
 /// How long all its paths may be together, in bytes.
 const PATHS_LIMIT: usize = 1 << 30;
 /// How hard it is compressed, on zstd's scale.
 const LEVEL: i32 = 3;
 /// How many bytes all its files may have together: no honest mount is near.
 const FILES_LIMIT: u64 = 1 << 40;
+/// How many packs it may name.
+const PACKS_LIMIT: u64 = 1 << 16;
+/// The shortest chunk of a file that has several, but for its last, in bytes.
+const SHORTEST: u64 = super::pack::CUT.0 as u64;
 /// First byte before compression; another value means another format.
 const FORMAT: u8 = 1;
 
@@ -69,12 +73,13 @@ impl MountList {
     /// their numbers.
     ///
     /// # Errors
-    /// Out of memory.
+    /// [`MountError::TooLarge`] for more than could be read again.
     pub fn encode(&self) -> Result<Vec<u8>, MountError> {
         let mut out = vec![FORMAT];
         put_node(&mut out, &self.top.0);
         out.extend_from_slice(&self.top.1.to_le_bytes());
         put_bytes(&mut out, &self.entries.encode());
+        let paths: usize = self.entries.iter().map(|entry| entry.path.as_bytes().len()).sum();
         put_varint(&mut out, self.packs.len() as u64);
         for pack in &self.packs {
             put_bytes(&mut out, pack.digest.as_bytes());
@@ -97,7 +102,10 @@ impl MountList {
             put_varint(&mut out, numbers.len() as u64);
             numbers.iter().for_each(|number| put_varint(&mut out, (*number).into()));
         }
-        zstd::encode_all(out.as_slice(), LEVEL).map_err(MountError::Compress)
+        let fits =
+            out.len() as u64 <= PLAIN_LIMIT && paths <= PATHS_LIMIT && self.packs.len() as u64 <= PACKS_LIMIT;
+        let encoded = zstd::encode_all(out.as_slice(), LEVEL).map_err(MountError::Compress)?;
+        if fits && encoded.len() as u64 <= LIST_LIMIT { Ok(encoded) } else { Err(MountError::TooLarge) }
     }
 
     /// Reads what [`Self::encode`] gave.
@@ -117,9 +125,37 @@ impl MountList {
         }
     }
 
-    /// The bytes of all files, each name counted.
+    /// The bytes of all files.
     pub fn bytes(&self) -> u64 {
-        self.nodes().map(|(_, node)| size_of(node)).fold(0, u64::saturating_add)
+        let own =
+            |(path, node): &(&TreePath, &Node)| node.link_group.as_ref().is_none_or(|group| group == *path);
+        self.nodes().filter(own).map(|(_, node)| size_of(node)).fold(0, u64::saturating_add)
+    }
+
+    /// Whether the bytes of all files are known.
+    pub fn is_complete(&self) -> bool {
+        self.nodes().all(|(_, node)| match &node.kind {
+            Kind::File { size, content } => self.has(content, *size),
+            _ => true,
+        })
+    }
+
+    /// Whether a pack, by number, has anything of the files.
+    pub fn packs_in_use(&self) -> HashSet<u32> {
+        let contents = self.nodes().filter_map(|(_, node)| match &node.kind {
+            Kind::File { content, size } if *size > 0 => self.contents.of(content),
+            _ => None,
+        });
+        contents.flatten().map(|chunk| chunk.pack).collect()
+    }
+
+    /// Forgets what is in these packs, which are no good.
+    pub fn forget(&mut self, packs: &HashSet<Digest>) {
+        let numbers = (0u32..).zip(&self.packs).filter(|(_, pack)| packs.contains(&pack.digest));
+        let numbers: HashSet<u32> = numbers.map(|(number, _)| number).collect();
+        if !numbers.is_empty() {
+            self.contents = self.contents.without(&numbers);
+        }
     }
 
     /// Whether it says the same but for the times of directories, which change with each file that comes and goes in them.
@@ -178,8 +214,7 @@ impl MountList {
 
     /// Whether the bytes of a content are known, and are so many.
     pub(super) fn has(&self, content: &FileDigest, size: u64) -> bool {
-        let sum = |chunks: Vec<Chunk>| chunks.iter().try_fold(0u64, |sum, chunk| sum.checked_add(chunk.len));
-        size == 0 || self.contents.of(content).and_then(sum) == Some(size)
+        size == 0 || self.contents.size(content) == Some(size)
     }
 }
 
@@ -202,12 +237,12 @@ fn decode(input: &mut Reader<'_>) -> Option<MountList> {
     }
     let top = (input.node()?, input.i64()?);
     let entries = Entries::decode_within(input.bytes()?, PATHS_LIMIT).ok()?;
-    let mut packs = Vec::new();
-    for _ in 0..input.varint()? {
+    let (mut packs, mut known) = (Vec::new(), HashSet::new());
+    for _ in 0..input.varint().filter(|count| *count <= PACKS_LIMIT)? {
         let digest = Digest::from_bytes(input.bytes()?.try_into().ok()?);
         let (size, plain) = (input.varint()?, input.varint()?);
-        packs
-            .push(Some(Pack { digest, size, plain }).filter(|pack| pack.size.max(pack.plain) <= PACK_LIMIT)?);
+        let fits = known.insert(digest) && size.min(plain) > 0 && size.max(plain) <= PACK_LIMIT;
+        packs.push(fits.then_some(Pack { digest, size, plain })?);
     }
     let mut contents = Contents::default();
     for _ in 0..input.varint()? {
@@ -218,13 +253,18 @@ fn decode(input: &mut Reader<'_>) -> Option<MountList> {
         packs.get(pack as usize).filter(|pack| end <= pack.plain)?;
         contents.add(Chunk { digest, pack, offset, len });
     }
+    let mut all = 0u64;
     for _ in 0..input.varint()? {
         let content = FileDigest::from_bytes(input.bytes()?.try_into().ok()?);
-        let mut numbers = Vec::new();
+        let (mut numbers, mut size) = (Vec::new(), 0u64);
         for _ in 0..input.varint()? {
-            numbers.push(input.varint()?.try_into().ok()?);
+            let number: u32 = input.varint()?.try_into().ok()?;
+            // So its numbers take no more memory than what they stand for has.
+            (size >= SHORTEST * numbers.len() as u64).then_some(())?;
+            size = size.checked_add(contents.chunks().get(number as usize)?.len)?;
+            numbers.push(number);
         }
-        contents.join_numbers(content, numbers)?;
+        all = all.checked_add(contents.join_numbers(content, numbers)?).filter(|all| *all <= FILES_LIMIT)?;
     }
     input.0.is_empty().then_some(MountList { top, entries, contents, packs })
 }

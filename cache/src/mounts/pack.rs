@@ -23,7 +23,7 @@ const PACK_TARGET: usize = 16 << 20;
 /// Larger files are cut, in bytes.
 const WHOLE: u64 = 256 << 10;
 /// The least, usual and greatest length of the pieces, in bytes.
-const CUT: (usize, usize, usize) = (64 << 10, 256 << 10, 1 << 20);
+pub(super) const CUT: (usize, usize, usize) = (64 << 10, 256 << 10, 1 << 20);
 /// How hard packs are compressed, on zstd's scale: most of what package managers keep is compressed already.
 const LEVEL: i32 = 3;
 /// A pack is small below this, in bytes before compression.
@@ -49,8 +49,8 @@ pub struct Packed {
     pub lost: usize,
 }
 
-/// Packs the bytes of `list` that are in none of its packs, from the files of `local`, and hands the new packs to `emit`. Packs that are
-/// to be avoided, those of which little is used, and many small ones are replaced, as far as `local` has what is in them.
+/// Packs the bytes of `list` that are in none of its packs, from the files of `local`, and hands the new packs to `emit`. Packs of which
+/// little is used, and many small ones, are replaced, as far as `local` has what is in them.
 ///
 /// Blocking.
 ///
@@ -59,12 +59,11 @@ pub struct Packed {
 pub fn pack(
     list: MountList,
     local: &Scanned,
-    avoid: &HashSet<Digest>,
     emit: &mut dyn FnMut(NewPack) -> Result<(), MountError>,
 ) -> Result<Packed, MountError> {
     let paths: HashMap<FileDigest, &TreePath> =
         contents(&local.entries).map(|(path, content, _)| (content, path)).collect();
-    let kept = worthwhile(&list, &paths, &pieces(&list, local, &paths)?, avoid);
+    let kept = worthwhile(&list, &paths, &pieces(&list, local, &paths)?);
     let mut packer = Packer {
         kept,
         old: &list,
@@ -159,14 +158,14 @@ fn worthwhile(
     list: &MountList,
     here: &HashMap<FileDigest, &TreePath>,
     pieces: &HashMap<FileDigest, Vec<Chunk>>,
-    avoid: &HashSet<Digest>,
 ) -> HashSet<u32> {
     let mut live = vec![0u64; list.packs.len()];
     let mut movable = vec![true; list.packs.len()];
     let mut seen = HashSet::new();
     for (_, content, _) in contents(&list.entries) {
-        let known = list.contents.of(&content).or_else(|| pieces.get(&content).cloned());
-        for chunk in known.unwrap_or_default() {
+        let known = list.contents.of(&content).map(|chunks| chunks.copied().collect());
+        let known: Vec<Chunk> = known.or_else(|| pieces.get(&content).cloned()).unwrap_or_default();
+        for chunk in known {
             let at = chunk.pack as usize;
             movable[at] &= here.contains_key(&content);
             if seen.insert(chunk.digest) {
@@ -174,7 +173,7 @@ fn worthwhile(
             }
         }
     }
-    let usable = |at: &usize| live[*at] > 0 && !avoid.contains(&list.packs[*at].digest);
+    let usable = |at: &usize| live[*at] > 0;
     let used = |at: &usize| !movable[*at] || live[*at] * 2 >= list.packs[*at].plain;
     let mut kept: Vec<usize> = (0..list.packs.len()).filter(usable).filter(used).collect();
     let small = |at: &usize| movable[*at] && list.packs[*at].plain < SMALL;
@@ -201,6 +200,7 @@ impl Packer<'_> {
     /// Takes a content from packs that are kept; whether it is there.
     fn take_kept(&mut self, content: &FileDigest) -> bool {
         let Some(chunks) = self.old.contents.of(content) else { return false };
+        let chunks: Vec<Chunk> = chunks.copied().collect();
         if !chunks.iter().all(|chunk| self.kept.contains(&chunk.pack)) {
             return false;
         }
@@ -223,7 +223,7 @@ impl Packer<'_> {
 
     fn say(&mut self, content: FileDigest, chunks: &[FileDigest]) {
         if *chunks != [content] {
-            self.list.join(content, chunks);
+            self.list.join(content, chunks.iter().copied());
         }
     }
 

@@ -20,17 +20,28 @@ use crate::tree::{FileDigest, Kind, Node, TreePath};
 /// Bytes copied at a time.
 const BUFFER: usize = 256 << 10;
 
-/// Fills the empty directory `dir`, which nobody else uses, with what `list` says; `packs` are its packs, in order and decompressed.
+/// Packs that came in, decompressed, one after the other in a file.
+#[derive(Debug)]
+pub struct Spool {
+    /// The file.
+    pub file: File,
+    /// Where each pack of the list begins in it, in bytes; `None` of those that are not needed.
+    pub starts: Vec<Option<u64>>,
+}
+
+/// Fills the empty directory `dir`, which nobody else uses, with what `list` says.
 ///
 /// Blocking. What was written is known to the stat cache, so that nobody need read it to find that it is the same.
 ///
 /// # Errors
-/// [`MountError::Damaged`] where the packs give other bytes than the list says, and what cannot be written. The directory is then useless.
+/// [`MountError::Damaged`] where the packs give other bytes than the list says, [`MountError::Canceled`] once `canceled` says so, and what
+/// cannot be written. The directory is then useless.
 pub fn restore(
     list: &MountList,
-    packs: &[File],
+    packs: &Spool,
     dir: &Path,
     stat_cache: &dyn StatCache,
+    canceled: &dyn Fn() -> bool,
 ) -> Result<(), MountError> {
     let mut restore =
         Restore { list, packs, dir, buffer: vec![0; BUFFER], written: Vec::new(), live: HashMap::new() };
@@ -41,6 +52,9 @@ pub fn restore(
     keys.insert(root.clone(), restore.key(&root)?);
     for entry in list.entries.iter() {
         let Change::Put { node, mtime } = &entry.change else { continue };
+        if canceled() {
+            return Err(MountError::Canceled);
+        }
         let (path, meta) = (&entry.path, meta(node, *mtime));
         let parent = path.parent().unwrap_or_default();
         let key = *keys.get(&parent).ok_or(MountError::Damaged("a file has no directory to lie in"))?;
@@ -83,7 +97,7 @@ pub fn restore(
 
 struct Restore<'a> {
     list: &'a MountList,
-    packs: &'a [File],
+    packs: &'a Spool,
     dir: &'a Path,
     buffer: Vec<u8>,
     written: Vec<Recorded>,
@@ -108,14 +122,17 @@ impl Restore<'_> {
         let io = MountError::io("write", path);
         let mut file = File::create_new(&target).map_err(&io)?;
         let mut recorder = FileRecorder::default();
-        let chunks = if size == 0 { Some(Vec::new()) } else { self.list.contents.of(content) };
-        for chunk in chunks.ok_or(MountError::Damaged("the bytes of a file are in no pack"))? {
-            let pack = self.packs.get(chunk.pack as usize).ok_or(MountError::Damaged("a pack is missing"))?;
-            let (mut at, end) = (chunk.offset, chunk.offset + chunk.len);
+        let chunks = (size > 0).then(|| self.list.contents.of(content));
+        let nowhere = MountError::Damaged("the bytes of a file are in no pack");
+        let chunks = chunks.map(|chunks| chunks.ok_or(nowhere)).transpose()?;
+        for chunk in chunks.into_iter().flatten() {
+            let start = self.packs.starts.get(chunk.pack as usize).copied().flatten();
+            let start = start.ok_or(MountError::Damaged("a pack is missing"))?;
+            let (mut at, end) = (start + chunk.offset, start + chunk.offset + chunk.len);
             while at < end {
                 let len = self.buffer.len().min((end - at) as usize);
                 let part = &mut self.buffer[..len];
-                pack.read_exact_at(part, at).map_err(short)?;
+                self.packs.file.read_exact_at(part, at).map_err(short)?;
                 recorder.update(part);
                 file.write_all(part).map_err(&io)?;
                 at += len as u64;

@@ -33,7 +33,7 @@ fn list(scanned: &Scanned) -> MountList {
 }
 
 /// Packs what is not in `blobs`; gives the list and how many bytes of files were packed.
-fn packed(wanted: MountList, local: &Scanned, avoid: &HashSet<Digest>, blobs: &mut Blobs) -> (Packed, u64) {
+fn packed(wanted: MountList, local: &Scanned, blobs: &mut Blobs) -> (Packed, u64) {
     let mut new = 0;
     let mut emit = |pack: NewPack| {
         assert_eq!((Digest::of(&pack.bytes), pack.bytes.len() as u64), (pack.pack.digest, pack.pack.size));
@@ -41,24 +41,32 @@ fn packed(wanted: MountList, local: &Scanned, avoid: &HashSet<Digest>, blobs: &m
         blobs.insert(pack.pack.digest, pack.bytes);
         Ok(())
     };
-    let packed = pack(wanted, local, avoid, &mut emit).unwrap();
+    let packed = pack(wanted, local, &mut emit).unwrap();
     let decoded = MountList::decode(&packed.list.encode().unwrap()).unwrap();
     assert_eq!(decoded, packed.list);
     (packed, new)
 }
 
-fn files(list: &MountList, blobs: &Blobs) -> Vec<File> {
-    let file = |pack: &Pack| {
-        let mut file = tempfile::tempfile().unwrap();
+fn spool(list: &MountList, blobs: &Blobs) -> Spool {
+    let (mut file, mut at, mut starts) = (tempfile::tempfile().unwrap(), 0, Vec::new());
+    for pack in &list.packs {
         file.write_all(&unpack(&blobs[&pack.digest], pack).unwrap()).unwrap();
-        file
-    };
-    list.packs.iter().map(file).collect()
+        starts.push(Some(at));
+        at += pack.plain;
+    }
+    Spool { file, starts }
+}
+
+/// As [`restore`], and never cancelled.
+fn fill(list: &MountList, packs: &Spool, dir: &Path, cache: &MemoryStatCache) -> Result<(), MountError> {
+    restore(list, packs, dir, cache, &|| false)
 }
 
 fn restored(list: &MountList, blobs: &Blobs) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    restore(list, &files(list, blobs), dir.path(), &MemoryStatCache::default()).unwrap();
+    fill(list, &spool(list, blobs), dir.path(), &MemoryStatCache::default()).unwrap();
+    let canceled = restore(list, &spool(list, blobs), dir.path(), &MemoryStatCache::default(), &|| true);
+    assert!(matches!(canceled, Err(MountError::Canceled)));
     dir
 }
 
@@ -99,7 +107,7 @@ fn all_sorts_of_files_come_back() {
 
     let local = scanned(dir.path());
     let mut blobs = Blobs::new();
-    let (packed, _) = packed(list(&local), &local, &HashSet::new(), &mut blobs);
+    let (packed, _) = packed(list(&local), &local, &mut blobs);
     assert_eq!(packed.lost, 0);
     let copy = restored(&packed.list, &blobs);
     let again = scanned(copy.path());
@@ -115,9 +123,9 @@ fn what_was_restored_need_not_be_read_again() {
     fs::write(dir.path().join("f"), "1").unwrap();
     let local = scanned(dir.path());
     let mut blobs = Blobs::new();
-    let (packed, _) = packed(list(&local), &local, &HashSet::new(), &mut blobs);
+    let (packed, _) = packed(list(&local), &local, &mut blobs);
     let cache = MemoryStatCache::default();
-    restore(&packed.list, &files(&packed.list, &blobs), copy.path(), &cache).unwrap();
+    fill(&packed.list, &spool(&packed.list, &blobs), copy.path(), &cache).unwrap();
     // The same times and size, and a change time that says otherwise.
     let told = |dir: &Path| scan(dir, &cache, &AtomicBool::new(false)).unwrap().entries;
     assert_eq!(told(copy.path()), local.entries);
@@ -135,10 +143,9 @@ fn only_what_changed_is_packed() {
     let large = noise(2, 8 << 20);
     fs::write(dir.path().join("large"), &large).unwrap();
     fs::write(dir.path().join("small"), noise(3, 1000)).unwrap();
-    let none = HashSet::new();
     let mut blobs = Blobs::new();
     let first = scanned(dir.path());
-    let (before, new) = packed(list(&first), &first, &none, &mut blobs);
+    let (before, new) = packed(list(&first), &first, &mut blobs);
     assert_eq!(new, (8 << 20) + 1000);
 
     // Nothing changed but a name and a time.
@@ -146,7 +153,7 @@ fn only_what_changed_is_packed() {
     let moved = scanned(dir.path());
     let mut wanted = list(&moved);
     wanted.learn(before.list.clone());
-    assert_eq!(packed(wanted, &moved, &none, &mut blobs).1, 0);
+    assert_eq!(packed(wanted, &moved, &mut blobs).1, 0);
 
     // A few bytes in the middle move all that is behind them.
     let mut changed = large.clone();
@@ -155,7 +162,7 @@ fn only_what_changed_is_packed() {
     let now = scanned(dir.path());
     let mut wanted = list(&now);
     wanted.learn(before.list.clone());
-    let (after, new) = packed(wanted, &now, &none, &mut blobs);
+    let (after, new) = packed(wanted, &now, &mut blobs);
     assert!(new > 0 && new <= 2 << 20, "{new}");
     let copy = restored(&after.list, &blobs);
     assert_eq!(fs::read(copy.path().join("large")).unwrap(), changed);
@@ -168,21 +175,22 @@ fn packs_that_are_no_good_or_hardly_used_are_replaced() {
     for n in 0..10 {
         fs::write(dir.path().join(n.to_string()), noise(n, 100_000)).unwrap();
     }
-    let none = HashSet::new();
     let mut blobs = Blobs::new();
     let all = scanned(dir.path());
-    let (before, _) = packed(list(&all), &all, &none, &mut blobs);
+    let (before, _) = packed(list(&all), &all, &mut blobs);
     let [pack] = before.list.packs.as_slice() else { panic!("one pack for a megabyte") };
 
     let mut wanted = list(&all);
     wanted.learn(before.list.clone());
-    let (healed, new) = packed(wanted.clone(), &all, &HashSet::from([pack.digest]), &mut Blobs::new());
+    let mut without = wanted.clone();
+    without.forget(&HashSet::from([pack.digest]));
+    let (healed, new) = packed(without.clone(), &all, &mut Blobs::new());
     assert_eq!((new, healed.lost), (1_000_000, 0));
 
     // Of what nobody has any more, the rest goes on.
     fs::remove_file(dir.path().join("7")).unwrap();
     let fewer = scanned(dir.path());
-    let (rest, _) = packed(wanted.clone(), &fewer, &HashSet::from([pack.digest]), &mut Blobs::new());
+    let (rest, _) = packed(without, &fewer, &mut Blobs::new());
     assert_eq!((rest.lost, rest.list.entries.len()), (1, 9));
     assert!(rest.list.entries.get(&path("7")).is_none());
 
@@ -193,10 +201,10 @@ fn packs_that_are_no_good_or_hardly_used_are_replaced() {
     let few = scanned(dir.path());
     let mut own = list(&few);
     own.learn(before.list.clone());
-    assert_eq!(packed(own, &few, &none, &mut Blobs::new()).1, 300_000);
+    assert_eq!(packed(own, &few, &mut Blobs::new()).1, 300_000);
     let mut shared = wanted;
     shared.entries = all.entries.clone();
-    assert_eq!(packed(shared, &few, &none, &mut Blobs::new()).1, 0);
+    assert_eq!(packed(shared, &few, &mut Blobs::new()).1, 0);
 }
 
 #[test]
@@ -210,7 +218,7 @@ fn many_small_packs_become_one() {
         let local = scanned(dir.path());
         let mut wanted = list(&local);
         known.take().into_iter().for_each(|list| wanted.learn(list));
-        let (packed, _) = packed(wanted, &local, &HashSet::new(), &mut blobs);
+        let (packed, _) = packed(wanted, &local, &mut blobs);
         most = most.max(packed.list.packs.len());
         known = Some(packed.list);
     }
@@ -225,7 +233,7 @@ fn a_file_that_changes_meanwhile_is_told() {
     fs::write(dir.path().join("f"), "one").unwrap();
     let local = scanned(dir.path());
     fs::write(dir.path().join("f"), "two").unwrap();
-    let packed = pack(list(&local), &local, &HashSet::new(), &mut |_| Ok(()));
+    let packed = pack(list(&local), &local, &mut |_| Ok(()));
     assert!(matches!(packed, Err(MountError::Changed(changed)) if changed == path("f")));
     let stopped = scan(dir.path(), &MemoryStatCache::default(), &AtomicBool::new(true));
     assert!(matches!(stopped, Err(MountError::Canceled)));
@@ -305,7 +313,7 @@ fn what_both_know_of_contents_is_known_then() {
     let lists: Vec<MountList> = [&one, &two]
         .map(|dir| {
             let local = scanned(dir.path());
-            packed(list(&local), &local, &HashSet::new(), &mut blobs).0.list
+            packed(list(&local), &local, &mut blobs).0.list
         })
         .into();
     let united = unite(lists).unwrap();
@@ -341,6 +349,17 @@ fn lists_that_no_mount_has_are_refused() {
     list.packs.push(Pack { digest: Digest::of(b""), size: 9, plain: 9 });
     list.contents.add(Chunk { digest: content, pack: 0, offset: 0, len: 1 });
     assert!(MountList::decode(&list.encode().unwrap()).is_err());
+    // A few bytes that would be millions of chunks, packs twice, and packs of nothing.
+    let mut list = plain(Vec::new());
+    list.packs.push(Pack { digest: Digest::of(b""), size: 9, plain: 9 });
+    list.contents.add(Chunk { digest: content, pack: 0, offset: 0, len: 1 });
+    list.contents.join(crate::tree::FileDigest::of(b"11"), [content, content]);
+    assert!(MountList::decode(&list.encode().unwrap()).is_err());
+    for (size, times) in [(9, 2), (0, 1)] {
+        let mut list = plain(Vec::new());
+        list.packs = vec![Pack { digest: Digest::of(b""), size, plain: 9 }; times];
+        assert!(MountList::decode(&list.encode().unwrap()).is_err());
+    }
     // A chunk that is not in its pack.
     let mut list = plain(Vec::new());
     list.packs.push(Pack { digest: Digest::of(b""), size: 9, plain: 9 });
@@ -354,7 +373,7 @@ fn packs_are_what_their_lists_say() {
     fs::write(dir.path().join("f"), "right").unwrap();
     let local = scanned(dir.path());
     let mut blobs = Blobs::new();
-    let (packed, _) = packed(list(&local), &local, &HashSet::new(), &mut blobs);
+    let (packed, _) = packed(list(&local), &local, &mut blobs);
     let pack = &packed.list.packs[0];
     let bytes = &blobs[&pack.digest];
     assert!(unpack(&bytes[1..], pack).is_err());
@@ -363,11 +382,13 @@ fn packs_are_what_their_lists_say() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(wrong).unwrap();
         let to = tempfile::tempdir().unwrap();
-        let error = restore(&packed.list, &[file], to.path(), &MemoryStatCache::default()).unwrap_err();
+        let packs = Spool { file, starts: vec![Some(0)] };
+        let error = fill(&packed.list, &packs, to.path(), &MemoryStatCache::default()).unwrap_err();
         assert!(error.to_string().contains(why), "{error}");
     }
     let to = tempfile::tempdir().unwrap();
-    assert!(restore(&packed.list, &[], to.path(), &MemoryStatCache::default()).is_err());
+    let none = Spool { file: tempfile::tempfile().unwrap(), starts: vec![None] };
+    assert!(fill(&packed.list, &none, to.path(), &MemoryStatCache::default()).is_err());
 }
 
 proptest! {

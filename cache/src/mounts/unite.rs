@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use solver::Digest;
+
 use super::list::MountList;
 use crate::layer::{Change, Entries, LayerEntry};
 use crate::tree::{Kind, Node, TreePath};
@@ -80,11 +82,13 @@ impl MountList {
 }
 
 fn learn(to: &mut MountList, from: MountList) {
+    let mut known: HashMap<Digest, u32> = to.packs.iter().map(|pack| pack.digest).zip(0..).collect();
     let mut numbers = Vec::with_capacity(from.packs.len());
     for pack in from.packs {
-        let known = to.packs.iter().position(|known| known.digest == pack.digest);
-        numbers.push(known.unwrap_or(to.packs.len()) as u32);
-        if known.is_none() {
+        let next = to.packs.len() as u32;
+        let number = *known.entry(pack.digest).or_insert(next);
+        numbers.push(number);
+        if number == next {
             to.packs.push(pack);
         }
     }
@@ -94,8 +98,7 @@ fn learn(to: &mut MountList, from: MountList) {
     }
     for (content, of) in from.contents.files() {
         if to.contents.of(content).is_none() {
-            let digests: Vec<_> = of.iter().map(|number| chunks[*number as usize].digest).collect();
-            to.contents.join(*content, &digests);
+            to.contents.join(*content, of.iter().map(|number| chunks[*number as usize].digest));
         }
     }
 }

@@ -34,7 +34,8 @@ impl Client {
         let endpoints = self.transport.for_pull(reference.domain())?;
         let found = first_that_answers(&self.transport, endpoints, |endpoint| async move {
             let mut found = Vec::new();
-            let mut last: Option<String> = None;
+            // Registries that give pages go in the order of the alphabet.
+            let mut last: Option<String> = (!prefix.is_empty()).then(|| prefix.to_owned());
             for _ in 0..PAGES {
                 let from = last.as_ref().map_or(String::new(), |last| format!("&last={last}"));
                 let place = format!("tags/list?n={PAGE}{from}");
@@ -42,7 +43,8 @@ impl Client {
                 let (tags, more) = self.transport.tuning.at(&endpoint).retry(ask).await?;
                 let end = tags.last().cloned();
                 found.extend(tags.into_iter().filter(|tag| tag.starts_with(prefix)));
-                if !more || end.is_none() || end == last {
+                let beyond = end.as_deref().is_none_or(|end| !end.starts_with(prefix) && end > prefix);
+                if !more || beyond || end == last {
                     break;
                 }
                 last = end;

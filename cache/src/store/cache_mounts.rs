@@ -10,6 +10,7 @@ pub(super) mod acquire;
 mod reading;
 mod state;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -122,6 +123,9 @@ pub(super) struct MountEntry {
     /// The bytes it takes, where whoever used it last knows; else the disk has to be asked.
     #[serde(default)]
     pub(super) size: Option<u64>,
+    /// What it was filled with from elsewhere or written as there, by place.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) based_on: BTreeMap<String, Vec<String>>,
 }
 
 /// What entries are that do not say it.
@@ -189,6 +193,25 @@ impl CacheMountLease {
     /// What tells this instance from the others of its mount.
     pub fn instance(&self) -> &str {
         &self.name
+    }
+
+    /// Notes what it was filled with from elsewhere ([`MountReading::based_on`]).
+    ///
+    /// # Errors
+    /// When that cannot be stored.
+    pub fn set_based_on(&self, place: &str, names: Vec<String>) -> Result<(), StoreError> {
+        reading::set_based_on(&self.shared, &self.name, place, names)
+    }
+
+    /// It is not what it should be: it goes when nobody uses it any more, and whoever begins to use the mount gets another one.
+    ///
+    /// # Errors
+    /// When that cannot be stored.
+    pub fn retire(&self) -> Result<(), StoreError> {
+        let _in_use = self.shared.mounts.lock();
+        let Some(mut entry) = self.shared.tables.cache_mounts.get(&self.name)? else { return Ok(()) };
+        entry.retired = true;
+        self.shared.tables.cache_mounts.put(&self.name, &entry)
     }
 
     /// Says how many bytes it takes now, so that nobody has to count.

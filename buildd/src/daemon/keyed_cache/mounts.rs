@@ -5,16 +5,18 @@ mod current;
 mod export;
 mod import;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cache::keyed::{Scope, SharedBlob, SnapshotName};
+use cache::keyed::Scope;
 use cache::mounts::MountError;
-use cache::store::{CacheMountRequest, Seed, StoreError};
+use cache::store::{CacheMountLease, CacheMountRequest, Seed, StoreError};
+use solver::digest::Hasher;
 use solver::{Digest, ExecError, VertexContext};
 
 use super::KeyedCaches;
 use super::home::HomeError;
+use super::place::KeyedPlace;
 pub(super) use choice::MountChoice;
 
 /// Which caches the cache mounts of running builds come from and go to.
@@ -44,23 +46,73 @@ impl Travels {
 pub(super) struct UsedMounts(Mutex<BTreeMap<Digest, UsedMount>>);
 
 /// One of them.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct UsedMount {
     /// As the Dockerfile calls it, with its namespace.
     id: String,
-    /// Which instance was used last.
-    instance: String,
-    /// A step that used it has not ended well: what it left may be half a thing, and stays here.
-    spoilt: bool,
-    /// What is in it, by store and scope.
-    brought: HashMap<(String, Scope), HashSet<SnapshotName>>,
+    /// In the order of their last use.
+    instances: Vec<UsedInstance>,
 }
 
-/// A step's use of a mount. Unless it is told that the step ended well, the mount is not written.
+#[derive(Debug)]
+struct UsedInstance {
+    name: String,
+    /// A step that used it has not ended well: what it left may be half a thing, and stays here.
+    spoilt: bool,
+}
+
+/// A mount that a step wants.
+#[derive(Debug)]
+pub(in crate::daemon) struct MountWish {
+    caches: Arc<KeyedCaches>,
+    mount: Digest,
+    id: String,
+    came: Arc<Mutex<Came>>,
+}
+
+/// What came into a new instance.
+#[derive(Debug, Default)]
+enum Came {
+    /// Nothing; nobody has left anything, or nobody asked.
+    #[default]
+    Nothing,
+    /// What these snapshots of a place hold.
+    All(String, Vec<String>),
+    /// Nothing for now: it is there.
+    Missed,
+}
+
+impl MountWish {
+    /// The step got this.
+    pub(in crate::daemon) fn granted(self, lease: &CacheMountLease) -> MountUse {
+        let Self { caches, mount, id, came } = self;
+        let noted = match std::mem::take(&mut *lock(&came)) {
+            Came::Nothing => Ok(()),
+            Came::All(place, names) => lease.set_based_on(&place, names),
+            // What has not what others left must not take the place of that: the next step tries again.
+            Came::Missed => lease.retire(),
+        };
+        if let Err(error) = noted {
+            tracing::warn!("cannot note what came into a cache mount: {error}");
+        }
+        let instance = lease.instance().to_owned();
+        let mut mounts = lock(&caches.mounts.0);
+        let used = mounts.entry(mount).or_insert_with(|| UsedMount { id, instances: Vec::new() });
+        let at = used.instances.iter().position(|known| known.name == instance);
+        let known = at.map(|at| used.instances.remove(at));
+        let known = known.unwrap_or_else(|| UsedInstance { name: instance.clone(), spoilt: false });
+        used.instances.push(known);
+        drop(mounts);
+        MountUse { caches, mount, instance, well: false }
+    }
+}
+
+/// A step's use of a mount. Unless it is told that the step ended well, what it used is not written.
 #[derive(Debug)]
 pub(in crate::daemon) struct MountUse {
     caches: Arc<KeyedCaches>,
     mount: Digest,
+    instance: String,
     well: bool,
 }
 
@@ -73,10 +125,13 @@ impl MountUse {
 
 impl Drop for MountUse {
     fn drop(&mut self) {
-        if !self.well
-            && let Some(used) = lock(&self.caches.mounts.0).get_mut(&self.mount)
-        {
-            used.spoilt = true;
+        if self.well {
+            return;
+        }
+        let mut mounts = lock(&self.caches.mounts.0);
+        let instances = mounts.get_mut(&self.mount).map(|used| used.instances.iter_mut());
+        for instance in instances.into_iter().flatten().filter(|instance| instance.name == self.instance) {
+            instance.spoilt = true;
         }
     }
 }
@@ -102,6 +157,9 @@ enum TravelError {
     /// A blob is something else.
     #[error("blob `{blob}` of {store} is damaged: {source}")]
     Damaged { blob: Digest, store: String, source: MountError },
+    /// Others go on replacing what is there.
+    #[error("what is there is replaced faster than it is read")]
+    Restless,
     /// Other builds use it.
     #[error("other builds use it")]
     Busy,
@@ -111,6 +169,18 @@ enum TravelError {
     /// Nobody wants it any more.
     #[error("canceled")]
     Canceled,
+}
+
+impl TravelError {
+    /// Whether it is about this mount, here and now, rather than about the store.
+    fn is_of_the_mount(&self) -> bool {
+        let of_mount = |error: &MountError| !matches!(error, MountError::Canceled | MountError::StatCache(_));
+        match self {
+            Self::Busy | Self::TooLarge | Self::Restless => true,
+            Self::Mount(error) => of_mount(error),
+            _ => false,
+        }
+    }
 }
 
 impl From<TravelError> for ExecError {
@@ -123,58 +193,38 @@ impl From<TravelError> for ExecError {
 }
 
 impl KeyedCaches {
-    /// What fills a new instance of a mount: what others left of it, or else `seed`.
-    pub(in crate::daemon) fn seed(
+    /// What a step wants, and what fills a new instance of it: what others left of it, or else `seed`.
+    pub(in crate::daemon) fn wish(
         self: &Arc<Self>,
         request: &CacheMountRequest,
         seed: Option<Seed>,
         cx: &VertexContext,
-    ) -> Option<Seed> {
-        let wanted = |source: &Arc<super::Source>| source.wanted.mounts.has(&request.id);
+    ) -> (MountWish, Option<Seed>) {
+        let (mount, id) = (request.digest(), request.id.clone());
+        let came = Arc::default();
+        let wish = MountWish { caches: self.clone(), mount, id: id.clone(), came: Arc::clone(&came) };
+        let wanted = |source: &Arc<super::Source>| source.wanted.mounts.has(&id);
         // Who builds without the cache wants to see it begin with nothing.
         if request.clear_for.is_some() || !self.lock().sources.iter().any(wanted) {
-            return seed;
+            return (wish, seed);
         }
-        let (me, cx, mount, id) = (self.clone(), cx.clone(), request.digest(), request.id.clone());
-        let runtime = tokio::runtime::Handle::current();
-        Some(Box::new(move |dir| match runtime.block_on(me.bring_mount(mount, &id, dir, &cx)) {
-            true => Ok(()),
-            false => seed.map_or(Ok(()), |seed| seed(dir)),
-        }))
-    }
-
-    /// A step uses an instance from now on.
-    pub(in crate::daemon) fn mount_used(
-        self: &Arc<Self>,
-        request: &CacheMountRequest,
-        instance: &str,
-    ) -> MountUse {
-        let mount = request.digest();
-        let (id, instance) = (request.id.clone(), instance.to_owned());
-        let mut mounts = lock(&self.mounts.0);
-        let used = mounts.entry(mount).or_insert_with(|| UsedMount::new(id));
-        used.instance = instance;
-        drop(mounts);
-        MountUse { caches: self.clone(), mount, well: false }
-    }
-
-    /// Notes what came into a mount.
-    fn mount_brought(&self, mount: Digest, id: &str, from: (String, Scope), names: HashSet<SnapshotName>) {
-        let mut mounts = lock(&self.mounts.0);
-        let used = mounts.entry(mount).or_insert_with(|| UsedMount::new(id.to_owned()));
-        used.brought.insert(from, names);
-    }
-
-    /// Whether a blob of a store was found to be something else.
-    fn is_known_damaged(&self, store: &str, blob: &SharedBlob) -> bool {
-        self.lock().damaged.contains(&(store.to_owned(), blob.clone()))
+        let (me, cx, runtime) = (self.clone(), cx.clone(), tokio::runtime::Handle::current());
+        let fill: Seed = Box::new(move |dir| {
+            let brought = me.bring_mount(&runtime, mount, &id, dir, &cx);
+            let all = matches!(brought, Ok(Came::All(..)));
+            // A step that nobody waits for leaves no mount.
+            *lock(&came) = brought.map_err(|error| std::io::Error::other(error.to_string()))?;
+            if all { Ok(()) } else { seed.map_or(Ok(()), |seed| seed(dir)) }
+        });
+        (wish, Some(fill))
     }
 }
 
-impl UsedMount {
-    fn new(id: String) -> Self {
-        Self { id, instance: String::new(), spoilt: false, brought: HashMap::new() }
-    }
+/// What a scope of a store is called where instances note what they are based on.
+fn place_name(place: &KeyedPlace, scope: &Scope) -> String {
+    let mut hasher = Hasher::new("rbuild.cache-mount.place.v1");
+    hasher.str(&place.id()).str(scope.as_str());
+    hasher.finish().hex()
 }
 
 /// What a mount is called where people read it: as in the Dockerfile.

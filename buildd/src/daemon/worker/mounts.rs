@@ -243,24 +243,26 @@ impl LocalWorker {
         job: &Job,
     ) -> Result<(), ExecError> {
         let travels = self.travels.of(&job.cx.build);
-        let mut requests = Vec::new();
+        let (mut requests, mut wishes) = (Vec::new(), Vec::new());
         for (_, m, cache) in &wanted {
             let input = m.input.map(|i| &job.inputs[i]);
             let request = request(m, cache, input, args, job);
             let mut seed = input.map(|o| self.seed(o, &m.selector)).transpose()?;
             if let Some(travels) = &travels {
-                seed = travels.seed(&request, seed, &job.cx);
+                let (wish, filled) = travels.wish(&request, seed, &job.cx);
+                wishes.push(wish);
+                seed = filled;
             }
             requests.push((request, seed));
         }
-        let asked: Vec<CacheMountRequest> = requests.iter().map(|(request, _)| request.clone()).collect();
         let mounts = self.chains.store.cache_mounts();
         let leases = tokio::select! {
             leases = mounts.acquire_all(requests) => leases.map_err(from_store)?,
             () = job.cx.cancel.cancelled() => return Err(ExecError::Canceled),
         };
-        for (((at, _, _), lease), request) in wanted.into_iter().zip(leases).zip(asked) {
-            all.uses.extend(travels.as_ref().map(|travels| travels.mount_used(&request, lease.instance())));
+        let mut wishes = wishes.into_iter();
+        for ((at, _, _), lease) in wanted.into_iter().zip(leases) {
+            all.uses.extend(wishes.next().map(|wish| wish.granted(&lease)));
             if let MountSource::Directory { path, .. } = &mut all.list[at].source {
                 lease.dir().clone_into(path);
             }

@@ -1,6 +1,6 @@
 //! Taking instances and giving them back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -167,6 +167,7 @@ async fn make(
             used: Use { count: 1, ..Use::new(shared.now_ms()) },
             epoch: Epoch::OPEN,
             size: None,
+            based_on: BTreeMap::new(),
         };
         let mut in_use = shared.mounts.lock();
         fs::rename(dir.path(), &lease.dir).map_err(StoreError::io("create", &lease.dir))?;
@@ -319,6 +320,27 @@ mod tests {
         let shared = sharing.await??;
         assert_eq!(shared.instance(), instance);
         drop((shared, alone));
+
+        // What it was filled with is known for as long as it is there.
+        let mounts_again = store.cache_mounts();
+        mounts_again.set_based_on(&instance, "place", vec!["one".to_owned()])?;
+        let reading = mounts.read(&instance).await?.ok_or("it is there")?;
+        assert_eq!(reading.based_on("place")?, ["one"]);
+        assert_eq!(reading.based_on("elsewhere")?, [""; 0]);
+        drop(reading);
+
+        // One that is not what it should be goes with its last user, and nobody else gets it.
+        let used = mounts.acquire(request("five", Sharing::Shared), None).await?;
+        used.retire()?;
+        let other = mounts.acquire(request("six", Sharing::Shared), None).await?;
+        assert_ne!(other.instance(), used.instance());
+        let dir = used.dir().to_owned();
+        let retired = used.instance().to_owned();
+        drop((used, other));
+        assert!(!dir.exists() && mounts.read(&retired).await?.is_none());
+        let used = mounts.acquire(request("seven", Sharing::Shared), None).await?;
+        let instance = used.instance().to_owned();
+        drop(used);
 
         // One that was cleared meanwhile goes when it has been read.
         let reading = mounts.read(&instance).await?.ok_or("it is there")?;

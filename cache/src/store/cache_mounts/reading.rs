@@ -41,7 +41,40 @@ impl CacheMounts {
     }
 }
 
+impl CacheMounts {
+    /// Notes what an instance was written as elsewhere ([`MountReading::based_on`]).
+    ///
+    /// # Errors
+    /// When that cannot be stored.
+    pub fn set_based_on(&self, instance: &str, place: &str, names: Vec<String>) -> Result<(), StoreError> {
+        set_based_on(&self.shared, instance, place, names)
+    }
+}
+
+pub(super) fn set_based_on(
+    shared: &Shared,
+    instance: &str,
+    place: &str,
+    names: Vec<String>,
+) -> Result<(), StoreError> {
+    // Whoever takes or gives an instance back changes its entry, too.
+    let _in_use = shared.mounts.lock();
+    let name = instance.to_owned();
+    let Some(mut entry) = shared.tables.cache_mounts.get(&name)? else { return Ok(()) };
+    entry.based_on.insert(place.to_owned(), names);
+    shared.tables.cache_mounts.put(&name, &entry)
+}
+
 impl MountReading {
+    /// What it was filled with from a place elsewhere, or last written as there.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn based_on(&self, place: &str) -> Result<Vec<String>, StoreError> {
+        let entry = self.shared.tables.cache_mounts.get(&self.name)?;
+        Ok(entry.and_then(|entry| entry.based_on.get(place).cloned()).unwrap_or_default())
+    }
+
     /// The directory to read.
     pub fn dir(&self) -> &Path {
         &self.dir

@@ -1,9 +1,11 @@
 //! What a store has of a mount.
 
 use std::collections::HashSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cache::keyed::{MountSnapshot, Scope, SharedBlob, SnapshotName, Trust};
+use cache::keyed::{MountSnapshot, Scope, SharedBlob, SnapshotName, Trust, Unacceptable};
 use cache::mounts::{LIST_LIMIT, MountError, MountList};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use solver::{Digest, VertexContext};
 use tokio::io::AsyncReadExt as _;
 
@@ -13,25 +15,45 @@ use crate::daemon::keyed_cache::KeyedCaches;
 use crate::daemon::keyed_cache::home::{Home, snapshot_name};
 use crate::daemon::keyed_cache::place::KeyedPlace;
 
-/// How often the names are asked for anew when one of them has gone meanwhile.
-const TRIES: usize = 5;
-/// How many snapshots are united at most; more, all written at the same time, have no place in a fleet.
+/// How often the names are asked for anew when one of them has gone meanwhile, and the first pause before that.
+const TRIES: u32 = 6;
+const PAUSE: Duration = Duration::from_millis(20);
+/// How many snapshots are united at most, and how many bytes their lists have. More are left for whoever comes next.
 const MOST: usize = 256;
+const MOST_BYTES: u64 = 128 << 20;
+/// How many snapshots are looked at, the newest first, and how many at a time.
+const LOOKED_AT: usize = 4096;
+const AT_ONCE: usize = 16;
+/// What is further ahead of this machine's clock is nobody's, in milliseconds.
+const AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// What a scope of a store has of a mount.
 #[derive(Debug, Default)]
 pub(super) struct Current {
-    /// All snapshots that there are.
-    pub(super) names: Vec<SnapshotName>,
-    /// Those that count, the newest first.
+    /// The snapshots that count, the newest first.
     pub(super) lists: Vec<(MountSnapshot, MountList)>,
+    /// Those that another one takes the place of: they count, are in one that does, or are damaged.
+    pub(super) replaceable: Vec<SnapshotName>,
+}
+
+/// The snapshots of a listing that count, before their lists are read.
+#[derive(Debug, Default)]
+struct Found {
+    counted: Vec<MountSnapshot>,
+    damaged: Vec<SnapshotName>,
+    missing: HashSet<SnapshotName>,
 }
 
 impl Current {
     /// The names of those that count.
-    pub(super) fn counted(&self) -> HashSet<SnapshotName> {
-        self.lists.iter().map(|(snapshot, _)| snapshot.name.clone()).collect()
+    pub(super) fn counted(&self) -> Vec<String> {
+        self.lists.iter().map(|(snapshot, _)| snapshot.name.to_string()).collect()
     }
+}
+
+/// Now, in milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 impl KeyedCaches {
@@ -43,57 +65,54 @@ impl KeyedCaches {
         mount: &Digest,
         cx: &VertexContext,
     ) -> Result<Current, TravelError> {
-        for _ in 0..TRIES {
-            let mut names = home.snapshots(scope, mount).await?;
-            names.sort_unstable_by(|a, b| b.cmp(a));
-            let mut current = Current { names: names.clone(), lists: Vec::new() };
-            let mut gone = false;
-            for name in names {
-                let told = current.lists.iter().any(|(newer, _)| newer.told.has(&name));
-                if told || current.lists.len() >= MOST {
-                    continue;
-                }
-                let Some(bytes) = home.snapshot(scope, mount, &name).await? else {
-                    // Whoever removed it has written another one.
-                    gone = true;
-                    break;
-                };
-                let snapshot = match MountSnapshot::open(&bytes, mount, &name, scope, trust) {
-                    Ok(snapshot) => snapshot,
-                    Err(why) => {
-                        let name = snapshot_name(scope, mount, &name);
-                        tracing::warn!(build = cx.build, "snapshot `{name}`: {why}; doing without it");
-                        continue;
-                    }
-                };
-                if !snapshot.mergeable && !current.lists.is_empty() {
-                    // It is as it was before the newer ones, which are not.
-                    continue;
-                }
-                match self.list(place, home, &snapshot.list).await {
-                    Ok(list) => {
-                        let last = !snapshot.mergeable;
-                        current.lists.push((snapshot, list));
-                        if last {
-                            break;
-                        }
-                    }
-                    Err(error @ TravelError::Damaged { .. }) => {
-                        tracing::warn!(
-                            build = cx.build,
-                            "{}; doing without it",
-                            crate::causes::causes(&error)
-                        );
-                    }
-                    Err(error) => return Err(error),
-                }
+        let mut missing = HashSet::new();
+        for attempt in 0..TRIES {
+            if attempt > 0 {
+                tokio::time::sleep(PAUSE * 2u32.pow(attempt)).await;
             }
-            if !gone {
-                return Ok(current);
+            let mut names = home.snapshots(scope, mount).await?;
+            let horizon = now_ms().saturating_add(AHEAD_MS);
+            // What is listed twice and never there is a name without a thing.
+            names.retain(|name| !name.is_after(horizon) && !missing.contains(name));
+            names.sort_unstable_by(|a, b| b.cmp(a));
+            names.truncate(LOOKED_AT);
+            let found = find(home, (scope, trust), mount, &names, cx).await?;
+            if found.missing.is_empty() {
+                return self.read_lists((place, home), found, names, cx).await;
+            }
+            // Whoever removed them has written another one.
+            missing.extend(found.missing);
+        }
+        Err(TravelError::Restless)
+    }
+
+    async fn read_lists(
+        &self,
+        (place, home): (&KeyedPlace, &Home),
+        found: Found,
+        names: Vec<SnapshotName>,
+        cx: &VertexContext,
+    ) -> Result<Current, TravelError> {
+        let mut current = Current { lists: Vec::new(), replaceable: found.damaged };
+        let mut bytes = 0;
+        for snapshot in found.counted {
+            bytes += snapshot.list.size;
+            if bytes > MOST_BYTES && !current.lists.is_empty() {
+                break;
+            }
+            current.replaceable.push(snapshot.name.clone());
+            current.replaceable.extend(names.iter().filter(|name| snapshot.told.has(name)).cloned());
+            match self.list(place, home, &snapshot.list).await {
+                Ok(list) => current.lists.push((snapshot, list)),
+                Err(error @ TravelError::Damaged { .. }) => {
+                    tracing::warn!(build = cx.build, "{}; doing without it", crate::causes::causes(&error));
+                }
+                Err(error) => return Err(error),
             }
         }
-        // They are replaced faster than they are read.
-        Err(TravelError::Busy)
+        current.replaceable.sort_unstable();
+        current.replaceable.dedup();
+        Ok(current)
     }
 
     async fn list(
@@ -102,9 +121,25 @@ impl KeyedCaches {
         home: &Home,
         blob: &SharedBlob,
     ) -> Result<MountList, TravelError> {
+        if self.lock().damaged.contains(&(place.id(), blob.clone())) {
+            let source = MountError::Damaged("it is not what its packs are");
+            return Err(self.damaged_blob(place, blob, source));
+        }
         let bytes = self.whole(place, home, blob, LIST_LIMIT).await?;
-        let decoded = blocking(move || MountList::decode(&bytes)).await;
-        decoded.map_err(|source| self.damaged_blob(place, blob, source))
+        let damaged = self.damaged_packs(place);
+        let decoded = blocking(move || {
+            let mut list = MountList::decode(&bytes)?;
+            list.forget(&damaged);
+            Ok(list)
+        });
+        decoded.await.map_err(|source| self.damaged_blob(place, blob, source))
+    }
+
+    /// The blobs of a store that are known to be something else.
+    fn damaged_packs(&self, place: &KeyedPlace) -> HashSet<Digest> {
+        let store = place.id();
+        let known = self.lock();
+        known.damaged.iter().filter(|(of, _)| *of == store).map(|(_, blob)| blob.digest).collect()
     }
 
     /// A blob, which is what its digest says.
@@ -121,6 +156,10 @@ impl KeyedCaches {
         let read = async {
             let mut bytes = Vec::with_capacity(blob.size as usize);
             home.blob(blob).await?.read_to_end(&mut bytes).await.map_err(TravelError::Broken)?;
+            if (bytes.len() as u64) < blob.size {
+                // A store may break off without a word.
+                return Err(TravelError::Broken(std::io::ErrorKind::UnexpectedEof.into()));
+            }
             Ok(bytes)
         };
         let bytes = match read.await {
@@ -132,14 +171,9 @@ impl KeyedCaches {
             read => read?,
         };
         let wanted = blob.digest;
-        let (same, bytes) = blocking(move || (Digest::of(&bytes) == wanted, bytes)).await;
-        match same {
-            true => Ok(bytes),
-            // A store may also break off without a word.
-            false if (bytes.len() as u64) < blob.size => {
-                Err(TravelError::Broken(std::io::ErrorKind::UnexpectedEof.into()))
-            }
-            false => Err(self.damaged_blob(place, blob, MountError::Damaged("its digest is another one"))),
+        match blocking(move || (Digest::of(&bytes) == wanted).then_some(bytes)).await {
+            Some(bytes) => Ok(bytes),
+            None => Err(self.damaged_blob(place, blob, MountError::Damaged("its digest is another one"))),
         }
     }
 
@@ -152,5 +186,59 @@ impl KeyedCaches {
     ) -> TravelError {
         self.lock().damaged.insert((place.id(), blob.clone()));
         TravelError::Damaged { blob: blob.digest, store: place.url.clone(), source }
+    }
+}
+
+/// The snapshots of a listing, the newest first, that no newer one tells.
+async fn find(
+    home: &Home,
+    (scope, trust): (&Scope, &Trust),
+    mount: &Digest,
+    names: &[SnapshotName],
+    cx: &VertexContext,
+) -> Result<Found, TravelError> {
+    let mut found = Found::default();
+    let mut rest = names.iter();
+    loop {
+        let told = |name: &&SnapshotName| found.counted.iter().any(|newer| newer.told.has(name));
+        let next = rest.by_ref().filter(|name| !told(name)).take(AT_ONCE);
+        let next: Vec<SnapshotName> = next.cloned().collect();
+        if next.is_empty() {
+            return Ok(found);
+        }
+        let read = next.into_iter().map(|name| async move {
+            let bytes = home.snapshot(scope, mount, &name).await?;
+            Ok::<_, TravelError>((name, bytes))
+        });
+        let read = futures_util::stream::iter(read).buffered(AT_ONCE);
+        for (name, bytes) in read.try_collect::<Vec<_>>().await? {
+            if found.counted.iter().any(|newer| newer.told.has(&name)) {
+                continue;
+            }
+            let Some(bytes) = bytes else {
+                found.missing.insert(name);
+                continue;
+            };
+            match MountSnapshot::open(&bytes, mount, &name, scope, trust) {
+                Ok(snapshot) if snapshot.mergeable => found.counted.push(snapshot),
+                Ok(snapshot) => {
+                    // It is all that was then. Newer ones that are mergeable are all that is now.
+                    if found.counted.is_empty() {
+                        found.counted.push(snapshot);
+                    }
+                    return Ok(found);
+                }
+                Err(why) => {
+                    let shown = snapshot_name(scope, mount, &name);
+                    tracing::warn!(build = cx.build, "snapshot `{shown}`: {why}; doing without it");
+                    if why == Unacceptable::Damaged {
+                        found.damaged.push(name);
+                    }
+                }
+            }
+            if found.counted.len() >= MOST {
+                return Ok(found);
+            }
+        }
     }
 }

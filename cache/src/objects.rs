@@ -1,4 +1,4 @@
-//! Object stores: S3 buckets and Azure containers under one set of verbs.
+//! Object stores: S3 buckets, Azure containers and Google buckets under one set of verbs.
 //!
 //! Requests, signatures and the sources of credentials are `opendal`'s; this module opens stores by typed configuration and
 //! tells errors by store and object. Nothing is set up before a store is opened, and nothing is asked before a verb is called.
@@ -10,11 +10,13 @@
 
 mod azure;
 mod error;
+mod google;
 mod http;
 mod place;
 mod store;
 
 pub use error::ObjectError;
+pub use google::{GoogleBucket, GoogleCredential, GoogleCredentialError};
 pub use http::http_client;
 pub use place::{AccessKey, AzureContainer, Place, S3Bucket};
 pub use store::{ObjectStat, Objects};

@@ -97,6 +97,11 @@ impl Actions {
         format!("type=gha,{url}={},scope={scope},token={}", self.url, job.token())
     }
 
+    /// A keyed cache there.
+    pub fn keyed(&self, version: u32, job: Job) -> String {
+        format!("type=keyed,url=gha://,url_v{version}={},token={}", self.url, job.token())
+    }
+
     /// What must show nowhere.
     pub fn secret(&self) -> &'static str {
         SIGNATURE

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
-use tests::{Bucket, Fleet, Random, Registry, Scene, bucket_ready, rounds};
+use tests::{Actions, Azure, Bucket, Fleet, Google, Job, Random, Registry, Scene, bucket_ready, rounds};
 
 /// Several machines, and a base image that all can pull.
 struct Machines {
@@ -489,4 +489,203 @@ fn two_lineages() {
     let fresh = machines.unique(2);
     let more = machines.machines[2].run(&["run", "--rm", "app", "cat", "/more"]).ok().stdout;
     assert!(fresh.starts_with(&more), "{fresh} {more}");
+}
+
+/// A store of a stand-in.
+struct Store<'a> {
+    cache: String,
+    names: &'a dyn Fn() -> Vec<String>,
+    requests: &'a dyn Fn() -> Vec<String>,
+    replace: &'a dyn Fn(&str, &[u8]),
+    age: &'a dyn Fn(Duration),
+    /// Says of records that there are none, or tells the truth again.
+    hide: &'a dyn Fn(bool),
+}
+
+impl Store<'_> {
+    fn count(&self, text: &str) -> usize {
+        (self.names)().iter().filter(|name| name.contains(text)).count()
+    }
+
+    /// Machines read what others wrote, damage heals, what is used stays young, and what is not used goes.
+    fn serves(&self, machines: &Machines) {
+        let both = from_to(&self.cache);
+        let build = |machine: usize| {
+            let built = machines.build(machine, &[&["-t", "app"][..], &both].concat()).ok();
+            (built.ran().len(), machines.unique(machine), built.stderr)
+        };
+        let (ran, first, _) = build(0);
+        assert_eq!(ran, Machines::STEPS);
+        let (ran, second, told) = build(1);
+        assert_eq!((ran, &second), (0, &first), "{told}");
+        assert!(told.contains("nothing new to write"), "{told}");
+        assert!(self.count("p/q/rbuild-1/records/default/") > Machines::STEPS, "{:#?}", (self.names)());
+
+        // Who did not see a record does not write over it.
+        machines.forget(1);
+        (self.hide)(true);
+        let (ran, third, told) = build(1);
+        assert!(ran == Machines::STEPS && third != first, "{told}");
+        (self.hide)(false);
+        machines.forget(1);
+        assert_eq!(build(1).1, first);
+
+        // What is read is made young, in the store.
+        machines.forget(1);
+        (self.age)(Duration::from_hours(100));
+        (self.requests)();
+        assert_eq!(build(1).0, 0);
+        let requests = (self.requests)();
+        let touched = count(&requests, "PUT /c/p/q") + count(&requests, "/rewriteTo/");
+        assert!(touched >= Machines::STEPS, "{requests:#?}");
+        assert_eq!(count(&requests, "/upload/"), 0, "{requests:#?}");
+        assert_eq!(self.count(".young"), 0, "{:#?}", (self.names)());
+        let sweeping = format!("{},expire=48h", self.cache);
+        machines.machines[0].write("other/Dockerfile", "FROM scratch\nCOPY f /\n");
+        let other = machines.machines[0].context().join("other/Dockerfile");
+        let sweep =
+            || machines.machines[0].build(&["-f", other.to_str().unwrap(), "--cache-to", &sweeping]).ok();
+        let before = self.count("/records/");
+        let told = sweep().stderr;
+        assert!(told.contains("removing what has expired"), "{told}");
+        // Of two keys of a step one was read.
+        assert!((Machines::STEPS..before).contains(&self.count("/records/")), "{:#?}", (self.names)());
+        machines.forget(1);
+        assert_eq!(build(1).0, 0);
+
+        // Damage is a miss that heals.
+        (self.replace)("/blobs/", b"something else");
+        machines.forget(1);
+        assert_ne!(build(1).1, first);
+        machines.forget(1);
+        (self.replace)("/records/", b"something else");
+        assert_eq!(build(1).0, Machines::STEPS);
+        machines.forget(1);
+        assert_eq!(build(1).0, 0);
+    }
+}
+
+#[test]
+fn in_a_container_of_azure() {
+    let Some(machines) = Machines::new(2) else { return };
+    let azure = Azure::start();
+    let store = Store {
+        cache: azure.keyed("p/q"),
+        names: &|| azure.names(),
+        requests: &|| azure.requests(),
+        replace: &|text, bytes| azure.replace(text, bytes),
+        age: &|by| azure.age(by),
+        hide: &|hide| if hide { azure.fail("GET /c/p/q/rbuild-1/records/", 404) } else { azure.heal() },
+    };
+    store.serves(&machines);
+    azure.fail("PUT /c/p/q/", 403);
+    machines.machines[1].write("f", "2");
+    let failed = machines.build(1, &["--cache-to", &store.cache]).fails();
+    assert!(
+        failed.stderr.contains("Azure container `c` denies access to `p/q/rbuild-1/"),
+        "{}",
+        failed.stderr
+    );
+    assert!(!failed.stderr.contains(azure.key()), "{}", failed.stderr);
+}
+
+#[test]
+fn in_a_bucket_of_google() {
+    let Some(machines) = Machines::new(2) else { return };
+    let google = Google::start();
+    let store = Store {
+        cache: google.keyed("p/q"),
+        names: &|| google.names(),
+        requests: &|| google.requests(),
+        replace: &|text, bytes| google.replace(text, bytes),
+        age: &|by| google.age(by),
+        hide: &|hide| match hide {
+            true => google.fail("GET /storage/v1/b/cache/o/p/q/rbuild-1/records/", 404),
+            false => google.heal(),
+        },
+    };
+    store.serves(&machines);
+    google.fail("POST /upload/", 403);
+    machines.machines[1].write("f", "2");
+    let failed = machines.build(1, &["--cache-to", &store.cache]).fails();
+    assert!(
+        failed.stderr.contains("Google bucket `cache` denies access to `p/q/rbuild-1/"),
+        "{}",
+        failed.stderr
+    );
+    assert!(!failed.stderr.contains(google.token()), "{}", failed.stderr);
+    let wrong = store.cache.replace("token=very-", "token=not-very-");
+    machines.forget(1);
+    let built = machines.build(1, &["--cache-from", &wrong]).ok();
+    assert!(built.stderr.contains("ERROR: Google bucket `cache` failed at `p/q/"), "{}", built.stderr);
+}
+
+fn at_github(version: u32) {
+    let Some(mut machines) = Machines::new(2) else { return };
+    let github = Actions::start();
+    let daemon = &mut machines.machines[1].daemon;
+    daemon.stop();
+    daemon.set_environment("GITHUB_API_URL", github.url());
+    daemon.again();
+    let [main, feature, fork] = [Job::Main, Job::Feature, Job::Fork].map(|job| github.keyed(version, job));
+    let build = |machine: usize, args: &[&str]| {
+        let built = machines.build(machine, &[&["-t", "app"][..], args].concat()).ok();
+        let told = (built.ran().len(), machines.unique(machine), built.stderr);
+        machines.forget(machine);
+        told
+    };
+    let (ran, first, told) = build(0, &from_to(&main));
+    assert_eq!(ran, Machines::STEPS, "{told}");
+    assert!(told.contains("exporting cache to gha:// (scope default)"), "{told}");
+    let (ran, second, told) = build(1, &from_to(&main));
+    assert_eq!((ran, &second), (0, &first), "{told}");
+    assert!(told.contains("nothing new to write"), "{told}");
+    // A branch reads what main has, and writes its own, which main does not read.
+    machines.machines[1].write("f", "2");
+    assert_eq!(build(1, &from_to(&feature)).0, 5);
+    assert_eq!(build(1, &["--cache-from", &feature]).0, 0);
+    assert_eq!(build(1, &["--cache-from", &fork]).0, 5);
+    machines.machines[1].write("f", "1");
+    assert_eq!(build(1, &["--cache-from", &fork]).0, 0);
+    // Where entries can be listed, nothing is asked for that is not there.
+    machines.machines[1].write("f", "4");
+    let find = if version == 1 { "GET /_apis/artifactcache/cache" } else { "/GetCacheEntryDownloadURL" };
+    let finds_and_reads = |cache: &str| {
+        github.requests();
+        assert_eq!(build(1, &["--cache-from", cache]).0, 5);
+        let requests = github.requests();
+        (count(&requests, "/repos/owner/name/"), count(&requests, find), count(&requests, "GET /signed/"))
+    };
+    let listed = format!("{main},repository=owner/name,ghtoken={}", Job::Fork.token());
+    let (lists, finds, reads) = finds_and_reads(&listed);
+    assert!(lists == 1 && finds == reads && reads > 2, "{lists} {finds} {reads}");
+    let (lists, more, same) = finds_and_reads(&main);
+    assert!(lists == 0 && more > finds && same == reads, "{lists} {more} {same}");
+    machines.machines[1].write("f", "1");
+    let refused = machines.build(1, &["--cache-to", &fork]).fails();
+    assert!(refused.stderr.contains("allows no writing"), "{}", refused.stderr);
+    machines.forget(1);
+    // What is damaged is a miss, and stays one: entries cannot be replaced.
+    github.replace("rbuild-1/", b"something else");
+    for _ in 0..2 {
+        assert_eq!(build(1, &from_to(&main)).0, Machines::STEPS);
+    }
+    // Its own failures are shown, without what is secret.
+    github.fail(if version == 1 { "POST /_apis" } else { "CreateCacheEntry" }, 403);
+    machines.machines[1].write("f", "3");
+    let failed = machines.build(1, &["--cache-to", &main]).fails();
+    assert!(failed.stderr.contains("github actions cache answered 403 to rbuild-1/"), "{}", failed.stderr);
+    assert!(!failed.stderr.contains(github.secret()), "{}", failed.stderr);
+    // Outside of a job there is no such cache.
+    machines.build(1, &from_to("type=keyed,url=gha://")).ok();
+}
+
+#[test]
+fn at_github_in_its_first_protocol() {
+    at_github(1);
+}
+
+#[test]
+fn at_github_in_its_second_protocol() {
+    at_github(2);
 }

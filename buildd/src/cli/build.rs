@@ -61,7 +61,7 @@ pub(super) struct Args {
     /// Runs the steps of these stages again
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
-    /// A cache to look into: `type=keyed,url=s3://BUCKET/PREFIX` (or `registry://`, `file://`), `type=registry,ref=NAME`,
+    /// A cache to look into: `type=keyed,url=s3://BUCKET/PREFIX` (or `gs://`, `azblob://`, `gha://`, `registry://`, `file://`), `type=registry,ref=NAME`,
     /// `type=local,src=DIR[,tag=TAG]`, `type=s3`, `type=azblob` or `type=gha`, or a NAME; may be given several times
     #[arg(long, value_name = "CACHE")]
     cache_from: Vec<String>,

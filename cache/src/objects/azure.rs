@@ -1,8 +1,9 @@
-//! What opendal does not do: making a container.
+//! What opendal does not do: making a container, and making a blob young.
 
 use std::str::FromStr;
 
 use bytes::Bytes;
+use http::Method;
 use reqsign_azure_storage::{Credential, DefaultCredentialProvider, RequestSigner, StaticCredentialProvider};
 use reqsign_core::{Context, HttpSend, OsEnv, ProvideCredentialChain, Signer};
 use reqsign_file_read_tokio::TokioFileRead;
@@ -38,52 +39,97 @@ impl HttpSend for Http {
 impl AzureContainer {
     /// Makes the container unless it is there.
     pub(super) async fn create(&self, http: &reqwest::Client, store: &str) -> Result<(), ObjectError> {
-        let failed = |reason: String| ObjectError::Failed {
-            store: store.to_owned(),
-            object: self.container.clone(),
-            reason,
-        };
-        let mut credentials =
-            ProvideCredentialChain::<Credential>::new().push(DefaultCredentialProvider::new());
-        if let Some(key) = &self.key {
-            credentials =
-                credentials.push_front(StaticCredentialProvider::new_shared_key(&self.account, key.expose()));
-        }
-        let context =
-            Context::new().with_file_read(TokioFileRead).with_env(OsEnv).with_http_send(Http(http.clone()));
-        let signer = Signer::new(context, credentials, RequestSigner::new());
-        let url = format!("{}/{}?restype=container", self.account_url.trim_end_matches('/'), self.container);
-        let uri = http::Uri::from_str(&url).map_err(|e| failed(e.to_string()))?;
-        for method in [http::Method::GET, http::Method::PUT] {
-            let request = http::Request::builder()
-                .method(method.clone())
-                .uri(uri.clone())
-                .header(VERSION.0, VERSION.1)
-                .header(http::header::CONTENT_LENGTH, 0);
-            let (mut parts, ()) = request.body(()).map_err(|e| failed(e.to_string()))?.into_parts();
-            signer.sign(&mut parts, None).await.map_err(|e| failed(e.to_string()))?;
-            let request = reqwest::Request::try_from(http::Request::from_parts(parts, Bytes::new()));
-            let sent = match request {
-                Ok(request) => http.execute(request).await,
-                Err(error) => Err(error),
-            };
-            let response = sent.map_err(|e| failed(e.without_url().to_string()))?;
+        let call = Call { container: self, http, store, object: &self.container };
+        for method in [Method::GET, Method::PUT] {
+            let response = call.send(&method, "?restype=container").await?;
             match response.status().as_u16() {
                 200..300 => return Ok(()),
                 // Not there yet; or somebody was quicker.
-                404 if method == http::Method::GET => {}
+                404 if method == Method::GET => {}
                 409 => return Ok(()),
-                403 | 401 => {
-                    return Err(ObjectError::Denied {
-                        store: store.to_owned(),
-                        object: self.container.clone(),
-                        reason: code(&response),
-                    });
-                }
-                status => return Err(failed(format!("{} ({status})", code(&response)))),
+                _ => return Err(call.refused(&response)),
             }
         }
-        Err(failed("it was neither there nor could it be made".to_owned()))
+        Err(call.failed("it was neither there nor could it be made".to_owned()))
+    }
+
+    /// Makes a blob as young as if it had been written now: by metadata, of which it has none before and after.
+    pub(super) async fn touch(
+        &self,
+        http: &reqwest::Client,
+        store: &str,
+        blob: &str,
+    ) -> Result<(), ObjectError> {
+        let call = Call { container: self, http, store, object: blob };
+        let response = call.send(&Method::PUT, &format!("/{}?comp=metadata", encoded(blob))).await?;
+        match response.status().as_u16() {
+            200..300 => Ok(()),
+            404 => Err(ObjectError::Missing { store: store.to_owned(), object: blob.to_owned() }),
+            _ => Err(call.refused(&response)),
+        }
+    }
+}
+
+/// A name in a path, where slashes are parts of it.
+fn encoded(name: &str) -> String {
+    let part = |part: &str| url::form_urlencoded::byte_serialize(part.as_bytes()).collect::<String>();
+    let parts: Vec<String> = name.split('/').map(|name| part(name).replace('+', "%20")).collect();
+    parts.join("/")
+}
+
+/// What is asked of the service, and what for.
+struct Call<'a> {
+    container: &'a AzureContainer,
+    http: &'a reqwest::Client,
+    store: &'a str,
+    object: &'a str,
+}
+
+impl Call<'_> {
+    /// Sends a request without a body; `rest` follows the container's name.
+    async fn send(&self, method: &Method, rest: &str) -> Result<reqwest::Response, ObjectError> {
+        let AzureContainer { account_url, account, container, key } = self.container;
+        let mut credentials =
+            ProvideCredentialChain::<Credential>::new().push(DefaultCredentialProvider::new());
+        if let Some(key) = key {
+            credentials =
+                credentials.push_front(StaticCredentialProvider::new_shared_key(account, key.expose()));
+        }
+        let context = Context::new()
+            .with_file_read(TokioFileRead)
+            .with_env(OsEnv)
+            .with_http_send(Http(self.http.clone()));
+        let signer = Signer::new(context, credentials, RequestSigner::new());
+        let url = format!("{}/{container}{rest}", account_url.trim_end_matches('/'));
+        let uri = http::Uri::from_str(&url).map_err(|e| self.failed(e.to_string()))?;
+        let request = http::Request::builder()
+            .method(method.clone())
+            .uri(uri)
+            .header(VERSION.0, VERSION.1)
+            .header(http::header::CONTENT_LENGTH, 0);
+        let (mut parts, ()) = request.body(()).map_err(|e| self.failed(e.to_string()))?.into_parts();
+        signer.sign(&mut parts, None).await.map_err(|e| self.failed(e.to_string()))?;
+        let request = reqwest::Request::try_from(http::Request::from_parts(parts, Bytes::new()));
+        let sent = match request {
+            Ok(request) => self.http.execute(request).await,
+            Err(error) => Err(error),
+        };
+        sent.map_err(|e| self.failed(e.without_url().to_string()))
+    }
+
+    fn refused(&self, response: &reqwest::Response) -> ObjectError {
+        match response.status().as_u16() {
+            401 | 403 => ObjectError::Denied {
+                store: self.store.to_owned(),
+                object: self.object.to_owned(),
+                reason: code(response),
+            },
+            status => self.failed(format!("{} ({status})", code(response))),
+        }
+    }
+
+    fn failed(&self, reason: String) -> ObjectError {
+        ObjectError::Failed { store: self.store.to_owned(), object: self.object.to_owned(), reason }
     }
 }
 

@@ -93,6 +93,10 @@ fn reason(error: &opendal::Error) -> String {
             None => code,
         };
     }
+    // Google's codes are the statuses.
+    if let Some(message) = field(said, "message").filter(|message| !message.is_empty()) {
+        return message;
+    }
     let mut cause = std::error::Error::source(error);
     while let Some(next) = cause.and_then(std::error::Error::source) {
         cause = Some(next);
@@ -148,6 +152,11 @@ mod tests {
                 ErrorKind::Unexpected,
                 r#"S3Error { code: "", message: "" }"#,
                 "S3 bucket `b` failed at `k`: Unexpected without any words",
+            ),
+            (
+                ErrorKind::PermissionDenied,
+                r#"GcsErrorResponse { error: GcsError { code: 403, message: "no way", errors: [] } }"#,
+                "S3 bucket `b` denies access to `k`: no way",
             ),
             (ErrorKind::Unexpected, "<html>\n", "S3 bucket `b` failed at `k`: <html> "),
             (ErrorKind::NotFound, "", "S3 bucket `b` has no object `k`"),

@@ -3,7 +3,7 @@
 use opendal::Operator;
 use opendal::services::{Azblob, S3};
 
-use super::ObjectError;
+use super::{GoogleBucket, ObjectError};
 use crate::registry::Secret;
 
 /// A store of objects.
@@ -13,6 +13,8 @@ pub enum Place {
     S3(S3Bucket),
     /// A container of Azure Blob Storage.
     Azure(AzureContainer),
+    /// A bucket of Google Cloud Storage.
+    Google(GoogleBucket),
 }
 
 /// A bucket.
@@ -62,6 +64,7 @@ impl Place {
         match self {
             Self::S3(s3) => format!("S3 bucket `{}`", s3.bucket),
             Self::Azure(azure) => format!("Azure container `{}`", azure.container),
+            Self::Google(google) => format!("Google bucket `{}`", google.bucket),
         }
     }
 
@@ -70,6 +73,7 @@ impl Place {
         match self {
             Self::S3(s3) => s3.endpoint.as_deref().unwrap_or_default(),
             Self::Azure(azure) => &azure.account_url,
+            Self::Google(google) => google.endpoint.as_deref().unwrap_or_default(),
         }
     }
 
@@ -77,7 +81,7 @@ impl Place {
     pub(super) fn attempts(&self) -> u32 {
         match self {
             Self::S3(s3) => s3.attempts,
-            Self::Azure(_) => AZURE_ATTEMPTS,
+            Self::Azure(_) | Self::Google(_) => ATTEMPTS,
         }
     }
 
@@ -85,13 +89,14 @@ impl Place {
         let made = match self {
             Self::S3(s3) => Operator::new(s3.builder()),
             Self::Azure(azure) => Operator::new(azure.builder()),
+            Self::Google(google) => Operator::new(google.builder()),
         };
         made.map_err(|error| ObjectError::Config { store: self.name(), reason: error.message().to_owned() })
     }
 }
 
 /// As Azure's own libraries do: three retries.
-const AZURE_ATTEMPTS: u32 = 4;
+const ATTEMPTS: u32 = 4;
 
 impl S3Bucket {
     fn builder(&self) -> S3 {
@@ -137,6 +142,7 @@ impl AzureContainer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objects::GoogleCredential;
 
     fn bucket(name: &str, endpoint: &str, path_style: bool) -> S3Bucket {
         S3Bucket {
@@ -177,7 +183,13 @@ mod tests {
             container: "c".into(),
             key: Some(Secret::new("geheim")),
         });
-        let shown = format!("{s3:?} {azure:?} {:?} {:?}", s3.operator(), azure.operator());
+        let google = Place::Google(GoogleBucket {
+            bucket: "b".into(),
+            endpoint: None,
+            credential: GoogleCredential::Token(Secret::new("geheim")),
+        });
+        let operators = (s3.operator(), azure.operator(), google.operator());
+        let shown = format!("{s3:?} {azure:?} {google:?} {operators:?}");
         assert!(!shown.contains("geheim"), "{shown}");
     }
 }

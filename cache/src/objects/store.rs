@@ -1,6 +1,7 @@
 //! The verbs.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -9,6 +10,7 @@ use opendal::layers::RetryLayer;
 use opendal::{ErrorKind, HttpTransporter, Operator};
 use opendal_http_transport_reqwest::ReqwestTransport;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::sync::OnceCell;
 
 use super::{ObjectError, Place, http_client};
 
@@ -20,6 +22,8 @@ const MAX_PARTS: u64 = 9_000;
 const PARTS_AT_ONCE: usize = 2;
 /// The wait before the second attempt; doubled for each further one.
 const BACKOFF: Duration = Duration::from_millis(300);
+/// What follows an object's name in the name of its copy.
+const BESIDE: &str = ".young";
 /// The longest wait between attempts.
 const MAX_BACKOFF: Duration = Duration::from_secs(20);
 
@@ -30,6 +34,8 @@ pub struct Objects {
     http: reqwest::Client,
     place: Place,
     name: String,
+    /// What it is written into is there.
+    prepared: Arc<OnceCell<()>>,
 }
 
 /// What a store tells of an object.
@@ -61,18 +67,22 @@ impl Objects {
             .with_notify(|event: opendal::layers::RetryEvent<'_>| {
                 tracing::debug!(attempt = event.attempt, kind = %event.err.kind(), "object store is asked again");
             });
-        Ok(Self { operator: operator.with_context(context).layer(retry), http, place: place.clone(), name })
+        let operator = operator.with_context(context).layer(retry);
+        Ok(Self { operator, http, place: place.clone(), name, prepared: Arc::default() })
     }
 
-    /// Makes the store where it is not there and can be made: a container, but no bucket.
+    /// Makes the store where it is not there and can be made: a container, but no bucket. Asks once.
     ///
     /// # Errors
     /// Why it cannot be made.
     pub async fn prepare(&self) -> Result<(), ObjectError> {
-        match &self.place {
-            Place::S3(_) => Ok(()),
-            Place::Azure(container) => container.create(&self.http, &self.name).await,
-        }
+        let make = || async {
+            match &self.place {
+                Place::S3(_) | Place::Google(_) => Ok(()),
+                Place::Azure(container) => container.create(&self.http, &self.name).await,
+            }
+        };
+        self.prepared.get_or_try_init(make).await.copied()
     }
 
     /// What the store tells of an object; `None` where there is none.
@@ -184,11 +194,37 @@ impl Objects {
     /// # Errors
     /// Why the store did not do it.
     pub async fn touch(&self, object: &str, size: u64) -> Result<(), ObjectError> {
+        match &self.place {
+            Place::S3(_) => {}
+            Place::Azure(container) => return container.touch(&self.http, &self.name, object).await,
+            Place::Google(_) => {
+                self.check(object)?;
+                return self.copy_back(object).await.map_err(|error| self.failed(object, &error));
+            }
+        }
         let written = self.write(object, size, false, |mut writer| async move {
             let copied = writer.copy_from(object, 0..size).await;
             (writer, copied.map_err(|error| self.failed(object, &error)))
         });
         written.await.map(drop)
+    }
+
+    /// Copies an object to one beside it and back, unless it is written meanwhile: no object can be copied onto itself.
+    async fn copy_back(&self, object: &str) -> Result<(), opendal::Error> {
+        let beside = format!("{object}{BESIDE}");
+        let told = self.operator.stat(object).await?;
+        self.operator.copy(object, &beside).await?;
+        let back = self.operator.copy_with(&beside, object);
+        let copied = match told.version() {
+            Some(version) => back.if_version_match(version).await,
+            None => back.await,
+        };
+        // Somebody else may have been at the same.
+        let _ = self.operator.delete(&beside).await;
+        match copied {
+            Err(error) if error.kind() != ErrorKind::ConditionNotMatch => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// The objects whose names begin with `prefix`, with what the store tells of them, as they come.

@@ -16,6 +16,8 @@ use crate::csv::fields;
 
 /// How a key begins that is given as such rather than as a file's name.
 const PEM: &str = "-----BEGIN ";
+/// The type of caches whose place is a URL.
+const KEYED: &str = "keyed";
 
 /// The caches of a build, as the daemon is told of them.
 #[derive(Debug, Default)]
@@ -44,7 +46,7 @@ impl Args {
             if entry.r#type == "local" && !caches.read_from(&mut entry)? {
                 continue;
             }
-            caches.keyed(&mut entry)?;
+            caches.keyed(&mut entry, &environment)?;
             caches.from.push(entry);
         }
         for text in &self.cache_to {
@@ -52,7 +54,7 @@ impl Args {
             if entry.r#type == "local" {
                 caches.write_to(&mut entry)?;
             }
-            caches.keyed(&mut entry)?;
+            caches.keyed(&mut entry, &environment)?;
             caches.to.push(entry);
         }
         let inline =
@@ -107,9 +109,23 @@ impl Caches {
     }
 
     /// Makes ready what only the client has of a keyed cache: its directory, and the keys in files.
-    fn keyed(&mut self, entry: &mut CacheOptionsEntry) -> Result<(), ClientError> {
-        if entry.r#type != "keyed" {
+    fn keyed(
+        &mut self,
+        entry: &mut CacheOptionsEntry,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(), ClientError> {
+        if entry.r#type != KEYED {
             return Ok(());
+        }
+        if keyed_at(entry) == "gs" {
+            let is_told =
+                ["anonymous", "token", "credential"].iter().any(|name| entry.attrs.contains_key(*name));
+            let path = entry.attrs.remove("credential_path");
+            let known = || environment("GOOGLE_APPLICATION_CREDENTIALS").filter(|_| !is_told);
+            if let Some(path) = path.or_else(known) {
+                let text = fs_err::read_to_string(&path).map_err(|e| ClientError::io(Path::new(&path), e))?;
+                entry.attrs.insert("credential".to_owned(), text);
+            }
         }
         if let Some(path) = entry.attrs.get("url").and_then(|url| url.strip_prefix("file://")) {
             let dir = absolute(Path::new(path))?;
@@ -148,6 +164,12 @@ impl Caches {
     }
 }
 
+/// The scheme of a keyed cache's URL.
+fn keyed_at(entry: &CacheOptionsEntry) -> &str {
+    let url = entry.attrs.get("url").filter(|_| entry.r#type == KEYED);
+    url.and_then(|url| url.split_once("://")).map_or("", |(scheme, _)| scheme)
+}
+
 /// One `--cache-from` or `--cache-to`; a mere name is one at a registry.
 fn entry(flag: &str, text: &str) -> Result<CacheOptionsEntry, ClientError> {
     if let ([only], false) = (fields(text)?.as_slice(), text.contains('=')) {
@@ -172,17 +194,24 @@ fn active(flag: &str, text: &str) -> Result<Option<CacheOptionsEntry>, ClientErr
     let mut entry = entry(flag, text)?;
     complete(&mut entry, &environment);
     let has = |name: &str| entry.attrs.get(name).is_some_and(|value| !value.is_empty());
-    let is_nothing = entry.r#type == "gha" && !(has("token") && (has("url") || has("url_v2")));
+    let is_nothing = match (entry.r#type.as_str(), keyed_at(&entry)) {
+        ("gha", _) => !(has("token") && (has("url") || has("url_v2"))),
+        (_, "gha") => !(has("token") && (has("url_v1") || has("url_v2"))),
+        _ => false,
+    };
     Ok((!is_nothing).then_some(entry))
 }
 
 /// Adds what the client's environment says of a service, as buildx does.
 fn complete(entry: &mut CacheOptionsEntry, environment: &dyn Fn(&str) -> Option<String>) {
-    let at_s3 = entry.attrs.get("url").is_some_and(|url| url.starts_with("s3://"));
-    let told = match entry.r#type.as_str() {
-        "s3" => of_amazon(entry, environment),
-        "keyed" if at_s3 => of_amazon(entry, environment),
-        "gha" => of_github(entry, environment),
+    let told = match (entry.r#type.as_str(), keyed_at(entry)) {
+        ("s3", _) | (_, "s3") => of_amazon(entry, environment),
+        ("gha", _) => of_github(entry, environment),
+        // The cache's own URL has that name already.
+        (_, "gha") => {
+            let first = |(name, value)| (if name == "url" { "url_v1" } else { name }, value);
+            of_github(entry, environment).into_iter().map(first).collect()
+        }
         _ => return,
     };
     for (name, value) in told {
@@ -267,6 +296,31 @@ mod tests {
             "access_key_id=id secret_access_key=secret url=s3://b"
         );
         assert_eq!(completed("type=keyed,url=file:///b", &key), "url=file:///b");
+        assert_eq!(
+            completed("type=keyed,url=gha://", &job),
+            "token=t url=gha:// url_v1=https://c url_v2=https://r"
+        );
+    }
+
+    #[test]
+    fn who_we_are_at_google() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "{}").unwrap();
+        let path = file.path().display().to_string();
+        let told = |text: &str, known: Option<&str>| {
+            let mut entry = entry("--cache-to", text).unwrap();
+            let environment = |name: &str| known.filter(|_| name.starts_with("GOOGLE")).map(str::to_owned);
+            Caches::default().keyed(&mut entry, &environment).map_err(|e| e.to_string())?;
+            entry.attrs.remove("url");
+            Ok::<_, String>(entry.attrs.into_iter().collect::<Vec<_>>())
+        };
+        let credential = vec![("credential".to_owned(), "{}".to_owned())];
+        assert_eq!(told("type=keyed,url=gs://b", Some(&path)).unwrap(), credential);
+        assert_eq!(told(&format!("type=keyed,url=gs://b,credential_path={path}"), None).unwrap(), credential);
+        let token = vec![("token".to_owned(), "t".to_owned())];
+        assert_eq!(told("type=keyed,url=gs://b,token=t", Some(&path)).unwrap(), token);
+        assert_eq!(told("type=keyed,url=s3://b", Some(&path)).unwrap(), []);
+        assert!(told("type=keyed,url=gs://b", Some("/nowhere")).unwrap_err().contains("/nowhere"));
     }
 
     #[test]

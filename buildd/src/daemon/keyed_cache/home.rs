@@ -16,11 +16,11 @@ use tokio::sync::OnceCell;
 use tokio_util::io::StreamReader;
 
 use super::directory::{Directory, DirectoryError};
-use crate::daemon::remote_cache::Blob;
+use crate::daemon::remote_cache::{ActionsEntries, ActionsError, Blob};
 use crate::session::SessionError;
 
 /// Before the names of all that lies in an object store or a directory.
-const FORMAT: &str = "rbuild-1";
+pub(super) const FORMAT: &str = "rbuild-1";
 /// The type of a record's manifest at a registry.
 const ARTIFACT: &str = "application/vnd.rbuild.record.v1+json";
 /// The annotation that holds the record there.
@@ -37,6 +37,8 @@ pub(super) enum Home {
     Registry(Repository),
     /// A directory of the client.
     Directory(Directory),
+    /// Entries at GitHub's cache service, under the same names. Nothing there can be replaced, made young or removed.
+    Actions(ActionsEntries),
 }
 
 /// A repository at a registry.
@@ -105,6 +107,9 @@ pub(in crate::daemon) enum HomeError {
     /// A directory of the client.
     #[error(transparent)]
     Directory(Arc<DirectoryError>),
+    /// GitHub's cache service.
+    #[error(transparent)]
+    Actions(Arc<ActionsError>),
     /// A name that cannot be.
     #[error(transparent)]
     Name(Arc<cache::oci::Error>),
@@ -131,6 +136,12 @@ impl From<registry::Error> for HomeError {
 impl From<DirectoryError> for HomeError {
     fn from(error: DirectoryError) -> Self {
         Self::Directory(Arc::new(error))
+    }
+}
+
+impl From<ActionsError> for HomeError {
+    fn from(error: ActionsError) -> Self {
+        Self::Actions(Arc::new(error))
     }
 }
 
@@ -180,6 +191,15 @@ pub(super) fn blob_name(digest: &Digest) -> String {
 }
 
 impl Home {
+    /// Gets ready to be written.
+    pub(super) async fn prepare(&self) -> Result<(), HomeError> {
+        match self {
+            Self::Objects(objects, _) => Ok(objects.prepare().await?),
+            Self::Actions(entries) => Ok(entries.writable()?),
+            Self::Registry(..) | Self::Directory(..) => Ok(()),
+        }
+    }
+
     /// The bytes of a record; `None` where there is none.
     pub(super) async fn record(&self, scope: &Scope, key: &Key) -> Result<Option<Vec<u8>>, HomeError> {
         match self {
@@ -206,7 +226,7 @@ impl Home {
         }
     }
 
-    /// The names of the snapshots of a mount, in no order.
+    /// The names of the snapshots of a mount, in no order; at GitHub only the newest one.
     pub(super) async fn snapshots(
         &self,
         scope: &Scope,
@@ -217,6 +237,12 @@ impl Home {
                 let prefix = snapshot_tag(scope, mount, "");
                 let tags = repository.client.tags(&repository.reference, &prefix).await?;
                 tags.into_iter().map(|tag| tag[prefix.len()..].to_owned()).collect()
+            }
+            // Of entries whose names begin alike the service tells the newest.
+            Self::Actions(entries) => {
+                let below = format!("{FORMAT}/{}/", mount_place(scope, mount));
+                let newest = entries.newest(&below).await?;
+                newest.and_then(|name| Some(name.strip_prefix(&below)?.to_owned())).into_iter().collect()
             }
             _ => {
                 let listed = self.list(&mount_place(scope, mount)).await?;
@@ -239,6 +265,9 @@ impl Home {
             Self::Registry(repository) => {
                 let tag = repository.reference.with_tag(&snapshot_tag(scope, mount, name.as_str()))?;
                 repository.get(&tag).await
+            }
+            Self::Actions(entries) => {
+                Ok(entries.get_new(&snapshot_name(scope, mount, name), RECORD_LIMIT).await?)
             }
             _ => self.sealed(&snapshot_name(scope, mount, name)).await,
         }
@@ -269,6 +298,9 @@ impl Home {
             Err(HomeError::Objects(error)) if matches!(*error, ObjectError::TooLarge { .. }) => {
                 Ok(Some(Vec::new()))
             }
+            Err(HomeError::Actions(error)) if matches!(*error, ActionsError::TooLarge { .. }) => {
+                Ok(Some(Vec::new()))
+            }
             read => read,
         }
     }
@@ -288,6 +320,8 @@ impl Home {
             Self::Directory(directory) => {
                 Ok(directory.put(name, how, sealed.len() as u64, sealed.as_slice()).await?)
             }
+            // How it is written makes no difference: nothing there can be replaced.
+            Self::Actions(entries) => Ok(entries.put(name, sealed.len() as u64, sealed.as_slice()).await?),
         }
     }
 
@@ -302,6 +336,10 @@ impl Home {
                 there.then_some(ObjectStat { size: blob.size, modified: None })
             }
             Self::Directory(directory) => directory.stat(&blob_name(&blob.digest)).await?,
+            Self::Actions(entries) => {
+                let there = entries.has(&blob_name(&blob.digest)).await?;
+                there.then_some(ObjectStat { size: blob.size, modified: None })
+            }
         };
         Ok(found.filter(|stat| stat.size == blob.size))
     }
@@ -322,6 +360,11 @@ impl Home {
                 directory.put(&name, How::Replace, blob.size, Opened::of(&*source).await).await?;
                 Ok(())
             }
+            // What is damaged there stays so.
+            Self::Actions(entries) => {
+                entries.put(&name, blob.size, Opened::of(&*source).await).await?;
+                Ok(())
+            }
         }
     }
 
@@ -338,6 +381,7 @@ impl Home {
                 Box::pin(reader)
             }
             Self::Directory(directory) => Box::pin(directory.read(&blob_name(&blob.digest)).await?),
+            Self::Actions(entries) => entries.read(&blob_name(&blob.digest), blob.size).await?,
         };
         // A byte too many is enough for the digest to be another one.
         Ok(Box::pin(bytes.take(blob.size.saturating_add(1))))
@@ -355,7 +399,7 @@ impl Home {
                 Self::Objects(objects, prefix) => {
                     objects.touch(&format!("{prefix}{name}"), stat.size).await?
                 }
-                Self::Registry(..) => {}
+                Self::Registry(..) | Self::Actions(..) => {}
                 Self::Directory(directory) => directory.touch(name).await?,
             }
         }
@@ -363,17 +407,25 @@ impl Home {
     }
 }
 
-/// What sweeps leave behind: registries remove by rules of their own.
+/// What sweeps leave behind: registries and GitHub remove by rules of their own.
 const NOTE: &str = "sweep.json";
 
 impl Home {
     /// Whether what lies there can be listed and removed.
     pub(super) fn can_sweep(&self) -> bool {
-        !matches!(self, Self::Registry(..))
+        !matches!(self, Self::Registry(..) | Self::Actions(..))
+    }
+
+    /// Whether what lies there can be written over.
+    pub(super) fn can_replace(&self) -> bool {
+        !matches!(self, Self::Actions(..))
     }
 
     /// What the last sweep left.
     pub(super) async fn note(&self, limit: u64) -> Result<Option<Vec<u8>>, HomeError> {
+        if !self.can_sweep() {
+            return Ok(None);
+        }
         self.read_whole(&format!("{FORMAT}/{NOTE}"), limit).await
     }
 
@@ -382,7 +434,7 @@ impl Home {
         let name = format!("{FORMAT}/{NOTE}");
         match self {
             Self::Objects(objects, prefix) => objects.put(&format!("{prefix}{name}"), note).await?,
-            Self::Registry(..) => {}
+            Self::Registry(..) | Self::Actions(..) => {}
             Self::Directory(directory) => {
                 directory.put(&name, How::Replace, note.len() as u64, note.as_slice()).await?;
             }
@@ -396,6 +448,7 @@ impl Home {
             Self::Objects(objects, prefix) => Ok(objects.get(&format!("{prefix}{name}"), limit).await?),
             Self::Registry(..) => Ok(None),
             Self::Directory(directory) => Ok(directory.get(name, limit).await?),
+            Self::Actions(entries) => Ok(entries.get(name, limit).await?),
         }
     }
 
@@ -403,7 +456,7 @@ impl Home {
     pub(super) async fn stat_of(&self, name: &str) -> Result<Option<ObjectStat>, HomeError> {
         match self {
             Self::Objects(objects, prefix) => Ok(objects.stat(&format!("{prefix}{name}")).await?),
-            Self::Registry(..) => Ok(None),
+            Self::Registry(..) | Self::Actions(..) => Ok(None),
             Self::Directory(directory) => Ok(directory.stat(name).await?),
         }
     }
@@ -426,7 +479,7 @@ impl Home {
                     .map_err(HomeError::from)
                     .boxed()
             }
-            Self::Registry(..) => futures_util::stream::empty().boxed(),
+            Self::Registry(..) | Self::Actions(..) => futures_util::stream::empty().boxed(),
             Self::Directory(directory) => {
                 let listed = directory.list(&below).await?;
                 let listed = listed.map_ok(|(name, stat)| Listed { name, stat });
@@ -439,7 +492,7 @@ impl Home {
     pub(super) async fn remove(&self, name: &str) -> Result<(), HomeError> {
         match self {
             Self::Objects(objects, prefix) => objects.remove(&format!("{prefix}{name}")).await?,
-            Self::Registry(..) => {}
+            Self::Registry(..) | Self::Actions(..) => {}
             Self::Directory(directory) => directory.remove(name).await?,
         }
         Ok(())

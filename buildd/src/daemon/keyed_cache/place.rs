@@ -1,20 +1,21 @@
 //! What a client says of a keyed cache: `type=keyed,url=…`.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cache::keyed::{Scope, Signer, Trust};
-use cache::objects::{Objects, Place, S3Bucket};
+use cache::objects::{Objects, Place};
 use cache::oci::Reference;
 use frontend::number::{boolean, duration};
 use solver::VertexContext;
 
 use super::directory::Directory;
-use super::home::{Home, HomeError, Repository};
+use super::home::{FORMAT, Home, HomeError, Repository};
 use super::lend::REFRESH;
 use super::mounts::MountChoice;
 use crate::daemon::parts::Parts;
-use crate::daemon::remote_cache::{Attrs, WrongAttr, s3_bucket};
+use crate::daemon::remote_cache::{
+    ActionsCache, ActionsEntries, Attrs, WrongAttr, azure_container, google_bucket, s3_bucket,
+};
 
 /// The shortest time after which something may expire: what is in use is made young less often than that.
 const MIN_EXPIRE: Duration = REFRESH.saturating_mul(2);
@@ -29,8 +30,10 @@ pub(in crate::daemon) struct KeyedPlace {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
-    /// A bucket, and what precedes the names there.
-    S3(S3Bucket, String),
+    /// A bucket or container, and what precedes the names there.
+    Objects(Place, String),
+    /// GitHub's cache service.
+    Actions(ActionsCache),
     /// A repository.
     Registry(Reference),
     /// A directory of the client, by what it calls it.
@@ -71,6 +74,9 @@ pub(in crate::daemon) struct KeyedTarget {
 /// What a cache of this kind is called.
 pub(in crate::daemon) const KEYED: &str = "keyed";
 
+/// What a store's URL may be.
+const KNOWN: &str = "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, azblob://CONTAINER/PREFIX, gha://, registry://HOST/REPOSITORY, file:///DIR";
+
 fn wrong(error: impl std::fmt::Display) -> WrongAttr {
     WrongAttr(error.to_string())
 }
@@ -81,21 +87,33 @@ impl KeyedPlace {
         let (scheme, rest) = url.split_once("://").unwrap_or_default();
         let kind = match scheme {
             "s3" => {
-                let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-                if bucket.is_empty() {
-                    return Err(WrongAttr(format!("`{url}` names no bucket")));
-                }
-                let prefix = prefix.trim_matches('/');
-                let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-                let mut attrs = Attrs { attrs: &attrs.attrs.clone(), env: attrs.env };
-                let mut named: BTreeMap<String, String> = attrs.attrs.clone();
-                named.insert("bucket".to_owned(), bucket.to_owned());
+                let (bucket, prefix) = bucket_and_prefix(&url, rest, "bucket")?;
+                let mut named = attrs.attrs.clone();
+                named.insert("bucket".to_owned(), bucket);
                 // What speaks S3's protocol elsewhere has seldom more than one.
                 if attrs.or_env("region", "AWS_REGION").is_none() {
                     named.insert("region".to_owned(), "us-east-1".to_owned());
                 }
-                attrs.attrs = &named;
-                Kind::S3(s3_bucket(&attrs)?, prefix)
+                let bucket = s3_bucket(&Attrs { attrs: &named, env: attrs.env })?;
+                Kind::Objects(Place::S3(bucket), prefix)
+            }
+            "gs" => {
+                let (bucket, prefix) = bucket_and_prefix(&url, rest, "bucket")?;
+                Kind::Objects(Place::Google(google_bucket(attrs, &bucket)?), prefix)
+            }
+            "azblob" | "az" => {
+                let (container, prefix) = bucket_and_prefix(&url, rest, "container")?;
+                let mut named = attrs.attrs.clone();
+                named.insert("container".to_owned(), container);
+                let container = azure_container(&Attrs { attrs: &named, env: attrs.env })?;
+                Kind::Objects(Place::Azure(container), prefix)
+            }
+            "gha" if rest.is_empty() => {
+                let mut named = attrs.attrs.clone();
+                // The service's first protocol is under what `type=gha` calls its `url`.
+                named.remove("url");
+                named.extend(attrs.get("url_v1").map(|url| ("url".to_owned(), url)));
+                Kind::Actions(ActionsCache::read(&Attrs { attrs: &named, env: attrs.env })?)
             }
             "registry" => {
                 let reference = Reference::parse(rest).map_err(wrong)?;
@@ -105,10 +123,7 @@ impl KeyedPlace {
                 Kind::Registry(reference)
             }
             "file" if !rest.is_empty() => Kind::Directory(rest.to_owned()),
-            _ => {
-                let known = "s3://BUCKET/PREFIX, registry://HOST/REPOSITORY, file:///DIR";
-                return Err(WrongAttr(format!("`{url}` is no store: use one of {known}")));
-            }
+            _ => return Err(WrongAttr(format!("`{url}` is no store: use one of {KNOWN}"))),
         };
         Ok(Self { url: solver::redacted(&url).into_owned(), kind })
     }
@@ -121,9 +136,8 @@ impl KeyedPlace {
     /// Gets ready to talk to it.
     pub(super) async fn open(&self, parts: &Parts, cx: &VertexContext) -> Result<Home, HomeError> {
         match &self.kind {
-            Kind::S3(bucket, prefix) => {
-                Ok(Home::Objects(Objects::open(&Place::S3(bucket.clone()))?, prefix.clone()))
-            }
+            Kind::Objects(place, prefix) => Ok(Home::Objects(Objects::open(place)?, prefix.clone())),
+            Kind::Actions(cache) => Ok(Home::Actions(ActionsEntries::open(cache, FORMAT)?)),
             Kind::Registry(reference) => {
                 Ok(Home::Registry(Repository::new(parts.images.client(cx), reference.clone())))
             }
@@ -136,6 +150,17 @@ impl KeyedPlace {
             }
         }
     }
+}
+
+/// The parts of what follows a URL's scheme; a prefix that is not empty has a slash at its end.
+fn bucket_and_prefix(url: &str, rest: &str, what: &str) -> Result<(String, String), WrongAttr> {
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.is_empty() {
+        return Err(WrongAttr(format!("`{url}` names no {what}")));
+    }
+    let prefix = prefix.trim_matches('/');
+    let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+    Ok((bucket.to_owned(), prefix))
 }
 
 impl KeyedSource {
@@ -254,16 +279,41 @@ mod tests {
             ("s3://b/p/q/", "s3://b/p/q/ (scope default)"),
             ("registry://127.0.0.1:5000/a/b", "registry://127.0.0.1:5000/a/b (scope default)"),
             ("file:///srv/cache", "file:///srv/cache (scope default)"),
+            ("gs://b/p", "gs://b/p (scope default)"),
+            ("azblob://c/p", "azblob://c/p (scope default)"),
+            ("az://c", "az://c (scope default)"),
+            ("gha://", "gha:// (scope default)"),
         ] {
-            assert_eq!(read(&[("url", url)], KeyedSource::read).unwrap().name(), want);
+            let more =
+                [("account_url", "https://a.example"), ("token", "t"), ("url_v2", "https://b.example")];
+            let attrs = [&[("url", url)], &more[..]].concat();
+            let source = read(&attrs, KeyedSource::read).unwrap();
+            assert_eq!(source.name(), want);
         }
         for (attrs, want) in [
             (&[][..], "url is missing"),
             (&[("url", "s3:///p")], "`s3:///p` names no bucket"),
             (&[("url", "registry://h/r:1")], "`registry://h/r:1` has a tag or a digest: name a repository"),
+            (&[("url", "gs://")], "`gs://` names no bucket"),
+            (&[("url", "az:///p")], "`az:///p` names no container"),
+            (
+                &[("url", "gs://b"), ("credential_path", "/etc/shadow")],
+                "credential_path is for rbuild's own client, which reads the file",
+            ),
+            (
+                &[("url", "gs://b"), ("credential", "{}")],
+                "credential: only credentials files of the types `service_account`, `authorized_user` and `external_account` are taken",
+            ),
+            (
+                &[("url", "azblob://c")],
+                "either ${BUILDKIT_AZURE_STORAGE_ACCOUNT_URL} or account_url attribute is required for azblob cache",
+            ),
+            (&[("url", "gha://")], "token not set for github actions cache"),
+            (&[("url", "gha://"), ("token", "t")], "url not set for github actions cache"),
             (
                 &[("url", "/srv")],
-                "`/srv` is no store: use one of s3://BUCKET/PREFIX, registry://HOST/REPOSITORY, file:///DIR",
+                "`/srv` is no store: use one of s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, azblob://CONTAINER/PREFIX, gha://, \
+                 registry://HOST/REPOSITORY, file:///DIR",
             ),
             (
                 &[("url", "s3://b"), ("scope", "a;B")],
@@ -274,7 +324,7 @@ mod tests {
             assert_eq!(read(attrs, KeyedSource::read).unwrap_err(), want);
         }
         let prefix = |url| match read(&[("url", url)], KeyedPlace::read).unwrap().kind {
-            Kind::S3(_, prefix) => prefix,
+            Kind::Objects(_, prefix) => prefix,
             _ => unreachable!(),
         };
         assert_eq!(

@@ -214,6 +214,7 @@ impl KeyedCaches {
     ) -> Result<(), UploadError> {
         let KeyedTarget { place, scope, .. } = &target.wanted;
         let home = self.home(place, cx).await?;
+        home.prepare().await?;
         let mut missing = Vec::new();
         for wanted in keys {
             if let Some(how) = self.wanting(target, &home, made, wanted).await? {
@@ -257,18 +258,19 @@ impl KeyedCaches {
         let scope: &Scope = &target.wanted.scope;
         let Some(bytes) = home.record(scope, key).await? else { return Ok(Some(How::IfAbsent)) };
         let Ok(there) = SharedRecord::open(&bytes, key, scope, &target.wanted.trust) else {
-            return Ok(Some(How::Replace));
+            return Ok(replace);
         };
         let whole = there.is_whole() || !(target.wanted.all || made.in_result);
         // What was made just now on something else than what is there is what fits the records of what is below it. What this machine
         // has from before may fit nothing there.
         let fits = there.stands_on == *stands_on || made.content.is_none();
         if made.forced || !fits || !whole || self.is_damaged(target, &there) {
-            return Ok(Some(How::Replace));
+            return Ok(replace);
         }
         let blobs = there.blobs().into_iter().map(|blob| blob_name(&blob.digest));
         let names = std::iter::once(record_name(scope, key)).chain(blobs).collect();
         self.uploads.keep_young(home.clone(), names);
+        let replace = home.can_replace().then_some(How::Replace);
         Ok(None)
     }
 

@@ -11,9 +11,9 @@ use cache::oci::Descriptor;
 use cache::remote::{CacheConfig, ConfigError};
 use tokio::io::AsyncRead;
 
-pub(in crate::daemon) use actions::{ActionsCache, ActionsError, ActionsStore};
+pub(in crate::daemon) use actions::{ActionsCache, ActionsEntries, ActionsError, ActionsStore};
 pub(in crate::daemon) use attrs::{Attrs, WrongAttr};
-pub(in crate::daemon) use objects::{ObjectCache, ObjectStore, s3_bucket};
+pub(in crate::daemon) use objects::{ObjectCache, ObjectStore, azure_container, google_bucket, s3_bucket};
 
 /// A cache at a service, as it was asked for. Two are equal where all that was asked is, secrets too.
 #[derive(Debug, Clone, PartialEq, Eq)]

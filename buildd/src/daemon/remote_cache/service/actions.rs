@@ -4,6 +4,7 @@
 //! entries of its own and reads those of the branches above it: a token names them all.
 
 mod api;
+mod entries;
 mod error;
 mod token;
 
@@ -20,6 +21,7 @@ use tokio::sync::OnceCell;
 use super::attrs::{Attrs, WrongAttr};
 use super::{Blob, ServiceError, config};
 use api::{Api, Entry, Place, Protocol};
+pub(in crate::daemon) use entries::ActionsEntries;
 pub(in crate::daemon) use error::ActionsError;
 use token::Token;
 
@@ -67,7 +69,7 @@ pub(in crate::daemon) struct ActionsStore {
 
 impl ActionsCache {
     /// A cache at GitHub's service (`getConfig` of BuildKit's `cache/remotecache/gha/gha.go`).
-    pub(super) fn read(attrs: &Attrs<'_>) -> Result<Self, WrongAttr> {
+    pub(in crate::daemon) fn read(attrs: &Attrs<'_>) -> Result<Self, WrongAttr> {
         let wrong = |what: &str| WrongAttr(what.to_owned());
         let token = attrs.get("token").ok_or_else(|| wrong("token not set for github actions cache"))?;
         let version = match attrs.get("version") {
@@ -108,9 +110,27 @@ impl ActionsCache {
     }
 
     pub(super) fn open(&self) -> Result<ActionsStore, ActionsError> {
-        let token = Token::parse(self.token.expose())?;
-        let api = Api::new(&self.url, self.protocol, self.token.clone(), self.timeout)?;
+        let (token, api) = self.enter()?;
         Ok(ActionsStore { cache: self.clone(), token, api, known: OnceCell::new() })
+    }
+
+    fn enter(&self) -> Result<(Token, Api), ActionsError> {
+        let token = Token::parse(self.token.expose())?;
+        Ok((token, Api::new(&self.url, self.protocol, self.token.clone(), self.timeout)?))
+    }
+
+    /// The keys of all entries that begin with `prefix` and that `token` may read; `None` where they cannot be listed, which is slower
+    /// and no more.
+    async fn list(&self, api: &Api, token: &Token, prefix: &str) -> Option<HashSet<String>> {
+        let (repository, rest_token) = self.listing.as_ref()?;
+        let of_branch = |branch| api.list(&self.rest_url, repository, rest_token, prefix, branch);
+        match try_join_all(token.readable().map(of_branch)).await {
+            Ok(keys) => Some(keys.into_iter().flatten().collect()),
+            Err(error) => {
+                tracing::warn!("cannot list the caches of `{repository}`: {error}");
+                None
+            }
+        }
     }
 
     /// What the keys of a branch's configs begin with.
@@ -148,30 +168,16 @@ impl ActionsStore {
 
     pub(super) async fn has(&self, blob: &Descriptor) -> Result<bool, ServiceError> {
         let key = key(blob);
-        if let Some(known) = self.known.get_or_init(|| self.list()).await {
+        if let Some(known) = self.known.get_or_init(|| self.cache.list(&self.api, &self.token, BLOBS)).await {
             return Ok(known.contains(&key));
         }
         Ok(self.api.find(&key).await?.is_some())
     }
 
-    /// All keys of blobs; `None` where they cannot be listed, which is slower and no more.
-    async fn list(&self) -> Option<HashSet<String>> {
-        let (repository, token) = self.cache.listing.as_ref()?;
-        let of_branch = |branch| self.api.list(&self.cache.rest_url, repository, token, BLOBS, branch);
-        match try_join_all(self.token.readable().map(of_branch)).await {
-            Ok(keys) => Some(keys.into_iter().flatten().collect()),
-            Err(error) => {
-                tracing::warn!("cannot list the caches of `{repository}`: {error}");
-                None
-            }
-        }
-    }
-
     pub(super) async fn put(&self, blob: &Descriptor, mut file: tokio::fs::File) -> Result<(), ServiceError> {
         // Another build may have been quicker.
-        let Some(place) = self.api.reserve(&key(blob)).await? else { return Ok(()) };
-        self.api.upload(&place, blob.size, &mut file).await?;
-        Ok(self.api.commit(&place, blob.size).await?)
+        self.api.put(&key(blob), blob.size, &mut file).await?;
+        Ok(())
     }
 
     pub(super) async fn finish(&self, mut json: &[u8]) -> Result<(), ServiceError> {

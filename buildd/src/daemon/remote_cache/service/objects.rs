@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use cache::objects::{AccessKey, AzureContainer, Objects, Place, S3Bucket};
+use cache::objects::{AccessKey, AzureContainer, GoogleBucket, GoogleCredential, Objects, Place, S3Bucket};
 use cache::oci::Descriptor;
 use cache::registry::Secret;
 use cache::remote::CacheConfig;
@@ -66,35 +66,10 @@ impl ObjectCache {
 
     /// A cache in a container (`cache/remotecache/azblob` of BuildKit for names and defaults).
     pub(super) fn azblob(attrs: &Attrs<'_>) -> Result<Self, WrongAttr> {
-        let account_url = attrs.or_env("account_url", "BUILDKIT_AZURE_STORAGE_ACCOUNT_URL").ok_or_else(|| {
-            WrongAttr(
-                "either ${BUILDKIT_AZURE_STORAGE_ACCOUNT_URL} or account_url attribute is required for azblob cache"
-                    .to_owned(),
-            )
-        })?;
-        let url = url::Url::parse(&account_url)
-            .map_err(|_| WrongAttr("azure storage account url provided is not a valid url".to_owned()))?;
-        let account =
-            attrs.or_env("account_name", "BUILDKIT_AZURE_STORAGE_ACCOUNT_NAME").unwrap_or_else(|| {
-                url.host_str().and_then(|host| host.split('.').next()).unwrap_or_default().to_owned()
-            });
-        if account.is_empty() {
-            return Err(WrongAttr(
-                "unable to retrieve account name from account url or ${BUILDKIT_AZURE_STORAGE_ACCOUNT_NAME} or account_name attribute for azblob cache"
-                    .to_owned(),
-            ));
-        }
         let prefix = attrs.or_env("prefix", "BUILDKIT_AZURE_STORAGE_PREFIX").unwrap_or_default();
         let names = attrs.names();
         Ok(Self {
-            place: Place::Azure(AzureContainer {
-                account_url,
-                account,
-                container: attrs
-                    .or_env("container", "BUILDKIT_AZURE_STORAGE_CONTAINER")
-                    .unwrap_or_else(|| "buildkit-cache".to_owned()),
-                key: attrs.get("secret_access_key").map(Secret::new),
-            }),
+            place: Place::Azure(azure_container(attrs)?),
             manifests: joined(&[&prefix, &attrs.or("manifests_prefix", "manifests"), ""]),
             blobs: joined(&[&prefix, &attrs.or("blobs_prefix", "blobs"), ""]),
             reads: names.len(),
@@ -109,6 +84,7 @@ impl ObjectCache {
         match &self.place {
             Place::S3(s3) => format!("s3:{}/{name}", s3.bucket),
             Place::Azure(azure) => format!("azblob:{}/{name}", azure.container),
+            Place::Google(google) => format!("gcs:{}/{name}", google.bucket),
         }
     }
 
@@ -116,6 +92,7 @@ impl ObjectCache {
         match &self.place {
             Place::S3(_) => "exporting cache to Amazon S3",
             Place::Azure(_) => "exporting cache to Azure Blob Storage",
+            Place::Google(_) => "exporting cache to Google Cloud Storage",
         }
     }
 
@@ -163,6 +140,57 @@ pub(in crate::daemon) fn s3_bucket(attrs: &Attrs<'_>) -> Result<S3Bucket, WrongA
     })
 }
 
+/// The container that attributes name (`cache/remotecache/azblob` of BuildKit for names and defaults).
+///
+/// # Errors
+/// What is missing or malformed.
+pub(in crate::daemon) fn azure_container(attrs: &Attrs<'_>) -> Result<AzureContainer, WrongAttr> {
+    let account_url = attrs.or_env("account_url", "BUILDKIT_AZURE_STORAGE_ACCOUNT_URL").ok_or_else(|| {
+        WrongAttr(
+            "either ${BUILDKIT_AZURE_STORAGE_ACCOUNT_URL} or account_url attribute is required for azblob cache"
+                .to_owned(),
+        )
+    })?;
+    let url = url::Url::parse(&account_url)
+        .map_err(|_| WrongAttr("azure storage account url provided is not a valid url".to_owned()))?;
+    let account = attrs.or_env("account_name", "BUILDKIT_AZURE_STORAGE_ACCOUNT_NAME").unwrap_or_else(|| {
+        url.host_str().and_then(|host| host.split('.').next()).unwrap_or_default().to_owned()
+    });
+    if account.is_empty() {
+        return Err(WrongAttr(
+            "unable to retrieve account name from account url or ${BUILDKIT_AZURE_STORAGE_ACCOUNT_NAME} or account_name attribute for azblob cache"
+                .to_owned(),
+        ));
+    }
+    Ok(AzureContainer {
+        account_url,
+        account,
+        container: attrs
+            .or_env("container", "BUILDKIT_AZURE_STORAGE_CONTAINER")
+            .unwrap_or_else(|| "buildkit-cache".to_owned()),
+        key: attrs.get("secret_access_key").map(Secret::new),
+    })
+}
+
+/// The bucket of Google Cloud Storage that attributes name. Who we are may say the client; no file of this machine is read for it.
+///
+/// # Errors
+/// What is missing or malformed.
+pub(in crate::daemon) fn google_bucket(attrs: &Attrs<'_>, bucket: &str) -> Result<GoogleBucket, WrongAttr> {
+    if attrs.get("credential_path").is_some() {
+        return Err(WrongAttr("credential_path is for rbuild's own client, which reads the file".to_owned()));
+    }
+    let credential = match (attrs.get("token"), attrs.get("credential")) {
+        _ if attrs.flag("anonymous") => GoogleCredential::Anonymous,
+        (Some(token), _) => GoogleCredential::Token(Secret::new(token)),
+        (None, Some(text)) => {
+            GoogleCredential::from_json(&text).map_err(|e| WrongAttr(format!("credential: {e}")))?
+        }
+        (None, None) => GoogleCredential::Environment,
+    };
+    Ok(GoogleBucket { bucket: bucket.to_owned(), endpoint: attrs.get("endpoint"), credential })
+}
+
 impl ObjectStore {
     /// Makes the container that is not there.
     pub(super) async fn prepare(&self) -> Result<(), ServiceError> {
@@ -194,10 +222,11 @@ impl ObjectStore {
         let object = self.cache.object(&blob.digest);
         match &self.cache.place {
             // Not all that speak S3 know conditions.
-            Place::S3(_) => self.objects.put_from(&object, blob.size, file).await?,
-            Place::Azure(_) => drop(self.objects.put_if_absent(&object, blob.size, file).await?),
+            Place::S3(_) => Ok(self.objects.put_from(&object, blob.size, file).await?),
+            Place::Azure(_) | Place::Google(_) => {
+                Ok(self.objects.put_if_absent(&object, blob.size, file).await.map(drop)?)
+            }
         }
-        Ok(())
     }
 
     pub(super) async fn finish(&self, json: &[u8]) -> Result<(), ServiceError> {

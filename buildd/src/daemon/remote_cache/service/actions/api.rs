@@ -61,6 +61,16 @@ pub(super) struct Place {
 }
 
 impl Entry {
+    /// Whether it is the one of this very key.
+    pub(super) fn is(&self, key: &str) -> bool {
+        self.key == key
+    }
+
+    /// Its whole key.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
     /// The number of a config's entry.
     ///
     /// # Errors
@@ -140,6 +150,22 @@ impl Api {
             Protocol::First => Ok(()),
             Protocol::Second => self.block_list(place, &blocks).await,
         }
+    }
+
+    /// Writes a whole entry; whether it was written, or one is there or is being written.
+    ///
+    /// # Errors
+    /// What cannot be read; why the service does not take it.
+    pub(super) async fn put(
+        &self,
+        key: &str,
+        size: u64,
+        from: &mut (impl AsyncRead + Send + Unpin),
+    ) -> Result<bool, ActionsError> {
+        let Some(place) = self.reserve(key).await? else { return Ok(false) };
+        self.upload(&place, size, from).await?;
+        self.commit(&place, size).await?;
+        Ok(true)
     }
 
     /// Makes an entry appear.

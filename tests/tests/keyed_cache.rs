@@ -4,7 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
-use tests::{Actions, Azure, Bucket, Fleet, Google, Job, Random, Registry, Scene, bucket_ready, rounds};
+use proto::control::{CacheOptions, CacheOptionsEntry, SolveRequest};
+use tests::llb::Llb;
+use tests::{
+    Actions, Api, Azure, Bucket, Fleet, Google, Job, Random, Registry, Scene, bucket_ready, rounds,
+};
 
 /// Several machines, and a base image that all can pull.
 struct Machines {
@@ -139,8 +143,16 @@ fn in_a_directory_and_at_a_registry() {
         machines.forget(0);
         machines.forget(1);
     }
-    // Nothing half written stays behind.
-    assert_eq!(files(&dir.join("tmp")), Vec::<PathBuf>::new());
+    // Nothing half written stays behind, also not of clients that were killed.
+    let tmp = dir.join("tmp");
+    assert_eq!(files(&tmp), Vec::<PathBuf>::new());
+    for (name, hours) in [("killed", 25), ("at-work", 23)] {
+        let file = fs_err::File::create(tmp.join(name)).unwrap();
+        file.file().set_modified(SystemTime::now() - Duration::from_hours(hours)).unwrap();
+    }
+    machines.machines[0].write("f", "2");
+    machines.build(0, &["--cache-to", &format!("type=keyed,url=file://{}", dir.display())]).ok();
+    assert_eq!(files(&tmp), [tmp.join("at-work")]);
     let beside = machines.machines[1].build(&["--cache-to", "type=keyed,url=file:///dev/null/x"]).fails();
     assert!(
         beside.stderr.contains("/dev/null/x") || beside.stderr.contains("Not a directory"),
@@ -489,6 +501,38 @@ fn two_lineages() {
     let fresh = machines.unique(2);
     let more = machines.machines[2].run(&["run", "--rm", "app", "cat", "/more"]).ok().stdout;
     assert!(fresh.starts_with(&more), "{fresh} {more}");
+}
+
+/// Clients that offer no directories are told so before anything runs.
+#[test]
+fn a_directory_of_another_client() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let api = Api::connect(&scene.daemon);
+    let solve = |more: &[(&str, &str)]| {
+        let attrs = [&[("url", "file:///srv/cache")], more].concat();
+        let attrs = attrs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let exports = vec![CacheOptionsEntry { r#type: "keyed".to_owned(), attrs }];
+        let mut llb = Llb::new();
+        let base = llb.image("docker.io/library/base:latest");
+        let head = llb.run(&base, "echo ran", |_| ());
+        let definition = Some(llb.definition(&head));
+        let cache = Some(CacheOptions { exports, ..CacheOptions::default() });
+        api.solve(SolveRequest {
+            r#ref: format!("b{}", more.len()),
+            definition,
+            cache,
+            ..SolveRequest::default()
+        })
+    };
+    let refused = solve(&[]).unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    assert!(refused.message().contains("a cache for rbuild's own client only"), "{refused}");
+    assert!(!scene.run(&["history", "logs", "b0"]).stdout.contains("ran"));
+    // One that does not count may fail.
+    solve(&[("ignore-error", "true")]).unwrap();
 }
 
 /// A store of a stand-in.

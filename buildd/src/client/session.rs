@@ -130,7 +130,7 @@ async fn serve(
     let (_, health) = tonic_health::server::health_reporter();
     let has_stores = has_stores(&services);
     let Services { dirs, secrets, ssh, layouts, caches, export, uploads, cache_directories } = services;
-    let cache_directories = (!cache_directories.is_empty()).then_some(CacheDirectories(cache_directories));
+    let cache_directories = (!cache_directories.is_empty()).then(|| CacheDirectories::new(cache_directories));
     let serving = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -24,6 +24,7 @@ use super::failure::Failure;
 use super::frontends::{self, Outcome};
 use super::gateway;
 use super::history::{Done, Told};
+use super::keyed_cache::KeyedTarget;
 use super::nearby::Nearby;
 use super::parts::Parts;
 use super::peer::Peer;
@@ -44,7 +45,6 @@ use crate::session::{ARRIVAL, Session};
 /// How long a build waits for the session that it names.
 const SESSION_ARRIVAL: Duration = Duration::from_secs(10);
 
-/// Runs a request to its end, or until its `caller` has gone.
 /// Who asks, and how.
 #[derive(Debug)]
 pub(super) struct Caller {
@@ -64,6 +64,7 @@ impl Caller {
     }
 }
 
+/// Runs a request to its end, or until its `caller` has gone.
 ///
 /// # Errors
 /// Whatever failed, with its place.
@@ -94,9 +95,9 @@ pub(super) async fn solve(
     parts.worker.travels.begin(&request.r#ref, caches.keyed());
     let elsewhere = Some(caches.clone() as Arc<dyn solver::Elsewhere>);
     let build = parts.engine.begin(&request.r#ref, &request.session, listed.cancel.clone(), elsewhere);
-    let nearby = Nearby { locals: parts.locals.clone(), trees: parts.chains.trees.clone() };
     let live = explain.then(|| explain::Live::new(parts, &request.session, &caches));
     let observer = explain::Observer::new(live);
+    let nearby = Nearby { locals: parts.locals.clone(), trees: parts.chains.trees.clone() };
     let run = Arc::new(Run::new(
         &request.r#ref,
         &request.session,
@@ -191,6 +192,14 @@ async fn work(
     let mut exports = exports(request)?;
     let caches = request.cache.as_ref().map_or(&[][..], |cache| &cache.exports);
     let caches = remote_cache::exports(caches).map_err(|e| Failure::invalid(&e))?;
+    if caches.keyed.iter().any(KeyedTarget::is_directory) {
+        let client = match run.session.as_str() {
+            "" => None,
+            _ => Some(session(parts, run).await?),
+        };
+        let mut keyed = caches.keyed.iter();
+        keyed.try_for_each(|target| target.check(client.as_ref())).map_err(|e| Failure::invalid(&e))?;
+    }
     caches.keyed.into_iter().for_each(|target| run.caches.keyed().write_to(target));
     let caches = caches.graphs;
     if !request.frontend.is_empty() && definition(request).is_some() {

@@ -1,11 +1,12 @@
 //! Directories that hold shared caches: the daemon asks, the client reads and writes, with its own rights and in its own file system.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
 use fs_err as fs;
 use futures_util::stream::BoxStream;
@@ -18,6 +19,8 @@ use proto::rbuild::{
     CacheBytes, CacheObject, CacheObjectStat, ListedCacheObject, RemoveCacheObjectResponse, WriteCacheObject,
     WriteCacheObjectResponse,
 };
+use tempfile::NamedTempFile;
+use tokio::io::AsyncWriteExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::ReaderStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -39,13 +42,25 @@ const BACKLOG: usize = 256;
 /// Where objects are that are not whole yet, below the directory.
 const TEMPORARY: &str = "tmp";
 
-/// The directories, by the daemon's names for them.
+/// After so long an object that is not whole yet is one whose writer was killed.
+const ABANDONED: Duration = Duration::from_hours(24);
+
+/// The directories.
 #[derive(Debug)]
-pub(super) struct CacheDirectories(pub(super) BTreeMap<String, PathBuf>);
+pub(super) struct CacheDirectories {
+    /// By the daemon's names for them.
+    dirs: BTreeMap<String, PathBuf>,
+    /// Those where what others left half done has been removed.
+    tidied: Mutex<BTreeSet<PathBuf>>,
+}
 
 impl CacheDirectories {
+    pub(super) fn new(dirs: BTreeMap<String, PathBuf>) -> Self {
+        Self { dirs, tidied: Mutex::default() }
+    }
+
     fn dir(&self, object: &CacheObject) -> Result<&Path, Status> {
-        let dir = self.0.get(&object.store).map(PathBuf::as_path);
+        let dir = self.dirs.get(&object.store).map(PathBuf::as_path);
         dir.ok_or_else(|| Status::not_found(format!("no cache directory `{}`", object.store)))
     }
 
@@ -58,6 +73,43 @@ impl CacheDirectories {
         }
         Err(Status::invalid_argument(format!("`{}` cannot be an object's name", object.name)))
     }
+
+    /// A file for an object that is not whole yet.
+    async fn stage(&self, object: &CacheObject) -> Result<NamedTempFile, Status> {
+        let dir = self.dir(object)?.join(TEMPORARY);
+        let is_first = self.tidied.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.clone());
+        blocking(move || {
+            fs::create_dir_all(&dir)?;
+            if is_first {
+                tidy(&dir);
+            }
+            // A cache is shared: others may read it, as far as the process's mask lets them.
+            let shared = std::fs::Permissions::from_mode(0o666);
+            tempfile::Builder::new().permissions(shared).tempfile_in(&dir)
+        })
+        .await
+    }
+}
+
+/// Removes what has been half done for long. What cannot be removed is somebody else's to remove.
+fn tidy(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let age = entry.metadata().and_then(|found| found.modified()).map(|at| at.elapsed());
+        if matches!(age, Ok(Ok(age)) if age > ABANDONED) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Runs something that waits for a disk, which may be at the other end of a network.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Status> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(status),
+        Err(error) => Err(Status::internal(error.to_string())),
+    }
 }
 
 #[tonic::async_trait]
@@ -67,7 +119,7 @@ impl CacheDirectory for CacheDirectories {
 
     async fn stat(&self, request: Request<CacheObject>) -> Result<Response<CacheObjectStat>, Status> {
         let path = self.path(request.get_ref())?;
-        Ok(Response::new(stat(&fs::metadata(path).map_err(status)?)))
+        Ok(Response::new(blocking(move || Ok(stat(&fs::metadata(path)?))).await?))
     }
 
     async fn read(&self, request: Request<CacheObject>) -> Result<Response<Self::ReadStream>, Status> {
@@ -86,44 +138,48 @@ impl CacheDirectory for CacheDirectories {
         let Some(WriteCacheObject { object: Some(object), replace, data, size }) = head else {
             return Err(Status::invalid_argument("no object is named"));
         };
-        let (path, temporary) = (self.path(&object)?, self.dir(&object)?.join(TEMPORARY));
-        fs::create_dir_all(&temporary).map_err(status)?;
-        // A cache is shared: others may read it, as far as the process's mask lets them.
-        let shared = std::fs::Permissions::from_mode(0o666);
-        let made = tempfile::Builder::new().permissions(shared).tempfile_in(&temporary);
-        let mut file = made.map_err(status)?;
-        file.write_all(&data).map_err(status)?;
+        let path = self.path(&object)?;
+        let (file, temporary) = self.stage(&object).await?.into_parts();
+        let mut file = tokio::fs::File::from_std(file);
+        file.write_all(&data).await.map_err(status)?;
         let mut length = data.len() as u64;
         while let Some(WriteCacheObject { data, .. }) = messages.message().await? {
-            file.write_all(&data).map_err(status)?;
+            file.write_all(&data).await.map_err(status)?;
             length += data.len() as u64;
         }
+        file.flush().await.map_err(status)?;
         if length != size {
             return Err(Status::invalid_argument(format!(
                 "`{}` ended after {length} of {size} bytes",
                 object.name
             )));
         }
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(status)?;
-        }
-        let written = match replace {
-            true => file.persist(&path).map(|_| true).map_err(|e| status(e.error))?,
-            false => match file.persist_noclobber(&path) {
-                Ok(_) => true,
-                Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => false,
-                Err(e) => return Err(status(e.error)),
-            },
-        };
+        let written = blocking(move || {
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            match replace {
+                true => temporary.persist(&path).map(|()| true).map_err(|e| e.error),
+                false => match temporary.persist_noclobber(&path) {
+                    Ok(()) => Ok(true),
+                    Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+                    Err(e) => Err(e.error),
+                },
+            }
+        })
+        .await?;
         Ok(Response::new(WriteCacheObjectResponse { written }))
     }
 
     async fn touch(&self, request: Request<CacheObject>) -> Result<Response<CacheObjectStat>, Status> {
         let path = self.path(request.get_ref())?;
-        // "Now" takes the right to write; any other time only the owner may set.
-        let (now, follow) = (TimeSpec::UTIME_NOW, UtimensatFlags::FollowSymlink);
-        utimensat(AT_FDCWD, &path, &now, &now, follow).map_err(|e| status(e.into()))?;
-        Ok(Response::new(stat(&fs::metadata(&path).map_err(status)?)))
+        let touched = blocking(move || {
+            // "Now" takes the right to write; any other time only the owner may set.
+            let (now, follow) = (TimeSpec::UTIME_NOW, UtimensatFlags::FollowSymlink);
+            utimensat(AT_FDCWD, &path, &now, &now, follow)?;
+            Ok(stat(&fs::metadata(&path)?))
+        });
+        Ok(Response::new(touched.await?))
     }
 
     async fn list(&self, request: Request<CacheObject>) -> Result<Response<Self::ListStream>, Status> {
@@ -156,10 +212,12 @@ impl CacheDirectory for CacheDirectories {
         &self,
         request: Request<CacheObject>,
     ) -> Result<Response<RemoveCacheObjectResponse>, Status> {
-        match fs::remove_file(self.path(request.get_ref())?) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(status(e)),
-            _ => Ok(Response::new(RemoveCacheObjectResponse {})),
-        }
+        let path = self.path(request.get_ref())?;
+        let removed = blocking(move || match fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(RemoveCacheObjectResponse {}),
+        });
+        Ok(Response::new(removed.await?))
     }
 }
 

@@ -16,6 +16,7 @@ use crate::daemon::parts::Parts;
 use crate::daemon::remote_cache::{
     ActionsCache, ActionsEntries, Attrs, WrongAttr, azure_container, google_bucket, s3_bucket,
 };
+use crate::session::Session;
 
 /// The shortest time after which something may expire: what is in use is made young less often than that.
 const MIN_EXPIRE: Duration = REFRESH.saturating_mul(2);
@@ -227,6 +228,23 @@ impl KeyedTarget {
     /// What it is called.
     pub(in crate::daemon) fn name(&self) -> String {
         named(&self.place, std::slice::from_ref(&self.scope))
+    }
+
+    /// Whether it is a directory of the client.
+    pub(in crate::daemon) fn is_directory(&self) -> bool {
+        matches!(self.place.kind, Kind::Directory(_))
+    }
+
+    /// Refuses a directory of a client that offers none.
+    ///
+    /// # Errors
+    /// The client is another program, or there is none.
+    pub(in crate::daemon) fn check(&self, client: Option<&Session>) -> Result<(), HomeError> {
+        let offered = client.is_some_and(Session::has_cache_directories);
+        match offered || self.ignore_error || !self.is_directory() {
+            true => Ok(()),
+            false => Err(HomeError::ForeignClient),
+        }
     }
 }
 

@@ -6,7 +6,6 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use sha2::{Digest as _, Sha256};
 use solver::digest::Hasher;
 use solver::{Digest, LayerId};
 
@@ -17,6 +16,7 @@ use super::error::LayerError;
 use super::normal::Form;
 use super::tar_in::{TarEntry, TarError, TarKind, TarReader};
 use super::window::RunWindow;
+use crate::hashing::Hashing;
 use crate::tree::{NodeId, TreePath};
 
 /// Bounds on what an archive may unpack to.
@@ -71,41 +71,39 @@ pub fn unpack(
     limits: UnpackLimits,
 ) -> Result<Unpacked, LayerError> {
     let parent = base.root;
-    let hashed = Hashed { input, hasher: Sha256::new(), left: limits.bytes, too_large: false };
-    let mut reader = TarReader::new(hashed);
+    let mut reader = TarReader::new(Limited { input: Hashing::new(input), limit: limits.bytes });
     let unpacking = Unpacking { builder: LayerBuilder::with_form(dir, base, Form::AsGiven)? };
     let read = unpacking.all(&mut reader, limits.entries);
-    if reader.input().too_large {
+    if reader.input().is_too_large() {
         return Err(LayerError::TooLarge { what: "bytes", limit: limits.bytes });
     }
     read?;
-    let diff_id = Digest::from_bytes(reader.into_inner()?.hasher.finalize().into());
+    let (_, diff_id, _) = reader.into_inner()?.input.finish();
     let depends_on_parent = unpacking.builder.took_from_base();
     let mut layer = unpacking.builder.finish(RunWindow::none())?;
     layer.id = Unpacked::layer_id(&diff_id, depends_on_parent.then_some(&parent));
     Ok(Unpacked { layer, diff_id, depends_on_parent })
 }
 
-/// Hashes what goes through, up to a limit.
-struct Hashed<R> {
-    input: R,
-    hasher: Sha256,
-    left: u64,
-    too_large: bool,
+/// A stream that may have so many bytes.
+struct Limited<R> {
+    input: Hashing<R>,
+    limit: u64,
 }
 
-impl<R: Read> Read for Hashed<R> {
+impl<R> Limited<R> {
+    fn is_too_large(&self) -> bool {
+        self.input.size() > self.limit
+    }
+}
+
+impl<R: Read> Read for Limited<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.input.read(buf)?;
-        self.hasher.update(&buf[..n]);
-        match self.left.checked_sub(n as u64) {
-            Some(left) => self.left = left,
-            None => {
-                self.too_large = true;
-                return Err(io::Error::other("the stream is longer than allowed"));
-            }
+        match self.is_too_large() {
+            true => Err(io::Error::other("the stream is longer than allowed")),
+            false => Ok(n),
         }
-        Ok(n)
     }
 }
 

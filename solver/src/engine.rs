@@ -222,7 +222,7 @@ pub struct Survey {
     pub outputs: Vec<Option<Arc<BTreeMap<u32, Output>>>>,
     /// Whether they come from elsewhere.
     pub found: Vec<bool>,
-    /// The records of this machine that say so, by definition.
+    /// The records that say so, by definition.
     pub made: Vec<Made>,
 }
 

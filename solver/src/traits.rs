@@ -120,7 +120,7 @@ pub trait Elsewhere: Send + Sync {
     fn made(&self, made: &Made, cx: &VertexContext);
 }
 
-/// What an execution gave.
+/// What an execution gave, of this build or an earlier one.
 #[derive(Debug, Clone)]
 pub struct Made {
     /// Where the contents of the inputs count.
@@ -133,6 +133,8 @@ pub struct Made {
     pub in_result: bool,
     /// It was to run in any case: what others have is to be replaced.
     pub forced: bool,
+    /// Others lent it.
+    pub lent: bool,
 }
 
 /// What is asked of [`Elsewhere`].

@@ -474,6 +474,38 @@ fn writers_at_once() {
     }
 }
 
+/// What comes from one cache goes to another one, whole.
+#[test]
+fn from_one_cache_to_another() {
+    let Some(machines) = Machines::new(2) else { return };
+    let cache = |name: &str| {
+        let dir = machines.machines[0].path(name);
+        (format!("type=keyed,url=file://{}", dir.display()), dir)
+    };
+    let ((one, dir), (two, other)) = (cache("one"), cache("two"));
+    machines.build(0, &["-t", "app", "--cache-to", &one]).ok();
+    let handed = machines.build(1, &["--cache-from", &one, "--cache-to", &two]).ok();
+    assert_eq!(handed.ran(), Vec::<String>::new(), "{}", handed.stderr);
+    let blobs = |dir: &Path| files(&dir.join("rbuild-1/blobs")).len();
+    assert_eq!(blobs(&other), blobs(&dir));
+    machines.forget(1);
+    fs_err::remove_dir_all(&dir).unwrap();
+    let built = machines.build(1, &["-t", "app", "--cache-from", &two]).ok();
+    assert_eq!(built.ran(), Vec::<String>::new(), "{}", built.stderr);
+    assert_eq!(machines.unique(1), machines.unique(0));
+    // What cannot be had of the first is not in the second, and fails nothing.
+    machines.forget(1);
+    let (third, place) = cache("three");
+    for blob in files(&other.join("rbuild-1/blobs")) {
+        fs_err::write(blob, "something else").unwrap();
+    }
+    machines.build(1, &["--cache-from", &two, "--cache-to", &third]).ok();
+    assert!(!place.join("rbuild-1/blobs").exists());
+    machines.forget(1);
+    let built = machines.build(1, &["-t", "app", "--cache-from", &third]).ok();
+    assert!(built.ran().len() > 4, "{}", built.stderr);
+}
+
 /// Results that were made apart are not put together.
 #[test]
 fn two_lineages() {

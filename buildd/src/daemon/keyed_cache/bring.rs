@@ -35,7 +35,7 @@ static TURNS: LazyLock<Turns<LayerId>> = LazyLock::new(Turns::default);
 
 /// A lent layer that cannot be had.
 #[derive(Debug, thiserror::Error)]
-enum BringError {
+pub(super) enum BringError {
     /// The store did not give it.
     #[error(transparent)]
     Home(#[from] HomeError),
@@ -117,7 +117,7 @@ impl KeyedCaches {
         futures_util::stream::iter(lent.into_iter().map(one)).buffer_unordered(AT_ONCE).try_collect().await
     }
 
-    async fn layer(&self, id: LayerId, name: &str, cx: &VertexContext) -> Result<(), BringError> {
+    pub(super) async fn layer(&self, id: LayerId, name: &str, cx: &VertexContext) -> Result<(), BringError> {
         let _turn = TURNS.turn(id).await;
         let lease = self.parts.leases.of(&cx.build);
         let layers = self.parts.chains.store.layers();

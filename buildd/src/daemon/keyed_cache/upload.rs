@@ -227,6 +227,9 @@ impl KeyedCaches {
         let mut layers = Vec::new();
         if target.wanted.all || made.in_result {
             for id in made.record.outputs.values().filter_map(|output| output.layer) {
+                if made.lent && !self.borrowed(id, made, cx).await {
+                    return Ok(());
+                }
                 layers.push(self.layer_at(target, &home, id, cx).await?);
             }
         }
@@ -247,6 +250,16 @@ impl KeyedCaches {
         Ok(())
     }
 
+    /// Brings in a layer of a lent record that is to go to another store; whether that worked.
+    async fn borrowed(&self, id: LayerId, made: &Made, cx: &VertexContext) -> bool {
+        let brought = self.layer(id, &made.record.name, cx).await;
+        if let Err(error) = &brought {
+            let error = crate::causes::causes(error);
+            tracing::warn!(build = cx.build, "a shared result cannot be handed on: {error}");
+        }
+        brought.is_ok()
+    }
+
     /// How a record is to be written, if it is.
     async fn wanting(
         &self,
@@ -257,6 +270,7 @@ impl KeyedCaches {
     ) -> Result<Option<How>, HomeError> {
         let scope: &Scope = &target.wanted.scope;
         let Some(bytes) = home.record(scope, key).await? else { return Ok(Some(How::IfAbsent)) };
+        let replace = home.can_replace().then_some(How::Replace);
         let Ok(there) = SharedRecord::open(&bytes, key, scope, &target.wanted.trust) else {
             return Ok(replace);
         };
@@ -270,7 +284,6 @@ impl KeyedCaches {
         let blobs = there.blobs().into_iter().map(|blob| blob_name(&blob.digest));
         let names = std::iter::once(record_name(scope, key)).chain(blobs).collect();
         self.uploads.keep_young(home.clone(), names);
-        let replace = home.can_replace().then_some(How::Replace);
         Ok(None)
     }
 

@@ -235,8 +235,7 @@ impl Pass {
                 (None, Some(record)) => {
                     let placed = below.iter().all(|edge| outputs[edge.vertex.index()].is_some());
                     let here = placed && self.is_at_hand(id, record, Need::Available).await?;
-                    if let (true, Some(&key), None) =
-                        (here, self.node(id).definition.get(), self.node(id).lent.get())
+                    if let (true, Some(&key)) = (here, self.node(id).definition.get())
                         && let Some(stands_on) = self.stands_on(id).await?
                     {
                         made.push(Made {
@@ -245,6 +244,7 @@ impl Pass {
                             record: record.clone(),
                             in_result: self.in_result[id.index()],
                             forced: false,
+                            lent: self.node(id).lent.get().is_some(),
                         });
                     }
                     match here {

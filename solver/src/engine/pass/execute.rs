@@ -92,6 +92,7 @@ impl Pass {
                 record: record.clone(),
                 in_result: self.in_result[id.index()],
                 forced,
+                lent: false,
             };
             // Who takes it may be at it when the pass is over.
             let cx = VertexContext { cancel: self.build.cancel.clone(), ..self.context(id) };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use proto::control::{CacheOptions, CacheOptionsEntry, SolveRequest};
 use tests::llb::Llb;
 use tests::{
-    Actions, Api, Azure, Bucket, Fleet, Google, Job, Random, Registry, Scene, bucket_ready, rounds,
+    Actions, Api, Azure, Bucket, Fleet, Google, Job, Random, Registry, Scene, bucket_ready, ready, rounds,
 };
 
 /// Several machines, and a base image that all can pull.

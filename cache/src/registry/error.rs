@@ -205,6 +205,8 @@ impl Error {
             Self::Broken { .. } | Self::Stalled { .. } | Self::RateLimited { .. } => true,
             // A body that ends early is a broken connection in disguise.
             Self::SizeMismatch { expected, actual, .. } => actual < expected,
+            // The distribution registry says that, too, of a blob that several upload at the same time.
+            Self::Status { status: 400, message, .. } => message.ends_with("(DIGEST_INVALID)"),
             Self::Status { status, .. } => matches!(status, 408 | 500 | 502..=504 | 509 | 520..=529),
             _ => false,
         }

@@ -90,5 +90,9 @@ mod tests {
         assert_eq!(tuning.wait(1, &limited(900)), Some(Duration::from_secs(3)));
         let gone = Error::ImageNotFound { reference: "r".into() };
         assert_eq!(tuning.wait(1, &gone), None);
+        let refused =
+            |code: &str| Error::Status { host: "h".into(), status: 400, message: format!("no ({code})") };
+        assert!(tuning.wait(1, &refused("DIGEST_INVALID")).is_some());
+        assert_eq!(tuning.wait(1, &refused("NAME_INVALID")), None);
     }
 }

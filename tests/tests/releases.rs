@@ -16,7 +16,7 @@ fn successive_releases() {
     let first = Scene::new();
     let (registry, bucket) = (first.registry(Auth::Open), first.bucket());
     let releases = Releases::prepare(&first.daemon, &first.path("p"), &[registry.host()], versions);
-    let cache = bucket.keyed("esphome");
+    let cache = format!("{},cache-mounts=all", bucket.keyed("esphome"));
     let shared = ["-t", "app", "--cache-from", &cache, "--cache-to", &cache];
 
     let mut known = BTreeSet::new();
@@ -53,12 +53,20 @@ fn successive_releases() {
     }
 
     // The last release again, on one more machine: nothing is left to do.
+    let last = versions[versions.len() - 1];
+    let build = |machine: &Scene, file: &str, args: &[&str]| {
+        releases.build(&machine.daemon, registry.host(), file, last, args)
+    };
     let machine = Scene::new();
-    let again = releases
-        .build(&machine.daemon, registry.host(), "Dockerfile", versions[versions.len() - 1], &shared)
-        .ok();
+    let again = build(&machine, "Dockerfile", &shared).ok();
     assert_eq!(again.ran(), Vec::<String>::new(), "{}", again.stderr);
     assert!(again.stderr.contains("nothing new to write"), "{}", again.stderr);
+
+    // What the first machines downloaded came with the cache: uv has no network here.
+    build(&machine, "offline.Dockerfile", &[]).fails();
+    let machine = Scene::new();
+    let offline = build(&machine, "offline.Dockerfile", &shared[2..4]).ok();
+    assert!(ran(&offline, "uv pip install --offline"), "{}", offline.stderr);
 }
 
 /// Whether the step with this text ran; there has to be exactly one.

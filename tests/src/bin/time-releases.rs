@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Kinds: `none`, rbuild without a cache; `buildkit`, a buildkitd with `type=registry,mode=max`; `keyed`, rbuild with a keyed cache
-//! in a bucket; `mounts`, the same with its cache mounts; `registry`, rbuild with a keyed cache at the registry. All of them push
+//! in a bucket; `mounts`, the same with its cache mounts; `registry`, the same at the registry. All of them push
 //! the image to a registry on loopback, each kind to one of its own. Needs what the suite `releases` needs.
 
 #![expect(clippy::expect_used, reason = "a test's program fails by panicking")]
@@ -30,7 +30,7 @@ fn main() {
     let logs = option("--logs=").map(Path::new);
     let count = option("--first=").map_or(usize::MAX, |count| count.parse().expect("a number"));
     if names.is_empty() {
-        names = ["none", "buildkit", "keyed"].map(str::to_owned).to_vec();
+        names = ["none", "buildkit", "registry", "mounts"].map(str::to_owned).to_vec();
     }
     let all = versions();
     let versions = &all[..count.min(all.len())];
@@ -131,7 +131,7 @@ impl Kind {
                 "none" => None,
                 "keyed" => Some(self.bucket.keyed_directly("ci")),
                 "mounts" => Some(format!("{},cache-mounts=all", self.bucket.keyed_directly("ci"))),
-                "registry" => Some(format!("type=keyed,url=registry://{host}/cache")),
+                "registry" => Some(format!("type=keyed,url=registry://{host}/cache,cache-mounts=all")),
                 other => panic!("`{other}` is no kind"),
             };
             let cache: Vec<&str> =

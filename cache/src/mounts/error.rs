@@ -37,9 +37,12 @@ pub enum MountError {
     /// What is known of files could not be kept.
     #[error(transparent)]
     StatCache(#[from] StatCacheError),
-    /// A pack could not be written.
+    /// A list or a pack could not be compressed.
     #[error("cannot compress")]
     Compress(#[source] io::Error),
+    /// A pack could not be kept until it is sent.
+    #[error("cannot write a pack")]
+    Spool(#[source] io::Error),
     /// Nobody wants it any more.
     #[error("canceled")]
     Canceled,

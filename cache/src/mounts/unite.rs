@@ -37,7 +37,7 @@ pub fn unite(lists: Vec<MountList>) -> Option<MountList> {
     let entries = Entries::new(entries.collect());
     let mut first = lists.remove(0);
     for list in lists {
-        learn(&mut first, list);
+        first.learn(list);
     }
     first.entries = entries;
     Some(first)
@@ -77,28 +77,24 @@ fn part_groups(winners: &mut BTreeMap<TreePath, (usize, Node, i64)>) {
 impl MountList {
     /// Learns what another list knows of where the bytes of files are.
     pub fn learn(&mut self, from: Self) {
-        learn(self, from);
-    }
-}
-
-fn learn(to: &mut MountList, from: MountList) {
-    let mut known: HashMap<Digest, u32> = to.packs.iter().map(|pack| pack.digest).zip(0..).collect();
-    let mut numbers = Vec::with_capacity(from.packs.len());
-    for pack in from.packs {
-        let next = to.packs.len() as u32;
-        let number = *known.entry(pack.digest).or_insert(next);
-        numbers.push(number);
-        if number == next {
-            to.packs.push(pack);
+        let mut known: HashMap<Digest, u32> = self.packs.iter().map(|pack| pack.digest).zip(0..).collect();
+        let mut numbers = Vec::with_capacity(from.packs.len());
+        for pack in from.packs {
+            let next = self.packs.len() as u32;
+            let number = *known.entry(pack.digest).or_insert(next);
+            numbers.push(number);
+            if number == next {
+                self.packs.push(pack);
+            }
         }
-    }
-    let chunks = from.contents.chunks();
-    for chunk in chunks {
-        to.contents.add(super::Chunk { pack: numbers[chunk.pack as usize], ..*chunk });
-    }
-    for (content, of) in from.contents.files() {
-        if to.contents.of(content).is_none() {
-            to.contents.join(*content, of.iter().map(|number| chunks[*number as usize].digest));
+        let chunks = from.contents.chunks();
+        for chunk in chunks {
+            self.contents.add(super::Chunk { pack: numbers[chunk.pack as usize], ..*chunk });
+        }
+        for (content, of) in from.contents.files() {
+            if self.contents.of(content).is_none() {
+                self.contents.join(*content, of.iter().map(|number| chunks[*number as usize].digest));
+            }
         }
     }
 }

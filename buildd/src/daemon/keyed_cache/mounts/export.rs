@@ -117,8 +117,6 @@ impl KeyedCaches {
             current.lists.iter().map(|(snapshot, list)| (snapshot.name.clone(), list.clone())).collect();
         let (own, united) = (*mergeable, scanned.clone());
         let wanted = blocking(move || wanted(&united, lists, own, &based_on)).await;
-        let (check, wanted) = blocking(move || (wanted.encode().map(drop), wanted)).await;
-        check?;
         let mine = wanted.entries == scanned.entries;
         if let [(snapshot, list)] = current.lists.as_slice()
             && snapshot.mergeable == *mergeable
@@ -129,6 +127,8 @@ impl KeyedCaches {
             self.note_base(export, mine.then(|| snapshot.name.clone()));
             return step.part("nothing new to write", async { Ok(()) }).await;
         }
+        // Whether it can be written at all is known before its packs are.
+        let wanted = blocking(move || wanted.encode().map(|_| wanted)).await?;
         let (list, bytes) = self.write_packs(export, wanted, &scanned, reading).await?;
         let name = self.write_snapshot(export, &current, list, bytes).await?;
         self.note_base(export, mine.then_some(name));
@@ -162,7 +162,7 @@ impl KeyedCaches {
                 let mut emit = |NewPack { pack, bytes }| {
                     let path = dir.join(pack.digest.hex());
                     let written = std::fs::write(&path, bytes);
-                    written.map_err(MountError::Compress)?;
+                    written.map_err(MountError::Spool)?;
                     // Whoever receives them has failed.
                     tx.send((pack, path)).map_err(|_| MountError::Canceled)
                 };

@@ -1,6 +1,6 @@
 //! Bringing a mount in.
 
-use std::io::{Seek as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -175,7 +175,6 @@ impl KeyedCaches {
             file =
                 blocking(move || file.write_all(&plain).map(|()| file)).await.map_err(TravelError::Disk)?;
         }
-        file.rewind().map_err(TravelError::Disk)?;
         Ok(Spool { file, starts })
     }
 

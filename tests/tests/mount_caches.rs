@@ -176,10 +176,11 @@ fn writers_at_once_are_united() {
                     if n > 0 {
                         forget(&fleet.machines[n]);
                     }
+                    // One that begins when a later one has ended leaves what that one wrote.
                     let script = format!(
-                        "cat /m/base && mkdir -p /m/d && echo {n} > /m/d/{n} && touch -d @{} /m/both && echo {n} > /m/both \
-                         && touch -d @{} /m/both && test {n} != 7 || rm /m/removed",
-                        n + 2_000_000_000,
+                        "cat /m/base && mkdir -p /m/d && echo {n} > /m/d/{n} && v=$(cat /m/both) && \
+                         {{ test $v != old && test $v -gt {n} || \
+                         {{ echo {n} > /m/both && touch -d @{} /m/both; }}; }} && {{ test {n} != 7 || rm /m/removed; }}",
                         n + 2_000_000_000
                     );
                     step((fleet, n), mount, &script, merging).ok();

@@ -6,6 +6,7 @@
 
 mod about;
 mod agent;
+mod at_hand;
 mod broken;
 mod builds;
 mod chains;

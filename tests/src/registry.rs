@@ -101,6 +101,15 @@ impl Registry {
         self.json(&format!("{repository}/blobs/{digest}"))
     }
 
+    /// Whether a repository has a blob.
+    ///
+    /// # Panics
+    /// When the registry does not answer.
+    pub fn has_blob(&self, repository: &str, digest: &str) -> bool {
+        let answer = self.ask("HEAD", &format!("{repository}/blobs/{digest}")).expect("an answer");
+        answer.lines().next().is_some_and(|line| line.contains(" 200 "))
+    }
+
     fn json(&self, path: &str) -> Option<Value> {
         let answer = self.get(path).expect("an answer");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
@@ -109,10 +118,14 @@ impl Registry {
     }
 
     fn get(&self, path: &str) -> std::io::Result<String> {
+        self.ask("GET", path)
+    }
+
+    fn ask(&self, method: &str, path: &str) -> std::io::Result<String> {
         let accept =
             "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, */*";
         let mut stream = TcpStream::connect(&self.host)?;
-        write!(stream, "GET /v2/{path} HTTP/1.0\r\nAccept: {accept}\r\n\r\n")?;
+        write!(stream, "{method} /v2/{path} HTTP/1.0\r\nAccept: {accept}\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)

@@ -17,17 +17,18 @@ mod settle;
 mod sink;
 mod stored;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use cache::oci::Reference;
 use frontend::config::ImageConfig;
 use solver::op::Platform;
-use solver::{Digest, ExecError, Output, VertexContext};
+use solver::{Digest, ExecError, LayerId, Output, VertexContext};
 
 pub(super) use archive::write_stored;
 pub(super) use assemble::{rfc3339, with_types};
 pub(super) use attrs::{AttrError, EpochChoice, ExportKind, ExportRequest, compression_of};
-pub(super) use layers::{Form, LayerBlob, LayerBlobs, Packing, pack_apart};
+pub(super) use layers::{Form, LayerBlob, LayerBlobs, Packing, layer_purpose, pack_apart};
 pub(super) use leaving::{AllFiles, Entry, Leaving};
 pub(super) use placed::Seen;
 pub(super) use push::StoredBlob;
@@ -80,6 +81,24 @@ pub(super) struct Results {
     pub multi_platform: bool,
     /// What a frontend said of it besides.
     pub metadata: Metadata,
+    /// What of it registries have.
+    pub at_registries: Arc<AtRegistries>,
+}
+
+/// What of a build's results registries have.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AtRegistries {
+    /// Layers that are not here, as all repositories have them that the results are pushed to.
+    pub layers: HashMap<LayerId, LayerBlob>,
+    /// Repositories that may have other layers as the results store them.
+    pub repositories: Vec<Reference>,
+}
+
+impl AtRegistries {
+    /// A repository at the registry of `name` that may have layers.
+    pub(super) fn beside(&self, name: &Reference) -> Option<&Reference> {
+        self.repositories.iter().find(|from| from.domain() == name.domain() && from.path() != name.path())
+    }
 }
 
 impl ExportRequest {

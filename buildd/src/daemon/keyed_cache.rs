@@ -17,9 +17,10 @@ mod upload;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cache::keyed::{Scope, SharedBlob, SharedLayer};
+use cache::oci::Reference;
 use cache::tree::NodeId;
 use solver::{Key, LayerId, VertexContext};
 
@@ -27,6 +28,7 @@ pub(in crate::daemon) use home::HomeError;
 pub(super) use mounts::{MountUse, Travels};
 pub(in crate::daemon) use place::{KEYED, KeyedSource, KeyedTarget};
 
+use super::export::Packing;
 use super::parts::Parts;
 use super::progress::Teller;
 use home::Home;
@@ -42,6 +44,8 @@ pub(super) struct KeyedCaches {
     /// Stores that are talked to.
     homes: tokio::sync::Mutex<HashMap<String, (KeyedPlace, Arc<Home>)>>,
     uploads: Uploads,
+    /// How the build's images store their layers, where it exports any.
+    image_form: OnceLock<Packing>,
     /// The cache mounts that the build's steps use.
     mounts: UsedMounts,
 }
@@ -67,7 +71,7 @@ struct Source {
     /// It was told that it is looked into.
     told: AtomicBool,
     /// Why it is not asked any more.
-    failed: std::sync::OnceLock<String>,
+    failed: OnceLock<String>,
 }
 
 /// Where a layer is.
@@ -96,6 +100,7 @@ impl KeyedCaches {
             known: Mutex::default(),
             homes: tokio::sync::Mutex::default(),
             uploads: Uploads::default(),
+            image_form: OnceLock::new(),
             mounts: UsedMounts::default(),
         }
     }
@@ -109,10 +114,22 @@ impl KeyedCaches {
         }
     }
 
+    /// The build exports images that store their layers so. The same blobs are shared then: no layer is compressed or stored twice.
+    pub(super) fn images_are(&self, packing: Packing) {
+        let _ = self.image_form.set(packing);
+    }
+
     /// The names of all that are looked into, and why those could not be read that could not.
     pub(super) fn asked(&self) -> Vec<(String, Option<String>)> {
         let name = |source: &Arc<Source>| (source.wanted.name(), source.failed.get().cloned());
         self.lock().sources.iter().map(name).collect()
+    }
+
+    /// The repositories that have the build's caches, which it writes or may read.
+    pub(super) fn repositories(&self) -> Vec<Reference> {
+        let sources = self.lock().sources.clone();
+        let read = sources.iter().filter_map(|source| source.wanted.place.repository().cloned());
+        self.uploads.repositories().into_iter().chain(read).collect()
     }
 
     async fn home(&self, place: &KeyedPlace, cx: &VertexContext) -> Result<Arc<Home>, HomeError> {

@@ -53,7 +53,12 @@ impl Plan {
     /// The first vertex that failed.
     pub(super) async fn evaluate(self, run: &Run) -> Result<Results, Failure> {
         let built = try_join_all(self.parts.into_iter().map(|part| part.evaluate(run))).await?;
-        Ok(Results { built, multi_platform: self.multi_platform, metadata: self.metadata })
+        Ok(Results {
+            built,
+            multi_platform: self.multi_platform,
+            metadata: self.metadata,
+            ..Results::default()
+        })
     }
 }
 

@@ -13,13 +13,14 @@ use solver::Need;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Code;
 
+use super::at_hand::at_hand;
 use super::blocking::blocking;
 use super::builds::Builds;
 use super::claims::{Claim, SPDX};
 use super::devices::DEVICE;
 use super::entitlements::Entitlements;
 use super::explain;
-use super::export::{Built, EpochChoice, ExportKind, ExportRequest, Form, Results};
+use super::export::{Built, EpochChoice, ExportKind, ExportRequest, Results};
 use super::failure::Failure;
 use super::frontends::{self, Outcome};
 use super::gateway;
@@ -200,6 +201,9 @@ async fn work(
         let mut keyed = caches.keyed.iter();
         keyed.try_for_each(|target| target.check(client.as_ref())).map_err(|e| Failure::invalid(&e))?;
     }
+    if let Some(packing) = exports.iter().find_map(ExportRequest::layer_form) {
+        run.caches.keyed().images_are(packing);
+    }
     caches.keyed.into_iter().for_each(|target| run.caches.keyed().write_to(target));
     let caches = caches.graphs;
     if !request.frontend.is_empty() && definition(request).is_some() {
@@ -229,7 +233,7 @@ async fn work(
         ask_for_exports(parts, run, request, &results, Vec::new(), &mut exports).await?;
     }
     if !exports.is_empty() {
-        at_hand(parts, run, &mut results).await?;
+        at_hand(parts, run, &exports, attestations.sbom.is_some(), &mut results).await?;
     }
     if let Some(options) = &attestations.sbom {
         Box::pin(scan(parts, run, request, options, &mut results)).await?;
@@ -303,30 +307,6 @@ async fn share(run: &Run, results: &Results) -> Result<(), Failure> {
         written = keyed.finish(&known, &cx) => written.map_err(|e| Failure::of_export(&e)),
         () = run.cancel.cancelled() => Err(Failure::of_export(&solver::ExecError::Canceled)),
     }
-}
-
-/// Brings in what only caches of this build have, for exports that outlive it. A result that cannot be had is made.
-async fn at_hand(parts: &Parts, run: &Run, results: &mut Results) -> Result<(), Failure> {
-    let cx = run.context(solver::Progress::new(|_| {}));
-    let blobs = parts.exporter.layer_blobs(Form::compressed(), &cx.build);
-    for built in &mut results.built {
-        let Some(made) = built.made.clone() else { continue };
-        let brought = async {
-            run.caches.keyed().bring_chain(&built.output.chain, &cx).await?;
-            blobs.bring_from_caches(&built.output.chain, &cx).await
-        };
-        match brought.await {
-            Ok(()) => {}
-            Err(solver::ExecError::Canceled) => {
-                return Err(Failure::of_export(&solver::ExecError::Canceled));
-            }
-            Err(error) => {
-                tracing::warn!(build = run.reference, "a cached result cannot be had: {error}");
-                built.output = run.evaluate(&made.graph, Need::Present).await?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Adds the exports that the client's session wishes for, now that there are results, which it knows by `ids`.

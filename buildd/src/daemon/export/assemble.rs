@@ -199,7 +199,8 @@ impl Assembled {
         let images = self.images.iter().map(|image| &image.manifest);
         let attested = self.attested.iter().map(|attested| &attested.manifest);
         let below = images.chain(attested).filter(|manifest| manifest.digest != self.target.digest);
-        Parcel::new(self.target.clone(), below.cloned().collect(), blobs)
+        let parcel = Parcel::new(self.target.clone(), below.cloned().collect(), blobs);
+        parcel.with_layers(self.images.iter().flat_map(|image| &image.layers).cloned())
     }
 
     /// All blobs but the target's own.

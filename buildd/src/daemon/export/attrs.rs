@@ -145,6 +145,23 @@ impl ExportRequest {
         Packing { compression: self.compression, force: self.force_compression }
     }
 
+    /// How this export makes blobs of the layers that a build makes; `None` where it makes none that are those layers.
+    pub(crate) fn layer_form(&self) -> Option<Packing> {
+        let makes_blobs = match self.kind {
+            ExportKind::Image => self.push,
+            ExportKind::Oci | ExportKind::Docker => true,
+            ExportKind::Local | ExportKind::Tar => false,
+        };
+        let packing = self.packing();
+        (makes_blobs && !self.rewrite_timestamp && !packing.compression.is_indexed()).then_some(packing)
+    }
+
+    /// Whether layers that all repositories have that are pushed to need not be here.
+    pub(crate) fn only_needs_blobs(&self) -> bool {
+        let only_pushed = self.kind == ExportKind::Image && self.push && !self.names.is_empty();
+        only_pushed && !self.named_by_frontend && self.layer_form().is_some()
+    }
+
     /// Reads the exporter numbered `id`.
     ///
     /// # Errors

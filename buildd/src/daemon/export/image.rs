@@ -8,13 +8,14 @@ use cache::store::{BlobRef, ImageRecord, Lease};
 use solver::{Digest, ExecError, VertexContext};
 
 use super::assemble::Assembled;
-use super::layers::Form;
+use super::layers::{Form, LayerBlobs};
+use super::push::Places;
 use super::{ExportRequest, Exporter, Results};
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::{Chains, from_store};
 use crate::daemon::progress::Step;
-use crate::daemon::sources::image::chain_of;
 use crate::daemon::sources::image::place::{Arrived, Placing};
+use crate::daemon::sources::image::{Found, Home, chain_of};
 
 impl Exporter {
     pub(super) async fn image(
@@ -27,27 +28,64 @@ impl Exporter {
         let rewritten = results.built.iter().any(|built| request.rewritten(built).is_some());
         let several = results.multi_platform;
         let attested = results.built.iter().any(|built| request.is_attested(built, several));
-        let form = match request.push || rewritten || attested && several {
-            true => Form::Blobs(request.packing()),
-            // Statements name a manifest, so that has to stay the one that is pushed some day.
-            false if attested => Form::Anywhere(request.packing()),
+        let packing = request.packing();
+        let indexed = request.push && packing.compression.is_indexed();
+        // Of an image that is stored with what is said of it, all platforms have to be here.
+        let whole = attested && several && (request.store || !request.push);
+        let form = match () {
+            () if rewritten || indexed || whole => Form::Blobs(packing),
+            // What is pushed may be there already. Statements name a manifest, so that has to stay the one that is pushed some day.
+            () if request.push || attested => Form::Anywhere(packing),
             // A name alone costs no compression.
-            false => Form::AsIs,
+            () => Form::AsIs,
         };
-        let layers = self.layer_blobs(form, &cx.build);
+        let mut layers = self.layer_blobs(form, &cx.build);
+        layers.placed.extend(results.at_registries.layers.clone());
         let mut made = self.assemble(request, results, &layers, step, cx).await?;
         // Several machines push one platform each that way, and somebody puts them together under a tag.
         let tags = if request.push_by_digest || !request.store { &[][..] } else { &request.names };
-        if (rewritten || request.push && request.compression.is_indexed()) && !tags.is_empty() {
+        if (rewritten || indexed) && !tags.is_empty() {
             step.part("unpacking rewritten layers", self.unpack(&mut made, cx)).await?;
+        }
+        let left = made.layer_ids().iter().any(|id| results.at_registries.layers.contains_key(id));
+        if request.push && left {
+            self.push(request, results, &made, &layers, step, cx).await?;
+            if let Some(from) = tags.first() {
+                self.leave(&mut made, from, &layers.lease)?;
+            }
         }
         for name in tags {
             step.part(&format!("naming to {name}"), async { self.name(name, &made, &layers.lease) }).await?;
         }
-        if request.push {
-            self.push_names(&request.names, request.push_by_digest, &made.parcel(), step, cx).await?;
+        if request.push && !left {
+            self.push(request, results, &made, &layers, step, cx).await?;
         }
         Ok(made.response(request))
+    }
+
+    async fn push(
+        &self,
+        request: &ExportRequest,
+        results: &Results,
+        made: &Assembled,
+        layers: &LayerBlobs,
+        step: &Step,
+        cx: &VertexContext,
+    ) -> Result<(), ExecError> {
+        let from = Places { blobs: layers, others: &results.at_registries };
+        self.push_names(&request.names, request.push_by_digest, &made.parcel(), &from, step, cx).await
+    }
+
+    /// Has an image stand for what was pushed, as if it came from there: not all of its layers are here.
+    fn leave(&self, made: &mut Assembled, from: &Reference, lease: &Lease) -> Result<(), ExecError> {
+        for image in &mut made.images {
+            let resolved = resolved(&self.chains, image.manifest.clone(), &image.config.digest)?;
+            let layers = chain_of(resolved.layers().map(|(_, diff_id)| diff_id));
+            image.layers.iter_mut().zip(layers.iter()).for_each(|(layer, id)| layer.id = *id);
+            let found = Found { reference: from.clone(), image: resolved, layers, home: Home::Registry };
+            self.images.declare(&found, lease)?;
+        }
+        Ok(())
     }
 
     /// Brings images into the store whose layers there are others: the store names layers by their files, times included.

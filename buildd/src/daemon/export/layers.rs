@@ -63,6 +63,15 @@ pub(crate) struct Packing {
     pub force: bool,
 }
 
+impl Packing {
+    /// Whether a blob of that media type is what would be made. Of a gzip nobody knows whether it is eStargz.
+    pub(crate) fn makes(self, media: &str) -> bool {
+        let Self { compression, .. } = self;
+        let types = [compression.media_type(true), compression.media_type(false)];
+        !compression.is_indexed() && types.contains(&media)
+    }
+}
+
 impl Form {
     /// Compressed as by default; existing blobs are taken.
     pub(crate) fn compressed() -> Self {
@@ -114,18 +123,24 @@ impl LayerBlobs {
         chain: &[LayerId],
         cx: &VertexContext,
     ) -> Result<Vec<LayerBlob>, ExecError> {
-        let one = |id: LayerId| async move {
-            if let Some(placed) = self.placed.get(&id) {
-                return Ok(placed.clone());
-            }
-            let _turn = TURNS.turn(id).await;
-            let info = self.held(id).await?;
-            match self.form {
-                Form::AsIs => self.as_is(id, info).await,
-                Form::Blobs(packing) | Form::Anywhere(packing) => self.as_blob(id, info, packing, cx).await,
-            }
-        };
-        futures_util::stream::iter(chain.iter().copied().map(one)).buffered(AT_ONCE).try_collect().await
+        let layers = chain.iter().copied().map(|id: LayerId| self.one(id, cx));
+        futures_util::stream::iter(layers).buffered(AT_ONCE).try_collect().await
+    }
+
+    /// One layer in the wanted form.
+    ///
+    /// # Errors
+    /// As [`Self::of_chain`].
+    pub(crate) async fn one(&self, id: LayerId, cx: &VertexContext) -> Result<LayerBlob, ExecError> {
+        if let Some(placed) = self.placed.get(&id) {
+            return Ok(placed.clone());
+        }
+        let _turn = TURNS.turn(id).await;
+        let info = self.held(id).await?;
+        match self.form {
+            Form::AsIs => self.as_is(id, info).await,
+            Form::Blobs(packing) | Form::Anywhere(packing) => self.as_blob(id, info, packing, cx).await,
+        }
     }
 
     /// The layers of a chain as blobs, those above the base image's with other times.
@@ -213,9 +228,8 @@ impl LayerBlobs {
         packing: Packing,
         cx: &VertexContext,
     ) -> Result<Option<LayerBlob>, ExecError> {
-        let Packing { compression, force } = packing;
-        let wanted =
-            |b: &&BlobRef| !force && !is_plain(&b.media_type) || same_kind(&b.media_type, compression);
+        let Packing { force, .. } = packing;
+        let wanted = |b: &&BlobRef| !force && !is_plain(&b.media_type) || packing.makes(&b.media_type);
         for blob in info.blobs.iter().filter(wanted) {
             let there = self.store.blobs().hold(&self.lease, &blob.digest).map_err(from_store)?;
             if let (Some(_), Some(diff_id)) = (there, info.diff_id) {
@@ -265,6 +279,16 @@ impl LayerBlobs {
     pub(crate) fn is_here(&self, layer: &LayerBlob) -> Result<bool, ExecError> {
         let there = self.store.blobs().hold(&self.lease, &layer.descriptor.digest).map_err(from_store)?;
         Ok(there.is_some())
+    }
+
+    /// The repository that a layer's blob came from or can be had from.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn origin(&self, layer: &LayerBlob) -> Result<Option<Reference>, ExecError> {
+        let origin = self.store.layers().get(&layer.id).map_err(from_store)?.and_then(|info| info.origin);
+        let same = origin.filter(|origin| origin.blob.digest == layer.descriptor.digest);
+        Ok(same.and_then(|origin| Reference::parse(&origin.reference).ok()))
     }
 
     /// Brings in the blob of a layer that others have.
@@ -341,7 +365,7 @@ impl LayerBlobs {
         let work = blocking(move || {
             let mut writer = store.blobs().writer().map_err(from_store)?;
             std::io::copy(&mut from, &mut writer).map_err(ExecError::failed)?;
-            writer.commit(&lease, Some(&digest), purpose()).map_err(from_store)
+            writer.commit(&lease, Some(&digest), layer_purpose()).map_err(from_store)
         });
         tokio::select! {
             taken = work => taken.map(drop),
@@ -375,7 +399,9 @@ impl LayerBlobs {
                 other => other.map_err(ExecError::failed)?,
             }
             let (lease, digest) = (self.lease.clone(), blob.digest);
-            blocking(move || writer.commit(&lease, Some(&digest), purpose())).await.map_err(from_store)?;
+            blocking(move || writer.commit(&lease, Some(&digest), layer_purpose()))
+                .await
+                .map_err(from_store)?;
             return Ok(());
         }
     }
@@ -398,7 +424,8 @@ impl Source {
     }
 }
 
-fn purpose() -> BlobPurpose {
+/// What the blob of a layer is for.
+pub(crate) fn layer_purpose() -> BlobPurpose {
     BlobPurpose { description: "layer".to_owned(), ..BlobPurpose::default() }
 }
 
@@ -416,12 +443,6 @@ fn packed_as(id: LayerId, packed: Packed, blob: &BlobRef, info: &LayerInfo) -> L
 
 fn is_plain(media: &str) -> bool {
     matches!(media, media_type::OCI_LAYER | media_type::DOCKER_LAYER)
-}
-
-/// Whether a blob is stored that way. Of a gzip nobody knows whether it is eStargz.
-fn same_kind(media: &str, compression: Compression) -> bool {
-    !compression.is_indexed()
-        && (media == compression.media_type(true) || media == compression.media_type(false))
 }
 
 /// Compresses a layer's files into a blob, later times being `seconds` after 1970. Blocking.
@@ -449,7 +470,7 @@ fn tar_of_files<W: Write>(store: &Store, id: LayerId, options: TarOptions, out: 
 /// Keeps a blob that is written. Blocking.
 fn kept(writer: BlobWriter, compression: Compression, lease: &Lease) -> Result<BlobRef, ExecError> {
     let size = writer.size();
-    let digest = writer.commit(lease, None, purpose()).map_err(from_store)?;
+    let digest = writer.commit(lease, None, layer_purpose()).map_err(from_store)?;
     Ok(BlobRef { media_type: compression.media_type(true).to_owned(), digest, size })
 }
 

@@ -1,8 +1,13 @@
 //! What of an image goes elsewhere.
 
-use cache::oci::Descriptor;
+use std::collections::HashMap;
 
-/// An image's documents and blobs, all of them in the store.
+use cache::oci::Descriptor;
+use solver::Digest;
+
+use super::layers::LayerBlob;
+
+/// An image's documents, which are in the store, and blobs.
 #[derive(Debug, Clone)]
 pub(super) struct Parcel {
     /// What names stand for: an index, or the only manifest.
@@ -11,6 +16,8 @@ pub(super) struct Parcel {
     pub(super) manifests: Vec<Descriptor>,
     /// Layers, configs and statements, each once.
     pub(super) blobs: Vec<Descriptor>,
+    /// Layers among the blobs, of which some may be elsewhere only.
+    pub(super) layers: HashMap<Digest, LayerBlob>,
 }
 
 impl Parcel {
@@ -18,7 +25,13 @@ impl Parcel {
     pub(super) fn new(target: Descriptor, manifests: Vec<Descriptor>, mut blobs: Vec<Descriptor>) -> Self {
         blobs.sort_by_key(|blob| blob.digest);
         blobs.dedup_by_key(|blob| blob.digest);
-        Self { target, manifests, blobs }
+        Self { target, manifests, blobs, layers: HashMap::new() }
+    }
+
+    /// These are layers, which need not be in the store before somebody reads them.
+    pub(super) fn with_layers(mut self, layers: impl IntoIterator<Item = LayerBlob>) -> Self {
+        self.layers.extend(layers.into_iter().map(|layer| (layer.descriptor.digest, layer)));
+        self
     }
 
     /// All there is, what names others after them.

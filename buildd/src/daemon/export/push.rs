@@ -12,8 +12,9 @@ use futures_util::{StreamExt, TryStreamExt};
 use solver::{Digest, ExecError, Status, VertexContext};
 use tokio::io::AsyncRead;
 
-use super::Exporter;
+use super::layers::{LayerBlob, LayerBlobs};
 use super::parcel::Parcel;
+use super::{AtRegistries, Exporter};
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
 use crate::daemon::progress::Step;
@@ -30,6 +31,35 @@ pub(in crate::daemon) struct StoredBlob {
     pub digest: Digest,
 }
 
+/// A layer's blob, which comes in when somebody reads it.
+#[derive(Debug)]
+struct ComingBlob {
+    blobs: LayerBlobs,
+    layer: LayerBlob,
+    cx: VertexContext,
+}
+
+/// Where layers are that are pushed.
+pub(super) struct Places<'a> {
+    /// Brings in what is not here.
+    pub(super) blobs: &'a LayerBlobs,
+    /// Who has the others.
+    pub(super) others: &'a AtRegistries,
+}
+
+impl Places<'_> {
+    fn source(&self, layer: &LayerBlob, cx: &VertexContext) -> Arc<dyn PushSource> {
+        Arc::new(ComingBlob { blobs: self.blobs.clone(), layer: layer.clone(), cx: cx.clone() })
+    }
+
+    /// A repository at the registry of `name` that may have a layer's blob.
+    fn beside(&self, layer: &LayerBlob, name: &Reference) -> Result<Option<String>, ExecError> {
+        let origin = self.blobs.origin(layer)?;
+        let pulled = origin.filter(|from| from.domain() == name.domain() && from.path() != name.path());
+        Ok(pulled.as_ref().or_else(|| self.others.beside(name)).map(|from| from.path().to_owned()))
+    }
+}
+
 impl Exporter {
     /// Pushes an image under each of the names, or into their repositories under its digest.
     pub(super) async fn push_names(
@@ -37,6 +67,7 @@ impl Exporter {
         names: &[Reference],
         by_digest: bool,
         parcel: &Parcel,
+        from: &Places<'_>,
         step: &Step,
         cx: &VertexContext,
     ) -> Result<(), ExecError> {
@@ -53,7 +84,7 @@ impl Exporter {
             });
         }));
         for name in names {
-            step.part("pushing layers", self.push_blobs(&client, name, parcel)).await?;
+            step.part("pushing layers", self.push_blobs(&client, name, parcel, from, cx)).await?;
             let repository = Reference::parse(&name.repository()).map_err(ExecError::failed)?;
             let pinned = repository.with_digest(parcel.target.digest);
             let to = if by_digest { &pinned } else { name };
@@ -64,10 +95,22 @@ impl Exporter {
         Ok(())
     }
 
-    async fn push_blobs(&self, client: &Client, name: &Reference, parcel: &Parcel) -> Result<(), ExecError> {
+    async fn push_blobs(
+        &self,
+        client: &Client,
+        name: &Reference,
+        parcel: &Parcel,
+        from: &Places<'_>,
+        cx: &VertexContext,
+    ) -> Result<(), ExecError> {
         let one = |d: Descriptor| async move {
-            let source = Arc::new(StoredBlob { store: self.chains.store.clone(), digest: d.digest });
-            let Err(error) = client.push_blob(name, &d, None, source).await else { return Ok(()) };
+            let (source, beside) = match parcel.layers.get(&d.digest) {
+                Some(layer) => (from.source(layer, cx), from.beside(layer, name)?),
+                None => (Arc::new(self.stored_blob(d.digest)) as Arc<dyn PushSource>, None),
+            };
+            let Err(error) = client.push_blob(name, &d, beside.as_deref(), source).await else {
+                return Ok(());
+            };
             // What was refused may be a damaged blob: then it goes, and the next attempt makes or fetches it again.
             let store = self.chains.store.clone();
             match blocking(move || store.blobs().check(&d.digest)).await {
@@ -80,6 +123,10 @@ impl Exporter {
             .try_collect::<Vec<()>>()
             .await?;
         Ok(())
+    }
+
+    fn stored_blob(&self, digest: Digest) -> StoredBlob {
+        StoredBlob { store: self.chains.store.clone(), digest }
     }
 
     async fn push_manifests(
@@ -99,6 +146,15 @@ impl Exporter {
     async fn push_manifest(&self, client: &Client, to: &Reference, d: &Descriptor) -> Result<(), ExecError> {
         let bytes = self.chains.store.blobs().read(&d.digest, d.size).map_err(from_store)?;
         client.push_manifest(to, &d.media_type, &bytes).await.map(drop).map_err(ExecError::failed)
+    }
+}
+
+#[async_trait::async_trait]
+impl PushSource for ComingBlob {
+    async fn open(&self) -> io::Result<Pin<Box<dyn AsyncRead + Send>>> {
+        let Self { blobs, layer, cx } = self;
+        blobs.bring_here(layer, cx).await.map_err(io::Error::other)?;
+        StoredBlob { store: blobs.store.clone(), digest: layer.descriptor.digest }.open().await
     }
 }
 

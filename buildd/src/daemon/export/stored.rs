@@ -4,10 +4,11 @@ use cache::oci::{Descriptor, Document, Index, MANIFEST_LIMIT, Manifest, Referenc
 use cache::store::{ImageRecord, Lease};
 use solver::{Digest, ExecError, VertexContext};
 
-use super::Exporter;
 use super::assemble::with_types;
-use super::layers::{Form, LayerBlob};
+use super::layers::{Form, LayerBlob, Packing};
 use super::parcel::Parcel;
+use super::push::Places;
+use super::{AtRegistries, Exporter};
 use crate::daemon::chains::from_store;
 use crate::daemon::progress::Step;
 
@@ -41,8 +42,12 @@ impl Exporter {
         step: &Step,
         cx: &VertexContext,
     ) -> Result<Digest, ExecError> {
-        let parcel = step.part("exporting layers", self.stored(record, Form::compressed(), cx)).await?;
-        self.push_names(std::slice::from_ref(to), false, &parcel, step, cx).await?;
+        let parcel = step
+            .part("exporting layers", self.stored(record, Form::Anywhere(Packing::default()), cx))
+            .await?;
+        let blobs = self.layer_blobs(Form::compressed(), &cx.build);
+        let from = Places { blobs: &blobs, others: &AtRegistries::default() };
+        self.push_names(std::slice::from_ref(to), false, &parcel, &from, step, cx).await?;
         Ok(parcel.target.digest)
     }
 
@@ -59,10 +64,11 @@ impl Exporter {
         let layers = blobs.of_chain(&record.layers, cx).await?;
         let size = self.chains.store.blobs().size(&record.config).map_err(from_store)?;
         let config = Descriptor::new(media_type::OCI_CONFIG, record.config, size.unwrap_or_default());
-        let layers: Vec<Descriptor> = layers.iter().map(|l| with_types(&l.descriptor, true)).collect();
-        let manifest = Manifest::new(config.clone(), layers.clone());
+        let described: Vec<Descriptor> = layers.iter().map(|l| with_types(&l.descriptor, true)).collect();
+        let manifest = Manifest::new(config.clone(), described.clone());
         let manifest = self.keep(&blobs.lease, media_type::OCI_MANIFEST, &manifest.to_json())?;
-        Ok(Parcel::new(manifest, Vec::new(), layers.into_iter().chain([config]).collect()))
+        let blobs = described.into_iter().chain([config]).collect();
+        Ok(Parcel::new(manifest, Vec::new(), blobs).with_layers(layers))
     }
 
     /// The index that an image's name stands for, if it holds statements about the image.

@@ -332,7 +332,12 @@ impl Bridge {
             })
         }))
         .await?;
-        Ok(Results { built, multi_platform: returned.multi_platform, metadata: returned.metadata })
+        Ok(Results {
+            built,
+            multi_platform: returned.multi_platform,
+            metadata: returned.metadata,
+            ..Results::default()
+        })
     }
 
     /// Notes what the client looked into besides what it returned: it may have made this of it.

@@ -1,16 +1,17 @@
 //! Bringing lent layers in.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write as _};
 use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use cache::Hashing;
 use cache::layer::{LayerError, restore};
-use cache::oci::Decompressor;
-use cache::store::{LayerAbout, UsageKind};
+use cache::oci::{Decompressor, Descriptor};
+use cache::store::{BlobRef, BlobWriter, LayerAbout, Lease, StoreError, UsageKind};
 use cache::tree::Trees;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use solver::{ExecError, LayerId, Output, Record, Status, VertexContext};
+use solver::{Digest, ExecError, LayerId, Output, Record, Status, VertexContext};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::Semaphore;
 use tokio_util::io::SyncIoBridge;
@@ -19,6 +20,7 @@ use super::home::HomeError;
 use super::{KeyedCaches, Located, SharedBlob, SharedLayer};
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::from_store;
+use crate::daemon::export::{LayerBlob, layer_purpose};
 use crate::daemon::turns::Turns;
 
 /// How many layers come in at a time.
@@ -41,7 +43,7 @@ pub(super) enum BringError {
     Home(#[from] HomeError),
     /// What it gave is something else.
     #[error("blob `{blob}` of {store} is damaged: {why}")]
-    Damaged { blob: solver::Digest, store: String, why: String },
+    Damaged { blob: Digest, store: String, why: String },
     /// The connection broke.
     #[error("the store broke off")]
     Broken(#[source] std::io::Error),
@@ -50,7 +52,7 @@ pub(super) enum BringError {
     Here(ExecError),
     /// Layer and record do not fit together.
     #[error("the layers of a record give {found} and not {told}")]
-    OtherContent { found: solver::Digest, told: solver::Digest },
+    OtherContent { found: Digest, told: solver::Digest },
 }
 
 impl KeyedCaches {
@@ -117,6 +119,19 @@ impl KeyedCaches {
         futures_util::stream::iter(lent.into_iter().map(one)).buffer_unordered(AT_ONCE).try_collect().await
     }
 
+    /// The blob of a layer that others lend to this build and that is not here.
+    pub(in crate::daemon) fn lent(&self, id: &LayerId, build: &str) -> Option<LayerBlob> {
+        let located = {
+            let known = self.lock();
+            known.layers.get(id).filter(|_| !known.refused.contains(id)).cloned()
+        };
+        let SharedLayer { id, tar, diff_id, created_ms, .. } = located?.layer;
+        let lease = self.parts.leases.of(build);
+        let here = self.parts.chains.store.layers().hold_present(&lease, &id).unwrap_or(false);
+        let descriptor = Descriptor::new(tar.media_type, tar.digest, tar.size);
+        (!here).then_some(LayerBlob { id, diff_id, descriptor, created_ms })
+    }
+
     pub(super) async fn layer(&self, id: LayerId, name: &str, cx: &VertexContext) -> Result<(), BringError> {
         let _turn = TURNS.turn(id).await;
         let lease = self.parts.leases.of(&cx.build);
@@ -178,26 +193,30 @@ impl KeyedCaches {
         let mut reader = home.blob(&layer.entries).await?;
         reader.read_to_end(&mut packed).await.map_err(BringError::Broken)?;
         let wanted = layer.entries.digest;
-        let entries = blocking(move || match solver::Digest::of(&packed) == wanted {
+        let entries = blocking(move || match Digest::of(&packed) == wanted {
             true => cache::keyed::unpack(&packed, &id).map_err(|e| e.to_string()),
             false => Err("its digest is another one".to_owned()),
         });
         let entries = entries.await.map_err(|why| damaged(&layer.entries, &why))?;
         let from = SyncIoBridge::new(home.blob(&layer.tar).await?);
+        // An image of the layer would be stored as these very bytes.
+        let keep = self.image_form.get().is_some_and(|packing| packing.makes(&layer.tar.media_type));
         let (chains, lease) = (self.parts.chains.clone(), self.parts.leases.of(&cx.build));
         let (wanted, name) = (layer.clone(), name.to_owned());
         let restored = blocking(move || {
             let here = |error| BringError::Here(from_store(error));
             let staging = chains.store.layers().staging().map_err(here)?;
             let dir = staging.path().join("layer");
-            let mut hashed = Hashing::new(from);
-            let restored = match Decompressor::new(&mut hashed) {
+            let mut from = match keep {
+                true => Incoming::Kept(from, chains.store.blobs().writer().map_err(here)?),
+                false => Incoming::Read(Hashing::new(from)),
+            };
+            let restored = match Decompressor::new(&mut from) {
                 Ok(mut plain) => restore(&entries, &mut plain, &dir, &chains.trees),
                 Err(source) => Err(LayerError::Stream { action: "read", source }),
             };
-            std::io::copy(&mut hashed, &mut std::io::sink()).map_err(BringError::Broken)?;
-            let (_, digest, size) = hashed.finish();
-            if digest != wanted.tar.digest {
+            std::io::copy(&mut from, &mut std::io::sink()).map_err(BringError::Broken)?;
+            if let Some(size) = from.end(&wanted.tar.digest, &lease).map_err(here)? {
                 // A store may also break off without a word.
                 let cut = size < wanted.tar.size;
                 let broken = || BringError::Broken(std::io::ErrorKind::UnexpectedEof.into());
@@ -209,8 +228,10 @@ impl KeyedCaches {
                 Err(e @ (LayerError::Other(_) | LayerError::Tar(_))) => return Ok(Some(e.to_string())),
                 Err(error) => return Err(BringError::Here(ExecError::failed(error))),
             };
+            let SharedBlob { digest, size, media_type } = wanted.tar;
             let about = LayerAbout {
                 diff_id: Some(wanted.diff_id),
+                blobs: keep.then_some(BlobRef { digest, size, media_type }).into_iter().collect(),
                 kind: UsageKind::Regular,
                 description: name,
                 created_ms: Some(wanted.created_ms),
@@ -257,6 +278,44 @@ impl KeyedCaches {
         match *root.digest() {
             found if found == told => Ok(()),
             found => Err(BringError::OtherContent { found, told }),
+        }
+    }
+}
+
+/// A blob on its way in.
+enum Incoming<R> {
+    /// It is read and forgotten.
+    Read(Hashing<R>),
+    /// It stays here.
+    Kept(R, BlobWriter),
+}
+
+impl<R> Incoming<R> {
+    /// Once all was read: the length in bytes of what came where it is not what was `wanted`.
+    fn end(self, wanted: &Digest, lease: &Lease) -> Result<Option<u64>, StoreError> {
+        match self {
+            Self::Read(hashed) => {
+                let (_, digest, size) = hashed.finish();
+                Ok((digest != *wanted).then_some(size))
+            }
+            Self::Kept(_, writer) => match writer.commit(lease, Some(wanted), layer_purpose()) {
+                Ok(_) => Ok(None),
+                Err(StoreError::BlobMismatch { found_size, .. }) => Ok(Some(found_size)),
+                Err(error) => Err(error),
+            },
+        }
+    }
+}
+
+impl<R: Read> Read for Incoming<R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Read(hashed) => hashed.read(buf),
+            Self::Kept(from, writer) => {
+                let n = from.read(buf)?;
+                writer.write_all(&buf[..n])?;
+                Ok(n)
+            }
         }
     }
 }

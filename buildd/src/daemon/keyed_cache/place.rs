@@ -83,6 +83,14 @@ fn wrong(error: impl std::fmt::Display) -> WrongAttr {
 }
 
 impl KeyedPlace {
+    /// The repository that it is, if it is one.
+    pub(super) fn repository(&self) -> Option<&Reference> {
+        match &self.kind {
+            Kind::Registry(reference) => Some(reference),
+            Kind::Objects(..) | Kind::Actions(_) | Kind::Directory(_) => None,
+        }
+    }
+
     fn read(attrs: &Attrs<'_>) -> Result<Self, WrongAttr> {
         let url = attrs.get("url").ok_or_else(|| WrongAttr("url is missing".to_owned()))?;
         let (scheme, rest) = url.split_once("://").unwrap_or_default();

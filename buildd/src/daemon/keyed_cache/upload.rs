@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cache::keyed::{RECORD_LIMIT, Scope, SharedBlob, SharedLayer, SharedRecord};
+use cache::oci::Reference;
 use solver::{ExecError, Key, LayerId, Made, StandsOn, VertexContext};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
@@ -73,6 +74,12 @@ pub(in crate::daemon) enum UploadError {
 }
 
 impl Uploads {
+    /// The repositories among what is written.
+    pub(super) fn repositories(&self) -> Vec<Reference> {
+        let targets = lock(&self.targets);
+        targets.iter().filter_map(|target| target.wanted.place.repository().cloned()).collect()
+    }
+
     /// Makes these young behind the build, where they have grown old.
     pub(super) fn keep_young(&self, home: Arc<Home>, names: Vec<String>) {
         let turns = self.turns.clone();
@@ -230,7 +237,7 @@ impl KeyedCaches {
                 if made.lent && !self.borrowed(id, made, cx).await {
                     return Ok(());
                 }
-                layers.push(self.layer_at(target, &home, id, cx).await?);
+                layers.push(self.layer_at(target, &home, id, made.in_result, cx).await?);
             }
         }
         for ((key, stands_on), how) in missing {
@@ -300,11 +307,12 @@ impl KeyedCaches {
         target: &Target,
         home: &Home,
         id: LayerId,
+        in_image: bool,
         cx: &VertexContext,
     ) -> Result<SharedLayer, UploadError> {
         let cell = lock(&target.layers).entry(id).or_default().clone();
         let write = || async {
-            let layer = self.shared(id, &cx.build).await.map_err(UploadError::Here)?;
+            let layer = self.shared(id, in_image, cx).await.map_err(UploadError::Here)?;
             for blob in [&layer.entries, &layer.tar] {
                 self.blob_at(target, home, blob).await?;
             }

@@ -324,7 +324,7 @@ impl ImageSource {
     }
 
     /// Notes the layers, for builds that never need their files, and the registry where anybody can have them.
-    fn declare(&self, found: &Found, lease: &Lease) -> Result<(), ExecError> {
+    pub(crate) fn declare(&self, found: &Found, lease: &Lease) -> Result<(), ExecError> {
         let origin = matches!(found.home, Home::Registry).then_some(&found.reference);
         for (i, id) in found.layers.iter().enumerate() {
             let about = place::about(&found.image, i, origin);

@@ -13,7 +13,8 @@ fn build(fleet: &Fleet, machine: usize, args: &[&str]) -> Output {
          RUN --mount=type=bind,from=side,target=/s cat /s/side /f > /derived\n",
         fleet.base()
     );
-    fleet.machines[machine].write("f", "1").dockerfile(&text, args)
+    let args = [&["--provenance=false"], args].concat();
+    fleet.machines[machine].write("f", "1").dockerfile(&text, &args)
 }
 
 fn pushed(name: &str) -> String {
@@ -115,7 +116,12 @@ fn a_base_that_the_registry_has_does_not_come_in() {
     let Some(fleet) = Fleet::new(2) else { return };
     let machine = &fleet.machines[1];
     let name = format!("{}/labelled:1", fleet.registry.host());
-    machine.dockerfile(&format!("FROM {}\nLABEL a=b\n", fleet.base()), &["-o", &pushed(&name)]).ok();
+    machine
+        .dockerfile(
+            &format!("FROM {}\nLABEL a=b\n", fleet.base()),
+            &["--provenance=false", "-o", &pushed(&name)],
+        )
+        .ok();
     assert_eq!(layers(&fleet.registry, "labelled", "1"), layers(&fleet.registry, "base", "1"));
     let blobs = |dir| {
         let found = walkdir::WalkDir::new(dir).into_iter().map(Result::unwrap);
@@ -126,7 +132,12 @@ fn a_base_that_the_registry_has_does_not_come_in() {
     // Another registry has to be given it.
     let other = machine.registry(Auth::Open);
     let name = format!("{}/labelled:1", other.host());
-    machine.dockerfile(&format!("FROM {}\nLABEL a=b\n", fleet.base()), &["-o", &pushed(&name)]).ok();
+    machine
+        .dockerfile(
+            &format!("FROM {}\nLABEL a=b\n", fleet.base()),
+            &["--provenance=false", "-o", &pushed(&name)],
+        )
+        .ok();
     assert_eq!(other.manifest("labelled", "1"), fleet.registry.manifest("labelled", "1"));
     assert_eq!(machine.run(&["run", "--rm", &name, "echo", "it", "runs"]).ok().stdout, "it runs\n");
 }

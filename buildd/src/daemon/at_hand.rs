@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use cache::oci::Reference;
-use cache::registry::{Client, Error};
 use futures_util::StreamExt as _;
-use solver::{Digest, ExecError, LayerId, Need, VertexContext};
+use solver::{ExecError, LayerId, Need, VertexContext};
 
 use super::export::{AtRegistries, Built, ExportRequest, Form, LayerBlob, Packing, Results};
 use super::failure::Failure;
@@ -31,10 +30,13 @@ pub(super) async fn at_hand(
     let keyed = run.caches.keyed();
     let blobs = parts.exporter.layer_blobs(Form::compressed(), &cx.build);
     let mut known = AtRegistries { repositories: keyed.repositories(), ..AtRegistries::default() };
-    let pushed = if files { None } else { only_pushed(exports) };
+    let files = files || results.built.iter().any(|built| !built.claims.is_empty());
+    // Of an image of several platforms that is kept here, too, all of them are.
+    let kept = results.multi_platform && exports.iter().any(|export| export.store);
+    let pushed = if files || kept { None } else { only_pushed(exports) };
     for built in &mut results.built {
         let Some(made) = built.made.clone() else { continue };
-        if let Some((names, packing)) = pushed.as_ref().filter(|_| built.claims.is_empty()) {
+        if let Some((names, packing)) = &pushed {
             let found = there(parts, run, built, names, *packing, &known, &cx);
             let found = run.cancel.run_until_cancelled(found).await;
             let found = found.ok_or_else(|| Failure::of_export(&ExecError::Canceled))?;
@@ -82,7 +84,7 @@ async fn there(
     let lent: Vec<LayerBlob> = lent.filter(|layer| packing.makes(&layer.descriptor.media_type)).collect();
     let asked = lent.into_iter().map(|layer| async move {
         for &name in names {
-            match has_or_mounts(client, name, &layer.descriptor.digest, known).await {
+            match known.has_or_mounts(client, name, &layer.descriptor.digest, None).await {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(error) => {
@@ -99,23 +101,4 @@ async fn there(
         .filter_map(async |found| found)
         .collect()
         .await
-}
-
-/// Whether a repository has a blob, or has it now from another one of the same registry.
-async fn has_or_mounts(
-    client: &Client,
-    name: &Reference,
-    digest: &Digest,
-    known: &AtRegistries,
-) -> Result<bool, Error> {
-    if client.blob_exists(name, digest).await? {
-        return Ok(true);
-    }
-    // Asking for a mount of what is not there would begin an upload.
-    match known.beside(name) {
-        Some(from) if client.blob_exists(from, digest).await? => {
-            client.mount_blob(name, digest, from.path()).await
-        }
-        _ => Ok(false),
-    }
 }

@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use cache::oci::Reference;
+use cache::registry::Client;
 use frontend::config::ImageConfig;
 use solver::op::Platform;
 use solver::{Digest, ExecError, LayerId, Output, VertexContext};
@@ -95,9 +96,43 @@ pub(super) struct AtRegistries {
 }
 
 impl AtRegistries {
-    /// A repository at the registry of `name` that may have layers.
-    pub(super) fn beside(&self, name: &Reference) -> Option<&Reference> {
-        self.repositories.iter().find(|from| from.domain() == name.domain() && from.path() != name.path())
+    /// Whether a repository has a blob, or has it now from another one of the same registry, `origin` first.
+    ///
+    /// # Errors
+    /// Why the registry could not be asked.
+    pub(super) async fn has_or_mounts(
+        &self,
+        client: &Client,
+        name: &Reference,
+        digest: &Digest,
+        origin: Option<&Reference>,
+    ) -> Result<bool, cache::registry::Error> {
+        if client.blob_exists(name, digest).await? {
+            return Ok(true);
+        }
+        for from in self.beside(name, origin) {
+            // Asking for a mount of what is not there would begin an upload.
+            if client.blob_is_readable(from, digest).await?
+                && client.mount_blob(name, digest, from.path()).await?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The repositories at the registry of `name` that may have layers, each once.
+    fn beside<'a>(
+        &'a self,
+        name: &'a Reference,
+        origin: Option<&'a Reference>,
+    ) -> impl Iterator<Item = &'a Reference> {
+        let mut seen = vec![name.path()];
+        origin.into_iter().chain(&self.repositories).filter(move |from| {
+            let new = from.domain() == name.domain() && !seen.contains(&from.path());
+            seen.push(from.path());
+            new
+        })
     }
 }
 

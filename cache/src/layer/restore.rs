@@ -1,7 +1,7 @@
 //! A layer that was made elsewhere, from its entries and the tar stream that [`super::write_tar`] made of it.
 //!
 //! The entries have what a tar has not: times whole, all extended attributes, sockets, and what counts for a content digest. The tar
-//! has the bytes of the files, which have to be those that the entries tell.
+//! has the bytes of the files, which have to be those that the entries tell, and all of it has to be what is written of them.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -16,6 +16,7 @@ use super::entry::{Change, CommittedLayer, Entries, LayerEntry};
 use super::error::LayerError;
 use super::normal::Form;
 use super::tar_in::{TarEntry, TarError, TarReader};
+use super::tar_out::{TarOptions, write_tar};
 use super::window::RunWindow;
 use crate::hashing::Hashing;
 use crate::tree::{Kind, Node, TreePath, Trees};
@@ -59,6 +60,11 @@ pub fn restore(
     let (_, diff_id, _) = reader.into_inner()?.finish();
     let mut layer = builder.finish(RunWindow::none())?;
     compare(entries, &layer.entries)?;
+    // What the tar's headers say counts for whoever unpacks it, and is not looked at above.
+    let own = write_tar(entries, &[dir], TarOptions::default(), Hashing::new(std::io::sink()))?;
+    if own.finish().1 != diff_id {
+        return Err(LayerError::Other(TreePath::root()));
+    }
     layer.id = entries.layer_id();
     layer.entries = entries.clone();
     Ok(Restored { layer, diff_id })

@@ -22,6 +22,18 @@ impl Registries {
         Self { transport: Arc::new(Transport::new(hosts, tuning)) }
     }
 
+    /// The same, but for hosts that need not prove who they are, and may speak without TLS.
+    #[must_use]
+    pub fn with_insecure<'a>(&self, hosts: impl IntoIterator<Item = &'a str>) -> Self {
+        let transport = &self.transport;
+        let mut configured = transport.hosts.clone();
+        for host in hosts {
+            let config = configured.entry(host.to_owned()).or_default();
+            (config.insecure, config.http) = (true, Some(true));
+        }
+        Self::new(configured, transport.tuning)
+    }
+
     /// A client that shows these credentials. Its tokens are its own.
     pub fn client(&self, credentials: Arc<dyn Credentials>) -> Client {
         let auth = Arc::new(Auth::new(credentials));

@@ -74,7 +74,7 @@ impl Endpoint {
 /// Configuration and connections, shared by all builds.
 #[derive(Debug)]
 pub(super) struct Transport {
-    hosts: BTreeMap<String, HostConfig>,
+    pub(super) hosts: BTreeMap<String, HostConfig>,
     pub(super) tuning: Tuning,
     clients: Mutex<HashMap<Kind, reqwest::Client>>,
     /// Endpoints that could not be reached, and when.

@@ -66,15 +66,31 @@ impl fmt::Debug for BlobStream {
     }
 }
 
+/// What who writes a repository asks a token for.
+pub(super) const PUSH: &str = "pull,push";
+
 impl Client {
-    /// Whether the registry itself (no mirror) has a blob.
+    /// Whether the registry itself (no mirror) has a blob in a repository that is going to be written.
     ///
     /// # Errors
     /// Why it could not be asked.
     pub async fn blob_exists(&self, reference: &Reference, digest: &Digest) -> Result<bool, Error> {
+        self.has_blob(reference, digest, PUSH).await
+    }
+
+    /// Whether the registry itself (no mirror) has a blob in a repository that need only be readable.
+    ///
+    /// # Errors
+    /// Why it could not be asked.
+    pub async fn blob_is_readable(&self, reference: &Reference, digest: &Digest) -> Result<bool, Error> {
+        self.has_blob(reference, digest, "pull").await
+    }
+
+    async fn has_blob(&self, reference: &Reference, digest: &Digest, rights: &str) -> Result<bool, Error> {
         let endpoints = self.transport.for_push(reference.domain())?;
         first_that_answers(&self.transport, endpoints, |endpoint| async move {
-            self.transport.tuning.retry(|| self.blob_exists_at(&endpoint, reference.path(), digest)).await
+            let ask = || self.blob_exists_at(&endpoint, reference.path(), digest, rights);
+            self.transport.tuning.retry(ask).await
         })
         .await
     }
@@ -84,12 +100,13 @@ impl Client {
         endpoint: &Endpoint,
         path: &str,
         digest: &Digest,
+        rights: &str,
     ) -> Result<bool, Error> {
         let stall = self.transport.tuning.stall_timeout;
         let call = Call {
             method: Method::HEAD,
             url: endpoint.url(path, &format!("blobs/{digest}"))?,
-            scopes: &[endpoint.scope(path, "pull,push")],
+            scopes: &[endpoint.scope(path, rights)],
             timeout: stall,
             prepare: &|request| request,
         };

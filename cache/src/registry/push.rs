@@ -18,6 +18,7 @@ use tokio_util::io::ReaderStream;
 
 use super::endpoint::{Endpoint, authority, first_that_answers};
 use super::http::{Call, failure};
+use super::pull::PUSH;
 use super::{Client, Direction, Error, ProgressFn, Transfer};
 use crate::oci::{Descriptor, Reference};
 
@@ -133,7 +134,7 @@ impl Client {
         let call = Call {
             method: Method::PUT,
             url: endpoint.url(path, &format!("manifests/{}", target.identifier()))?,
-            scopes: &[endpoint.scope(path, "pull,push")],
+            scopes: &[endpoint.scope(path, PUSH)],
             timeout: self.transport.tuning.stall_timeout * 10,
             prepare: &|request| request.header(CONTENT_TYPE, media_type).body(body.clone()),
         };
@@ -158,7 +159,7 @@ impl Client {
         mount_from: Option<&str>,
         source: &Arc<dyn PushSource>,
     ) -> Result<Pushed, Error> {
-        if self.blob_exists_at(endpoint, path, &descriptor.digest).await? {
+        if self.blob_exists_at(endpoint, path, &descriptor.digest, PUSH).await? {
             self.report(descriptor, descriptor.size);
             return Ok(Pushed::Existed);
         }
@@ -183,7 +184,7 @@ impl Client {
         mount: Option<(&Digest, &str)>,
     ) -> Result<Upload, Error> {
         let mut url = endpoint.url(path, "blobs/uploads/")?;
-        let mut scopes = vec![endpoint.scope(path, "pull,push")];
+        let mut scopes = vec![endpoint.scope(path, PUSH)];
         if let Some((digest, from)) = mount {
             url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from);
             scopes.push(endpoint.scope(from, "pull"));
@@ -228,7 +229,7 @@ impl Client {
         let call = Call {
             method: Method::PUT,
             url: location,
-            scopes: &[endpoint.scope(path, "pull,push")],
+            scopes: &[endpoint.scope(path, PUSH)],
             // The watch below is what ends it: a large blob takes any time.
             timeout: std::time::Duration::MAX,
             prepare: &|request| {

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use cache::oci::{CONFIG_LIMIT, Descriptor, MANIFEST_LIMIT, Reference, ResolvedImage};
-use cache::store::{BlobRef, ImageRecord, Lease};
-use solver::{Digest, ExecError, VertexContext};
+use cache::store::{BlobRef, ImageRecord, LayerAbout, Lease, Origin};
+use solver::{Digest, ExecError, LayerId, VertexContext};
 
 use super::assemble::Assembled;
 use super::layers::{Form, LayerBlobs};
 use super::push::Places;
-use super::{ExportRequest, Exporter, Results};
+use super::{AtRegistries, ExportRequest, Exporter, Results};
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::{Chains, from_store};
 use crate::daemon::progress::Step;
+use crate::daemon::sources::image::chain_of;
 use crate::daemon::sources::image::place::{Arrived, Placing};
-use crate::daemon::sources::image::{Found, Home, chain_of};
 
 impl Exporter {
     pub(super) async fn image(
@@ -51,7 +51,7 @@ impl Exporter {
         if request.push && left {
             self.push(request, results, &made, &layers, step, cx).await?;
             if let Some(from) = tags.first() {
-                self.leave(&mut made, from, &layers.lease)?;
+                self.leave(&mut made, &results.at_registries, from, &layers.lease)?;
             }
         }
         for name in tags {
@@ -76,14 +76,33 @@ impl Exporter {
         self.push_names(&request.names, request.push_by_digest, &made.parcel(), &from, step, cx).await
     }
 
-    /// Has an image stand for what was pushed, as if it came from there: not all of its layers are here.
-    fn leave(&self, made: &mut Assembled, from: &Reference, lease: &Lease) -> Result<(), ExecError> {
+    /// Has layers that are not here come from where they were pushed to, when somebody needs them. They get ids of their own: what a
+    /// record of a cache says of them is nobody else's business.
+    fn leave(
+        &self,
+        made: &mut Assembled,
+        left: &AtRegistries,
+        from: &Reference,
+        lease: &Lease,
+    ) -> Result<(), ExecError> {
         for image in &mut made.images {
-            let resolved = resolved(&self.chains, image.manifest.clone(), &image.config.digest)?;
-            let layers = chain_of(resolved.layers().map(|(_, diff_id)| diff_id));
-            image.layers.iter_mut().zip(layers.iter()).for_each(|(layer, id)| layer.id = *id);
-            let found = Found { reference: from.clone(), image: resolved, layers, home: Home::Registry };
-            self.images.declare(&found, lease)?;
+            let manifest = image.manifest.digest;
+            for layer in image.layers.iter_mut().filter(|layer| left.layers.contains_key(&layer.id)) {
+                let Descriptor { media_type, digest, size, .. } = layer.descriptor.clone();
+                let about = LayerAbout {
+                    diff_id: Some(layer.diff_id),
+                    origin: Some(Origin {
+                        reference: from.to_string(),
+                        blob: BlobRef { digest, size, media_type },
+                    }),
+                    description: format!("pushed to {from}"),
+                    created_ms: Some(layer.created_ms),
+                    ..LayerAbout::default()
+                };
+                let id = LayerId(Digest::of(format!("pushed {manifest} {}", layer.id).as_bytes()));
+                self.chains.store.layers().declare(lease, &id, about).map_err(from_store)?;
+                layer.id = id;
+            }
         }
         Ok(())
     }

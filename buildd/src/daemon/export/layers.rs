@@ -41,6 +41,8 @@ pub(crate) struct LayerBlob {
     pub descriptor: Descriptor,
     /// When the layer was made, in milliseconds since 1970.
     pub created_ms: u64,
+    /// That the blob is this layer is what others say, who have it; nobody here has looked.
+    pub elsewhere: bool,
 }
 
 /// The form that layers are wanted in.
@@ -239,11 +241,9 @@ impl LayerBlobs {
         let (Some(source), Some(diff_id), false) = (self.source(id, info, cx), info.diff_id, force) else {
             return Ok(None);
         };
-        let blob = match self.form {
-            Form::Anywhere(_) => source.blob().clone(),
-            Form::AsIs | Form::Blobs(_) => self.bring_in(id, source, cx).await?,
-        };
-        Ok(Some(blob_of(id, diff_id, &blob, info)))
+        let elsewhere = matches!(self.form, Form::Anywhere(_)) && !matches!(source, Source::Known(_));
+        let blob = if elsewhere { source.blob().clone() } else { self.bring_in(id, source, cx).await? };
+        Ok(Some(LayerBlob { elsewhere, ..blob_of(id, diff_id, &blob, info) }))
     }
 
     /// Brings in the blobs of those layers that only a cache of this build has: later builds could not ask for them.
@@ -272,13 +272,19 @@ impl LayerBlobs {
         all.buffer_unordered(FROM_CACHES_AT_ONCE).try_collect().await
     }
 
-    /// Whether a layer's blob exists here.
+    /// Whether a layer's blob exists here. That others keep something by its digest is no reason to hand it on as that layer.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub(crate) fn is_here(&self, layer: &LayerBlob) -> Result<bool, ExecError> {
-        let there = self.store.blobs().hold(&self.lease, &layer.descriptor.digest).map_err(from_store)?;
-        Ok(there.is_some())
+        let digest = &layer.descriptor.digest;
+        if layer.elsewhere {
+            let info = self.store.layers().hold(&self.lease, &layer.id).map_err(from_store)?;
+            if !info.is_some_and(|info| info.blobs.iter().any(|blob| blob.digest == *digest)) {
+                return Ok(false);
+            }
+        }
+        Ok(self.store.blobs().hold(&self.lease, digest).map_err(from_store)?.is_some())
     }
 
     /// The repository that a layer's blob came from or can be had from.
@@ -302,15 +308,20 @@ impl LayerBlobs {
         }
         let info = self.held(layer.id).await?;
         match self.source(layer.id, &info, cx) {
-            Some(source) => self.bring_in(layer.id, source, cx).await.map(drop),
-            None => Err(ExecError::Changed { path: layer.id.to_string() }),
+            Some(source) if source.blob().digest == layer.descriptor.digest => {
+                self.bring_in(layer.id, source, cx).await.map(drop)
+            }
+            _ => Err(ExecError::Changed { path: layer.id.to_string() }),
         }
     }
 
-    /// Where a layer's blob can be had.
+    /// Where a layer's blob can be had. What an image of this build says goes before what others said of the same layer.
     fn source(&self, id: LayerId, info: &LayerInfo, cx: &VertexContext) -> Option<Source> {
+        if let Some(origin) = self.images.looked_up(&id, cx) {
+            return Some(Source::Registry(origin));
+        }
         match &info.origin {
-            Some(origin) => Some(Source::Registry(origin.clone())),
+            Some(origin) => Some(Source::Known(origin.clone())),
             None => self.images.in_cache(&id, cx).map(|(store, blob)| {
                 let blob = BlobRef { media_type: blob.media_type, digest: blob.digest, size: blob.size };
                 Source::Cache(store, blob)
@@ -323,7 +334,9 @@ impl LayerBlobs {
         let blob = source.blob().clone();
         let descriptor = Descriptor::new(blob.media_type.clone(), blob.digest, blob.size);
         match source {
-            Source::Registry(origin) => self.download(&origin.reference, &descriptor, cx).await?,
+            Source::Registry(origin) | Source::Known(origin) => {
+                self.download(&origin.reference, &descriptor, cx).await?
+            }
             Source::Cache(store, _) => {
                 let from = store.blob(&descriptor).await.map_err(ExecError::failed)?;
                 self.take(from, &descriptor, cx).await?;
@@ -409,8 +422,10 @@ impl LayerBlobs {
 
 /// Where others have a layer's blob.
 enum Source {
-    /// At a registry, for anybody.
+    /// At a registry, by an image that this build looked up.
     Registry(Origin),
+    /// At a registry, by what somebody looked up some day.
+    Known(Origin),
     /// At a service, for this build.
     Cache(Arc<ServiceStore>, BlobRef),
 }
@@ -418,7 +433,7 @@ enum Source {
 impl Source {
     fn blob(&self) -> &BlobRef {
         match self {
-            Self::Registry(origin) => &origin.blob,
+            Self::Registry(origin) | Self::Known(origin) => &origin.blob,
             Self::Cache(_, blob) => blob,
         }
     }
@@ -431,7 +446,7 @@ pub(crate) fn layer_purpose() -> BlobPurpose {
 
 fn blob_of(id: LayerId, diff_id: Digest, blob: &BlobRef, info: &LayerInfo) -> LayerBlob {
     let descriptor = Descriptor::new(blob.media_type.clone(), blob.digest, blob.size);
-    LayerBlob { id, diff_id, descriptor, created_ms: info.created_ms() }
+    LayerBlob { id, diff_id, descriptor, created_ms: info.created_ms(), elsewhere: false }
 }
 
 /// As [`blob_of`], for a blob that was made now.

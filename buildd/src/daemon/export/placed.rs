@@ -106,7 +106,8 @@ fn packed_into<W: Amend + Send + 'static>(
         }
         let mut descriptor = Descriptor::new(packing.compression.media_type(true), digest, size);
         descriptor.annotations.extend(packed.annotations);
-        let made = LayerBlob { id, diff_id, descriptor: descriptor.clone(), created_ms: info.created_ms() };
+        let (created_ms, described) = (info.created_ms(), descriptor.clone());
+        let made = LayerBlob { id, diff_id, descriptor: described, created_ms, elsewhere: false };
         Ok((out, descriptor, made))
     };
     archive.blob_as_made(fill).map_err(|Unmade(error)| error)

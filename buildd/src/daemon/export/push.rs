@@ -31,14 +31,6 @@ pub(in crate::daemon) struct StoredBlob {
     pub digest: Digest,
 }
 
-/// A layer's blob, which comes in when somebody reads it.
-#[derive(Debug)]
-struct ComingBlob {
-    blobs: LayerBlobs,
-    layer: LayerBlob,
-    cx: VertexContext,
-}
-
 /// Where layers are that are pushed.
 pub(super) struct Places<'a> {
     /// Brings in what is not here.
@@ -48,17 +40,40 @@ pub(super) struct Places<'a> {
 }
 
 impl Places<'_> {
-    fn source(&self, layer: &LayerBlob, cx: &VertexContext) -> Arc<dyn PushSource> {
-        Arc::new(ComingBlob { blobs: self.blobs.clone(), layer: layer.clone(), cx: cx.clone() })
-    }
-
-    /// A repository at the registry of `name` that may have a layer's blob.
-    fn beside(&self, layer: &LayerBlob, name: &Reference) -> Result<Option<String>, ExecError> {
+    /// Makes sure of a layer's blob, and says whether it has to be sent: then it is here.
+    async fn wanted(
+        &self,
+        client: &Client,
+        name: &Reference,
+        layer: &LayerBlob,
+        cx: &VertexContext,
+    ) -> Result<bool, ExecError> {
         let origin = self.blobs.origin(layer)?;
-        let pulled = origin.filter(|from| from.domain() == name.domain() && from.path() != name.path());
-        Ok(pulled.as_ref().or_else(|| self.others.beside(name)).map(|from| from.path().to_owned()))
+        let beside = origin.is_some() || !self.others.repositories.is_empty();
+        if layer.elsewhere || beside {
+            let digest = &layer.descriptor.digest;
+            match self.others.has_or_mounts(client, name, digest, origin.as_ref()).await {
+                Ok(true) => return Ok(false),
+                Ok(false) => {}
+                // Whether it is to be trusted with the layer shows when that is sent.
+                Err(error) => tracing::debug!(build = cx.build, "cannot ask {name} for a layer: {error}"),
+            }
+        }
+        if layer.elsewhere {
+            // Before anything is sent: what comes slowly must not look like a registry that does not take it.
+            self.blobs.bring_here(layer, cx).await.map_err(|error| match error {
+                ExecError::Changed { .. } => ExecError::failed(LostLayer(layer.descriptor.digest)),
+                error => error,
+            })?;
+        }
+        Ok(true)
     }
 }
+
+/// A registry had a layer when it was asked, and does not have it any more.
+#[derive(Debug, thiserror::Error)]
+#[error("layer `{0}` is not at the registry any more, and nowhere else: build again")]
+struct LostLayer(Digest);
 
 impl Exporter {
     /// Pushes an image under each of the names, or into their repositories under its digest.
@@ -104,13 +119,13 @@ impl Exporter {
         cx: &VertexContext,
     ) -> Result<(), ExecError> {
         let one = |d: Descriptor| async move {
-            let (source, beside) = match parcel.layers.get(&d.digest) {
-                Some(layer) => (from.source(layer, cx), from.beside(layer, name)?),
-                None => (Arc::new(self.stored_blob(d.digest)) as Arc<dyn PushSource>, None),
-            };
-            let Err(error) = client.push_blob(name, &d, beside.as_deref(), source).await else {
+            if let Some(layer) = parcel.layers.get(&d.digest)
+                && !from.wanted(client, name, layer, cx).await?
+            {
                 return Ok(());
-            };
+            }
+            let source = Arc::new(StoredBlob { store: self.chains.store.clone(), digest: d.digest });
+            let Err(error) = client.push_blob(name, &d, None, source).await else { return Ok(()) };
             // What was refused may be a damaged blob: then it goes, and the next attempt makes or fetches it again.
             let store = self.chains.store.clone();
             match blocking(move || store.blobs().check(&d.digest)).await {
@@ -123,10 +138,6 @@ impl Exporter {
             .try_collect::<Vec<()>>()
             .await?;
         Ok(())
-    }
-
-    fn stored_blob(&self, digest: Digest) -> StoredBlob {
-        StoredBlob { store: self.chains.store.clone(), digest }
     }
 
     async fn push_manifests(
@@ -146,15 +157,6 @@ impl Exporter {
     async fn push_manifest(&self, client: &Client, to: &Reference, d: &Descriptor) -> Result<(), ExecError> {
         let bytes = self.chains.store.blobs().read(&d.digest, d.size).map_err(from_store)?;
         client.push_manifest(to, &d.media_type, &bytes).await.map(drop).map_err(ExecError::failed)
-    }
-}
-
-#[async_trait::async_trait]
-impl PushSource for ComingBlob {
-    async fn open(&self) -> io::Result<Pin<Box<dyn AsyncRead + Send>>> {
-        let Self { blobs, layer, cx } = self;
-        blobs.bring_here(layer, cx).await.map_err(io::Error::other)?;
-        StoredBlob { store: blobs.store.clone(), digest: layer.descriptor.digest }.open().await
     }
 }
 

@@ -5,7 +5,7 @@ use cache::store::{ImageRecord, Lease};
 use solver::{Digest, ExecError, VertexContext};
 
 use super::assemble::with_types;
-use super::layers::{Form, LayerBlob, Packing};
+use super::layers::{Form, LayerBlob};
 use super::parcel::Parcel;
 use super::push::Places;
 use super::{AtRegistries, Exporter};
@@ -42,9 +42,7 @@ impl Exporter {
         step: &Step,
         cx: &VertexContext,
     ) -> Result<Digest, ExecError> {
-        let parcel = step
-            .part("exporting layers", self.stored(record, Form::Anywhere(Packing::default()), cx))
-            .await?;
+        let parcel = step.part("exporting layers", self.stored(record, Form::compressed(), cx)).await?;
         let blobs = self.layer_blobs(Form::compressed(), &cx.build);
         let from = Places { blobs: &blobs, others: &AtRegistries::default() };
         self.push_names(std::slice::from_ref(to), false, &parcel, &from, step, cx).await?;
@@ -96,7 +94,8 @@ impl Exporter {
         };
         let known = record.layers.iter().zip(&record.diff_ids);
         for ((&id, &diff_id), descriptor) in known.zip(&manifest.layers) {
-            let layer = LayerBlob { id, diff_id, descriptor: descriptor.clone(), created_ms: 0 };
+            let layer =
+                LayerBlob { id, diff_id, descriptor: descriptor.clone(), created_ms: 0, elsewhere: false };
             blobs.exactly(&layer, cx).await?;
         }
         let mut whole = Vec::new();

@@ -129,7 +129,7 @@ impl KeyedCaches {
         let lease = self.parts.leases.of(build);
         let here = self.parts.chains.store.layers().hold_present(&lease, &id).unwrap_or(false);
         let descriptor = Descriptor::new(tar.media_type, tar.digest, tar.size);
-        (!here).then_some(LayerBlob { id, diff_id, descriptor, created_ms })
+        (!here).then_some(LayerBlob { id, diff_id, descriptor, created_ms, elsewhere: true })
     }
 
     pub(super) async fn layer(&self, id: LayerId, name: &str, cx: &VertexContext) -> Result<(), BringError> {
@@ -208,14 +208,18 @@ impl KeyedCaches {
             let staging = chains.store.layers().staging().map_err(here)?;
             let dir = staging.path().join("layer");
             let mut from = match keep {
-                true => Incoming::Kept(from, chains.store.blobs().writer().map_err(here)?),
+                true => Incoming::Kept { from, to: chains.store.blobs().writer().map_err(here)?, full: None },
                 false => Incoming::Read(Hashing::new(from)),
             };
             let restored = match Decompressor::new(&mut from) {
                 Ok(mut plain) => restore(&entries, &mut plain, &dir, &chains.trees),
                 Err(source) => Err(LayerError::Stream { action: "read", source }),
             };
-            std::io::copy(&mut from, &mut std::io::sink()).map_err(BringError::Broken)?;
+            let rest = std::io::copy(&mut from, &mut std::io::sink());
+            if let Incoming::Kept { full: Some(error), .. } = from {
+                return Err(BringError::Here(ExecError::failed(error)));
+            }
+            rest.map_err(BringError::Broken)?;
             if let Some(size) = from.end(&wanted.tar.digest, &lease).map_err(here)? {
                 // A store may also break off without a word.
                 let cut = size < wanted.tar.size;
@@ -286,8 +290,8 @@ impl KeyedCaches {
 enum Incoming<R> {
     /// It is read and forgotten.
     Read(Hashing<R>),
-    /// It stays here.
-    Kept(R, BlobWriter),
+    /// It stays here, unless that cannot be written.
+    Kept { from: R, to: BlobWriter, full: Option<std::io::Error> },
 }
 
 impl<R> Incoming<R> {
@@ -298,7 +302,7 @@ impl<R> Incoming<R> {
                 let (_, digest, size) = hashed.finish();
                 Ok((digest != *wanted).then_some(size))
             }
-            Self::Kept(_, writer) => match writer.commit(lease, Some(wanted), layer_purpose()) {
+            Self::Kept { to, .. } => match to.commit(lease, Some(wanted), layer_purpose()) {
                 Ok(_) => Ok(None),
                 Err(StoreError::BlobMismatch { found_size, .. }) => Ok(Some(found_size)),
                 Err(error) => Err(error),
@@ -311,10 +315,15 @@ impl<R: Read> Read for Incoming<R> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         match self {
             Self::Read(hashed) => hashed.read(buf),
-            Self::Kept(from, writer) => {
+            Self::Kept { from, to, full } => {
                 let n = from.read(buf)?;
-                writer.write_all(&buf[..n])?;
-                Ok(n)
+                to.write_all(&buf[..n])
+                    .map_err(|error| {
+                        let kind = error.kind();
+                        *full = Some(error);
+                        kind.into()
+                    })
+                    .map(|()| n)
             }
         }
     }

@@ -59,6 +59,8 @@ pub(crate) struct Found {
 pub(crate) enum Home {
     /// At a registry.
     Registry,
+    /// In the image store: some of its layers may be where they came from only.
+    Store,
     /// In a layout of the client.
     Layout(LayoutStore),
     /// At a service that keeps caches, which only this build may ask for it.
@@ -70,7 +72,7 @@ impl Home {
     pub(crate) fn layout(&self) -> Option<&LayoutStore> {
         match self {
             Self::Layout(layout) => Some(layout),
-            Self::Registry | Self::Cache(_) => None,
+            Self::Registry | Self::Store | Self::Cache(_) => None,
         }
     }
 }
@@ -98,6 +100,8 @@ pub(crate) struct ImageSource {
     /// A build sees one answer.
     found: Mutex<HashMap<Lookup, Arc<Found>>>,
     pulls: Turns<Digest>,
+    /// By build: registries as it wants to see them.
+    insecure: Mutex<HashMap<String, Registries>>,
 }
 
 /// An image could not be looked up.
@@ -133,6 +137,7 @@ impl ImageSource {
             tokens: Arc::default(),
             found: Mutex::default(),
             pulls: Turns::default(),
+            insecure: Mutex::default(),
         }
     }
 
@@ -143,7 +148,15 @@ impl ImageSource {
             group: cx.sessions.clone(),
             tokens: self.tokens.clone(),
         };
-        self.registries.client(Arc::new(credentials))
+        let insecure = self.insecure.lock().unwrap_or_else(PoisonError::into_inner);
+        let registries = insecure.get(&cx.build).unwrap_or(&self.registries);
+        registries.client(Arc::new(credentials))
+    }
+
+    /// For a build these registries need not prove who they are, and may speak without TLS: so its client says.
+    pub(crate) fn trust_blindly<'a>(&self, build: &str, hosts: impl IntoIterator<Item = &'a str>) {
+        let mut insecure = self.insecure.lock().unwrap_or_else(PoisonError::into_inner);
+        insecure.insert(build.to_owned(), self.registries.with_insecure(hosts));
     }
 
     /// The lease of a build.
@@ -194,6 +207,7 @@ impl ImageSource {
     /// Forgets what was looked up for a build.
     pub(crate) fn forget(&self, build: &str) {
         self.lock().retain(|(b, ..), _| b != build);
+        self.insecure.lock().unwrap_or_else(PoisonError::into_inner).remove(build);
     }
 
     pub(super) async fn identify(
@@ -324,7 +338,7 @@ impl ImageSource {
     }
 
     /// Notes the layers, for builds that never need their files, and the registry where anybody can have them.
-    pub(crate) fn declare(&self, found: &Found, lease: &Lease) -> Result<(), ExecError> {
+    fn declare(&self, found: &Found, lease: &Lease) -> Result<(), ExecError> {
         let origin = matches!(found.home, Home::Registry).then_some(&found.reference);
         for (i, id) in found.layers.iter().enumerate() {
             let about = place::about(&found.image, i, origin);
@@ -344,7 +358,7 @@ impl ImageSource {
             return Ok(None);
         }
         let layers = record.layers.into();
-        Ok(Some(Found { reference: reference.clone(), image, layers, home: Home::Registry }))
+        Ok(Some(Found { reference: reference.clone(), image, layers, home: Home::Store }))
     }
 
     /// The documents of an image of the store; `None` for those that fit no image.

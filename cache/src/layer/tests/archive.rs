@@ -224,4 +224,12 @@ fn layers_are_put_together_again() {
         assert!(error.ends_with("of the stream is not that of the layer"), "{error}");
     }
     assert!(restored(&layer.entries, &tar[..1024], "z").contains("d/big"));
+    // One whose header says of the first object that others may write it: its files are the same, and what is unpacked of it is not.
+    let mut altered = tar.clone();
+    altered[106] ^= 2;
+    let sum: u32 =
+        altered[..148].iter().chain(&altered[156..512]).map(|&b| u32::from(b)).sum::<u32>() + 8 * 32;
+    altered[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let error = restored(&layer.entries, &altered, "altered");
+    assert_eq!(error, "`/` of the stream is not that of the layer");
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cache::oci::{Descriptor, Manifest, ResolvedImage, media_type};
+use cache::store::{BlobRef, Origin};
 use serde_json::json;
 use solver::op::{Platform, SourceOp, attr};
 use solver::{Digest, ExecError, LayerId, Output, VertexContext};
@@ -81,6 +82,21 @@ impl ImageSource {
             let at = found.layers.iter().position(|id| id == layer)?;
             Some((store.clone(), found.image.manifest.layers[at].clone()))
         })
+    }
+
+    /// Where a layer of an image is that this build looked up at a registry, if all such images agree on its blob.
+    pub(crate) fn looked_up(&self, layer: &LayerId, cx: &VertexContext) -> Option<Origin> {
+        let mut origins = self.of_build(&cx.build).into_iter().filter_map(|found| {
+            let at =
+                matches!(found.home, Home::Registry).then(|| found.layers.iter().position(|id| id == layer));
+            let Descriptor { media_type, digest, size, .. } = found.image.manifest.layers[at??].clone();
+            Some(Origin {
+                reference: found.reference.to_string(),
+                blob: BlobRef { digest, size, media_type },
+            })
+        });
+        let first = origins.next()?;
+        origins.all(|other| other.blob.digest == first.blob.digest).then_some(first)
     }
 
     /// What BuildKit's caches know an image by: its manifest for a platform, and what its layers are

@@ -59,7 +59,7 @@ impl ImageSource {
         cx: &VertexContext,
     ) -> Result<Option<Vouched>, ExecError> {
         let image = found.image.manifest_digest();
-        if !matches!(found.home, Home::Registry) || found.image.digest == image {
+        if !matches!(found.home, Home::Registry | Home::Store) || found.image.digest == image {
             return Ok(None);
         }
         let documents = self.documents(&found.reference, None, cx);

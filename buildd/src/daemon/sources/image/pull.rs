@@ -22,7 +22,7 @@ const AT_ONCE: usize = 3;
 impl ImageSource {
     /// Makes all layers present and returns the rootfs digest.
     pub(super) async fn unpacked(&self, found: &Arc<Found>, cx: &VertexContext) -> Result<Digest, ExecError> {
-        let origin = matches!(found.home, Home::Registry).then(|| found.reference.clone());
+        let origin = matches!(found.home, Home::Registry | Home::Store).then(|| found.reference.clone());
         self.put_in_place(found, origin, cx).await
     }
 
@@ -116,7 +116,7 @@ impl ImageSource {
             }
         }
         match &found.home {
-            Home::Registry => {}
+            Home::Registry | Home::Store => {}
             Home::Layout(layout) => {
                 let (blob, fault) = self.layout_blob(layout, &descriptor.digest, cx).await?;
                 let result = self.receive(blob, descriptor.digest, lease, cx).await;

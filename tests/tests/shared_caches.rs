@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use tests::{Auth, Registry, Scene, ready};
+use tests::{Auth, GitDaemon, Registry, Scene, Web, ready};
 
 /// Steps of every kind that BuildKit has a key for, over a base without anything that counts.
 const EVERY_KIND: &str = r#"FROM base AS first
@@ -31,7 +32,7 @@ echo script > /script
 EOF
 "#;
 
-/// The first half of the keys' digests that BuildKit v0.27 exported for [`EVERY_KIND`] (`FROM busybox`, mode=max) on
+/// The first 16 hex digits of the keys that BuildKit v0.27 exported for [`EVERY_KIND`] (`FROM busybox`, mode=max) on
 /// 2026-11-21: of operations, and of what they copy.
 const RECORDED: [&str; 23] = [
     "0097581194f46a71",
@@ -58,6 +59,43 @@ const RECORDED: [&str; 23] = [
     "a9d4840fbb006caf",
     "f2b80a3038eeef76",
 ];
+
+/// Sources of every kind, and flags that count. `GIT` and `WEB` are servers.
+const SOURCES_AND_FLAGS: &str = r#"FROM base AS tools
+RUN echo t > /etc/t
+FROM base AS first
+RUN --mount=type=cache,id=c1,sharing=locked,target=/c,uid=1,mode=0700 true
+RUN --mount=type=cache,target=/c,from=tools,source=/etc true
+RUN --mount=type=bind,rw,target=/src true
+RUN --mount=type=secret,id=x,env=X true
+RUN --mount=type=tmpfs,size=1m,target=/t true
+USER 1:2
+WORKDIR /w
+ENV A=b
+RUN id
+FROM base AS files
+ADD t.tar /unpacked/
+COPY t.tar /kept/
+COPY --chown=user:user a.txt /named
+COPY --parents sub/./b /p/
+COPY --chmod=u+x a.txt /symbolic
+ADD git://GIT/repo#v1 /git
+ADD --keep-git-dir=true git://GIT/repo#v1 /gitdir
+ADD --keep-git-dir=true git://GIT/repo /gitmain
+ADD --keep-git-dir=true git://GIT/repo#light /gitlight
+ADD git://GIT/repo#main:sub /gitsub
+ADD http://user:x@WEB/f.txt /http
+ADD --chown=1:2 --chmod=600 http://user:x@WEB/f.txt /http3
+FROM base
+COPY --from=first /etc /e1
+COPY --from=files /gitsub /g/
+"#;
+
+/// What BuildKit exported for [`SOURCES_AND_FLAGS`].
+const RECORDED_LINES: &str = include_str!("../vectors/sources_and_flags.txt");
+
+/// A time that is nobody's, in seconds since 1970.
+const LONG_AGO: u64 = 1_000_000_000;
 
 fn json(path: &Path) -> Value {
     serde_json::from_slice(&fs_err::read(path).unwrap()).unwrap()
@@ -107,6 +145,90 @@ fn keys_are_those_of_buildkit() {
     assert_eq!(found.len(), RECORDED.len() + 2, "{config:#}");
     let layers = manifest["layers"].as_array().unwrap();
     assert!(layers.iter().all(|layer| layer["annotations"]["containerd.io/uncompressed"].is_string()));
+}
+
+/// The repository that the vectors were recorded with.
+fn repository(dir: &Path) {
+    fs_err::create_dir_all(dir.join("sub")).unwrap();
+    fs_err::write(dir.join("f"), "f\n").unwrap();
+    fs_err::write(dir.join("sub/g"), "g\n").unwrap();
+    let git = |args: &[&str]| {
+        let mut git = std::process::Command::new("git");
+        for who in ["AUTHOR", "COMMITTER"] {
+            git.env(format!("GIT_{who}_NAME"), "t").env(format!("GIT_{who}_EMAIL"), "t@t");
+            git.env(format!("GIT_{who}_DATE"), format!("{LONG_AGO} +0000"));
+        }
+        git.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
+        let done = git.current_dir(dir).args(args).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    };
+    git(&["init", "-q", "-b", "main", "."]);
+    git(&["add", "."]);
+    git(&["commit", "-q", "-m", "one"]);
+    git(&["tag", "-a", "v1", "-m", "v1"]);
+    git(&["tag", "light"]);
+}
+
+/// The keys of a cache and what they are linked from, as [`RECORDED_LINES`] has them.
+fn lines(records: &[Value], known: &BTreeSet<&str>) -> BTreeSet<String> {
+    let key = |at: usize| &records[at]["digest"].as_str().unwrap()[7..23];
+    let is_root = |at: usize| records[at]["inputs"].as_array().is_none_or(Vec::is_empty);
+    let link = |link: &Value| {
+        let at = link["link"].as_u64().unwrap_or_default() as usize;
+        let name = if is_root(at) && !known.contains(key(at)) { "*" } else { key(at) };
+        match link["selector"].as_str() {
+            Some(selector) => format!("{name}:{}", &selector[7..15]),
+            None => name.to_owned(),
+        }
+    };
+    let input = |links: &Value| {
+        let mut links: Vec<String> = links.as_array().unwrap().iter().map(link).collect();
+        links.sort();
+        links.join(",")
+    };
+    let line = |at: usize| match is_root(at) {
+        true => key(at).to_owned(),
+        false => {
+            let inputs: Vec<String> = records[at]["inputs"].as_array().unwrap().iter().map(input).collect();
+            format!("{} {}", key(at), inputs.join(" | "))
+        }
+    };
+    let all = 0..records.len();
+    all.filter(|&at| !is_root(at) || known.contains(key(at))).map(line).collect()
+}
+
+#[test]
+fn keys_of_sources_and_their_links_are_those_of_buildkit() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let (served, files) = (scene.path("served"), scene.path("files"));
+    repository(&served.join("repo"));
+    fs_err::create_dir(&files).unwrap();
+    let mut file = fs_err::File::create(files.join("f.txt")).unwrap();
+    std::io::Write::write_all(&mut file, b"file\n").unwrap();
+    file.file().set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(LONG_AGO)).unwrap();
+    let (git, web) = (GitDaemon::start(&served), Web::start(&files, "x"));
+    scene.write("a.txt", "hi\n").write("sub/b", "b\n").write("sub/n.md", "m\n");
+    let mut archive = tar::Builder::new(fs_err::File::create(scene.context().join("t.tar")).unwrap());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(2);
+    header.set_mode(0o644);
+    header.set_mtime(LONG_AGO);
+    archive.append_data(&mut header, "in/x", &b"x\n"[..]).unwrap();
+    archive.finish().unwrap();
+    let text = SOURCES_AND_FLAGS.replace("GIT", &git.host()).replace("WEB", &web.host());
+    let args = ["--cache-to", "type=local,dest=../cache,mode=max", "--secret", "id=x,src=a.txt", "-t", "app"];
+    scene.dockerfile(&text, &args).ok();
+    let cache = scene.path("cache");
+    let manifest = json(&blob(&cache, &json(&cache.join("index.json"))["manifests"][0]));
+    let config = json(&blob(&cache, &manifest["config"]));
+    let recorded: BTreeSet<&str> = RECORDED_LINES.lines().filter(|line| !line.starts_with('#')).collect();
+    let known = recorded.iter().copied().filter(|line| !line.contains(' ')).collect();
+    let found = lines(config["records"].as_array().unwrap(), &known);
+    let found: BTreeSet<&str> = found.iter().map(String::as_str).collect();
+    assert_eq!(found, recorded);
 }
 
 #[test]

@@ -201,7 +201,8 @@ fn encode_copy(copy: &CopyAction, space: Space) -> pb::FileActionCopy {
         src: copy.src.clone(),
         dest: copy.dest.clone(),
         owner: wire_owner(copy.owner.as_ref(), space),
-        mode: wire_mode(copy.mode),
+        // Beside a symbolic mode LLB's clients say no number, which is written as 0.
+        mode: if copy.mode_str.is_empty() { wire_mode(copy.mode) } else { 0 },
         follow_symlink: copy.follow_symlink,
         dir_copy_contents: copy.dir_copy_contents,
         attempt_unpack_docker_compatibility: copy.attempt_unpack,

@@ -284,12 +284,30 @@ impl Pass {
 
     /// Whether what a download or a checkout gives was made before and still lies here.
     async fn was_fetched(&self, id: VertexId, answer: &SourceAnswer) -> Result<bool, Stop> {
-        let (None, Some(&key)) = (&answer.output, self.node(id).definition.get()) else { return Ok(false) };
+        Ok(self.noted(id, answer).await?.is_some())
+    }
+
+    /// The record of what a source gave when it was fetched, where its layers still lie here.
+    async fn noted(&self, id: VertexId, answer: &SourceAnswer) -> Result<Option<Record>, Stop> {
+        let (None, Some(&key)) = (&answer.output, self.node(id).definition.get()) else { return Ok(None) };
         let found = self.engine.records.lookup(&[key]).await.map_err(Stop::internal)?;
         match found.into_iter().flatten().next() {
-            Some(kept) => Ok(self.has_layers(&kept.record).await),
-            None => Ok(false),
+            Some(kept) if self.has_layers(&kept.record).await => Ok(Some(kept.record)),
+            _ => Ok(None),
         }
+    }
+
+    /// What a download or a checkout gave, of one layer at most, where it still lies here.
+    async fn fetched_before(&self, id: VertexId, answer: &SourceAnswer) -> Result<Option<Output>, Stop> {
+        let Op::Source(op) = &self.graph.vertex(id).op else { return Ok(None) };
+        if !matches!(op.scheme_and_ref().0, "git" | "http" | "https") {
+            return Ok(None);
+        }
+        let record = self.noted(id, answer).await?;
+        Ok(record.and_then(|record| {
+            let made = record.outputs.get(&0)?;
+            Some(Output { chain: made.layer.into_iter().collect(), content: Some(made.content), local: None })
+        }))
     }
 
     /// Leaves a record of what a source without a known output gave, for [`Self::was_fetched`] alone.

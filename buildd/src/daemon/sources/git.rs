@@ -292,11 +292,18 @@ impl GitSource {
     ) -> Result<Vec<String>, ExecError> {
         let pinned = self.pin(op, cx).await?;
         let request = &pinned.request;
-        let mut key = pinned.found.commit.clone();
+        let Found { commit, object, full_ref } = &pinned.found;
+        let mut key = commit.clone();
         if request.keep_git_dir {
-            key.push_str(".git");
-            if !request.reference.is_empty() {
-                key = format!("{key}#{}", request.reference);
+            // The names are part of what is there; a commit is its own.
+            let (object, name) = match full_ref.as_str() {
+                "" if request.by_commit => (commit, &request.reference),
+                "" => (commit, commit),
+                _ => (object, full_ref),
+            };
+            key = format!("{object}.git");
+            if !name.is_empty() {
+                key = format!("{key}#{name}");
             }
         }
         if !request.subdir.is_empty() {
@@ -307,6 +314,9 @@ impl GitSource {
         }
         if request.commit_times {
             key.push_str("(mtime=commit)");
+        }
+        if request.as_bundle {
+            key.push_str("(bundle)");
         }
         Ok(vec![key])
     }

@@ -229,7 +229,10 @@ impl Pass {
             let below = chain::inputs(vertex);
             let known = match (self.node(id).answer.get(), self.node(id).record.get()) {
                 (Some(answer), _) => {
-                    let whole = answer.output.clone().filter(|output| output.local.is_none());
+                    let whole = match &answer.output {
+                        Some(output) => Some(output.clone()).filter(|output| output.local.is_none()),
+                        None => self.fetched_before(id, answer).await?,
+                    };
                     whole.map(|output| Arc::new(BTreeMap::from([(0, output)])))
                 }
                 (None, Some(record)) => {

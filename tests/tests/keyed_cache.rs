@@ -1,7 +1,9 @@
 //! Keyed caches: what one machine made, others have, without agreeing on a name.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 use proto::control::{CacheOptions, CacheOptionsEntry, SolveRequest};
@@ -417,9 +419,13 @@ fn writers_at_once() {
     let (cache, text) = (format!("{},retry_max_attempts=2", bucket.keyed("many")), machines.text());
     let (end, mut random) = (Instant::now() + time, Random::new());
     bucket.be_flaky(31);
+    let records = bucket.object("many/rbuild-1/records");
+    // What was there when some build had been told that all of it was written.
+    let written: Mutex<BTreeSet<PathBuf>> = Mutex::default();
     std::thread::scope(|scope| {
         for machine in &mut machines.machines {
             let (cache, text, mut chance) = (&cache, &text, random.split());
+            let (records, written) = (&records, &written);
             scope.spawn(move || {
                 while Instant::now() < end {
                     let f = format!("{}", chance.below(4));
@@ -435,6 +441,7 @@ fn writers_at_once() {
                         machine.daemon.again();
                     } else if machine.dockerfile(text, &args).code == 0 {
                         // Else the store did not take it.
+                        written.lock().unwrap().extend(files(records));
                         assert_eq!(machine.run(&["run", "--rm", "app", "cat", "/g"]).ok().stdout, f);
                     }
                     machine.run(&["rmi", "app"]);
@@ -444,6 +451,9 @@ fn writers_at_once() {
         }
     });
     bucket.heal();
+    let (written, left) = (written.into_inner().unwrap(), BTreeSet::from_iter(files(&records)));
+    assert!(!written.is_empty());
+    assert_eq!(written.difference(&left).collect::<Vec<_>>(), Vec::<&PathBuf>::new(), "records were lost");
     for f in ["0", "1", "2", "3"] {
         machines.machines[0].write("f", f);
         machines.build(0, &[&["-t", "app"][..], &from_to(&cache)].concat()).ok();
@@ -458,8 +468,7 @@ fn writers_at_once() {
         }
     }
     // Every record says what it says, and all that it names is there as it was named.
-    let (records, blobs) =
-        (bucket.object("many/rbuild-1/records"), bucket.object("many/rbuild-1/blobs/sha256"));
+    let blobs = bucket.object("many/rbuild-1/blobs/sha256");
     for record in files(&records) {
         let text = fs_err::read_to_string(&record).unwrap();
         let said: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();

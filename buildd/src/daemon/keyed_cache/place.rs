@@ -172,10 +172,61 @@ fn bucket_and_prefix(url: &str, rest: &str, what: &str) -> Result<(String, Strin
     Ok((bucket.to_owned(), prefix))
 }
 
+/// What keyed caches take. What only counts for writing may be said of one that is read: one text serves for both.
+const OF_CACHES: [&str; 10] = [
+    "cache-mounts",
+    "expire",
+    "ignore-error",
+    "mergeable",
+    "mode",
+    "registry.insecure",
+    "scope",
+    "signing-key",
+    "trust",
+    "url",
+];
+/// What the stores take, as BuildKit's caches there do.
+const OF_STORES: [&str; 24] = [
+    "access_key_id",
+    "account_name",
+    "account_url",
+    "anonymous",
+    "credential",
+    "credential_path",
+    "disable_accept_encoding",
+    "endpoint",
+    "endpoint_url",
+    "ghtoken",
+    "region",
+    "repository",
+    "retry_max_attempts",
+    "retry_mode",
+    "secret_access_key",
+    "session_token",
+    "timeout",
+    "token",
+    "touch_refresh",
+    "upload_parallelism",
+    "url_v1",
+    "url_v2",
+    "use_path_style",
+    "version",
+];
+
+/// A misspelt `trust` must not mean that everything is trusted.
+fn check_names(attrs: &Attrs<'_>) -> Result<(), WrongAttr> {
+    let known = |name: &str| OF_CACHES.contains(&name) || OF_STORES.contains(&name);
+    match attrs.attrs.keys().find(|name| !known(name)) {
+        Some(unknown) => Err(WrongAttr(format!("a keyed cache has no attribute `{unknown}`"))),
+        None => Ok(()),
+    }
+}
+
 impl KeyedSource {
     /// # Errors
-    /// What is missing or malformed.
+    /// What is missing, malformed or unknown.
     pub(in crate::daemon) fn read(attrs: &Attrs<'_>) -> Result<Self, WrongAttr> {
+        check_names(attrs)?;
         let (place, scopes, trust) = (KeyedPlace::read(attrs)?, scopes(attrs)?, trust(attrs)?);
         Ok(Self { place, scopes, trust, mounts: MountChoice::read(attrs, "cache-mounts")? })
     }
@@ -188,8 +239,9 @@ impl KeyedSource {
 
 impl KeyedTarget {
     /// # Errors
-    /// What is missing or malformed.
+    /// What is missing, malformed or unknown.
     pub(in crate::daemon) fn read(attrs: &Attrs<'_>) -> Result<Self, WrongAttr> {
+        check_names(attrs)?;
         let scopes = scopes(attrs)?;
         let [scope] = scopes.as_slice() else {
             return Err(WrongAttr("only one scope can be written".to_owned()));
@@ -346,6 +398,7 @@ mod tests {
                 "`B` cannot be a scope: up to 40 small letters, digits, `-`, `_` and `.`, beginning with a letter or a digit",
             ),
             (&[("url", "s3://b"), ("trust", "x")], "trust: no `PUBLIC KEY` in PEM"),
+            (&[("url", "s3://b"), ("trusts", "x")], "a keyed cache has no attribute `trusts`"),
         ] {
             assert_eq!(read(attrs, KeyedSource::read).unwrap_err(), want);
         }
@@ -374,6 +427,7 @@ mod tests {
             ("expire", "soon", "expire: `soon` is no span of time"),
             ("ignore-error", "perhaps", "ignore-error: invalid value `perhaps`"),
             ("signing-key", "x", "signing-key: no `PRIVATE KEY` in PEM"),
+            ("signing_key", "x", "a keyed cache has no attribute `signing_key`"),
         ] {
             assert_eq!(read(&[at, (name, value)], KeyedTarget::read).unwrap_err(), want);
         }

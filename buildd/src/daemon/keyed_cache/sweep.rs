@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cache::keyed::{RECORD_LIMIT, blobs_in};
+use cache::keyed::{RECORD_LIMIT, Scope, blobs_in};
 use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use solver::{ExecError, VertexContext};
@@ -47,7 +47,9 @@ impl KeyedCaches {
         let swept = async {
             let home = self.home(&target.place, cx).await?;
             let Some(last) = last(&home).await? else { return Ok(None) };
-            step.part("removing what has expired", sweep(&home, &last, limit)).await.map(Some)
+            step.part("removing what has expired", sweep(&home, &last, (&target.scope, limit)))
+                .await
+                .map(Some)
         };
         let swept: Result<Option<(usize, usize)>, HomeError> = tokio::select! {
             swept = swept => swept,
@@ -70,14 +72,19 @@ async fn last(home: &Home) -> Result<Option<Sweep>, HomeError> {
     Ok((SystemTime::now() >= due).then_some(sweep))
 }
 
-/// Removes expired records and the blobs that the last sweep listed, and lists others; how many of each were removed.
-async fn sweep(home: &Home, last: &Sweep, limit: Duration) -> Result<(usize, usize), HomeError> {
+/// Removes expired records of a scope and the blobs that the last sweep listed, and lists others; how many of each were removed. How
+/// long what others trust is kept is theirs to say: of their scopes it is only read which blobs they name.
+async fn sweep(
+    home: &Home,
+    last: &Sweep,
+    (scope, limit): (&Scope, Duration),
+) -> Result<(usize, usize), HomeError> {
     let began = SystemTime::now();
     let mut named: BTreeSet<String> = BTreeSet::new();
     let mut records = 0;
     // What took the place of a snapshot that was read at the first look is there at the next.
     for sort in ["records", "mounts", "mounts"] {
-        let judged = home.list(sort).await?.map_ok(|listed| judge(home, listed, limit));
+        let judged = home.list(sort).await?.map_ok(|listed| judge(home, listed, (scope, limit)));
         let mut judged = judged.try_buffer_unordered(AT_ONCE);
         while let Some(kept) = judged.try_next().await? {
             match kept {
@@ -114,10 +121,15 @@ async fn sweep(home: &Home, last: &Sweep, limit: Duration) -> Result<(usize, usi
     Ok((records, removed))
 }
 
-/// Removes a record or a snapshot if it is old; else gives the names of its blobs.
-async fn judge(home: &Home, listed: Listed, limit: Duration) -> Result<Option<Vec<String>>, HomeError> {
+/// Removes a record or a snapshot of the scope if it is old; else gives the names of its blobs.
+async fn judge(
+    home: &Home,
+    listed: Listed,
+    (scope, limit): (&Scope, Duration),
+) -> Result<Option<Vec<String>>, HomeError> {
     let Listed { name, stat } = listed;
-    if super::home::is_old(&stat, limit) {
+    let own = name.split('/').nth(2) == Some(scope.as_str());
+    if own && super::home::is_old(&stat, limit) {
         // It may have been used since it was listed.
         if home.stat_of(&name).await?.is_none_or(|now| super::home::is_old(&now, limit)) {
             home.remove(&name).await?;

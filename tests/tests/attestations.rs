@@ -117,6 +117,31 @@ fn statements_stay_with_their_image() {
     assert_eq!(registry.manifest("app", "one").unwrap()["manifests"], Value::Null);
 }
 
+/// Who pushes tells how it came about, as with buildx; a name here tells nothing.
+#[test]
+fn pushes_tell_how_the_image_came_about() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let registry = scene.registry(Auth::Open);
+    let name = format!("{}/app:1", registry.host());
+    scene.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let statements = |args: &[&str], silent: &str| {
+        let mut build = scene.command(&[&["build", "-t", &name, "."], args].concat());
+        let built = build.env("BUILDX_NO_DEFAULT_ATTESTATIONS", silent).output().unwrap();
+        assert!(built.status.success(), "{built:?}");
+        if args.is_empty() {
+            scene.run(&["push", "-q", &name]).ok();
+        }
+        registry.manifest("app", "1").unwrap()["manifests"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!(statements(&["--push"], ""), 2);
+    assert_eq!(statements(&["--push", "--provenance=false"], ""), 0);
+    assert_eq!(statements(&["--push"], "1"), 0);
+    assert_eq!(statements(&[], ""), 0);
+}
+
 /// Statements name the manifest that is pushed, also where layers were packed in a way of their own; images of other
 /// platforms go along.
 #[test]

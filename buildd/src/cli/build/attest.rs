@@ -7,7 +7,11 @@ use frontend::number::boolean;
 use crate::client::ClientError;
 use crate::csv::fields;
 
-/// The frontend's settings for `--attest`, and for `--provenance` and `--sbom` after them: the last of a type counts.
+/// Of what is pushed it is told how it came about, if nothing else is said (as in buildx).
+const OF_PUSHES: &str = "mode=min,inline-only=true";
+
+/// The frontend's settings for `--attest`, and for `--provenance` and `--sbom` after them: the last of a type counts. `pushes` says that
+/// the result is pushed, and that this is to be told of.
 ///
 /// # Errors
 /// A value without a type, or with a switch that is neither on nor off.
@@ -15,8 +19,12 @@ pub(super) fn attestations(
     attest: &[String],
     provenance: Option<&str>,
     sbom: Option<&str>,
+    pushes: bool,
 ) -> Result<BTreeMap<String, String>, ClientError> {
     let mut wanted: BTreeMap<String, Option<String>> = BTreeMap::new();
+    if pushes {
+        wanted.insert("provenance".to_owned(), Some(OF_PUSHES.to_owned()));
+    }
     for text in attest {
         let (kind, value) = read(text)?;
         wanted.insert(kind, value);
@@ -63,7 +71,7 @@ mod tests {
 
     fn of(attest: &[&str], provenance: Option<&str>) -> Vec<(String, String)> {
         let attest: Vec<String> = attest.iter().map(|&text| text.to_owned()).collect();
-        attestations(&attest, provenance, None).unwrap().into_iter().collect()
+        attestations(&attest, provenance, None, false).unwrap().into_iter().collect()
     }
 
     fn attr(name: &str, value: &str) -> Vec<(String, String)> {
@@ -89,8 +97,18 @@ mod tests {
     }
 
     #[test]
+    fn pushes() {
+        let pushed =
+            |provenance| attestations(&[], provenance, None, true).unwrap().into_iter().collect::<Vec<_>>();
+        assert_eq!(pushed(None), attr("attest:provenance", "mode=min,inline-only=true"));
+        assert_eq!(pushed(Some("false")), []);
+        assert_eq!(pushed(Some("mode=max")), attr("attest:provenance", "mode=max"));
+    }
+
+    #[test]
     fn scanners() {
-        let of = |sbom: &str| attestations(&[], None, Some(sbom)).unwrap().into_iter().collect::<Vec<_>>();
+        let of =
+            |sbom: &str| attestations(&[], None, Some(sbom), false).unwrap().into_iter().collect::<Vec<_>>();
         assert_eq!(of("true"), attr("attest:sbom", ""));
         assert_eq!(of("0"), []);
         assert_eq!(of("generator=a,x=y"), attr("attest:sbom", "generator=a,x=y"));
@@ -101,7 +119,7 @@ mod tests {
         for bad in
             ["", "provenance", "mode=max", "type=", "type=provenance,disabled=perhaps", "\"type=provenance"]
         {
-            assert!(attestations(&[bad.to_owned()], None, None).is_err(), "{bad}");
+            assert!(attestations(&[bad.to_owned()], None, None, false).is_err(), "{bad}");
         }
     }
 }

@@ -41,16 +41,14 @@ impl Args {
     /// Malformed flags, a directory without the cache that is asked for.
     pub(super) fn caches(&self) -> Result<Caches, ClientError> {
         let mut caches = Caches::default();
-        for text in &self.cache_from {
-            let Some(mut entry) = active("--cache-from", text)? else { continue };
+        for mut entry in active("--cache-from", &self.cache_from)? {
             if entry.r#type == "local" && !caches.read_from(&mut entry)? {
                 continue;
             }
             caches.keyed(&mut entry, &environment)?;
             caches.from.push(entry);
         }
-        for text in &self.cache_to {
-            let Some(mut entry) = active("--cache-to", text)? else { continue };
+        for mut entry in active("--cache-to", &self.cache_to)? {
             if entry.r#type == "local" {
                 caches.write_to(&mut entry)?;
             }
@@ -170,17 +168,21 @@ fn keyed_at(entry: &CacheOptionsEntry) -> &str {
     url.and_then(|url| url.split_once("://")).map_or("", |(scheme, _)| scheme)
 }
 
-/// One `--cache-from` or `--cache-to`; a mere name is one at a registry.
-fn entry(flag: &str, text: &str) -> Result<CacheOptionsEntry, ClientError> {
-    if let ([only], false) = (fields(text)?.as_slice(), text.contains('=')) {
-        let attrs = BTreeMap::from([("ref".to_owned(), only.clone())]);
-        return Ok(CacheOptionsEntry { r#type: "registry".to_owned(), attrs });
+/// One `--cache-from` or `--cache-to`; mere names are caches at registries, and nothing is none: so that a variable may be empty.
+fn entries(flag: &str, text: &str) -> Result<Vec<CacheOptionsEntry>, ClientError> {
+    let names = fields(text)?;
+    if !names.iter().any(|name| name.contains('=')) {
+        let at_registry = |name: String| CacheOptionsEntry {
+            r#type: "registry".to_owned(),
+            attrs: BTreeMap::from([("ref".to_owned(), name)]),
+        };
+        return Ok(names.into_iter().filter(|name| !name.is_empty()).map(at_registry).collect());
     }
     let mut attrs: BTreeMap<String, String> = pairs(flag, text)?.into_iter().collect();
     let kind = attrs.remove("type").filter(|kind| !kind.is_empty());
     let r#type =
         kind.ok_or_else(|| ClientError::Usage(format!("invalid value `{text}` for `{flag}`: no type")))?;
-    Ok(CacheOptionsEntry { r#type, attrs })
+    Ok(vec![CacheOptionsEntry { r#type, attrs }])
 }
 
 /// A variable of the client's environment that says something.
@@ -188,18 +190,23 @@ fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// An entry with all that the environment says of it. GitHub's cache outside of its jobs is nothing, without a word, so that
+/// Entries with all that the environment says of them. GitHub's cache outside of its jobs is nothing, without a word, so that
 /// the same command works on a laptop (as in buildx).
-fn active(flag: &str, text: &str) -> Result<Option<CacheOptionsEntry>, ClientError> {
-    let mut entry = entry(flag, text)?;
-    complete(&mut entry, &environment);
-    let has = |name: &str| entry.attrs.get(name).is_some_and(|value| !value.is_empty());
-    let is_nothing = match (entry.r#type.as_str(), keyed_at(&entry)) {
-        ("gha", _) => !(has("token") && (has("url") || has("url_v2"))),
-        (_, "gha") => !(has("token") && (has("url_v1") || has("url_v2"))),
-        _ => false,
-    };
-    Ok((!is_nothing).then_some(entry))
+fn active(flag: &str, texts: &[String]) -> Result<Vec<CacheOptionsEntry>, ClientError> {
+    let mut active = Vec::new();
+    for text in texts {
+        active.extend(entries(flag, text)?);
+    }
+    active.iter_mut().for_each(|entry| complete(entry, &environment));
+    active.retain(|entry| {
+        let has = |name: &str| entry.attrs.get(name).is_some_and(|value| !value.is_empty());
+        match (entry.r#type.as_str(), keyed_at(entry)) {
+            ("gha", _) => has("token") && (has("url") || has("url_v2")),
+            (_, "gha") => has("token") && (has("url_v1") || has("url_v2")),
+            _ => true,
+        }
+    });
+    Ok(active)
 }
 
 /// Adds what the client's environment says of a service, as buildx does.
@@ -259,9 +266,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn names_alone() {
+        let refs = |text: &str| {
+            let all = entries("--cache-from", text).unwrap().into_iter();
+            let name = |entry: CacheOptionsEntry| format!("{} {}", entry.r#type, entry.attrs["ref"]);
+            all.map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(refs(""), [""; 0]);
+        assert_eq!(refs("a:1"), ["registry a:1"]);
+        assert_eq!(refs("a:1,b:1"), ["registry a:1", "registry b:1"]);
+        assert_eq!(refs("type=registry,ref=a"), ["registry a"]);
+        for bad in ["a,type=registry", "ref=a", "type=,ref=a"] {
+            assert!(entries("--cache-from", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn what_the_environment_adds() {
         let completed = |text: &str, known: &[(&str, &str)]| {
-            let mut entry = entry("--cache-to", text).unwrap();
+            let mut entry = entries("--cache-to", text).unwrap().remove(0);
             complete(&mut entry, &|name| {
                 known.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned())
             });
@@ -308,7 +331,7 @@ mod tests {
         std::fs::write(file.path(), "{}").unwrap();
         let path = file.path().display().to_string();
         let told = |text: &str, known: Option<&str>| {
-            let mut entry = entry("--cache-to", text).unwrap();
+            let mut entry = entries("--cache-to", text).unwrap().remove(0);
             let environment = |name: &str| known.filter(|_| name.starts_with("GOOGLE")).map(str::to_owned);
             Caches::default().keyed(&mut entry, &environment).map_err(|e| e.to_string())?;
             entry.attrs.remove("url");

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
+use frontend::number::boolean;
+
 use super::Args;
 use super::attest::attestations;
 use super::call::Call;
 use crate::cli::context::absolute;
-use crate::client::{ClientError, SecretSource, Services, SshSource};
+use crate::client::{ClientError, Output, SecretSource, Services, SshSource};
 use crate::csv::fields;
 
 impl Args {
@@ -73,8 +75,25 @@ impl Args {
             let (key, value) = text.split_once('=').unwrap_or((text, ""));
             set(&format!("label:{key}"), value.to_owned());
         }
-        attrs.extend(attestations(&self.attest, self.provenance.as_deref(), self.sbom.as_deref())?);
+        let (provenance, sbom) = (self.provenance.as_deref(), self.sbom.as_deref());
+        attrs.extend(attestations(
+            &self.attest,
+            provenance,
+            sbom,
+            call.is_none() && self.tells_of_pushes()?,
+        )?);
         Ok(attrs)
+    }
+
+    /// Whether the result is pushed, and the environment does not say that nothing is to be told of it.
+    fn tells_of_pushes(&self) -> Result<bool, ClientError> {
+        let silent = std::env::var("BUILDX_NO_DEFAULT_ATTESTATIONS").ok();
+        if silent.as_deref().and_then(boolean).unwrap_or(false) {
+            return Ok(false);
+        }
+        let pushed =
+            |output: &Output| output.attrs.get("push").and_then(|value| boolean(value)).unwrap_or(false);
+        Ok(self.outputs()?.iter().any(pushed))
     }
 
     /// What the build may do. Asking for the host's network is not allowing it.

@@ -182,6 +182,8 @@ pub enum Cause {
     },
     /// Its result was here, and nobody knows what became of it.
     Lost,
+    /// Its result came from a shared cache, and this build looks into none.
+    NotAsked,
     /// A cache that was to be looked into did not have it.
     Absent {
         /// Its name.

@@ -40,6 +40,9 @@ impl Cause {
                 format!("removed from the cache at {at} by {rule}")
             }
             Self::Lost => "its result is not in the cache any more".to_owned(),
+            Self::NotAsked => {
+                "its result came from a shared cache, and this build looks into none".to_owned()
+            }
             Self::Absent { cache, error: None } => format!("not in the cache {cache}"),
             Self::Absent { cache, error: Some(error) } => {
                 format!("the cache {cache} could not be read: {error}")

@@ -48,6 +48,9 @@ pub(super) struct Step {
     pub definition: Option<Key>,
     /// Whether it came to a result.
     pub finished: bool,
+    /// That result came from a shared cache.
+    #[serde(default)]
+    pub imported: bool,
 }
 
 /// What is kept of a variable.
@@ -322,6 +325,7 @@ impl Met<'_> {
             inputs: inputs.collect(),
             definition: finding.and_then(|finding| finding.definition),
             finished,
+            imported: finding.is_some_and(|finding| matches!(finding.how, Found::Elsewhere)),
         }
     }
 

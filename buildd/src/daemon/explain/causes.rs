@@ -104,6 +104,7 @@ impl<'a> Comparison<'a> {
         match (old.finished, self.asked.is_empty()) {
             (false, _) => vec![Cause::Unfinished],
             (true, false) => self.absent(),
+            (true, true) if old.imported => vec![Cause::NotAsked],
             (true, true) => vec![Cause::Lost],
         }
     }

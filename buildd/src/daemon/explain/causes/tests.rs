@@ -47,6 +47,7 @@ fn step(text: &str, fields: &[(&str, &str)]) -> Step {
         inputs: Vec::new(),
         definition: key(&all),
         finished: true,
+        imported: false,
     }
 }
 
@@ -123,6 +124,8 @@ fn what_a_step_says_and_is_run_with() {
     check(plain(), run(&[("command", "x"), ("0.time", "1")]), &[arg("SOURCE_DATE_EPOCH")]);
     let unfinished = Step { finished: false, ..plain() };
     check(unfinished, plain(), &[Cause::Unfinished]);
+    let imported = Step { imported: true, ..plain() };
+    check(imported, plain(), &[Cause::NotAsked]);
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod frontends;
 mod gateway;
 mod gc;
 mod history;
+mod insecure;
 mod journal;
 mod keyed_cache;
 mod leases;

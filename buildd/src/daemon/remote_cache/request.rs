@@ -167,11 +167,8 @@ impl CacheImport {
     }
 }
 
-/// The caches that a frontend's attributes and a request name, each once.
-pub(in crate::daemon) fn imports_of(
-    attrs: &BTreeMap<String, String>,
-    entries: &[CacheOptionsEntry],
-) -> Vec<Wanted> {
+/// The caches that a frontend's attributes name.
+pub(in crate::daemon) fn told_imports(attrs: &BTreeMap<String, String>) -> Vec<CacheOptionsEntry> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Entry {
@@ -187,7 +184,15 @@ pub(in crate::daemon) fn imports_of(
         r#type: "registry".to_owned(),
         attrs: BTreeMap::from([("ref".to_owned(), name.to_owned())]),
     });
-    told.chain(old).chain(entries.iter().cloned()).map(|entry| Wanted::read(&entry)).collect()
+    told.chain(old).collect()
+}
+
+/// The caches that a frontend's attributes and a request name, each once.
+pub(in crate::daemon) fn imports_of(
+    attrs: &BTreeMap<String, String>,
+    entries: &[CacheOptionsEntry],
+) -> Vec<Wanted> {
+    told_imports(attrs).iter().chain(entries).map(Wanted::read).collect()
 }
 
 /// The caches that a request wants written.

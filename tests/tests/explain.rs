@@ -1,7 +1,7 @@
 //! `rbuild explain`: each kind of cause is named, and nothing else.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 use tests::{Auth, GitDaemon, Scene, Web, git, ready};
@@ -36,6 +36,10 @@ fn check(scene: &Scene, expected: &[(&str, Value)]) {
         if cause["kind"] == "follows" {
             let name = told["steps"][cause["step"].as_u64().unwrap() as usize]["name"].as_str().unwrap();
             cause["step"] = name.split_once("] ").map_or(name, |(_, text)| text).into();
+        }
+        if let Some(at_ms) = cause["at_ms"].as_u64() {
+            let at = SystemTime::UNIX_EPOCH + Duration::from_millis(at_ms);
+            assert!(at.elapsed().is_ok_and(|ago| ago < Duration::from_hours(1)), "{cause}");
         }
         // Digests and times are not the same each time.
         for name in ["at_ms", "old", "new"] {
@@ -208,6 +212,14 @@ fn flags_and_instructions() {
     let flag = json!({"kind": "flag", "name": "--add-host"});
     check(&scene, &[("RUN true", flag.clone()), ("RUN echo 1 > /x", flag)]);
 
+    for (name, value) in [("--network", "none"), ("--shm-size", "32m"), ("--ulimit", "nofile=99:99")] {
+        scene.build(&["-t", "x"]).ok();
+        check(&scene, &[]);
+        scene.build(&["-t", "x", name, value]).ok();
+        let flag = json!({"kind": "flag", "name": name});
+        check(&scene, &[("RUN true", flag.clone()), ("RUN echo 1 > /x", flag)]);
+    }
+
     scene.build(&["-t", "x"]).ok();
     check(&scene, &[]);
     scene.dockerfile(&text.replace("echo 1", "echo 2"), &["-t", "x"]).ok();
@@ -225,8 +237,7 @@ fn flags_and_instructions() {
     );
     scene.dockerfile(&text.replace("USER root", "USER 1000"), &["-t", "x"]);
     let user = json!({"kind": "setting", "name": "USER"});
-    let told = told(&scene);
-    assert_eq!(causes(&told)[0], ("RUN true".to_owned(), vec![user]), "{told:#}");
+    check(&scene, &[("RUN true", user.clone()), ("RUN echo 2 > /x", user)]);
 }
 
 #[test]

@@ -204,6 +204,9 @@ fn damage_is_a_miss_that_heals() {
     settled(second);
     // Every record.
     files(&records).iter().for_each(|file| flip(file));
+    let told = machines.build(1, &["--cache-from", &cache]).ok().stderr;
+    assert!(told.contains("records are damaged: doing without them"), "{told}");
+    machines.forget(1);
     let (third, ran) = built();
     assert_eq!(ran, Machines::STEPS);
     assert_eq!(built(), (third, 0));
@@ -404,6 +407,16 @@ fn what_nobody_uses_expires() {
     assert!(all_gone.1 < records_gone.1, "{all_gone:?}");
     let rebuilt = machines.build(1, &["-t", "app", "--cache-from", &cache]).ok();
     assert_eq!(rebuilt.ran().len(), Machines::STEPS, "{}", rebuilt.stderr);
+    // Each scope is kept for as long as its own writers say, whoever sweeps; for ever if they say nothing.
+    let of = |scope: &str| files(&records.join(scope)).len();
+    machines.build(0, &["--cache-to", &format!("{cache},scope=kept")]).ok();
+    machines.build(0, &["--cache-to", &format!("{sweeping},scope=pr")]).ok();
+    let (kept, pr) = (of("kept"), of("pr"));
+    assert!(kept > 0 && pr > 0);
+    age(&dir, 100);
+    yesterday();
+    sweep();
+    assert_eq!((of("kept"), of("pr")), (kept, 0));
 }
 
 /// Writers of one store at once: their daemons are killed now and then, and the store fails now and then. Ten minutes and eight

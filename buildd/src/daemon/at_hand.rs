@@ -31,8 +31,9 @@ pub(super) async fn at_hand(
     let blobs = parts.exporter.layer_blobs(Form::compressed(), &cx.build);
     let mut known = AtRegistries { repositories: keyed.repositories(), ..AtRegistries::default() };
     let files = files || results.built.iter().any(|built| !built.claims.is_empty());
-    // Of an image of several platforms that is kept here, too, all of them are.
-    let kept = results.multi_platform && exports.iter().any(|export| export.store);
+    // Of an image of several platforms that is kept here, too, all of them are; and later builds may not trust a registry as this one does.
+    let own = results.multi_platform || parts.images.trusts_blindly(&cx.build);
+    let kept = own && exports.iter().any(|export| export.store);
     let pushed = if files || kept { None } else { only_pushed(exports) };
     for built in &mut results.built {
         let Some(made) = built.made.clone() else { continue };

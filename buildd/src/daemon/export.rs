@@ -110,15 +110,29 @@ impl AtRegistries {
         if client.blob_exists(name, digest).await? {
             return Ok(true);
         }
+        match self.beside_with(client, name, digest, origin).await {
+            Some(from) => client.mount_blob(name, digest, from.path()).await,
+            None => Ok(false),
+        }
+    }
+
+    /// A repository at the registry of `name` that has a blob, as far as we may read it. Asking for a mount of what is not there would
+    /// begin an upload.
+    pub(super) async fn beside_with<'a>(
+        &'a self,
+        client: &Client,
+        name: &'a Reference,
+        digest: &Digest,
+        origin: Option<&'a Reference>,
+    ) -> Option<&'a Reference> {
         for from in self.beside(name, origin) {
-            // Asking for a mount of what is not there would begin an upload.
-            if client.blob_is_readable(from, digest).await?
-                && client.mount_blob(name, digest, from.path()).await?
-            {
-                return Ok(true);
+            match client.blob_is_readable(from, digest).await {
+                Ok(true) => return Some(from),
+                Ok(false) => {}
+                Err(error) => tracing::debug!("cannot ask {from} for a layer: {error}"),
             }
         }
-        Ok(false)
+        None
     }
 
     /// The repositories at the registry of `name` that may have layers, each once.

@@ -15,14 +15,19 @@ const INSECURE: &str = "registry.insecure";
 pub(super) fn hosts(request: &SolveRequest) -> BTreeSet<String> {
     let told = told_imports(&request.frontend_attrs);
     let exporters = request.exporters.iter().map(|e| &e.attrs).chain([&request.exporter_attrs_deprecated]);
+    let pushes = exporters.filter(|attrs| is_set(attrs, "push"));
     let caches = request.cache.as_ref();
     let written = caches.into_iter().flat_map(|caches| &caches.exports);
     let read = caches.into_iter().flat_map(|caches| &caches.imports).chain(&told);
-    let all = exporters.chain(written.chain(read).map(|entry| &entry.attrs));
-    all.filter(|attrs| attrs.get(INSECURE).and_then(|value| boolean(value)).unwrap_or(false))
+    let all = pushes.chain(written.chain(read).map(|entry| &entry.attrs));
+    all.filter(|attrs| is_set(attrs, INSECURE))
         .flat_map(names)
         .filter_map(|name| Some(Reference::parse(name).ok()?.domain().to_owned()))
         .collect()
+}
+
+fn is_set(attrs: &BTreeMap<String, String>, name: &str) -> bool {
+    attrs.get(name).and_then(|value| boolean(value)).unwrap_or(false)
 }
 
 /// The images and repositories that attributes name.
@@ -52,11 +57,19 @@ mod tests {
             exporters: vec![
                 Exporter {
                     r#type: "image".to_owned(),
-                    attrs: attrs(&[("name", "a.example/x:1, b.example:5000/y"), yes]).into_iter().collect(),
+                    attrs: attrs(&[("name", "a.example/x:1, b.example:5000/y"), ("push", "true"), yes])
+                        .into_iter()
+                        .collect(),
                 },
                 Exporter {
                     r#type: "image".to_owned(),
-                    attrs: attrs(&[("name", "no.example/x"), (INSECURE, "false")]).into_iter().collect(),
+                    attrs: attrs(&[("name", "no.example/pushed"), yes]).into_iter().collect(),
+                },
+                Exporter {
+                    r#type: "image".to_owned(),
+                    attrs: attrs(&[("name", "no.example/x"), ("push", "1"), (INSECURE, "false")])
+                        .into_iter()
+                        .collect(),
                 },
             ],
             cache: Some(CacheOptions {

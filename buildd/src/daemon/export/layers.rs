@@ -291,8 +291,16 @@ impl LayerBlobs {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub(crate) fn origin(&self, layer: &LayerBlob) -> Result<Option<Reference>, ExecError> {
-        let origin = self.store.layers().get(&layer.id).map_err(from_store)?.and_then(|info| info.origin);
+    pub(crate) fn origin(
+        &self,
+        layer: &LayerBlob,
+        cx: &VertexContext,
+    ) -> Result<Option<Reference>, ExecError> {
+        let known = || self.store.layers().get(&layer.id).map_err(from_store);
+        let origin = match self.images.looked_up(&layer.id, cx) {
+            Some(origin) => Some(origin),
+            None => known()?.and_then(|info| info.origin),
+        };
         let same = origin.filter(|origin| origin.blob.digest == layer.descriptor.digest);
         Ok(same.and_then(|origin| Reference::parse(&origin.reference).ok()))
     }

@@ -40,34 +40,39 @@ pub(super) struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// Makes sure of a layer's blob, and says whether it has to be sent: then it is here.
-    async fn wanted(
+    /// How a layer is to be sent, if it is; then it is here.
+    async fn sending(
         &self,
         client: &Client,
         name: &Reference,
         layer: &LayerBlob,
         cx: &VertexContext,
-    ) -> Result<bool, ExecError> {
-        let origin = self.blobs.origin(layer)?;
-        let beside = origin.is_some() || !self.others.repositories.is_empty();
-        if layer.elsewhere || beside {
-            let digest = &layer.descriptor.digest;
-            match self.others.has_or_mounts(client, name, digest, origin.as_ref()).await {
-                Ok(true) => return Ok(false),
-                Ok(false) => {}
-                // Whether it is to be trusted with the layer shows when that is sent.
-                Err(error) => tracing::debug!(build = cx.build, "cannot ask {name} for a layer: {error}"),
-            }
+    ) -> Result<Sending, ExecError> {
+        let origin = self.blobs.origin(layer, cx)?;
+        let digest = &layer.descriptor.digest;
+        if !layer.elsewhere {
+            let from = self.others.beside_with(client, name, digest, origin.as_ref()).await;
+            return Ok(Sending::Mounting(from.map(|from| from.path().to_owned())));
         }
-        if layer.elsewhere {
-            // Before anything is sent: what comes slowly must not look like a registry that does not take it.
-            self.blobs.bring_here(layer, cx).await.map_err(|error| match error {
-                ExecError::Changed { .. } => ExecError::failed(LostLayer(layer.descriptor.digest)),
-                error => error,
-            })?;
+        let has = self.others.has_or_mounts(client, name, digest, origin.as_ref()).await;
+        if has.map_err(ExecError::failed)? {
+            return Ok(Sending::Nothing);
         }
-        Ok(true)
+        // Before anything is sent: what comes slowly must not look like a registry that does not take it.
+        self.blobs.bring_here(layer, cx).await.map_err(|error| match error {
+            ExecError::Changed { .. } => ExecError::failed(LostLayer(*digest)),
+            error => error,
+        })?;
+        Ok(Sending::Mounting(None))
     }
+}
+
+/// What is to be done for a layer that is pushed.
+enum Sending {
+    /// The registry has it.
+    Nothing,
+    /// It is sent, if the registry has it not; maybe it can be mounted from this repository.
+    Mounting(Option<String>),
 }
 
 /// A registry had a layer when it was asked, and does not have it any more.
@@ -119,13 +124,15 @@ impl Exporter {
         cx: &VertexContext,
     ) -> Result<(), ExecError> {
         let one = |d: Descriptor| async move {
-            if let Some(layer) = parcel.layers.get(&d.digest)
-                && !from.wanted(client, name, layer, cx).await?
-            {
-                return Ok(());
-            }
+            let sending = match parcel.layers.get(&d.digest) {
+                Some(layer) => from.sending(client, name, layer, cx).await?,
+                None => Sending::Mounting(None),
+            };
+            let Sending::Mounting(beside) = sending else { return Ok(()) };
             let source = Arc::new(StoredBlob { store: self.chains.store.clone(), digest: d.digest });
-            let Err(error) = client.push_blob(name, &d, None, source).await else { return Ok(()) };
+            let Err(error) = client.push_blob(name, &d, beside.as_deref(), source).await else {
+                return Ok(());
+            };
             // What was refused may be a damaged blob: then it goes, and the next attempt makes or fetches it again.
             let store = self.chains.store.clone();
             match blocking(move || store.blobs().check(&d.digest)).await {

@@ -16,6 +16,29 @@ const AT_ONCE: usize = 64;
 /// What is used again is made young after so long, so that it does not expire.
 pub(super) const REFRESH: Duration = Duration::from_hours(12);
 
+/// What a look into a cache gave.
+struct Looked {
+    /// The records that count, in the order asked for.
+    found: Vec<Option<Kept>>,
+    /// So many were not as they were written.
+    damaged: usize,
+    /// So many were signed by nobody who is trusted.
+    untrusted: usize,
+}
+
+impl Looked {
+    /// What is wrong with the cache, for people.
+    fn wrong(&self) -> Vec<String> {
+        let told = |count: usize, what: &str| match count {
+            0 => None,
+            1 => Some(format!("1 record is {what}: doing without it")),
+            _ => Some(format!("{count} records are {what}: doing without them")),
+        };
+        let untrusted = told(self.untrusted, "not signed by anybody who is trusted");
+        told(self.damaged, "damaged").into_iter().chain(untrusted).collect()
+    }
+}
+
 impl KeyedCaches {
     /// The records under `keys`, in that order; fewer where the rest has none.
     pub(in crate::daemon) async fn lend(&self, keys: &[Key], cx: &VertexContext) -> Vec<Option<Kept>> {
@@ -48,29 +71,26 @@ impl KeyedCaches {
         found
     }
 
-    /// Shows that a source is looked into, the first time.
-    async fn told<T>(
+    /// Shows that a source is looked into, the first time, and what is wrong with it, each time.
+    async fn told(
         &self,
         source: &Source,
-        look: impl Future<Output = Result<T, HomeError>>,
-    ) -> Result<T, HomeError> {
-        if source.told.swap(true, Ordering::Relaxed) {
-            return look.await;
-        }
-        let step = self.teller.step(&format!("importing cache from {}", source.wanted.name()));
+        look: impl Future<Output = Result<Looked, HomeError>>,
+    ) -> Result<Vec<Option<Kept>>, HomeError> {
+        let begin = || self.teller.step(&format!("importing cache from {}", source.wanted.name()));
+        let step = (!source.told.swap(true, Ordering::Relaxed)).then(begin);
         let looked = look.await;
-        let shown = looked.as_ref().map(drop).map_err(|e| crate::causes::causes(e));
-        let _ = step.end(shown);
-        looked
+        let wrong = looked.as_ref().map_or_else(|_| Vec::new(), Looked::wrong);
+        if let Some(step) = step.or_else(|| (!wrong.is_empty()).then(begin)) {
+            step.warn(&wrong);
+            let _ = step.end(looked.as_ref().map(drop).map_err(|e| crate::causes::causes(e)));
+        }
+        Ok(looked?.found)
     }
 
-    async fn look(
-        &self,
-        source: &Source,
-        keys: &[Key],
-        cx: &VertexContext,
-    ) -> Result<Vec<Option<Kept>>, HomeError> {
+    async fn look(&self, source: &Source, keys: &[Key], cx: &VertexContext) -> Result<Looked, HomeError> {
         let home = self.home(&source.wanted.place, cx).await?;
+        let (mut damaged, mut untrusted) = (0, 0);
         let mut found: Vec<Option<Kept>> = vec![None; keys.len()];
         for scope in &source.wanted.scopes {
             let missing: Vec<usize> = (0..keys.len()).filter(|at| found[*at].is_none()).collect();
@@ -88,12 +108,14 @@ impl KeyedCaches {
                         let level = record_name(scope, &keys[at]);
                         match why {
                             Unacceptable::Damaged => {
+                                damaged += 1;
                                 tracing::warn!(
                                     build = cx.build,
                                     "record `{level}` is damaged; doing without it"
                                 )
                             }
                             Unacceptable::Untrusted => {
+                                untrusted += 1;
                                 tracing::debug!(build = cx.build, "record `{level}`: {why}; doing without it")
                             }
                         }
@@ -101,7 +123,7 @@ impl KeyedCaches {
                 }
             }
         }
-        Ok(found)
+        Ok(Looked { found, damaged, untrusted })
     }
 
     /// Notes what a record says, and keeps it from expiring.

@@ -5,10 +5,10 @@
 //! removes. A build that read a record just before it went has that long to fetch its blobs, and one that found a blob there and did not
 //! write it again has made it young. A removal too many costs a build a step, never a wrong result.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cache::keyed::{RECORD_LIMIT, Scope, blobs_in};
+use cache::keyed::{RECORD_LIMIT, blobs_in};
 use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use solver::{ExecError, VertexContext};
@@ -31,6 +31,9 @@ const AT_ONCE: usize = 32;
 struct Sweep {
     /// When it began, in milliseconds since 1970.
     began_ms: u64,
+    /// By scope: for how many milliseconds what nobody uses is kept, as its last writer said. Others are kept for ever.
+    #[serde(default)]
+    limits: BTreeMap<String, u64>,
     /// The names of blobs that nothing named then.
     unnamed: BTreeSet<String>,
 }
@@ -46,10 +49,16 @@ impl KeyedCaches {
         let Some(limit) = target.expire else { return Ok(()) };
         let swept = async {
             let home = self.home(&target.place, cx).await?;
-            let Some(last) = last(&home).await? else { return Ok(None) };
-            step.part("removing what has expired", sweep(&home, &last, (&target.scope, limit)))
-                .await
-                .map(Some)
+            let Some(mut last) = last(&home).await? else { return Ok(None) };
+            let limit_ms = limit.as_millis() as u64;
+            let told = last.limits.insert(target.scope.as_str().to_owned(), limit_ms) == Some(limit_ms);
+            if !last.is_due() {
+                if !told {
+                    home.leave_note(last.to_json()).await?;
+                }
+                return Ok(None);
+            }
+            step.part("removing what has expired", sweep(&home, last, limit)).await.map(Some)
         };
         let swept: Result<Option<(usize, usize)>, HomeError> = tokio::select! {
             swept = swept => swept,
@@ -63,28 +72,33 @@ impl KeyedCaches {
     }
 }
 
-/// What the last sweep left, if it is time for another.
+impl Sweep {
+    /// Whether it is time for another.
+    fn is_due(&self) -> bool {
+        SystemTime::now() >= UNIX_EPOCH + Duration::from_millis(self.began_ms) + INTERVAL.max(GRACE)
+    }
+
+    fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+/// What the last sweep left; `None` for a store that cannot be swept.
 async fn last(home: &Home) -> Result<Option<Sweep>, HomeError> {
     let Some(bytes) = home.note(LIST_LIMIT).await? else { return Ok(home.can_sweep().then(Sweep::default)) };
     // A list that cannot be read is as good as none: the blobs are listed again.
-    let sweep: Sweep = serde_json::from_slice(&bytes).unwrap_or_default();
-    let due = UNIX_EPOCH + Duration::from_millis(sweep.began_ms) + INTERVAL.max(GRACE);
-    Ok((SystemTime::now() >= due).then_some(sweep))
+    Ok(Some(serde_json::from_slice(&bytes).unwrap_or_default()))
 }
 
-/// Removes expired records of a scope and the blobs that the last sweep listed, and lists others; how many of each were removed. How
-/// long what others trust is kept is theirs to say: of their scopes it is only read which blobs they name.
-async fn sweep(
-    home: &Home,
-    last: &Sweep,
-    (scope, limit): (&Scope, Duration),
-) -> Result<(usize, usize), HomeError> {
+/// Removes expired records, each scope's as that says, and the blobs that the last sweep listed, and lists others; how many of each were
+/// removed.
+async fn sweep(home: &Home, last: Sweep, limit: Duration) -> Result<(usize, usize), HomeError> {
     let began = SystemTime::now();
     let mut named: BTreeSet<String> = BTreeSet::new();
     let mut records = 0;
     // What took the place of a snapshot that was read at the first look is there at the next.
     for sort in ["records", "mounts", "mounts"] {
-        let judged = home.list(sort).await?.map_ok(|listed| judge(home, listed, (scope, limit)));
+        let judged = home.list(sort).await?.map_ok(|listed| judge(home, listed, &last.limits));
         let mut judged = judged.try_buffer_unordered(AT_ONCE);
         while let Some(kept) = judged.try_next().await? {
             match kept {
@@ -116,20 +130,21 @@ async fn sweep(
         })
         .await?;
     let began_ms = began.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-    let note = serde_json::to_vec(&Sweep { began_ms, unnamed }).unwrap_or_default();
-    home.leave_note(note).await?;
+    home.leave_note(Sweep { began_ms, unnamed, limits: last.limits }.to_json()).await?;
     Ok((records, removed))
 }
 
-/// Removes a record or a snapshot of the scope if it is old; else gives the names of its blobs.
+/// Removes a record or a snapshot if it is older than its scope keeps it; else gives the names of its blobs.
 async fn judge(
     home: &Home,
     listed: Listed,
-    (scope, limit): (&Scope, Duration),
+    limits: &BTreeMap<String, u64>,
 ) -> Result<Option<Vec<String>>, HomeError> {
     let Listed { name, stat } = listed;
-    let own = name.split('/').nth(2) == Some(scope.as_str());
-    if own && super::home::is_old(&stat, limit) {
+    let limit = name.split('/').nth(2).and_then(|scope| limits.get(scope));
+    if let Some(limit) = limit.copied().map(Duration::from_millis)
+        && super::home::is_old(&stat, limit)
+    {
         // It may have been used since it was listed.
         if home.stat_of(&name).await?.is_none_or(|now| super::home::is_old(&now, limit)) {
             home.remove(&name).await?;

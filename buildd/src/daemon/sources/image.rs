@@ -159,6 +159,11 @@ impl ImageSource {
         insecure.insert(build.to_owned(), self.registries.with_insecure(hosts));
     }
 
+    /// Whether there are such registries.
+    pub(crate) fn trusts_blindly(&self, build: &str) -> bool {
+        self.insecure.lock().unwrap_or_else(PoisonError::into_inner).contains_key(build)
+    }
+
     /// The lease of a build.
     pub(crate) fn lease(&self, build: &str) -> Lease {
         self.leases.of(build)

@@ -86,7 +86,7 @@ impl ImageSource {
 
     /// Where a layer of an image is that this build looked up at a registry, if all such images agree on its blob.
     pub(crate) fn looked_up(&self, layer: &LayerId, cx: &VertexContext) -> Option<Origin> {
-        let mut origins = self.of_build(&cx.build).into_iter().filter_map(|found| {
+        let origins = self.of_build(&cx.build).into_iter().filter_map(|found| {
             let at =
                 matches!(found.home, Home::Registry).then(|| found.layers.iter().position(|id| id == layer));
             let Descriptor { media_type, digest, size, .. } = found.image.manifest.layers[at??].clone();
@@ -95,8 +95,11 @@ impl ImageSource {
                 blob: BlobRef { digest, size, media_type },
             })
         });
-        let first = origins.next()?;
-        origins.all(|other| other.blob.digest == first.blob.digest).then_some(first)
+        let mut origins: Vec<Origin> = origins.collect();
+        // The same one each time.
+        origins.sort_by(|a, b| a.reference.cmp(&b.reference));
+        let agreed = origins.windows(2).all(|two| two[0].blob.digest == two[1].blob.digest);
+        origins.into_iter().next().filter(|_| agreed)
     }
 
     /// What BuildKit's caches know an image by: its manifest for a platform, and what its layers are

@@ -103,6 +103,6 @@ rocksdb: packages-build rust
 
 tools: rust
 	@cargo deny --version 2>/dev/null | grep -qx "cargo-deny $(DENY)" || { echo "installing cargo-deny $(DENY)"; \
-	  cargo install --quiet --locked --root $(CACHE)/tools cargo-deny@$(DENY); }
+	  cargo install --quiet --debug --locked --root $(CACHE)/tools cargo-deny@$(DENY); }
 	@s3s-fs --version 2>/dev/null | grep -qx "s3s-fs $(S3S_FS)" || { echo "installing s3s-fs $(S3S_FS)"; \
 	  cargo install --quiet --debug --locked --root $(CACHE)/tools --features binary s3s-fs@$(S3S_FS); }

@@ -162,7 +162,7 @@ impl Args {
         let mut sources = self.sources(std::io::stdin())?;
         // Lives until the build is over.
         let _stdin = sources.stdin.take();
-        let mut attrs = self.attrs(call.as_ref())?;
+        let mut attrs = self.attrs(call.as_ref(), &outputs)?;
         let caches = self.caches()?;
         let layout = index::layout(&outputs)?;
         attrs.extend(caches.attr().map(|json| ("cache-imports".to_owned(), json)));

@@ -310,7 +310,7 @@ impl Pass {
         }))
     }
 
-    /// Leaves a record of what a source without a known output gave, for [`Self::was_fetched`] alone.
+    /// Leaves a record of what a source without a known output gave, for [`Self::noted`] alone.
     async fn note_fetched(&self, id: VertexId, answer: &SourceAnswer, fetched: &Output) -> Result<(), Stop> {
         let (None, Some(&key), Some(content)) =
             (&answer.output, self.node(id).definition.get(), fetched.content)

@@ -14,8 +14,12 @@ use crate::client::{ClientError, Output, SecretSource, Services, SshSource};
 use crate::csv::fields;
 
 impl Args {
-    /// The frontend's settings.
-    pub(super) fn attrs(&self, call: Option<&Call>) -> Result<BTreeMap<String, String>, ClientError> {
+    /// The frontend's settings for these outputs.
+    pub(super) fn attrs(
+        &self,
+        call: Option<&Call>,
+        outputs: &[Output],
+    ) -> Result<BTreeMap<String, String>, ClientError> {
         let mut attrs = BTreeMap::new();
         let mut set = |key: &str, value: String| drop(attrs.insert(key.to_owned(), value));
         if let Some(target) = &self.target {
@@ -76,24 +80,8 @@ impl Args {
             set(&format!("label:{key}"), value.to_owned());
         }
         let (provenance, sbom) = (self.provenance.as_deref(), self.sbom.as_deref());
-        attrs.extend(attestations(
-            &self.attest,
-            provenance,
-            sbom,
-            call.is_none() && self.tells_of_pushes()?,
-        )?);
+        attrs.extend(attestations(&self.attest, provenance, sbom, tells_of_pushes(outputs))?);
         Ok(attrs)
-    }
-
-    /// Whether the result is pushed, and the environment does not say that nothing is to be told of it.
-    fn tells_of_pushes(&self) -> Result<bool, ClientError> {
-        let silent = std::env::var("BUILDX_NO_DEFAULT_ATTESTATIONS").ok();
-        if silent.as_deref().and_then(boolean).unwrap_or(false) {
-            return Ok(false);
-        }
-        let pushed =
-            |output: &Output| output.attrs.get("push").and_then(|value| boolean(value)).unwrap_or(false);
-        Ok(self.outputs()?.iter().any(pushed))
     }
 
     /// What the build may do. Asking for the host's network is not allowing it.
@@ -209,6 +197,14 @@ fn agent(text: &str) -> Result<(String, SshSource), ClientError> {
     }
 }
 
+/// Whether something is pushed, and the environment does not say that nothing is to be told of it.
+fn tells_of_pushes(outputs: &[Output]) -> bool {
+    let yes = |value: &str| boolean(value).unwrap_or(false);
+    let silent = std::env::var("BUILDX_NO_DEFAULT_ATTESTATIONS").is_ok_and(|value| yes(&value));
+    let pushed = |output: &Output| output.attrs.get("push").is_some_and(|value| yes(value));
+    !silent && outputs.iter().any(pushed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,7 +226,7 @@ mod tests {
             ulimits: own(&["nofile=1234:2345", "core=0"]),
             ..Args::default()
         };
-        let attrs = args.attrs(None).unwrap();
+        let attrs = args.attrs(None, &[]).unwrap();
         let expected = [
             ("add-hosts", "db.inner=10.9.8.7,six=2001:db8::6,x=::1"),
             ("build-arg:A", "b=c"),
@@ -253,7 +249,7 @@ mod tests {
         let args =
             Args { network: "host".into(), allow: vec!["security.insecure".into()], ..Args::default() };
         assert_eq!(args.entitlements(), ["security.insecure"]);
-        assert!(Args { network: "bridge".into(), ..Args::default() }.attrs(None).is_err());
+        assert!(Args { network: "bridge".into(), ..Args::default() }.attrs(None, &[]).is_err());
     }
 
     #[test]

@@ -32,12 +32,14 @@ impl Exporter {
         let indexed = request.push && packing.compression.is_indexed();
         // Of an image that is stored with what is said of it, all platforms have to be here.
         let whole = attested && several && (request.store || !request.push);
-        let form = match () {
-            () if rewritten || indexed || whole => Form::Blobs(packing),
+        let form = if rewritten || indexed || whole {
+            Form::Blobs(packing)
+        } else if request.push || attested {
             // What is pushed may be there already. Statements name a manifest, so that has to stay the one that is pushed some day.
-            () if request.push || attested => Form::Anywhere(packing),
+            Form::Anywhere(packing)
+        } else {
             // A name alone costs no compression.
-            () => Form::AsIs,
+            Form::AsIs
         };
         let mut layers = self.layer_blobs(form, &cx.build);
         layers.placed.extend(results.at_registries.layers.clone());

@@ -192,6 +192,13 @@ pub enum Cause {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },
+    /// A cache that was looked into had its result, but not so that it could be used.
+    Refused {
+        /// The cache's name.
+        cache: String,
+        /// Why not: the record is damaged, or signed by nobody who is trusted; a layer cannot be had.
+        reason: String,
+    },
     /// A step that it stands on gave something else than before.
     Follows {
         /// Which.

@@ -7,6 +7,7 @@
 //! Reading order: `path`, `node`, `codec` (the bytes that are hashed), `trees`, then one file per operation.
 
 mod apply;
+mod bundle;
 pub(crate) mod codec;
 mod copy_digest;
 mod diff;
@@ -18,6 +19,7 @@ pub(crate) mod resolve;
 mod store;
 mod trees;
 
+pub use bundle::Bundle;
 pub use copy_digest::Select;
 pub use error::TreeError;
 pub use lookup::{Follow, Found};

@@ -14,6 +14,7 @@ pub mod base;
 mod bucket;
 mod daemon;
 mod disk;
+pub mod explained;
 mod fleet;
 mod git;
 mod google;

@@ -1,67 +1,14 @@
 //! `rbuild explain`: each kind of cause is named, and nothing else.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
+use tests::explained::{causes, check, follows, told};
 use tests::{Auth, GitDaemon, Scene, Web, git, ready};
 
 /// Steps that stand on each other, and one that stands on none of them.
 const CHAIN: &str = "FROM base\nCOPY src /src\nRUN cat /src/* > /out\n";
-
-/// What is told of the last build.
-fn told(scene: &Scene) -> Value {
-    serde_json::from_str(&scene.run(&["explain", "--format", "json"]).ok().stdout).unwrap()
-}
-
-/// What is told of the steps of the last build that ran: the end of the name, and the causes.
-fn causes(told: &Value) -> Vec<(String, Vec<Value>)> {
-    let steps = told["steps"].as_array().unwrap();
-    let ran = |step: &&Value| ["ran", "failed", "canceled"].contains(&step["outcome"].as_str().unwrap());
-    let text = |step: &Value| {
-        let name = step["name"].as_str().unwrap();
-        name.split_once("] ").map_or(name, |(_, text)| text).to_owned()
-    };
-    let causes = |step: &Value| step["causes"].as_array().cloned().unwrap_or_default();
-    steps.iter().filter(ran).map(|step| (text(step), causes(step))).collect()
-}
-
-/// Checks that of the last build just these steps ran, each for just these causes; what follows names the step that it follows by
-/// its text.
-#[track_caller]
-fn check(scene: &Scene, expected: &[(&str, Value)]) {
-    let told = told(scene);
-    let mut found = causes(&told);
-    for cause in found.iter_mut().flat_map(|(_, causes)| causes) {
-        if cause["kind"] == "follows" {
-            let name = told["steps"][cause["step"].as_u64().unwrap() as usize]["name"].as_str().unwrap();
-            cause["step"] = name.split_once("] ").map_or(name, |(_, text)| text).into();
-        }
-        if let Some(at_ms) = cause["at_ms"].as_u64() {
-            let at = SystemTime::UNIX_EPOCH + Duration::from_millis(at_ms);
-            assert!(at.elapsed().is_ok_and(|ago| ago < Duration::from_hours(1)), "{cause}");
-        }
-        // Digests and times are not the same each time.
-        for name in ["at_ms", "old", "new"] {
-            if let Some(value) = cause.get_mut(name)
-                && (name == "at_ms" || value.as_str().unwrap().contains(':'))
-            {
-                *value = "…".into();
-            }
-        }
-    }
-    let expected: Vec<(String, Vec<Value>)> = expected
-        .iter()
-        .map(|(name, causes)| {
-            ((*name).to_owned(), causes.as_array().cloned().unwrap_or(vec![causes.clone()]))
-        })
-        .collect();
-    assert_eq!(found, expected, "{told:#}");
-}
-
-fn follows(step: &str) -> Value {
-    json!({"kind": "follows", "step": step})
-}
 
 #[test]
 fn the_first_build() {

@@ -346,7 +346,8 @@ fn the_least_of_it() {
     let cache = format!("type=keyed,url=file://{},mode=min", dir.display());
     machines.build(0, &["--cache-to", &cache]).ok();
     let layers = |dir: &Path| files(&dir.join("rbuild-1/blobs")).len();
-    assert_eq!(layers(&dir), 2 * 6, "the stage that no image needs has no layer there");
+    // One is what the build was keyed on.
+    assert_eq!(layers(&dir), 2 * 6 + 1, "the stage that no image needs has no layer there");
     let built = machines.build(1, &["-t", "app", "--cache-from", &cache]).ok();
     assert_eq!(built.ran(), Vec::<String>::new(), "{}", built.stderr);
     // A step that needs the stage has it made.
@@ -378,7 +379,11 @@ fn what_nobody_uses_expires() {
     machines.build(1, &["--cache-from", &cache, "--cache-to", &sweeping]).ok();
     let read = counts();
     assert_eq!(read.0, Machines::STEPS, "of each step one of two keys: {first:?} {read:?}");
-    assert_eq!(read.1, first.1);
+    assert_eq!(
+        read.1,
+        first.1 + 1,
+        "what the project was keyed on went before it was used, and is written anew"
+    );
     // What nobody read: the records go, and the blobs a day later.
     age(&dir, 100);
     machines.machines[0].write("other/Dockerfile", "FROM scratch\nCOPY f /\n");
@@ -400,7 +405,8 @@ fn what_nobody_uses_expires() {
     let told = sweep();
     assert!(told.contains("removing what has expired"), "{told}");
     let records_gone = counts();
-    assert!(records_gone.0 < after.0 && records_gone.1 == after.1, "{after:?} {records_gone:?}");
+    // But for the one blob that the sweep before had listed: what the project was keyed on before.
+    assert!(records_gone.0 < after.0 && records_gone.1 + 1 == after.1, "{after:?} {records_gone:?}");
     yesterday();
     sweep();
     let all_gone = counts();
@@ -522,7 +528,7 @@ fn from_one_cache_to_another() {
         fs_err::write(blob, "something else").unwrap();
     }
     machines.build(1, &["--cache-from", &two, "--cache-to", &third]).ok();
-    assert!(!place.join("rbuild-1/blobs").exists());
+    assert_eq!(blobs(&place), 1, "what the build was keyed on");
     machines.forget(1);
     let built = machines.build(1, &["-t", "app", "--cache-from", &third]).ok();
     assert!(built.ran().len() > 4, "{}", built.stderr);
@@ -756,7 +762,8 @@ fn at_github(version: u32) {
     };
     let listed = format!("{main},repository=owner/name,ghtoken={}", Job::Fork.token());
     let (lists, finds, reads) = finds_and_reads(&listed);
-    assert!(lists == 1 && finds == reads && reads > 2, "{lists} {finds} {reads}");
+    // One finds out what the newest account is called.
+    assert!(lists == 1 && finds == reads + 1 && reads > 2, "{lists} {finds} {reads}");
     let (lists, more, same) = finds_and_reads(&main);
     assert!(lists == 0 && more > finds && same == reads, "{lists} {more} {same}");
     machines.machines[1].write("f", "1");

@@ -190,6 +190,9 @@ fn headers(id: &str, services: &Services, targets: &[Option<Target>]) -> Metadat
     let id = AsciiMetadataValue::try_from(id).expect("ids are hexadecimal");
     metadata.insert("x-docker-expose-session-uuid", id);
     metadata.insert("x-docker-expose-session-sharedkey", shared_key(services));
+    if let Some(name) = context_name(services) {
+        metadata.insert("x-docker-expose-session-name", name);
+    }
     for method in methods {
         metadata.append("x-docker-expose-session-grpc-method", AsciiMetadataValue::from_static(method));
     }
@@ -209,6 +212,13 @@ fn shared_key(services: &Services) -> AsciiMetadataValue {
     let machine = fs_err::read("/etc/machine-id").unwrap_or_default();
     hasher.bytes(&machine);
     AsciiMetadataValue::try_from(hasher.finish().hex()).expect("digests are hexadecimal")
+}
+
+/// What the directory that is built is called, whatever machine it is on.
+fn context_name(services: &Services) -> Option<AsciiMetadataValue> {
+    let dir = services.dirs.get("context")?;
+    let whole = fs_err::canonicalize(dir).ok()?;
+    AsciiMetadataValue::try_from(whole.file_name()?.to_str()?).ok()
 }
 
 /// 25 random characters, as BuildKit's ids have.

@@ -5,6 +5,7 @@
 //! needs it, and is proved to be what its id says. What others say of a key is believed within the build that asked, and nowhere else.
 //! A build that writes one sends each result as soon as there is one, and waits for what is under way at its end.
 
+mod accounts;
 mod bring;
 mod directory;
 mod home;
@@ -24,10 +25,12 @@ use cache::oci::Reference;
 use cache::tree::NodeId;
 use solver::{Key, LayerId, VertexContext};
 
+pub(in crate::daemon) use accounts::{Found, Left};
 pub(in crate::daemon) use home::HomeError;
 pub(super) use mounts::{MountUse, Travels};
 pub(in crate::daemon) use place::{KEYED, KeyedSource, KeyedTarget};
 
+use super::explain::Asked;
 use super::export::Packing;
 use super::parts::Parts;
 use super::progress::Teller;
@@ -54,9 +57,12 @@ pub(super) struct KeyedCaches {
 #[derive(Default)]
 struct Known {
     sources: Vec<Arc<Source>>,
-    /// Where layers are that were lent, those that cannot be had left out.
+    /// Where layers are that were lent.
     layers: HashMap<LayerId, Located>,
-    refused: HashSet<LayerId>,
+    /// Those that cannot be had, and why.
+    refused: HashMap<LayerId, String>,
+    /// By store: what is wrong with the records under these keys.
+    unacceptable: HashMap<String, HashMap<Key, String>>,
     /// What chains of layers were found to contain.
     contents: HashMap<Vec<LayerId>, NodeId>,
     /// What lies in which store and need not be written there.
@@ -119,10 +125,22 @@ impl KeyedCaches {
         let _ = self.image_form.set(packing);
     }
 
-    /// The names of all that are looked into, and why those could not be read that could not.
-    pub(super) fn asked(&self) -> Vec<(String, Option<String>)> {
-        let name = |source: &Arc<Source>| (source.wanted.name(), source.failed.get().cloned());
-        self.lock().sources.iter().map(name).collect()
+    /// All that are looked into, as explanations tell of them.
+    pub(super) fn asked(&self) -> Vec<Asked> {
+        let known = self.lock();
+        let one = |source: &Arc<Source>| {
+            let id = source.wanted.place.id();
+            let from = |layer: &LayerId| known.layers.get(layer).is_some_and(|located| located.id == id);
+            let lost = known.refused.iter().filter(|(layer, _)| from(layer));
+            Asked {
+                name: source.wanted.name(),
+                error: source.failed.get().cloned(),
+                found: known.there.iter().filter(|(store, ..)| *store == id).map(|(.., key)| *key).collect(),
+                refused: known.unacceptable.get(&id).cloned().unwrap_or_default(),
+                lost: lost.map(|(layer, why)| (*layer, why.clone())).collect(),
+            }
+        };
+        known.sources.iter().map(one).collect()
     }
 
     /// The repositories that have the build's caches, which it writes or may read.

@@ -135,6 +135,17 @@ impl Locals {
         told.unwrap_or_default()
     }
 
+    /// What the directory that a client builds is called, whatever machine it is on; empty where that is not known.
+    pub(super) fn called(&self, id: &str, session: Option<&Session>) -> String {
+        match self.passed.directory(id, MAIN) {
+            Some(_) => {
+                let path = self.place(id, session).pop().unwrap_or_default();
+                path.rsplit('/').next().unwrap_or_default().to_owned()
+            }
+            None => session.map(|session| session.name().to_owned()).unwrap_or_default(),
+        }
+    }
+
     async fn open(&self, request: &LocalRequest, cx: &VertexContext) -> Result<Opened, ExecError> {
         let ids = sessions_of(request, cx);
         // Clients pass directories as they are.

@@ -25,6 +25,7 @@ pub(super) use service::{
     google_bucket, s3_bucket,
 };
 
+use super::explain::Asked;
 use super::keyed_cache::KeyedCaches;
 use super::parts::Parts;
 use super::progress::Teller;
@@ -75,9 +76,13 @@ impl RemoteCaches {
         &self.keyed
     }
 
-    /// The names of all of them, and why those could not be read that could not.
-    pub(super) fn asked(&self) -> Vec<(String, Option<String>)> {
-        let graphs = self.imports().into_iter().map(|import| (import.name(), import.failed()));
+    /// All of them, as explanations tell of them.
+    pub(super) fn asked(&self) -> Vec<Asked> {
+        let graphs = self.imports().into_iter().map(|import| Asked {
+            name: import.name(),
+            error: import.failed(),
+            ..Asked::default()
+        });
         self.keyed.asked().into_iter().chain(graphs).collect()
     }
 

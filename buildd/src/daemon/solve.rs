@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use cache::oci::Descriptor;
 use cache::store::BlobRef;
 use proto::control::SolveRequest;
-use solver::Need;
+use solver::{Need, SessionGroup, VertexContext};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Code;
 
@@ -99,10 +99,17 @@ pub(super) async fn solve(
     }
     caches.add(remote_cache::imports_of(&request.frontend_attrs, imports));
     parts.worker.travels.begin(&request.r#ref, caches.keyed());
-    let elsewhere = Some(caches.clone() as Arc<dyn solver::Elsewhere>);
-    let build = parts.engine.begin(&request.r#ref, &request.session, listed.cancel.clone(), elsewhere);
-    let live = explain.then(|| explain::Live::new(parts, &request.session, &caches));
-    let observer = explain::Observer::new(live);
+    let lender = Some(caches.clone() as Arc<dyn solver::Elsewhere>);
+    let build = parts.engine.begin(&request.r#ref, &request.session, listed.cancel.clone(), lender);
+    let quiet = VertexContext {
+        build: request.r#ref.clone(),
+        sessions: SessionGroup::of(&request.session),
+        progress: solver::Progress::new(|_| {}),
+        cancel: listed.cancel.clone(),
+    };
+    let elsewhere = Arc::new(explain::Elsewhere::new(&caches, quiet));
+    let live = explain.then(|| explain::Live::new(parts, &request.session, &elsewhere));
+    let observer = explain::Observer::new(elsewhere, live);
     let nearby = Nearby { locals: parts.locals.clone(), trees: parts.chains.trees.clone() };
     let run = Arc::new(Run::new(
         &request.r#ref,
@@ -122,7 +129,6 @@ pub(super) async fn solve(
         let cx = run.context(solver::Progress::new(|_| {}));
         let _ = run.cancel.run_until_cancelled(run.caches.keyed().finish(&[], &cx)).await;
     }
-    let _ = run.cancel.run_until_cancelled(run.caches.keyed().rest()).await;
     if listening.is_some() || trace.sampled && parts.traces.are_sent_on() {
         tell(parts, &run, &trace, result.as_ref().err().map(|failure| failure.message.clone())).await;
     }
@@ -131,18 +137,17 @@ pub(super) async fn solve(
         None => result,
         Some(recording) => {
             let (journal, lease) = (listed.journal.clone(), parts.leases.of(&request.r#ref));
-            let (explainer, run) = (parts.explainer.clone(), run.clone());
-            let place = parts.locals.place(&run.session, session_of(parts, &run).await.as_ref());
-            blocking(move || {
-                let caches = run.caches.asked();
-                let ended = explain::Ended { build: &run.reference, place: &place, caches: &caches };
+            let result = blocking(move || {
                 recording.end(&journal, &lease, &result);
-                explainer.end(&run.observer, &ended);
                 result
-            })
-            .await
+            });
+            let result = result.await;
+            let place = explain::place(parts, &run.session, session_of(parts, &run).await.as_ref());
+            explain::end(parts, (&run.reference, result.is_ok()), &run.observer, &place).await;
+            result
         }
     };
+    let _ = run.cancel.run_until_cancelled(run.caches.keyed().rest()).await;
     if let Some(pending) = pending {
         pending.keep(parts.leases.of(&request.r#ref), trace.parent.is_some());
     }

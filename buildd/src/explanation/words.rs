@@ -47,6 +47,7 @@ impl Cause {
             Self::Absent { cache, error: Some(error) } => {
                 format!("the cache {cache} could not be read: {error}")
             }
+            Self::Refused { cache, reason } => format!("of no use in the cache {cache}: {reason}"),
             Self::Follows { step } => {
                 format!("follows from {}", name(*step))
             }

@@ -22,6 +22,8 @@ use super::tunnel::{Tunnel, dial};
 use crate::pipe::outgoing;
 
 const HEADER_ID: &str = "x-docker-expose-session-uuid";
+/// What a client calls what it builds: older clients of docker, and ours.
+const HEADER_NAME: &str = "x-docker-expose-session-name";
 const HEADER_SHARED_KEY: &str = "x-docker-expose-session-sharedkey";
 const HEADER_METHOD: &str = "x-docker-expose-session-grpc-method";
 
@@ -50,6 +52,7 @@ pub struct Session {
 
 struct Inner {
     id: String,
+    name: String,
     shared_key: String,
     owner: String,
     /// Lower-cased `/service/method`.
@@ -180,6 +183,7 @@ impl Session {
         let methods = metadata.get_all(HEADER_METHOD).iter();
         let inner = Inner {
             id: text(HEADER_ID),
+            name: text(HEADER_NAME),
             shared_key: text(HEADER_SHARED_KEY),
             owner,
             methods: methods.filter_map(|m| m.to_str().ok()).map(str::to_ascii_lowercase).collect(),
@@ -192,6 +196,11 @@ impl Session {
     /// The id that the client chose.
     pub fn id(&self) -> &str {
         &self.inner.id
+    }
+
+    /// What the client calls what it builds; may be empty.
+    pub fn name(&self) -> &str {
+        &self.inner.name
     }
 
     /// What tells that two sessions' local sources are the same; may be empty.

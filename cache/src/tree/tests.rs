@@ -1,5 +1,6 @@
 //! Trees against naive models.
 
+mod bundle;
 mod golden;
 mod model;
 mod paths;

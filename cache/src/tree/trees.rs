@@ -127,6 +127,16 @@ impl Trees {
         *self.cache() = Cache::default();
     }
 
+    /// The encoding of a node as it is stored; `None` where it is not.
+    pub(crate) fn encoding(&self, id: &NodeId) -> Result<Option<Bytes>, TreeError> {
+        Ok(self.store.get(id)?)
+    }
+
+    /// Where the nodes are.
+    pub(crate) fn node_store(&self) -> Arc<dyn NodeStore> {
+        self.store.clone()
+    }
+
     /// Stores new nodes, children first.
     pub(crate) fn store(&self, nodes: Vec<(NodeId, Bytes)>) -> Result<(), TreeError> {
         if !nodes.is_empty() {

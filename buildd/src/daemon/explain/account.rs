@@ -161,6 +161,12 @@ impl Seen {
         }
     }
 
+    /// Whether anything was executed.
+    pub(super) fn worked(&self) -> bool {
+        let ran = |finding: &Finding| matches!(finding.how, Found::Executed(_));
+        self.graphs.iter().flat_map(|seen| &seen.findings).flatten().any(ran)
+    }
+
     /// Each vertex once, with what was found of it, inputs first.
     fn vertices(&self) -> Vec<Met<'_>> {
         let mut places: HashMap<Digest, usize> = HashMap::new();

@@ -1,8 +1,8 @@
 //! Why steps ran: what they were keyed on, compared with what the build before was keyed on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use solver::{Digest, Selection};
+use solver::{Digest, Key, LayerId, Selection};
 
 use super::account::{Account, Course, Input, Noted, Step, What};
 use super::alignment::align;
@@ -17,15 +17,27 @@ pub(super) trait Memory {
     fn evicted(&self, course: &Course) -> Option<Cause>;
 }
 
-/// Shared caches that were to be looked into, and why they could not be read.
-pub(super) type Asked = [(String, Option<String>)];
+/// A shared cache that was to be looked into.
+#[derive(Debug, Clone, Default)]
+pub(in crate::daemon) struct Asked {
+    /// What it is called.
+    pub name: String,
+    /// Why it could not be read.
+    pub error: Option<String>,
+    /// It has something to go by under these keys.
+    pub found: HashSet<Key>,
+    /// What is wrong with what it has under these keys.
+    pub refused: HashMap<Key, String>,
+    /// Layers of it that could not be had, and why.
+    pub lost: HashMap<LayerId, String>,
+}
 
 /// Why each of `courses` ran, `now` being what the build was keyed on and `before` what the one before was. Nothing for what did not.
 pub(super) fn causes(
     before: Option<&Account>,
     now: &Account,
     courses: &[Course],
-    asked: &Asked,
+    asked: &[Asked],
     memory: &dyn Memory,
 ) -> Vec<Vec<Cause>> {
     let comparison = Comparison::new(before, now, courses, asked, memory);
@@ -39,7 +51,7 @@ pub(super) struct Comparison<'a> {
     /// By step: which of those before it was.
     was: Vec<Option<usize>>,
     courses: &'a [Course],
-    asked: &'a Asked,
+    asked: &'a [Asked],
     memory: &'a dyn Memory,
 }
 
@@ -49,7 +61,7 @@ impl<'a> Comparison<'a> {
         before: Option<&'a Account>,
         now: &'a Account,
         courses: &'a [Course],
-        asked: &'a Asked,
+        asked: &'a [Asked],
         memory: &'a dyn Memory,
     ) -> Self {
         let was = align(before.map_or(&[], |before| &before.steps), &now.steps);
@@ -71,13 +83,17 @@ impl<'a> Comparison<'a> {
         if let Some(evicted) = self.memory.evicted(course) {
             return vec![evicted];
         }
+        let refused = self.refused(course);
+        if !refused.is_empty() {
+            return refused;
+        }
         if !course.lost.is_empty() {
             return vec![Cause::Lost];
         }
         let Some(old) = old else {
             return match (self.asked.is_empty(), self.before.is_some()) {
                 (_, true) => vec![Cause::NewStep],
-                (false, false) => self.absent(),
+                (false, false) => self.absent(course),
                 (true, false) => vec![Cause::FirstBuild],
             };
         };
@@ -103,18 +119,33 @@ impl<'a> Comparison<'a> {
         }
         match (old.finished, self.asked.is_empty()) {
             (false, _) => vec![Cause::Unfinished],
-            (true, false) => self.absent(),
+            (true, false) => self.absent(course),
             (true, true) if old.imported => vec![Cause::NotAsked],
             (true, true) => vec![Cause::Lost],
         }
     }
 
-    fn absent(&self) -> Vec<Cause> {
-        let absent = |(cache, error): &(String, Option<String>)| Cause::Absent {
-            cache: cache.clone(),
-            error: error.clone(),
+    fn absent(&self, course: &Course) -> Vec<Cause> {
+        let absent = |asked: &Asked| Cause::Absent { cache: asked.name.clone(), error: asked.error.clone() };
+        let has = |asked: &Asked| course.definition.is_some_and(|key| asked.found.contains(&key));
+        let ran = |step: &usize| self.courses[*step].outcome.is_execution();
+        match course.inputs.iter().copied().find(ran) {
+            // What is there was made on something else than what that step gave.
+            Some(step) if self.asked.iter().any(has) => vec![Cause::Follows { step }],
+            _ => self.asked.iter().map(absent).collect(),
+        }
+    }
+
+    /// The caches that had its result, but not so that it could be used.
+    fn refused(&self, course: &Course) -> Vec<Cause> {
+        let keys = || [course.key, course.definition].into_iter().flatten();
+        let reason = |asked: &Asked| {
+            let of_record = keys().find_map(|key| asked.refused.get(&key));
+            let of_layer = || course.lost.iter().find_map(|layer| asked.lost.get(layer));
+            let reason = of_record.or_else(of_layer)?.clone();
+            Some(Cause::Refused { cache: asked.name.clone(), reason })
         };
-        self.asked.iter().map(absent).collect()
+        self.asked.iter().filter_map(reason).collect()
     }
 
     /// What is different about the inputs: from outside, and of other steps.
@@ -365,7 +396,7 @@ fn changed_variables(old: &BTreeMap<String, Noted>, new: &BTreeMap<String, Noted
 }
 
 /// What the next build compares with: steps that this one did not reach or came to nothing keep what was known.
-pub(super) fn carry(before: Account, mut now: Account, courses: &[Course]) -> Account {
+pub(super) fn carry(before: &Account, mut now: Account, courses: &[Course]) -> Account {
     let was = align(&before.steps, &now.steps);
     for course in courses {
         let Some((step, old)) = course.step.and_then(|step| Some((step, (*was.get(step)?)?))) else {

@@ -9,10 +9,9 @@ use tokio::sync::OnceCell;
 
 use super::account::{Account, Course};
 use super::causes::Comparison;
-use super::{Before, Observed, Project, platforms};
+use super::{Before, Elsewhere, Looking, Observed, Project, place, platforms};
 use crate::daemon::blocking::blocking;
 use crate::daemon::parts::Parts;
-use crate::daemon::remote_cache::RemoteCaches;
 use crate::explanation::BECAUSE;
 
 /// So many causes of a step are told while it runs; all of them at the end.
@@ -22,7 +21,7 @@ const MAX_CAUSES: usize = 3;
 pub(in crate::daemon) struct Live {
     parts: Arc<Parts>,
     session: String,
-    caches: Arc<RemoteCaches>,
+    elsewhere: Arc<Elsewhere>,
     before: OnceCell<Arc<(Project, Before)>>,
 }
 
@@ -50,26 +49,27 @@ impl std::fmt::Debug for Live {
 }
 
 impl Live {
-    /// Of a build of `session` that looks into `caches`.
-    pub(in crate::daemon) fn new(parts: &Arc<Parts>, session: &str, caches: &Arc<RemoteCaches>) -> Self {
-        let (parts, session, caches) = (parts.clone(), session.to_owned(), caches.clone());
-        Self { parts, session, caches, before: OnceCell::new() }
+    /// Of a build of `session` whose caches may know of others.
+    pub(in crate::daemon) fn new(parts: &Arc<Parts>, session: &str, elsewhere: &Arc<Elsewhere>) -> Self {
+        let (parts, session, elsewhere) = (parts.clone(), session.to_owned(), elsewhere.clone());
+        Self { parts, session, elsewhere, before: OnceCell::new() }
     }
 
     /// Tells `events` why a step began, as parts of its vertex. What fails is only logged.
     pub(super) async fn tell(&self, now: Now, events: &dyn EventSink, vertex: VertexId) {
-        let before = match self.before(now.asked.as_ref()).await {
+        let before = match self.before(&now).await {
             Ok(before) => before,
             Err(error) => {
                 tracing::warn!("cannot explain a step: {error}");
                 return;
             }
         };
-        let (explainer, caches) = (self.parts.explainer.clone(), self.caches.asked());
+        let (explainer, caches) = (self.parts.explainer.clone(), self.elsewhere.caches.asked());
         let words = blocking(move || {
             let Now { account, courses, step, .. } = &now;
             let (project, before) = &*before;
-            let comparison = Comparison::new(before.account.as_ref(), account, courses, &caches, &*explainer);
+            let looking = Looking { store: &explainer.store, trees: before.trees(&explainer.trees) };
+            let comparison = Comparison::new(before.account(), account, courses, &caches, &looking);
             let course = courses.iter().find(|course| course.digest == *step);
             let mut causes = course.map(|course| comparison.of(course)).unwrap_or_default();
             causes.iter_mut().for_each(|cause| before.settle(cause, &project.platforms));
@@ -88,15 +88,15 @@ impl Live {
     }
 
     /// What the build is compared with; found out once.
-    async fn before(
-        &self,
-        asked: Option<&BTreeMap<String, String>>,
-    ) -> Result<Arc<(Project, Before)>, cache::store::StoreError> {
+    async fn before(&self, now: &Now) -> Result<Arc<(Project, Before)>, cache::store::StoreError> {
         let find = || async {
             let session = self.parts.sessions.get(&self.session, Duration::ZERO).await.ok();
-            let project = Project::of(asked, &self.parts.locals.place(&self.session, session.as_ref()));
+            let project =
+                Project::of(now.asked.as_ref(), &place(&self.parts, &self.session, session.as_ref()));
             let explainer = self.parts.explainer.clone();
-            blocking(move || Ok(Arc::new((project.clone(), explainer.before(&project)?)))).await
+            let former = self.elsewhere.former(&project, &explainer.trees).await;
+            let former = former.filter(|former| former.resembles(&now.account));
+            blocking(move || Ok(Arc::new((project.clone(), explainer.before(&project, former)?)))).await
         };
         self.before.get_or_try_init(find).await.cloned()
     }

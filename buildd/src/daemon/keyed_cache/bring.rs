@@ -63,7 +63,7 @@ impl KeyedCaches {
         let mut own = record.outputs.values().filter_map(|output| output.layer);
         own.all(|id| {
             let known = self.lock();
-            let lent = known.layers.contains_key(&id) && !known.refused.contains(&id);
+            let lent = known.layers.contains_key(&id) && !known.refused.contains_key(&id);
             drop(known);
             lent || layers.hold_present(&lease, &id).unwrap_or(false)
         })
@@ -86,11 +86,11 @@ impl KeyedCaches {
                 self.tree(output).await
             };
             if let Err(error) = brought.await {
+                let why = told(&error);
                 if !cx.cancel.is_cancelled() {
-                    let error = crate::causes::causes(&error);
-                    tracing::warn!(build = cx.build, "a shared result cannot be had: {error}");
+                    tracing::warn!(build = cx.build, "a shared result cannot be had: {why}");
                 }
-                self.lock().refused.extend(own);
+                self.refuse(own, why);
                 return false;
             }
         }
@@ -112,18 +112,25 @@ impl KeyedCaches {
         };
         let one = |id: LayerId| async move {
             self.layer(id, "layer", cx).await.map_err(|error| {
-                self.lock().refused.insert(id);
+                self.refuse(Some(id), told(&error));
                 ExecError::failed(error)
             })
         };
         futures_util::stream::iter(lent.into_iter().map(one)).buffer_unordered(AT_ONCE).try_collect().await
     }
 
+    /// Does without a layer from now on; why it was first refused is what people are told.
+    fn refuse(&self, layer: Option<LayerId>, why: String) {
+        if let Some(layer) = layer {
+            self.lock().refused.entry(layer).or_insert(why);
+        }
+    }
+
     /// The blob of a layer that others lend to this build and that is not here.
     pub(in crate::daemon) fn lent(&self, id: &LayerId, build: &str) -> Option<LayerBlob> {
         let located = {
             let known = self.lock();
-            known.layers.get(id).filter(|_| !known.refused.contains(id)).cloned()
+            known.layers.get(id).filter(|_| !known.refused.contains_key(id)).cloned()
         };
         let SharedLayer { id, tar, diff_id, created_ms, .. } = located?.layer;
         let lease = self.parts.leases.of(build);
@@ -142,7 +149,7 @@ impl KeyedCaches {
         }
         let located = {
             let known = self.lock();
-            known.layers.get(&id).filter(|_| !known.refused.contains(&id)).cloned()
+            known.layers.get(&id).filter(|_| !known.refused.contains_key(&id)).cloned()
         };
         let Some(located) = located else {
             return Err(BringError::Here(ExecError::Changed { path: id.to_string() }));
@@ -284,6 +291,11 @@ impl KeyedCaches {
             found => Err(BringError::OtherContent { found, told }),
         }
     }
+}
+
+/// Why a layer cannot be had, for people.
+fn told(error: &BringError) -> String {
+    solver::redacted(&crate::causes::causes(error)).into_owned()
 }
 
 /// A blob on its way in.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use cache::keyed::{MountSnapshot, RECORD_LIMIT, Scope, SharedBlob, SharedRecord, SnapshotName};
+use cache::keyed::{
+    MountSnapshot, RECORD_LIMIT, Scope, SharedAccount, SharedBlob, SharedRecord, SnapshotName,
+};
 use cache::objects::{ObjectError, ObjectStat, Objects};
 use cache::oci::{Descriptor, Document, Manifest, Reference};
 use cache::registry::{self, PushSource};
@@ -17,6 +19,7 @@ use tokio_util::io::StreamReader;
 
 use super::directory::{Directory, DirectoryError};
 use crate::daemon::remote_cache::{ActionsEntries, ActionsError, Blob};
+use crate::daemon::traces::random;
 use crate::session::SessionError;
 
 /// Before the names of all that lies in an object store or a directory.
@@ -184,6 +187,12 @@ pub(super) fn snapshot_name(scope: &Scope, mount: &Digest, name: &SnapshotName) 
     format!("{FORMAT}/{}/{name}", mount_place(scope, mount))
 }
 
+/// The name of a project's account.
+pub(super) fn account_name(scope: &Scope, project: &Digest) -> String {
+    let hex = project.hex();
+    format!("{FORMAT}/accounts/{scope}/{}/{hex}", &hex[..2])
+}
+
 /// The name of a blob.
 pub(super) fn blob_name(digest: &Digest) -> String {
     let hex = digest.hex();
@@ -288,6 +297,47 @@ impl Home {
             }
             // Nobody else has this name.
             _ => self.put_sealed(&snapshot_name(scope, mount, name), sealed, How::IfAbsent).await.map(drop),
+        }
+    }
+
+    /// The bytes of a project's account; `None` where there is none.
+    pub(super) async fn account(
+        &self,
+        scope: &Scope,
+        project: &Digest,
+    ) -> Result<Option<Vec<u8>>, HomeError> {
+        let name = account_name(scope, project);
+        match self {
+            Self::Registry(repository) => {
+                repository.get(&account_tag(&repository.reference, scope, project)?).await
+            }
+            Self::Actions(entries) => match entries.newest(&format!("{name}/")).await? {
+                Some(newest) => Ok(entries.get_new(&newest, RECORD_LIMIT).await?),
+                None => Ok(None),
+            },
+            _ => self.sealed(&name).await,
+        }
+    }
+
+    /// Writes an account in the place of the one before, after the blob that it names.
+    pub(super) async fn put_account(
+        &self,
+        scope: &Scope,
+        account: &SharedAccount,
+        sealed: Vec<u8>,
+    ) -> Result<(), HomeError> {
+        let name = account_name(scope, &account.project);
+        match self {
+            Self::Registry(repository) => {
+                let tag = account_tag(&repository.reference, scope, &account.project)?;
+                repository.put(&tag, [&account.body], sealed).await
+            }
+            // Nothing there can be replaced: of entries whose names begin alike the newest counts.
+            Self::Actions(_) => {
+                let own = SnapshotName::new(account.written_ms, None, u32::from_ne_bytes(random()));
+                self.put_sealed(&format!("{name}/{own}"), sealed, How::IfAbsent).await.map(drop)
+            }
+            _ => self.put_sealed(&name, sealed, How::Replace).await.map(drop),
         }
     }
 
@@ -461,7 +511,7 @@ impl Home {
         }
     }
 
-    /// All of one sort, `records`, `mounts` or `blobs`, or what lies below something of it.
+    /// All of one sort, `records`, `mounts`, `accounts` or `blobs`, or what lies below something of it.
     pub(super) async fn list(
         &self,
         sort: &str,
@@ -512,6 +562,11 @@ fn descriptor(blob: &SharedBlob) -> Descriptor {
 /// The tag of a record.
 fn tag(repository: &Reference, scope: &Scope, key: &Key) -> Result<Reference, HomeError> {
     Ok(repository.with_tag(&format!("{FORMAT}-{scope}-{}", key.0.hex()))?)
+}
+
+/// The tag of an account. A tag has room for half a digest beside a long scope.
+fn account_tag(repository: &Reference, scope: &Scope, project: &Digest) -> Result<Reference, HomeError> {
+    Ok(repository.with_tag(&format!("{FORMAT}a-{scope}-{}", &project.hex()[..32]))?)
 }
 
 /// The tag of a snapshot, or what precedes its name. A tag has room for half a digest.

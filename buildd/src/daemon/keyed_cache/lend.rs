@@ -106,6 +106,7 @@ impl KeyedCaches {
                     Ok(record) => found[at] = Some(self.take(source, scope, &home, record)),
                     Err(why) => {
                         let level = record_name(scope, &keys[at]);
+                        self.note_unacceptable(source, keys[at], why);
                         match why {
                             Unacceptable::Damaged => {
                                 damaged += 1;
@@ -124,6 +125,16 @@ impl KeyedCaches {
             }
         }
         Ok(Looked { found, damaged, untrusted })
+    }
+
+    /// Notes that a record is none to go by, for who asks why the step ran.
+    fn note_unacceptable(&self, source: &Source, key: Key, why: Unacceptable) {
+        let store = source.wanted.place.id();
+        let why = match why {
+            Unacceptable::Damaged => "its record is damaged",
+            Unacceptable::Untrusted => "its record is not signed by anybody who is trusted",
+        };
+        self.lock().unacceptable.entry(store).or_default().insert(key, why.to_owned());
     }
 
     /// Notes what a record says, and keeps it from expiring.

@@ -1,6 +1,7 @@
 //! Removing what nobody has used for long.
 //!
-//! Who uses a record, a snapshot of a mount or a blob makes it young ([`super::lend::REFRESH`]). A sweep removes the records and snapshots that have grown old. The blobs that
+//! Who uses a record, a snapshot of a mount, an account or a blob makes it young ([`super::lend::REFRESH`]). A sweep removes the records,
+//! snapshots and accounts that have grown old. The blobs that
 //! no record names any more it only lists; those that a later sweep, [`GRACE`] after, finds on that list, still old and unnamed, it
 //! removes. A build that read a record just before it went has that long to fetch its blobs, and one that found a blob there and did not
 //! write it again has made it young. A removal too many costs a build a step, never a wrong result.
@@ -96,8 +97,8 @@ async fn sweep(home: &Home, last: Sweep, limit: Duration) -> Result<(usize, usiz
     let began = SystemTime::now();
     let mut named: BTreeSet<String> = BTreeSet::new();
     let mut records = 0;
-    // What took the place of a snapshot that was read at the first look is there at the next.
-    for sort in ["records", "mounts", "mounts"] {
+    // What took the place of a snapshot or account that was read at the first look is there at the next.
+    for sort in ["records", "mounts", "accounts", "mounts", "accounts"] {
         let judged = home.list(sort).await?.map_ok(|listed| judge(home, listed, &last.limits));
         let mut judged = judged.try_buffer_unordered(AT_ONCE);
         while let Some(kept) = judged.try_next().await? {
@@ -134,7 +135,7 @@ async fn sweep(home: &Home, last: Sweep, limit: Duration) -> Result<(usize, usiz
     Ok((records, removed))
 }
 
-/// Removes a record or a snapshot if it is older than its scope keeps it; else gives the names of its blobs.
+/// Removes a record, a snapshot or an account if it is older than its scope keeps it; else gives the names of its blobs.
 async fn judge(
     home: &Home,
     listed: Listed,

@@ -74,6 +74,11 @@ pub(in crate::daemon) enum UploadError {
 }
 
 impl Uploads {
+    /// What is written.
+    pub(super) fn wanted(&self) -> Vec<KeyedTarget> {
+        lock(&self.targets).iter().map(|target| target.wanted.clone()).collect()
+    }
+
     /// The repositories among what is written.
     pub(super) fn repositories(&self) -> Vec<Reference> {
         let targets = lock(&self.targets);

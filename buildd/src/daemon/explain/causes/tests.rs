@@ -242,7 +242,7 @@ fn nothing_to_compare_with() {
     let known = Known::default();
     let all = |cause: Cause| [vec![], vec![cause.clone()], vec![cause.clone()], vec![cause]];
     assert_eq!(causes(None, &new, &chain_courses(), &[], &known), all(Cause::FirstBuild));
-    let asked = [("cache".to_owned(), None)];
+    let asked = [Asked { name: "cache".to_owned(), ..Asked::default() }];
     let absent = Cause::Absent { cache: "cache".to_owned(), error: None };
     assert_eq!(causes(None, &new, &chain_courses(), &asked, &known), all(absent));
     let evicted = Known { evicted: key("looked up").into_iter().collect(), ..Known::default() };
@@ -285,7 +285,7 @@ fn what_was_not_reached_keeps_what_was_known() {
     let mut courses = chain_courses();
     courses[2].outcome = Outcome::Failed;
     courses[3].outcome = Outcome::NotReached;
-    let kept = carry(old.clone(), new.clone(), &courses);
+    let kept = carry(&old, new.clone(), &courses);
     assert_eq!(kept.steps[..2], new.steps[..2]);
     assert_eq!(kept.steps[2], old.steps[2]);
 }

@@ -1,0 +1,86 @@
+//! Trees on their way to another machine.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::codec::{Reader, node_id, put_bytes, put_varint};
+use super::error::TreeError;
+use super::node::NodeId;
+use super::store::{NodeStore, NodeStoreError};
+use super::trees::Trees;
+
+/// The nodes of some trees. Those that came from elsewhere may be any: each counts as what its bytes say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bundle(Vec<Bytes>);
+
+impl Bundle {
+    /// As bytes: a count, then each node with its length.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.0.iter().map(|node| node.len() + 5).sum::<usize>() + 5);
+        put_varint(&mut out, self.0.len() as u64);
+        self.0.iter().for_each(|node| put_bytes(&mut out, node));
+        out
+    }
+
+    /// Reads what [`Self::encode`] gave; `None` for anything else.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut input = Reader(bytes);
+        let count = input.varint()?;
+        let nodes: Option<Vec<Bytes>> =
+            (0..count).map(|_| input.bytes().map(Bytes::copy_from_slice)).collect();
+        nodes.filter(|_| input.0.is_empty()).map(Self)
+    }
+}
+
+/// Nodes in memory, and all others where they are.
+#[derive(Debug)]
+struct Above {
+    own: HashMap<NodeId, Bytes>,
+    below: Arc<dyn NodeStore>,
+}
+
+impl NodeStore for Above {
+    fn get(&self, id: &NodeId) -> Result<Option<Bytes>, NodeStoreError> {
+        match self.own.get(id) {
+            Some(node) => Ok(Some(node.clone())),
+            None => self.below.get(id),
+        }
+    }
+
+    fn put(&self, nodes: Vec<(NodeId, Bytes)>) -> Result<(), NodeStoreError> {
+        self.below.put(nodes)
+    }
+}
+
+impl Trees {
+    /// All nodes of the trees of `roots`, as far as they are stored; `None` where they have more than `limit` bytes.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub fn bundle(&self, roots: &[NodeId], limit: usize) -> Result<Option<Bundle>, TreeError> {
+        let (mut todo, mut seen) = (roots.to_vec(), HashSet::new());
+        let (mut nodes, mut bytes) = (Vec::new(), 0);
+        while let Some(id) = todo.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            let Some(node) = self.encoding(&id)? else { continue };
+            bytes += node.len();
+            if bytes > limit {
+                return Ok(None);
+            }
+            todo.extend(self.subtrees(&id)?);
+            nodes.push(node);
+        }
+        Ok(Some(Bundle(nodes)))
+    }
+
+    /// These trees and those of `bundle`, which nothing is stored of.
+    #[must_use]
+    pub fn with(&self, bundle: &Bundle) -> Self {
+        let own = bundle.0.iter().map(|node| (node_id(node), node.clone())).collect();
+        Self::new(Arc::new(Above { own, below: self.node_store() }))
+    }
+}

@@ -15,6 +15,11 @@ mod services;
 mod tests;
 mod tunnel;
 
+/// Where a client uploads what it is to be built from: the beginning of the URL, before a name for one build.
+pub const UPLOAD: &str = "http://buildkit-session/";
+/// What our clients call a directory that is nothing but what came on stdin.
+pub const FROM_STDIN: &str = "-";
+
 pub use error::SessionError;
 pub use export::FileWriter;
 pub use manager::{ARRIVAL, Session, SessionManager, SessionStream};

@@ -192,11 +192,53 @@ fn scopes_and_other_projects() {
     check(other, &[(COPY, content("src/b")), (RUN, follows(COPY)), ("RUN true", follows(RUN))]);
     assert_eq!(told(other)["against"], against);
 
-    // Another project whose directory is called the same.
-    let fresh = Scene::new();
-    fresh.write("x", "1").dockerfile("FROM base\nCOPY x /y\n", &["--cache-from", &from]).ok();
+    // Other projects whose directories are called the same, also if they have a line in common.
     let cache = format!("file://{} (scopes pr, main)", main.path("shared").display());
-    check(&fresh, &[("COPY x /y", json!({"kind": "absent", "cache": cache}))]);
+    let absent = json!({"kind": "absent", "cache": cache});
+    for line in ["COPY a /b", COPY] {
+        let fresh = Scene::new();
+        fresh.write("a", "1").write("src/a", "1");
+        let text = format!("FROM base\n{line}\nRUN false || true\nRUN true && true\n");
+        fresh.dockerfile(&text, &["--cache-from", &from]).ok();
+        let all = [line, "RUN false || true", "RUN true && true"].map(|step| (step, absent.clone()));
+        check(&fresh, &all);
+    }
+}
+
+#[test]
+fn what_is_no_account_for_others() {
+    let Some((fleet, text)) = machines(4) else { return };
+    let [first, second, third, fourth] = [0, 1, 2, 3].map(|at| &fleet.machines[at]);
+    let dir = first.path("shared");
+    let cache = format!("type=keyed,url=file://{}", dir.display());
+    let both = ["--cache-from", &cache, "--cache-to", &cache];
+    let accounts = || files(&dir.join("rbuild-1/accounts"));
+    // What comes on stdin has no name.
+    let own =
+        first.daemon.build_stdin(&format!("FROM {}\nRUN true\n", fleet.base()), &["--cache-to", &cache]);
+    own.ok();
+    assert_eq!(accounts(), Vec::<PathBuf>::new());
+    first.dockerfile(&text, &both).ok();
+    let whole = fs_err::read(&accounts()[0]).unwrap();
+
+    // A build that failed before it did anything has no more to tell than the one before.
+    let broken = format!("FROM {}\nARG SUFFIX\n{COPY}\nCOPY none /\n{RUN}\nRUN true\n", fleet.base());
+    second.dockerfile(&broken, &both).fails();
+    third.write("src/b", "2").dockerfile(&text, &both).ok();
+    check(third, &[(COPY, content("src/b")), (RUN, follows(COPY)), ("RUN true", follows(RUN))]);
+
+    // One whose files are gone is written again, by whoever builds the same.
+    fs_err::write(&accounts()[0], whole).unwrap();
+    for blob in files(&dir.join("rbuild-1/blobs")) {
+        let plain = zstd::decode_all(fs_err::read(&blob).unwrap().as_slice()).unwrap_or_default();
+        if plain.windows(9).any(|part| part == b"\"build\":\"") {
+            fs_err::remove_file(blob).unwrap();
+        }
+    }
+    fourth.dockerfile(&text, &both).ok();
+    let fresh = Scene::new();
+    fresh.write("src/a", "2").write("src/b", "1").dockerfile(&text, &["--cache-from", &cache]).ok();
+    check(&fresh, &[(COPY, content("src/a")), (RUN, follows(COPY)), ("RUN true", follows(RUN))]);
 }
 
 #[test]

@@ -7,30 +7,25 @@ mod alignment;
 mod causes;
 mod former;
 mod live;
+mod project;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use cache::fileop::difference::{Difference, differences};
-use cache::oci::Platform;
 use cache::store::{Eviction, Store, StoreError};
 use cache::tree::{NodeId, Trees};
 use solver::{Digest, Event, EventSink, Finding, Graph, Selection, VertexId};
 
-use super::blocking::blocking;
-use super::keyed_cache::Left;
-use super::parts::Parts;
-use super::timestamp::to_millis;
+use super::timestamp::now_ms;
 use crate::explanation::{Cause, Explanation, Step};
-use crate::session::Session;
 use account::{Account, Course, Input, Seen, What};
 pub(super) use causes::Asked;
 use causes::Memory;
 pub(super) use former::Elsewhere;
-use former::Former;
-pub(super) use live::Live;
-use live::Now;
+use former::{Former, Leaving};
+use live::{Live, Now};
+use project::Project;
 
 /// So many files are named of each step.
 const MAX_FILES: usize = 50;
@@ -40,8 +35,8 @@ const MAX_FILES: usize = 50;
 pub(super) struct Explainer {
     store: Store,
     trees: Arc<Trees>,
-    /// The definitions of each project's latest build.
-    latest: Mutex<HashMap<Digest, Digest>>,
+    /// The definitions of each project's latest build, and when it ended, in milliseconds since 1970.
+    latest: Mutex<HashMap<Digest, (Digest, u64)>>,
 }
 
 /// What one build tells of its graphs while it runs.
@@ -61,9 +56,11 @@ struct Observed {
 }
 
 impl Observer {
-    /// Of a build whose caches may know of others; it also tells the client, where there is a `live`.
-    pub(super) fn new(elsewhere: Arc<Elsewhere>, live: Option<Live>) -> Self {
-        Self { observed: Arc::default(), elsewhere, live: live.map(Arc::new) }
+    /// Of a build whose caches may know of others; where it is to be `live`, its steps tell the client while they run.
+    pub(super) fn new(explainer: &Arc<Explainer>, elsewhere: Elsewhere, live: bool) -> Self {
+        let elsewhere = Arc::new(elsewhere);
+        let live = live.then(|| Arc::new(Live::new(explainer, &elsewhere)));
+        Self { observed: Arc::default(), elsewhere, live }
     }
 
     /// Notes what the build is of; the first that is asked for counts.
@@ -99,8 +96,9 @@ impl EventSink for Listener {
     }
 
     fn executing(&self, vertex: VertexId, known: &dyn Fn() -> Vec<(VertexId, Finding)>) {
-        let Some(live) = self.observer.live.clone() else { return };
         let mut observed = self.observer.lock();
+        self.observer.elsewhere.expect(observed.asked.as_ref());
+        let Some(live) = self.observer.live.clone() else { return };
         observed.seen.add(&self.graph, &self.digests, known());
         let now = Now::of(&observed, self.digests[vertex.index()]);
         drop(observed);
@@ -113,23 +111,9 @@ impl EventSink for Listener {
     }
 }
 
-/// What a client builds.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Place {
-    /// Who the client is, and which directory it builds.
-    pub directory: Vec<String>,
-    /// What that directory is called, whatever machine it is on; empty where that is not known.
-    pub called: String,
-}
-
-/// What the client of a session builds, if it is still there.
-pub(super) fn place(parts: &Parts, id: &str, session: Option<&Session>) -> Place {
-    Place { directory: parts.locals.place(id, session), called: parts.locals.called(id, session) }
-}
-
 /// A build that has ended.
 #[derive(Debug)]
-struct Ended {
+pub(super) struct Ended {
     /// Its ref.
     build: String,
     well: bool,
@@ -142,30 +126,26 @@ struct Ended {
     leaves: bool,
 }
 
-/// Explains a build of `place` that has ended, well or not, and keeps that and what it was keyed on, here and in the caches that it writes. What
-/// fails is only logged.
-pub(super) async fn end(parts: &Parts, (build, well): (&str, bool), observer: &Observer, place: &Place) {
-    let (project, worked) = {
-        let observed = observer.lock();
-        (Project::of(observed.asked.as_ref(), place), observed.seen.worked())
-    };
-    let (explainer, elsewhere) = (parts.explainer.clone(), &observer.elsewhere);
-    let former = match worked {
-        true => elsewhere.former(&project, &explainer.trees).await,
-        false => None,
-    };
-    let caches = elsewhere.caches.asked();
-    let leaves = elsewhere.caches.keyed().writes();
-    let ended = Ended { build: build.to_owned(), well, project, caches, former, leaves };
-    let own = observer.clone();
-    let left = blocking(move || {
-        explainer.explain(&own.lock(), &ended).unwrap_or_else(|e| {
-            tracing::warn!(build = ended.build, "cannot explain a build: {e}");
-            None
-        })
-    });
-    if let Some(left) = left.await {
-        elsewhere.leave(&left).await;
+impl Observer {
+    /// The build has ended, well or not: finds out what it can be compared with.
+    pub(super) async fn ended(&self, build: &str, well: bool) -> Ended {
+        let (asked, worked) = {
+            let observed = self.lock();
+            (observed.asked.clone(), observed.seen.worked())
+        };
+        let project = self.elsewhere.project(asked.as_ref()).await.clone();
+        let former = match worked || !well {
+            true => self.elsewhere.former(&project).await,
+            false => None,
+        };
+        let caches = self.elsewhere.caches.asked();
+        let leaves = self.elsewhere.caches.keyed().writes();
+        Ended { build: build.to_owned(), well, project, caches, former, leaves }
+    }
+
+    /// Leaves what the build was keyed on in the caches that it writes. What fails is only logged.
+    pub(super) async fn leave(&self, leaving: Leaving) {
+        self.elsewhere.leave(leaving).await;
     }
 }
 
@@ -175,41 +155,67 @@ impl Explainer {
         Self { store, trees, latest: Mutex::default() }
     }
 
-    /// What the builds of a project are compared with: the latest, here or elsewhere.
-    fn before(&self, project: &Project, former: Option<Arc<Former>>) -> Result<Before, StoreError> {
-        let read = |key: &Digest| -> Result<Option<(u64, Account)>, StoreError> {
+    /// Explains a build, and keeps that and what it was keyed on; what is to be left for other machines. Blocking; what fails is only logged.
+    pub(super) fn end(&self, observer: &Observer, ended: Ended) -> Option<Leaving> {
+        let explained = self.explain(&observer.lock(), &ended);
+        explained.unwrap_or_else(|e| {
+            tracing::warn!(build = ended.build, "cannot explain a build: {e}");
+            None
+        })
+    }
+
+    /// What the builds of a project are compared with: the latest, here or elsewhere. `now` is what a build is keyed on.
+    fn before(
+        &self,
+        project: &Project,
+        former: Option<Arc<Former>>,
+        now: &Account,
+    ) -> Result<Before, StoreError> {
+        // Of two projects that are called alike one would be compared with the other.
+        let former = former.filter(|former| 2 * former.has(now) > now.steps.len());
+        let read = |key: &Digest| -> Result<Option<Account>, StoreError> {
             let known = self.store.accounts().latest(key)?;
-            Ok(known.and_then(|known| Some((known.written_ms, serde_json::from_str(&known.body).ok()?))))
+            Ok(known.and_then(|known| serde_json::from_str(&known.body).ok()))
         };
         if !project.is_told {
             return Ok(Before { former, ..Before::default() });
         }
-        let (written_ms, account) = read(&project.own)?.unzip();
-        let former = former.filter(|former| written_ms.is_none_or(|own| own < former.written_ms));
-        let others = match account.is_some() || former.is_some() {
+        let own = read(&project.own)?;
+        let is_nearer = |former: &Arc<Former>| own.as_ref().is_none_or(|own| own.has(now) <= former.has(now));
+        let former = former.filter(is_nearer);
+        let others = match own.is_some() || former.is_some() {
             true => None,
-            false => read(&project.others)?.map(|(_, others)| others),
+            false => read(&project.others)?,
         };
         let others = others.filter(|others| others.platforms != project.platforms);
-        Ok(Before { own: account, former, others })
+        Ok(Before { own, former, others })
     }
 
-    /// Explains a build, and keeps that and what it was keyed on; what is to be left for other machines. Blocking.
-    fn explain(&self, observed: &Observed, ended: &Ended) -> Result<Option<Left>, StoreError> {
+    /// When the latest build of a project ended here, in milliseconds since 1970. What cannot be read is as good as none. Blocking.
+    fn ended_ms(&self, project: &Project) -> Option<u64> {
+        if !project.is_told {
+            return None;
+        }
+        // What is keyed on the same again is not written again.
+        let since = self.latest().get(&project.own).map(|(_, ended_ms)| *ended_ms);
+        let written = self.store.accounts().latest(&project.own).ok().flatten();
+        since.max(written.map(|account| account.written_ms))
+    }
+
+    fn explain(&self, observed: &Observed, ended: &Ended) -> Result<Option<Leaving>, StoreError> {
         let Ended { build, well, project, caches, former, leaves } = ended;
         let courses = observed.seen.courses();
         let definitions = observed.seen.definitions();
         let worked = courses.iter().any(|course| course.outcome.is_execution());
         let mut explanation = Explanation { build: build.clone(), ..Explanation::default() };
         let mut why = vec![Vec::new(); courses.len()];
-        let mut left = None;
-        let shared = project.shared.filter(|_| *leaves);
-        if worked || shared.is_some() || self.latest().get(&project.own) != Some(&definitions) {
+        let mut leaving = None;
+        let written_ms = now_ms();
+        if worked || !self.is_latest(project, definitions, written_ms) {
             let now = observed.seen.account(build, &project.platforms);
-            let former = former.clone().filter(|former| former.resembles(&now));
-            let before = self.before(project, former)?;
+            let before = self.before(project, former.clone(), &now)?;
             if worked {
-                let looking = Looking { store: &self.store, trees: before.trees(&self.trees) };
+                let looking = Looking { store: &self.store, trees: self.trees_of(before.former.as_deref()) };
                 why = causes::causes(before.account(), &now, &courses, caches, &looking);
                 why.iter_mut().flatten().for_each(|cause| before.settle(cause, &project.platforms));
             }
@@ -220,37 +226,52 @@ impl Explainer {
             };
             if !kept.steps.is_empty() {
                 if project.is_told {
-                    self.keep(project, &before, &kept)?;
-                    self.latest().insert(project.own, definitions);
+                    self.keep(project, &before, &kept, written_ms)?;
+                    self.latest().insert(project.own, (definitions, written_ms));
                 }
                 // Of a build that ended well there is nothing left to do: what it did not reach somebody had done before.
                 kept.steps.iter_mut().for_each(|step| step.finished |= *well);
-                left = shared.and_then(|to| former::pack(to, &kept, before.trees(&self.trees)));
+                // One that failed takes the place only of what it was compared with.
+                let is_whole = *well || before.account().is_some();
+                let shared = project.shared.filter(|_| *leaves && is_whole);
+                let former = before.former;
+                leaving = shared.map(|project| Leaving { project, account: kept, former, written_ms });
             }
         }
         explanation.steps = steps(&courses, why);
         explanation.count();
         let text = serde_json::to_string(&explanation).unwrap_or_default();
         self.store.accounts().explain(build, text)?;
-        Ok(left)
+        Ok(leaving)
     }
 
     /// Keeps what the next build is compared with, if that is something else than before.
-    fn keep(&self, project: &Project, before: &Before, now: &Account) -> Result<(), StoreError> {
+    fn keep(
+        &self,
+        project: &Project,
+        before: &Before,
+        now: &Account,
+        written_ms: u64,
+    ) -> Result<(), StoreError> {
         if before.own.as_ref().is_some_and(|own| own.steps == now.steps) {
             return Ok(());
         }
         let mut roots = directories(now);
         // Of a build elsewhere not all is here.
         roots.retain(|root| self.trees.contains(&NodeId::new(*root)).unwrap_or(false));
-        self.put(&project.own, now, roots)?;
-        self.put(&project.others, &Account { steps: Vec::new(), ..now.clone() }, Vec::new())
+        self.put(&project.own, now, roots, written_ms)?;
+        self.put(&project.others, &Account { steps: Vec::new(), ..now.clone() }, Vec::new(), written_ms)
     }
 
-    fn put(&self, project: &Digest, account: &Account, roots: Vec<Digest>) -> Result<(), StoreError> {
+    fn put(
+        &self,
+        project: &Digest,
+        account: &Account,
+        roots: Vec<Digest>,
+        written_ms: u64,
+    ) -> Result<(), StoreError> {
         let body = serde_json::to_string(account).unwrap_or_default();
-        let account = cache::store::Account { written_ms: to_millis(SystemTime::now()), roots, body };
-        self.store.accounts().put(project, &account)
+        self.store.accounts().put(project, &cache::store::Account { written_ms, roots, body })
     }
 
     /// What is told of a build, as JSON; of the one that ended last where none is named. Blocking.
@@ -271,7 +292,14 @@ impl Explainer {
         Ok(None)
     }
 
-    fn latest(&self) -> MutexGuard<'_, HashMap<Digest, Digest>> {
+    /// Whether the project's latest build had these definitions; then this one is the latest.
+    fn is_latest(&self, project: &Project, definitions: Digest, now_ms: u64) -> bool {
+        let mut latest = self.latest();
+        let known = latest.get_mut(&project.own).filter(|(known, _)| *known == definitions);
+        known.map(|(_, ended_ms)| *ended_ms = now_ms).is_some()
+    }
+
+    fn latest(&self) -> MutexGuard<'_, HashMap<Digest, (Digest, u64)>> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -303,58 +331,6 @@ impl Memory for Looking<'_> {
     }
 }
 
-/// What tells the builds of one thing from those of others.
-#[derive(Debug, Clone)]
-struct Project {
-    /// For its platforms.
-    own: Digest,
-    /// For any.
-    others: Digest,
-    platforms: String,
-    /// For its platforms, as other machines know it, if they do.
-    shared: Option<Digest>,
-    /// It is known what is built: else builds of other directories, and of others, would be taken for earlier ones of it.
-    is_told: bool,
-}
-
-impl Project {
-    /// What a build's frontend was asked for, of which directory of which client.
-    fn of(asked: Option<&BTreeMap<String, String>>, place: &Place) -> Self {
-        let platforms = platforms(asked);
-        let digest = |platforms: &str| {
-            let mut hasher = solver::digest::Hasher::new("rbuild.explain.project.v2");
-            hasher.strs(&place.directory);
-            for name in ["filename", "target", "context", "source"] {
-                hasher.str(asked.and_then(|attrs| attrs.get(name)).map_or("", String::as_str));
-            }
-            hasher.str(platforms);
-            hasher.finish()
-        };
-        let is_told = place.directory.last().is_some_and(|directory| !directory.is_empty());
-        let shared = known_as(asked, &place.called).map(|name| {
-            let mut hasher = solver::digest::Hasher::new("rbuild.explain.shared-project.v1");
-            hasher.str(&name);
-            for name in ["filename", "target"] {
-                hasher.str(asked.and_then(|attrs| attrs.get(name)).map_or("", String::as_str));
-            }
-            hasher.str(&platforms);
-            hasher.finish()
-        });
-        Self { own: digest(&platforms), others: digest(""), platforms, shared, is_told }
-    }
-}
-
-/// What machines that have nothing in common but a cache know a project by: where it comes from, or what its directory is called.
-fn known_as(asked: Option<&BTreeMap<String, String>>, called: &str) -> Option<String> {
-    let attr = |name: &str| asked.and_then(|attrs| attrs.get(name)).filter(|value| !value.is_empty());
-    let from_url = attr("context").filter(|context| context.contains("://") || context.starts_with("git@"));
-    let url = from_url.or_else(|| attr("vcs:source")).map(|url| {
-        let url = url.split_once('#').map_or(url.as_str(), |(url, _)| url);
-        solver::redacted(url).into_owned()
-    });
-    url.or_else(|| (!called.is_empty()).then(|| called.to_owned()))
-}
-
 /// The roots of the clients' directories that an account names.
 fn directories(account: &Account) -> Vec<Digest> {
     let directory = |input: &Input| input.content.filter(|_| matches!(input.what, What::Directory(_)));
@@ -382,29 +358,12 @@ impl Before {
         self.former.as_ref().map(|former| &former.account).or(self.own.as_ref())
     }
 
-    /// The trees that that names; `here` are those of this machine.
-    fn trees<'a>(&'a self, here: &'a Trees) -> &'a Trees {
-        self.former.as_ref().map_or(here, |former| &former.trees)
-    }
-
     /// Tells of a first build for `platforms` what it is the first of.
     fn settle(&self, cause: &mut Cause, platforms: &str) {
         if let (Cause::FirstBuild, Some(others)) = (&cause, &self.others) {
             *cause = Cause::Platform { old: others.platforms.clone(), new: platforms.to_owned() };
         }
     }
-}
-
-/// What a build is for, separated by commas, in one spelling and order.
-fn platforms(asked: Option<&BTreeMap<String, String>>) -> String {
-    let host = Platform::host().to_string();
-    let asked = asked.and_then(|attrs| attrs.get("platform")).filter(|platforms| !platforms.is_empty());
-    let one = |name: &str| match name.parse::<Platform>() {
-        Ok(platform) => platform.normalized().full(),
-        Err(_) => name.to_owned(),
-    };
-    let all: BTreeSet<String> = asked.unwrap_or(&host).split(',').map(one).collect();
-    all.into_iter().collect::<Vec<_>>().join(",")
 }
 
 fn steps(courses: &[Course], why: Vec<Vec<Cause>>) -> Vec<Step> {

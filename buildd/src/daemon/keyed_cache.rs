@@ -25,7 +25,7 @@ use cache::oci::Reference;
 use cache::tree::NodeId;
 use solver::{Key, LayerId, VertexContext};
 
-pub(in crate::daemon) use accounts::{Found, Left};
+pub(in crate::daemon) use accounts::Left;
 pub(in crate::daemon) use home::HomeError;
 pub(super) use mounts::{MountUse, Travels};
 pub(in crate::daemon) use place::{KEYED, KeyedSource, KeyedTarget};
@@ -61,8 +61,6 @@ struct Known {
     layers: HashMap<LayerId, Located>,
     /// Those that cannot be had, and why.
     refused: HashMap<LayerId, String>,
-    /// By store: what is wrong with the records under these keys.
-    unacceptable: HashMap<String, HashMap<Key, String>>,
     /// What chains of layers were found to contain.
     contents: HashMap<Vec<LayerId>, NodeId>,
     /// What lies in which store and need not be written there.
@@ -78,6 +76,19 @@ struct Source {
     told: AtomicBool,
     /// Why it is not asked any more.
     failed: OnceLock<String>,
+    /// What is wrong with the records under these keys.
+    unacceptable: Mutex<HashMap<Key, &'static str>>,
+}
+
+impl Source {
+    fn new(wanted: KeyedSource) -> Self {
+        let (told, failed, unacceptable) = Default::default();
+        Self { wanted, told, failed, unacceptable }
+    }
+
+    fn unacceptable(&self) -> MutexGuard<'_, HashMap<Key, &'static str>> {
+        self.unacceptable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Where a layer is.
@@ -115,14 +126,18 @@ impl KeyedCaches {
     pub(super) fn add(&self, wanted: KeyedSource) {
         let mut known = self.lock();
         if !known.sources.iter().any(|source| source.wanted == wanted) {
-            let (told, failed) = Default::default();
-            known.sources.push(Arc::new(Source { wanted, told, failed }));
+            known.sources.push(Arc::new(Source::new(wanted)));
         }
     }
 
     /// The build exports images that store their layers so. The same blobs are shared then: no layer is compressed or stored twice.
     pub(super) fn images_are(&self, packing: Packing) {
         let _ = self.image_form.set(packing);
+    }
+
+    /// Whether any is looked into.
+    pub(super) fn reads(&self) -> bool {
+        !self.lock().sources.is_empty()
     }
 
     /// All that are looked into, as explanations tell of them.
@@ -136,7 +151,7 @@ impl KeyedCaches {
                 name: source.wanted.name(),
                 error: source.failed.get().cloned(),
                 found: known.there.iter().filter(|(store, ..)| *store == id).map(|(.., key)| *key).collect(),
-                refused: known.unacceptable.get(&id).cloned().unwrap_or_default(),
+                refused: source.unacceptable().iter().map(|(key, why)| (*key, (*why).to_owned())).collect(),
                 lost: lost.map(|(layer, why)| (*layer, why.clone())).collect(),
             }
         };

@@ -107,9 +107,8 @@ pub(super) async fn solve(
         progress: solver::Progress::new(|_| {}),
         cancel: listed.cancel.clone(),
     };
-    let elsewhere = Arc::new(explain::Elsewhere::new(&caches, quiet));
-    let live = explain.then(|| explain::Live::new(parts, &request.session, &elsewhere));
-    let observer = explain::Observer::new(elsewhere, live);
+    let elsewhere = explain::Elsewhere::new(parts, &request.session, &caches, quiet);
+    let observer = explain::Observer::new(&parts.explainer, elsewhere, explain);
     let nearby = Nearby { locals: parts.locals.clone(), trees: parts.chains.trees.clone() };
     let run = Arc::new(Run::new(
         &request.r#ref,
@@ -137,13 +136,16 @@ pub(super) async fn solve(
         None => result,
         Some(recording) => {
             let (journal, lease) = (listed.journal.clone(), parts.leases.of(&request.r#ref));
-            let result = blocking(move || {
+            let ended = run.observer.ended(&run.reference, result.is_ok()).await;
+            let (explainer, observer) = (parts.explainer.clone(), run.observer.clone());
+            let ending = blocking(move || {
                 recording.end(&journal, &lease, &result);
-                result
+                (explainer.end(&observer, ended), result)
             });
-            let result = result.await;
-            let place = explain::place(parts, &run.session, session_of(parts, &run).await.as_ref());
-            explain::end(parts, (&run.reference, result.is_ok()), &run.observer, &place).await;
+            let (leaving, result) = ending.await;
+            if let Some(leaving) = leaving {
+                run.observer.leave(leaving).await;
+            }
             result
         }
     };
@@ -340,14 +342,6 @@ async fn ask_for_exports(
     let alone = exports.len() == 1;
     exports.iter_mut().for_each(|export| export.alone = alone);
     Ok(())
-}
-
-/// The client's session, if it is still there.
-async fn session_of(parts: &Parts, run: &Run) -> Option<Session> {
-    match run.session.as_str() {
-        "" => None,
-        session => parts.sessions.get(session, Duration::ZERO).await.ok(),
-    }
 }
 
 /// The client's session.

@@ -11,6 +11,9 @@ use super::node::NodeId;
 use super::store::{NodeStore, NodeStoreError};
 use super::trees::Trees;
 
+/// So many nodes travel at most: one for each directory.
+const MAX_NODES: usize = 200_000;
+
 /// The nodes of some trees. Those that came from elsewhere may be any: each counts as what its bytes say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bundle(Vec<Bytes>);
@@ -24,12 +27,13 @@ impl Bundle {
         out
     }
 
-    /// Reads what [`Self::encode`] gave; `None` for anything else.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
+    /// Reads what [`Self::encode`] gave, whose bytes it shares; `None` for anything else, and for more nodes than travel.
+    pub fn decode(bytes: &Bytes) -> Option<Self> {
         let mut input = Reader(bytes);
-        let count = input.varint()?;
-        let nodes: Option<Vec<Bytes>> =
-            (0..count).map(|_| input.bytes().map(Bytes::copy_from_slice)).collect();
+        let count = input.varint().filter(|count| *count <= MAX_NODES as u64)?;
+        let nodes: Option<Vec<Bytes>> = (0..count)
+            .map(|_| Some(bytes.slice_ref(input.bytes().filter(|node| !node.is_empty())?)))
+            .collect();
         nodes.filter(|_| input.0.is_empty()).map(Self)
     }
 }
@@ -55,7 +59,7 @@ impl NodeStore for Above {
 }
 
 impl Trees {
-    /// All nodes of the trees of `roots`, as far as they are stored; `None` where they have more than `limit` bytes.
+    /// All nodes of the trees of `roots`, as far as they are stored; `None` where they have more than `limit` bytes, or are more than travel.
     ///
     /// # Errors
     /// When the storage fails.
@@ -68,7 +72,7 @@ impl Trees {
             }
             let Some(node) = self.encoding(&id)? else { continue };
             bytes += node.len();
-            if bytes > limit {
+            if bytes > limit || nodes.len() == MAX_NODES {
                 return Ok(None);
             }
             todo.extend(self.subtrees(&id)?);

@@ -13,6 +13,7 @@ use super::Args;
 use super::layout::LayoutName;
 use crate::cli::context::absolute;
 use crate::client::{ClientError, LocalDir, UploadSource, random_id};
+use crate::session::{FROM_STDIN, UPLOAD};
 
 /// The local source with the Dockerfile, and the setting that says that the Dockerfile is not in a remote context.
 const DOCKERFILE: &str = "dockerfile";
@@ -114,7 +115,7 @@ impl Sources {
         let whole = std::io::Cursor::new(head).chain(stdin);
         if is_archive {
             let name = random_id()?;
-            self.set("context", &format!("http://buildkit-session/{name}"));
+            self.set("context", &format!("{UPLOAD}{name}"));
             self.uploads.insert(name, UploadSource(Box::new(whole)));
             if let Some(file) = file {
                 self.set("filename", &file.to_string_lossy());
@@ -126,7 +127,7 @@ impl Sources {
                 "ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles".to_owned(),
             ));
         }
-        let empty = self.temporary("context")?;
+        let empty = self.temporary(FROM_STDIN)?;
         self.dir("context", empty);
         self.dockerfile_on_stdin(whole)
     }
@@ -286,7 +287,7 @@ mod tests {
         assert_eq!(remote.attrs["dockerfilekey"], "dockerfile");
 
         let mut archive = on_stdin("-", Some("sub/D"), b"\x1f\x8b\x08 and so on").unwrap();
-        let name = archive.attrs["context"].strip_prefix("http://buildkit-session/").unwrap().to_owned();
+        let name = archive.attrs["context"].strip_prefix(UPLOAD).unwrap().to_owned();
         let mut all = Vec::new();
         archive.uploads.remove(&name).unwrap().0.read_to_end(&mut all).unwrap();
         assert_eq!(all, b"\x1f\x8b\x08 and so on");

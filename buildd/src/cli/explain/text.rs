@@ -20,7 +20,10 @@ pub(super) fn render(explanation: &Explanation) -> String {
 fn write(out: &mut String, explanation: &Explanation) -> std::fmt::Result {
     let shown = shown(explanation);
     match &explanation.against {
-        Some(against) => writeln!(out, "Build {}, compared with {against}:", explanation.build)?,
+        Some(against) => {
+            let against = printable(against.as_bytes());
+            writeln!(out, "Build {}, compared with {against}:", explanation.build)?;
+        }
         None => writeln!(out, "Build {}:", explanation.build)?,
     }
     let depths = depths(explanation);

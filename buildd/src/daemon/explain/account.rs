@@ -53,6 +53,31 @@ pub(super) struct Step {
     pub imported: bool,
 }
 
+impl Step {
+    /// Whether a later step is written as this one was.
+    pub(super) fn is_written_as(&self, later: &Self) -> bool {
+        // Elsewhere not even a digest is kept of what is masked.
+        self.raw == later.raw || (self.text == later.text && self.raw == Digest::of(self.text.as_bytes()))
+    }
+}
+
+impl Account {
+    /// How many steps of a later build this one had, by what the file says.
+    pub(super) fn has(&self, later: &Self) -> usize {
+        let has = |step: &&Step| self.steps.iter().any(|own| own.is_written_as(step));
+        later.steps.iter().filter(has).count()
+    }
+
+    /// The same for others to read: of what is masked in instructions there is no digest.
+    pub(super) fn without_what_is_masked(&self) -> Self {
+        let mut account = self.clone();
+        for step in &mut account.steps {
+            step.raw = Digest::of(step.text.as_bytes());
+        }
+        account
+    }
+}
+
 /// What is kept of a variable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Noted {

@@ -10,10 +10,10 @@ pub(super) fn align(old: &[Step], new: &[Step]) -> Vec<Option<usize>> {
     let mut found = vec![None; new.len()];
     let mut taken = vec![false; old.len()];
     let alike: [fn(&Step, &Step) -> bool; 5] = [
-        |old, new| old.stage == new.stage && old.op == new.op && old.raw == new.raw,
-        |old, new| old.stage == new.stage && old.raw == new.raw && old.does == new.does,
+        |old, new| old.stage == new.stage && old.op == new.op && old.is_written_as(new),
+        |old, new| old.stage == new.stage && old.is_written_as(new) && old.does == new.does,
         |old, new| old.stage == new.stage && old.op == new.op,
-        |old, new| old.op == new.op && old.raw == new.raw,
+        |old, new| old.op == new.op && old.is_written_as(new),
         |old, new| old.stage == new.stage && old.does == new.does && keyword(old) == keyword(new),
     ];
     for alike in alike {

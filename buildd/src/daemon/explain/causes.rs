@@ -140,9 +140,11 @@ impl<'a> Comparison<'a> {
     fn refused(&self, course: &Course) -> Vec<Cause> {
         let keys = || [course.key, course.definition].into_iter().flatten();
         let reason = |asked: &Asked| {
-            let of_record = keys().find_map(|key| asked.refused.get(&key));
-            let of_layer = || course.lost.iter().find_map(|layer| asked.lost.get(layer));
-            let reason = of_record.or_else(of_layer)?.clone();
+            // A record whose layers were found to be gone was one to go by.
+            let of_layer = course.lost.iter().find_map(|layer| asked.lost.get(layer));
+            let of_record =
+                || keys().find_map(|key| asked.refused.get(&key)).filter(|_| course.lost.is_empty());
+            let reason = of_layer.or_else(of_record)?.clone();
             Some(Cause::Refused { cache: asked.name.clone(), reason })
         };
         self.asked.iter().filter_map(reason).collect()
@@ -162,7 +164,7 @@ impl<'a> Comparison<'a> {
                     }
                 }
                 What::Directory(name) => own.extend(self.of_directory(name, old_input, input)),
-                What::Source { .. } => own.extend(of_source(old_input, input, old.raw != new.raw)),
+                What::Source { .. } => own.extend(of_source(old_input, input, !old.is_written_as(new))),
             }
         }
         follows.dedup();
@@ -289,7 +291,7 @@ fn of_op(old: &Step, new: &Step) -> Vec<Cause> {
         return Vec::new();
     }
     let mut found = changed_variables(&old.variables, &new.variables);
-    let text = old.raw != new.raw;
+    let text = !old.is_written_as(new);
     if text {
         found.insert(0, Cause::Instruction { old: old.text.clone(), new: new.text.clone() });
     }

@@ -2,25 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use solver::{Digest, Event, EventSink, Status, Update, VertexId};
 use tokio::sync::OnceCell;
 
 use super::account::{Account, Course};
 use super::causes::Comparison;
-use super::{Before, Elsewhere, Looking, Observed, Project, place, platforms};
+use super::project::platforms;
+use super::{Before, Elsewhere, Explainer, Looking, Observed, Project};
 use crate::daemon::blocking::blocking;
-use crate::daemon::parts::Parts;
 use crate::explanation::BECAUSE;
 
 /// So many causes of a step are told while it runs; all of them at the end.
 const MAX_CAUSES: usize = 3;
 
 /// A build whose client wants to be told.
-pub(in crate::daemon) struct Live {
-    parts: Arc<Parts>,
-    session: String,
+pub(super) struct Live {
+    explainer: Arc<Explainer>,
     elsewhere: Arc<Elsewhere>,
     before: OnceCell<Arc<(Project, Before)>>,
 }
@@ -44,15 +43,14 @@ impl Now {
 
 impl std::fmt::Debug for Live {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Live").field("session", &self.session).finish_non_exhaustive()
+        f.debug_struct("Live").field("elsewhere", &self.elsewhere).finish_non_exhaustive()
     }
 }
 
 impl Live {
-    /// Of a build of `session` whose caches may know of others.
-    pub(in crate::daemon) fn new(parts: &Arc<Parts>, session: &str, elsewhere: &Arc<Elsewhere>) -> Self {
-        let (parts, session, elsewhere) = (parts.clone(), session.to_owned(), elsewhere.clone());
-        Self { parts, session, elsewhere, before: OnceCell::new() }
+    /// Of a build whose caches may know of others.
+    pub(super) fn new(explainer: &Arc<Explainer>, elsewhere: &Arc<Elsewhere>) -> Self {
+        Self { explainer: explainer.clone(), elsewhere: elsewhere.clone(), before: OnceCell::new() }
     }
 
     /// Tells `events` why a step began, as parts of its vertex. What fails is only logged.
@@ -64,11 +62,12 @@ impl Live {
                 return;
             }
         };
-        let (explainer, caches) = (self.parts.explainer.clone(), self.elsewhere.caches.asked());
+        let (explainer, caches) = (self.explainer.clone(), self.elsewhere.caches.asked());
         let words = blocking(move || {
             let Now { account, courses, step, .. } = &now;
             let (project, before) = &*before;
-            let looking = Looking { store: &explainer.store, trees: before.trees(&explainer.trees) };
+            let trees = explainer.trees_of(before.former.as_deref());
+            let looking = Looking { store: &explainer.store, trees };
             let comparison = Comparison::new(before.account(), account, courses, &caches, &looking);
             let course = courses.iter().find(|course| course.digest == *step);
             let mut causes = course.map(|course| comparison.of(course)).unwrap_or_default();
@@ -90,13 +89,14 @@ impl Live {
     /// What the build is compared with; found out once.
     async fn before(&self, now: &Now) -> Result<Arc<(Project, Before)>, cache::store::StoreError> {
         let find = || async {
-            let session = self.parts.sessions.get(&self.session, Duration::ZERO).await.ok();
-            let project =
-                Project::of(now.asked.as_ref(), &place(&self.parts, &self.session, session.as_ref()));
-            let explainer = self.parts.explainer.clone();
-            let former = self.elsewhere.former(&project, &explainer.trees).await;
-            let former = former.filter(|former| former.resembles(&now.account));
-            blocking(move || Ok(Arc::new((project.clone(), explainer.before(&project, former)?)))).await
+            let project = self.elsewhere.project(now.asked.as_ref()).await.clone();
+            let former = self.elsewhere.former(&project).await;
+            let (explainer, account) = (self.explainer.clone(), now.account.clone());
+            blocking(move || {
+                let before = explainer.before(&project, former, &account)?;
+                Ok(Arc::new((project, before)))
+            })
+            .await
         };
         self.before.get_or_try_init(find).await.cloned()
     }

@@ -437,6 +437,18 @@ impl Home {
         Ok(Box::pin(bytes.take(blob.size.saturating_add(1))))
     }
 
+    /// All of a small blob, also of one that was written since the build began; its digest is for the reader to verify.
+    pub(super) async fn whole_new(&self, blob: &SharedBlob) -> Result<Vec<u8>, HomeError> {
+        if let Self::Actions(entries) = self {
+            let found = entries.get_new(&blob_name(&blob.digest), blob.size).await?;
+            return Ok(found.unwrap_or_default());
+        }
+        let mut bytes = Vec::new();
+        // What broke off is not what its digest says.
+        let _ = self.blob(blob).await?.read_to_end(&mut bytes).await;
+        Ok(bytes)
+    }
+
     /// Makes a blob or a record young, if it is older than `limit`, so that it does not expire. Registries have rules of their own.
     /// Whether it is there.
     pub(super) async fn refresh(&self, name: &str, limit: Duration) -> Result<bool, HomeError> {

@@ -39,6 +39,17 @@ impl Looked {
     }
 }
 
+impl Source {
+    /// Notes that a record is none to go by, for who asks why the step ran.
+    fn note_unacceptable(&self, key: Key, why: Unacceptable) {
+        let why = match why {
+            Unacceptable::Damaged => "its record is damaged",
+            Unacceptable::Untrusted => "its record is not signed by anybody who is trusted",
+        };
+        self.unacceptable().insert(key, why);
+    }
+}
+
 impl KeyedCaches {
     /// The records under `keys`, in that order; fewer where the rest has none.
     pub(in crate::daemon) async fn lend(&self, keys: &[Key], cx: &VertexContext) -> Vec<Option<Kept>> {
@@ -106,7 +117,7 @@ impl KeyedCaches {
                     Ok(record) => found[at] = Some(self.take(source, scope, &home, record)),
                     Err(why) => {
                         let level = record_name(scope, &keys[at]);
-                        self.note_unacceptable(source, keys[at], why);
+                        source.note_unacceptable(keys[at], why);
                         match why {
                             Unacceptable::Damaged => {
                                 damaged += 1;
@@ -127,19 +138,11 @@ impl KeyedCaches {
         Ok(Looked { found, damaged, untrusted })
     }
 
-    /// Notes that a record is none to go by, for who asks why the step ran.
-    fn note_unacceptable(&self, source: &Source, key: Key, why: Unacceptable) {
-        let store = source.wanted.place.id();
-        let why = match why {
-            Unacceptable::Damaged => "its record is damaged",
-            Unacceptable::Untrusted => "its record is not signed by anybody who is trusted",
-        };
-        self.lock().unacceptable.entry(store).or_default().insert(key, why.to_owned());
-    }
-
     /// Notes what a record says, and keeps it from expiring.
     fn take(&self, source: &Source, scope: &Scope, home: &Arc<Home>, record: SharedRecord) -> Kept {
         let id = source.wanted.place.id();
+        // Another scope had one that was none to go by.
+        source.unacceptable().remove(&record.key);
         {
             let mut known = self.lock();
             known.there.insert((id.clone(), scope.clone(), record.key));

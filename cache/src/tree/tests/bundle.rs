@@ -26,7 +26,7 @@ fn what_was_bundled_can_be_compared_elsewhere() {
     let new = here.apply(Trees::empty(), &new).unwrap();
     assert!(here.diff(&old, &new).is_err());
     let bundle = there.bundle(&[old, Trees::empty()], 1 << 20).unwrap().unwrap();
-    let both = here.with(&Bundle::decode(&bundle.encode()).unwrap());
+    let both = here.with(&Bundle::decode(&bundle.encode().into()).unwrap());
     let found: Vec<String> =
         both.diff(&old, &new).unwrap().into_iter().map(|(path, _)| path.to_string()).collect();
     assert_eq!(found, ["/a/b/c"]);
@@ -41,8 +41,8 @@ fn what_was_bundled_can_be_compared_elsewhere() {
 proptest! {
     #[test]
     fn any_bytes_can_be_read(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-        if let Some(bundle) = Bundle::decode(&bytes) {
-            prop_assert_eq!(Bundle::decode(&bundle.encode()), Some(bundle));
+        if let Some(bundle) = Bundle::decode(&bytes.into()) {
+            prop_assert_eq!(Bundle::decode(&bundle.encode().into()), Some(bundle));
         }
     }
 }

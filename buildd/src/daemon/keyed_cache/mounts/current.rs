@@ -1,7 +1,7 @@
 //! What a store has of a mount.
 
 use std::collections::HashSet;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use cache::keyed::{MountSnapshot, Scope, SharedBlob, SnapshotName, Trust, Unacceptable};
 use cache::mounts::{LIST_LIMIT, MountError, MountList};
@@ -14,6 +14,7 @@ use crate::daemon::blocking::blocking;
 use crate::daemon::keyed_cache::KeyedCaches;
 use crate::daemon::keyed_cache::home::{Home, snapshot_name};
 use crate::daemon::keyed_cache::place::KeyedPlace;
+use crate::daemon::timestamp::now_ms;
 
 /// How often the names are asked for anew when one of them has gone meanwhile, and the first pause before that.
 const TRIES: u32 = 6;
@@ -49,11 +50,6 @@ impl Current {
     pub(super) fn counted(&self) -> Vec<String> {
         self.lists.iter().map(|(snapshot, _)| snapshot.name.to_string()).collect()
     }
-}
-
-/// Now, in milliseconds since 1970.
-pub(super) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 impl KeyedCaches {

@@ -15,13 +15,14 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use solver::{Digest, ExecError, VertexContext};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
-use super::current::{Current, now_ms};
+use super::current::Current;
 use super::import::shown_bytes;
 use super::{TravelError, lock, place_name, shown};
 use crate::daemon::blocking::blocking;
 use crate::daemon::keyed_cache::home::{Home, blob_name, snapshot_name};
 use crate::daemon::keyed_cache::{KeyedCaches, KeyedTarget};
 use crate::daemon::progress::Step;
+use crate::daemon::timestamp::now_ms;
 use crate::daemon::traces::random;
 use crate::daemon::worker::SetOnDrop;
 

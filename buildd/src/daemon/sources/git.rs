@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use cache::layer::Meta;
 use solver::digest::Hasher;
 use solver::op::SourceOp;
-use solver::{ExecError, Output, SourceAnswer, SourceIdentity, VertexContext, redacted};
+use solver::{Digest, ExecError, Output, SourceAnswer, SourceIdentity, VertexContext, redacted};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
@@ -72,8 +72,27 @@ struct Pinned {
     request: Request,
     /// Its name is empty for a commit given as such.
     found: Found,
-    /// What it gave: another checkout would have other times.
-    fetched: OnceCell<Output>,
+    /// What it gave. Another checkout would have other times, so what is the same source by its key has this in common.
+    fetched: Arc<OnceCell<Output>>,
+}
+
+impl Pinned {
+    /// What tells it from other sources.
+    fn identity(&self) -> Digest {
+        let Self { request: r, found, fetched: _ } = self;
+        let mut h = Hasher::new("rbuild.source.git.v1");
+        h.str(&found.commit).str(&r.subdir).bool(r.keep_git_dir).bool(r.submodules);
+        if r.keep_git_dir {
+            h.str(&r.url).str(&found.full_ref).str(&found.object);
+        }
+        if r.commit_times {
+            h.str("commit times");
+        }
+        if r.as_bundle {
+            h.str("bundle").str(&bundle::tip(&r.reference));
+        }
+        h.finish()
+    }
 }
 
 /// What a git source is.
@@ -142,20 +161,8 @@ impl GitSource {
         cx: &VertexContext,
     ) -> Result<SourceAnswer, ExecError> {
         let pinned = self.pin(op, cx).await?;
-        let mut h = Hasher::new("rbuild.source.git.v1");
-        let r = &pinned.request;
-        h.str(&pinned.found.commit).str(&r.subdir).bool(r.keep_git_dir).bool(r.submodules);
-        if r.keep_git_dir {
-            h.str(&r.url).str(&pinned.found.full_ref).str(&pinned.found.object);
-        }
-        if r.commit_times {
-            h.str("commit times");
-        }
-        if r.as_bundle {
-            h.str("bundle").str(&bundle::tip(&r.reference));
-        }
-        let revision = Some(pinned.found.commit.clone());
-        Ok(SourceAnswer { identity: SourceIdentity::Digest(h.finish()), revision, output: None })
+        let (identity, revision) = (pinned.identity(), Some(pinned.found.commit.clone()));
+        Ok(SourceAnswer { identity: SourceIdentity::Digest(identity), revision, output: None })
     }
 
     pub(super) async fn fetch(&self, op: &SourceOp, cx: &VertexContext) -> Result<Output, ExecError> {
@@ -360,9 +367,15 @@ impl GitSource {
             found = found => found?,
             () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
         };
-        let pinned = Arc::new(Pinned { request, found, fetched: OnceCell::new() });
+        let mut pinned = Pinned { request, found, fetched: Arc::default() };
         self.verify(&pinned, cx).await?;
-        self.lock().insert(key, pinned.clone());
+        let (identity, mut all) = (pinned.identity(), self.lock());
+        let mut of_build = all.iter().filter(|((build, _), _)| *build == cx.build);
+        if let Some((_, same)) = of_build.find(|(_, other)| other.identity() == identity) {
+            pinned.fetched = same.fetched.clone();
+        }
+        let pinned = Arc::new(pinned);
+        all.insert(key, pinned.clone());
         Ok(pinned)
     }
 }

@@ -133,6 +133,9 @@ impl Builder<'_> {
                     if node.head {
                         node.chain = Some(result.chain.clone());
                     }
+                    if graph.vertex(id).meta.export_cache == Some(false) {
+                        node.chain = None;
+                    }
                     let place = self.push(node);
                     self.places.insert(edge, vec![place]);
                 }

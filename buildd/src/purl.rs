@@ -10,6 +10,22 @@ pub(crate) fn escape(url: &mut String, text: &str, plain: impl Fn(u8) -> bool) {
     }
 }
 
+/// A text with percent signs and hexadecimal digits for some of its bytes, as it is without them; `None` where it is malformed.
+pub(crate) fn unescape(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'%' => {
+                let digits = [rest.next()?, rest.next()?];
+                bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+            }
+            other => bytes.push(other),
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// Adds a qualifier; they stand in alphabetical order.
 pub(crate) fn qualify(url: &mut String, name: &str, value: &str) {
     url.push(if url.contains('?') { '&' } else { '?' });

@@ -60,6 +60,8 @@ pub struct VertexMeta {
     pub locations: Vec<SourceLocation>,
     /// The LLB digest under which a client knows the vertex, when it came as LLB.
     pub llb_digest: Option<Digest>,
+    /// The op as its client wrote it, where that is another way to write what the op here says: it counts for the keys of others.
+    pub wire: Option<Arc<[u8]>>,
     /// The variables of the source file that it was made with.
     pub variables: Arc<[Arc<Variable>]>,
 }

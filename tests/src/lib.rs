@@ -21,6 +21,7 @@ mod google;
 mod http;
 mod leaks;
 pub mod llb;
+pub mod operations;
 pub mod processes;
 mod random;
 mod ready;

@@ -19,6 +19,11 @@ pub struct Edge {
 }
 
 impl Edge {
+    /// The digest of the operation.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
     /// Another output of the same operation.
     pub fn output(&self, index: i64) -> Self {
         Self { index, ..self.clone() }
@@ -39,7 +44,7 @@ impl Llb {
 
     fn add(&mut self, op: &pb::Op) -> Edge {
         let bytes: Bytes = op.encode_to_vec().into();
-        let digest = format!("sha256:{}", hex::encode(Sha256::digest(&bytes)));
+        let digest = digest(&bytes);
         self.def.push(bytes);
         Edge { digest, index: 0 }
     }
@@ -101,6 +106,16 @@ impl Llb {
         self.op(inputs, pb::op::Op::Exec(exec))
     }
 
+    /// The same operation for a platform.
+    ///
+    /// # Panics
+    /// When there is none such.
+    pub fn on(&mut self, edge: &Edge, platform: pb::Platform) -> Edge {
+        let bytes = self.def.iter().find(|bytes| digest(bytes) == edge.digest);
+        let op = pb::Op::decode(bytes.expect("an operation of this graph").clone()).expect("an operation");
+        self.add(&pb::Op { platform: Some(platform), ..op })
+    }
+
     /// One over the other.
     pub fn merge(&mut self, inputs: &[&Edge]) -> Edge {
         let merged = (0..inputs.len()).map(|i| pb::MergeInput { input: i as i64 }).collect();
@@ -122,4 +137,8 @@ impl Llb {
         let build = pb::BuildOp { builder: -1, inputs, ..pb::BuildOp::default() };
         self.op(&[input], pb::op::Op::Build(build))
     }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }

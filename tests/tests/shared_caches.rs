@@ -4,8 +4,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use proto::control::{CacheOptions, CacheOptionsEntry, SolveRequest};
+use proto::pb;
 use serde_json::Value;
-use tests::{Auth, GitDaemon, Registry, Scene, Web, ready};
+use tests::llb::Llb;
+use tests::operations::{Places, Served, graphs};
+use tests::{Api, Auth, GitDaemon, Registry, Scene, Web, ready};
 
 /// Steps of every kind that BuildKit has a key for, over a base without anything that counts.
 const EVERY_KIND: &str = r#"FROM base AS first
@@ -93,6 +97,12 @@ COPY --from=files /gitsub /g/
 
 /// What BuildKit exported for [`SOURCES_AND_FLAGS`].
 const RECORDED_LINES: &str = include_str!("../vectors/sources_and_flags.txt");
+
+/// A file over the image of an OCI layout, and a copy of that image.
+const OVER_LAYOUT: &str = "FROM img\nCOPY <<EOF /f\ntext\nEOF\nCOPY --from=img / /copied/\n";
+
+/// What BuildKit exported for [`graphs`], each under its name, and for [`OVER_LAYOUT`].
+const RECORDED_OPERATIONS: &str = include_str!("../vectors/operations.txt");
 
 /// A time that is nobody's, in seconds since 1970.
 const LONG_AGO: u64 = 1_000_000_000;
@@ -229,6 +239,100 @@ fn keys_of_sources_and_their_links_are_those_of_buildkit() {
     let found = lines(config["records"].as_array().unwrap(), &known);
     let found: BTreeSet<&str> = found.iter().map(String::as_str).collect();
     assert_eq!(found, recorded);
+}
+
+#[test]
+fn keys_of_every_operation_are_those_of_buildkit() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let (registry, base) = with_base(&scene);
+    let (served, repositories) = (Served::start(), scene.path("served"));
+    let repository_dir = repositories.join("repo");
+    repository(&repository_dir);
+    let (git, commit) =
+        (GitDaemon::start(&repositories), tests::git(&repository_dir, &["rev-parse", "HEAD"]));
+    let places = Places { base: &base, served: &served, git: &git.host(), commit: &commit };
+    let api = Api::connect(&scene.daemon);
+    let mut names = BTreeSet::new();
+    for (name, definition) in graphs(&places) {
+        let config = exported(&api, &registry, &name.replace(' ', "-"), definition);
+        let recorded = section(RECORDED_OPERATIONS, name);
+        let known = recorded.iter().copied().filter(|line| !line.contains(' ')).collect();
+        let found = lines(config["records"].as_array().unwrap(), &known);
+        let found: BTreeSet<&str> = found.iter().map(String::as_str).collect();
+        assert_eq!(found, recorded, "{name}");
+        names.insert(format!("[{name}]"));
+    }
+    names.insert("[layout]".to_owned());
+    let recorded = RECORDED_OPERATIONS.lines().filter(|line| line.starts_with('[')).map(str::to_owned);
+    assert_eq!(names, recorded.collect());
+}
+
+#[test]
+fn keys_of_oci_layouts_are_those_of_buildkit() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let served = Served::start();
+    served.write_layout(&scene.path("layout"));
+    let image = format!("img=oci-layout://{}@{}", scene.path("layout").display(), served.index);
+    let to = "type=local,dest=../cache,mode=max";
+    scene.dockerfile(OVER_LAYOUT, &["--build-context", &image, "--cache-to", to, "-t", "app"]).ok();
+    let cache = scene.path("cache");
+    let manifest = json(&blob(&cache, &json(&cache.join("index.json"))["manifests"][0]));
+    let config = json(&blob(&cache, &manifest["config"]));
+    let recorded = section(RECORDED_OPERATIONS, "layout");
+    let known = recorded.iter().copied().filter(|line| !line.contains(' ')).collect();
+    let found = lines(config["records"].as_array().unwrap(), &known);
+    assert_eq!(found.iter().map(String::as_str).collect::<BTreeSet<_>>(), recorded);
+}
+
+#[test]
+fn what_a_client_keeps_out_of_caches() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let (registry, base) = with_base(&scene);
+    let mut llb = Llb::new();
+    let image = llb.image(&base);
+    let first = llb.run(&image, "echo first > /first", |_| ());
+    let second = llb.run(&first, "echo second > /second", |_| ());
+    let api = Api::connect(&scene.daemon);
+    for (out, has) in [(&first, [false, true]), (&second, [true, false])] {
+        let mut definition = llb.definition(&second);
+        let export_cache = Some(pb::ExportCache { value: false });
+        let metadata = pb::OpMetadata { export_cache, ..pb::OpMetadata::default() };
+        definition.metadata.insert(out.digest().to_owned(), metadata);
+        let config = exported(&api, &registry, "kept-out", definition);
+        let steps = config["records"].as_array().unwrap().iter().filter(|r| r["inputs"].is_array());
+        let found: Vec<bool> = steps.map(|r| r["layers"].is_array() || r["chains"].is_array()).collect();
+        assert_eq!(found, has, "{config:#}");
+    }
+}
+
+/// Solves a definition, and gives the config of the cache that it was asked to write to a registry.
+fn exported(api: &Api, registry: &Registry, tag: &str, definition: pb::Definition) -> Value {
+    let reference = format!("{}/cache:{tag}", registry.host());
+    let attrs = [("ref", reference.as_str()), ("mode", "max")];
+    let attrs = attrs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let exports = vec![CacheOptionsEntry { r#type: "registry".to_owned(), attrs }];
+    let cache = Some(CacheOptions { exports, ..CacheOptions::default() });
+    let (build, definition) = (tag.to_owned(), Some(definition));
+    let request = SolveRequest { r#ref: build, definition, cache, ..SolveRequest::default() };
+    api.solve(request).unwrap_or_else(|error| panic!("{tag}: {error}"));
+    let manifest = registry.manifest("cache", tag).unwrap();
+    registry.blob("cache", manifest["config"]["digest"].as_str().unwrap()).unwrap()
+}
+
+/// The lines under a name.
+fn section<'a>(text: &'a str, name: &str) -> BTreeSet<&'a str> {
+    let heading = format!("[{name}]");
+    let lines = text.lines().skip_while(|line| *line != heading).skip(1);
+    lines.take_while(|line| !line.starts_with('[')).filter(|line| !line.is_empty()).collect()
 }
 
 #[test]

@@ -134,6 +134,7 @@ impl Sources {
             "docker-image" | "oci-layout" => self.images.buildkit_keys(op, platform, cx).await,
             "http" | "https" => self.http.buildkit_keys(op, cx).await,
             "git" => self.git.buildkit_keys(op, cx).await,
+            REGISTRY_BLOB | LAYOUT_BLOB => BlobSource::buildkit_key(op).map(|key| vec![key]),
             _ => Ok(Vec::new()),
         }
     }

@@ -9,6 +9,7 @@ use cache::pattern::has_wildcards;
 use cache::tree::TreePath;
 use frontend::lower::base;
 use frontend::quote::escape_html;
+use prost::Message as _;
 use proto::pb;
 use serde_json::{Map, Value};
 use solver::op::Platform;
@@ -41,8 +42,13 @@ pub struct InputKey {
 /// The key of a vertex that is no source; `None` for those that BuildKit does not share.
 pub fn op_key(vertex: &Vertex, host: &Platform) -> Option<OpKey> {
     let count = vertex.inputs.len();
-    match wire_op(vertex).op? {
-        pb::op::Op::Exec(op) => Some(exec(op, count, vertex.platform.as_ref().unwrap_or(host))),
+    let given = vertex.meta.wire.as_deref().and_then(|bytes| pb::Op::decode(bytes).ok());
+    let given = given.unwrap_or_else(|| wire_op(vertex));
+    match given.op? {
+        pb::op::Op::Exec(op) => {
+            let features = given.platform.map(|platform| platform.os_features).unwrap_or_default();
+            Some(exec(op, count, vertex.platform.as_ref().unwrap_or(host), features))
+        }
         pb::op::Op::File(op) => Some(file(op, count)),
         pb::op::Op::Merge(op) => {
             let fields = [("Type", "buildkit.merge.v0".into()), ("Merge", json::merge(op))];
@@ -51,7 +57,12 @@ pub fn op_key(vertex: &Vertex, host: &Platform) -> Option<OpKey> {
         pb::op::Op::Diff(op) => {
             Some(plain([("Type", "buildkit.diff.v0".into()), ("Diff", json::diff(&op))], count))
         }
-        pb::op::Op::Source(_) | pb::op::Op::Build(_) | pb::op::Op::Passthrough(_) => None,
+        pb::op::Op::Passthrough(op) => {
+            let fields = [("Type", "buildkit.passthrough.v0".into()), ("Passthrough", json::passthrough(op))];
+            Some(plain(fields, count))
+        }
+        // What a build op builds has taken its place before anything is keyed.
+        pb::op::Op::Source(_) | pb::op::Op::Build(_) => None,
     }
 }
 
@@ -111,7 +122,7 @@ fn of_map(map: Map<String, Value>) -> Digest {
     Digest::of(&go_json(&Value::Object(map)))
 }
 
-fn exec(mut op: pb::ExecOp, count: usize, platform: &Platform) -> OpKey {
+fn exec(mut op: pb::ExecOp, count: usize, platform: &Platform, features: Vec<String>) -> OpKey {
     let inputs = mounts(&op.mounts, count);
     if let Some(meta) = &mut op.meta {
         meta.proxy_env = None;
@@ -134,6 +145,9 @@ fn exec(mut op: pb::ExecOp, count: usize, platform: &Platform) -> OpKey {
     map.insert("Type".to_owned(), "buildkit.exec.v0".into());
     map.insert("Exec".to_owned(), json::exec(op));
     add_platform(&mut map, platform);
+    if !features.is_empty() {
+        map.insert("OSFeatures".to_owned(), features.into());
+    }
     OpKey { digest: of_map(map), inputs }
 }
 

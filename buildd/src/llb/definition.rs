@@ -129,13 +129,19 @@ impl Loader<'_> {
         let invalid = |reason| LlbError::Op { digest, reason };
         let inputs =
             op.inputs.iter().map(|input| self.edge(input)).collect::<Result<Vec<_>, _>>().map_err(invalid)?;
-        let vertex = Vertex {
+        let mut vertex = Vertex {
             op: decode_op(op, self.depth).map_err(|err| err.at(digest))?,
             inputs,
             platform: op.platform.as_ref().map(super::decode::platform),
             constraints: op.constraints.as_ref().map(|c| c.filter.clone()).unwrap_or_default(),
             meta: self.meta(digest)?,
         };
+        // Sources may yet be replaced, and their names are all that counts.
+        if !matches!(vertex.op, solver::Op::Source(_) | solver::Op::Build(_)) {
+            let given = pb::Op { inputs: Vec::new(), constraints: None, ..op.clone() };
+            let ours = pb::Op { constraints: None, ..wire_op(&vertex) };
+            vertex.meta.wire = (given != ours).then(|| given.encode_to_vec().into());
+        }
         let outputs = Outputs::of(&vertex.op);
         let id = self.builder.add(vertex).map_err(|_| LlbError::Cycle(digest))?;
         self.outputs.push(outputs);
@@ -158,6 +164,7 @@ impl Loader<'_> {
         }
         Ok(VertexMeta {
             variables: Default::default(),
+            wire: None,
             description: given.description,
             ignore_cache: given.ignore_cache,
             export_cache: given.export_cache.map(|e| e.value),

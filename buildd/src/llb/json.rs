@@ -111,9 +111,7 @@ fn op(mut given: pb::Op) -> Value {
         Some(Op::Merge(op)) => ("merge", merge(op)),
         Some(Op::Diff(op)) => ("diff", diff(&op)),
         Some(Op::Build(op)) => ("build", some([("builder", op.builder.into()), ("attrs", texts(op.attrs))])),
-        Some(Op::Passthrough(op)) => {
-            ("passthrough", some([("id", op.id.into()), ("outputs", op.outputs.into())]))
-        }
+        Some(Op::Passthrough(op)) => ("passthrough", passthrough(op)),
         None => ("", Value::Null),
     };
     some([
@@ -287,6 +285,10 @@ pub(super) fn diff(op: &pb::DiffOp) -> Value {
     let input = |n: Option<i64>| some([("input", n.unwrap_or_default().into())]);
     let (lower, upper) = (op.lower.as_ref().map(|l| l.input), op.upper.as_ref().map(|u| u.input));
     some([("lower", input(lower)), ("upper", input(upper))])
+}
+
+pub(super) fn passthrough(op: pb::PassthroughOp) -> Value {
+    some([("id", op.id.into()), ("outputs", op.outputs.into())])
 }
 
 fn copy(c: pb::FileActionCopy) -> Value {

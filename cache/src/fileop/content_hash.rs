@@ -67,6 +67,15 @@ pub fn content_hash(input: &FileInput, selectors: &[ContentSelector]) -> Result<
     }
 }
 
+/// The checksum of what `selectors` take of nothing, which is no empty directory to BuildKit; `None` where they want more than the root.
+pub fn hash_of_nothing(selectors: &[ContentSelector]) -> Option<Digest> {
+    let is_root = |selector: &ContentSelector| {
+        TreePath::clean(selector.path.as_bytes()).is_ok_and(|path| path.is_root())
+    };
+    let digests = vec![Digest::of(b"").to_string(); selectors.len().max(1)];
+    selectors.iter().all(is_root).then(|| Digest::of(digests.join("\0").as_bytes()))
+}
+
 struct Hashing<'a> {
     source: Source<'a>,
     selector: &'a ContentSelector,

@@ -297,17 +297,28 @@ impl Pass {
         }
     }
 
-    /// What a download or a checkout gave, of one layer at most, where it still lies here.
+    /// What a source without a known output gave when it was fetched, where it still lies here.
     async fn fetched_before(&self, id: VertexId, answer: &SourceAnswer) -> Result<Option<Output>, Stop> {
-        let Op::Source(op) = &self.graph.vertex(id).op else { return Ok(None) };
-        if !matches!(op.scheme_and_ref().0, "git" | "http" | "https") {
-            return Ok(None);
+        let vertex = self.graph.vertex(id);
+        let Op::Source(op) = &vertex.op else { return Ok(None) };
+        let scheme = op.scheme_and_ref().0;
+        let Some(record) = self.noted(id, answer).await? else { return Ok(None) };
+        match scheme {
+            // Of one layer at most.
+            "git" | "http" | "https" | "docker-image+blob" | "oci-layout+blob" => {
+                Ok(record.outputs.get(&0).map(|made| Output {
+                    chain: made.layer.into_iter().collect(),
+                    content: Some(made.content),
+                    local: None,
+                }))
+            }
+            // The record has the topmost layer only; whoever has that has those below, as a rule.
+            "oci-layout" => {
+                let (platform, cx) = (vertex.platform.as_ref(), self.context(id));
+                Ok(self.engine.source.fetch(op, platform, answer, &cx).await.ok())
+            }
+            _ => Ok(None),
         }
-        let record = self.noted(id, answer).await?;
-        Ok(record.and_then(|record| {
-            let made = record.outputs.get(&0)?;
-            Some(Output { chain: made.layer.into_iter().collect(), content: Some(made.content), local: None })
-        }))
     }
 
     /// Leaves a record of what a source without a known output gave, for [`Self::noted`] alone.

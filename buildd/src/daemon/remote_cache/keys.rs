@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cache::fileop::FileInput;
-use cache::fileop::content_hash::{ContentSelector, content_hash};
-use solver::{Digest, Graph, LocalRef, Op, Output, SourceAnswer, VertexContext, VertexId};
+use cache::fileop::content_hash::{ContentSelector, content_hash, hash_of_nothing};
+use solver::op::DiffOp;
+use solver::{Digest, Edge, Graph, LocalRef, Op, Output, SourceAnswer, VertexContext, VertexId};
 
 use crate::daemon::blocking::blocking;
 use crate::daemon::parts::Parts;
@@ -68,9 +69,33 @@ impl Keys {
             return Some(*known);
         }
         let selectors = self.of_op(id)?.inputs.get(input)?.content.clone()?;
-        let digest = hash(parts, output, selectors).await?;
+        let digest = match self.is_nothing(self.graph.vertex(id).inputs[input]) {
+            true => hash_of_nothing(&selectors)?,
+            false => hash(parts, output, selectors).await?,
+        };
         self.contents.insert((id, input, contents), digest);
         Some(digest)
+    }
+
+    /// Whether BuildKit has no file system for an output at all, not even an empty one: no directory counts then.
+    fn is_nothing(&self, mut edge: Edge) -> bool {
+        loop {
+            let vertex = self.graph.vertex(edge.vertex);
+            let at = |input: usize| vertex.inputs.get(input).copied();
+            let same = match &vertex.op {
+                Op::Diff(DiffOp { lower: Some(lower), upper: Some(upper) }) => {
+                    return at(*lower) == at(*upper);
+                }
+                Op::Diff(DiffOp { lower, upper }) => match lower.or(*upper) {
+                    Some(input) => at(input),
+                    None => return true,
+                },
+                Op::Passthrough(pass) => pass.outputs.get(edge.output as usize).and_then(|i| at(*i)),
+                _ => return false,
+            };
+            let Some(below) = same else { return false };
+            edge = below;
+        }
     }
 }
 

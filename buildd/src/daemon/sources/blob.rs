@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cache::layer::Meta;
 use solver::digest::Hasher;
 use solver::op::SourceOp;
-use solver::{ExecError, Output, SourceAnswer, SourceIdentity, VertexContext};
+use solver::{Digest, ExecError, Output, SourceAnswer, SourceIdentity, VertexContext};
 
 use super::file;
 use super::image::ImageSource;
@@ -42,6 +42,15 @@ impl BlobSource {
             maker.of_file(&name, &meta, body, &build, &description)
         })
         .await
+    }
+
+    /// What BuildKit's caches know the blob by (`source/containerblob/pull.go`).
+    pub(super) fn buildkit_key(op: &SourceOp) -> Result<String, ExecError> {
+        let digest = Locator::of_source(op)?.digest.to_string();
+        let mut fields = serde_json::Map::from_iter([("Digest".to_owned(), digest.into())]);
+        fields.insert("Filename".to_owned(), file::own_name(op).unwrap_or_default().into());
+        fields.extend(file::key_fields(op)?);
+        Ok(Digest::of(&crate::llb::go_json(&fields.into())).to_string())
     }
 
     /// What provenance tells of the source.

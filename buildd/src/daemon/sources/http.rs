@@ -122,7 +122,7 @@ impl HttpSource {
                 if Signer::new(op)?.is_some() {
                     self.download(op, cx).await?;
                 }
-                (body, file_name(op, None, None), meta(op, None)?)
+                (body, file_name(op, None), meta(op, None)?)
             }
             None => {
                 let Download { body, name, meta, .. } = self.download(op, cx).await?;
@@ -183,21 +183,28 @@ impl HttpSource {
         op: &SourceOp,
         cx: &VertexContext,
     ) -> Result<Vec<String>, ExecError> {
-        let Download { body, name, modified, .. } = self.download(op, cx).await?;
-        let number = |attr: &str, radix| {
-            let text = op.attrs.get(attr).map_or("", String::as_str).trim_start_matches("0o");
-            i64::from_str_radix(text, radix).unwrap_or(0)
+        let (body, name, modified) = match checksum(op) {
+            // Nothing that the server says counts then, and it is not asked.
+            Some(body) if Signer::new(op)?.is_none() => (body, file_name(op, None), None),
+            _ => {
+                let Download { body, name, modified, .. } = self.download(op, cx).await?;
+                (body, name, modified)
+            }
         };
-        let mut fields = serde_json::Map::new();
-        fields.insert("Filename".to_owned(), name.into());
-        fields.insert("Perm".to_owned(), number(attr::HTTP_PERM, 8).into());
-        fields.insert("UID".to_owned(), number(attr::HTTP_UID, 10).into());
-        fields.insert("GID".to_owned(), number(attr::HTTP_GID, 10).into());
+        let mut fields = serde_json::Map::from_iter([("Filename".to_owned(), name.into())]);
+        fields.extend(file::key_fields(op)?);
         fields.insert("Checksum".to_owned(), body.to_string().into());
         if let Some(seconds) = modified.map(|nanos| nanos.div_euclid(1_000_000_000))
             && let Some(time) = http_date(seconds)
         {
             fields.insert("LastModTime".to_owned(), time.into());
+        }
+        if let Some(id) = op.attrs.get(attr::HTTP_AUTH_HEADER_SECRET).filter(|id| !id.is_empty()) {
+            fields.insert("AuthHeaderSecret".to_owned(), id.as_str().into());
+        }
+        let headers = headers::key_fields(op);
+        if !headers.is_empty() {
+            fields.insert("Header".to_owned(), headers.into());
         }
         Ok(vec![Digest::of(&crate::llb::go_json(&fields.into())).to_string()])
     }
@@ -246,7 +253,7 @@ impl HttpSource {
         let parsed = reqwest::Url::parse(&url).ok();
         if let Some(own) = parsed.filter(|u| u.host_str() == Some(SESSION_HOST) && u.scheme() == "http") {
             let body = self.upload(&own, cx).await?;
-            let (name, meta) = (file_name(op, None, Some(&own)), meta(op, None)?);
+            let (name, meta) = (file_name(op, None), meta(op, None)?);
             return Ok(Download {
                 body: self.store(body, Coding::Identity, None, cx).await?,
                 name,
@@ -276,7 +283,7 @@ impl HttpSource {
             return Err(ExecError::failed(HttpError::Status { url, status }));
         }
         let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
-        let name = file_name(op, header("content-disposition"), Some(response.url()));
+        let name = file_name(op, header("content-disposition"));
         let etag = header("etag").filter(|etag| strong(etag).len() > r#""""#.len()).map(str::to_owned);
         let modified = header("last-modified").and_then(modified);
         let coding = Coding::of(header("content-encoding"));

@@ -15,6 +15,8 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Extensions, Request};
 
+use crate::purl;
+
 /// So many messages may wait; what comes then is lost.
 const WAITING: usize = 1000;
 /// How long the daemon waits for the collector when it leaves.
@@ -118,7 +120,7 @@ impl Target {
         let headers = setting("HEADERS").unwrap_or_default();
         let headers = headers.split(',').filter(|header| !header.trim().is_empty()).map(|header| {
             let (name, value) = header.split_once('=')?;
-            Some((name.trim().to_lowercase(), unescaped(value.trim())?))
+            Some((name.trim().to_lowercase(), purl::unescape(value.trim())?))
         });
         let headers = headers.collect::<Option<_>>().ok_or(malformed("OTEL_EXPORTER_OTLP_HEADERS"))?;
         let timeout = match setting("TIMEOUT").map(|value| value.parse()) {
@@ -128,22 +130,6 @@ impl Target {
         };
         Ok(Some(Self { protocol, url, headers, timeout }))
     }
-}
-
-/// A text with percent signs and hexadecimal digits for some of its bytes.
-fn unescaped(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'%' => {
-                let digits = [rest.next()?, rest.next()?];
-                bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
-            }
-            other => bytes.push(other),
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// Sends spans, one message after the other, from a task of its own.

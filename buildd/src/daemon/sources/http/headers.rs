@@ -5,6 +5,7 @@ use std::sync::Arc;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
+use serde_json::{Value, json};
 use solver::op::{SourceOp, attr};
 use solver::{ExecError, VertexContext};
 
@@ -12,8 +13,8 @@ use super::coding;
 use crate::daemon::secrets::secret;
 use crate::session::SessionManager;
 
-/// The headers that a source may set; others are left out, as in BuildKit.
-const ALLOWED: [HeaderName; 2] = [ACCEPT, USER_AGENT];
+/// The headers that a source may set, with the names that they have in BuildKit's keys; others are left out, as in BuildKit.
+const ALLOWED: [(HeaderName, &str); 2] = [(ACCEPT, "Accept"), (USER_AGENT, "User-Agent")];
 /// With the host after it: the secret that is the whole value of `Authorization` for all of the host's files.
 const HEADER_OF_HOST: &str = "HTTP_AUTH_HEADER_";
 /// With the host after it: the secret that is a bearer token for all of the host's files.
@@ -67,13 +68,28 @@ fn asked_for(op: &SourceOp) -> Result<HeaderMap, HeaderError> {
     let mut headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(coding::ACCEPTED))]);
     for (name, value) in &op.attrs {
         let Some(name) = name.strip_prefix(attr::HTTP_HEADER_PREFIX) else { continue };
-        let Some(allowed) = ALLOWED.iter().find(|allowed| name.eq_ignore_ascii_case(allowed.as_str())) else {
+        let Some((allowed, _)) = ALLOWED.iter().find(|(_, allowed)| name.eq_ignore_ascii_case(allowed))
+        else {
             continue;
         };
         let value = HeaderValue::from_str(value).map_err(|_| HeaderError::Value(name.to_owned()))?;
         headers.insert(allowed, value);
     }
     Ok(headers)
+}
+
+/// The headers among the source's attributes as BuildKit's keys have them, sorted by their names.
+pub(super) fn key_fields(op: &SourceOp) -> Vec<Value> {
+    let set = |(_, allowed): &(HeaderName, &'static str)| {
+        let is_it = |name: &str| {
+            let name = name.strip_prefix(attr::HTTP_HEADER_PREFIX);
+            name.is_some_and(|name| name.eq_ignore_ascii_case(allowed))
+        };
+        let values = op.attrs.iter().filter(|(name, _)| is_it(name)).map(|(_, value)| value);
+        let allowed = *allowed;
+        values.map(|value| json!({ "Name": allowed, "Value": value })).collect::<Vec<_>>()
+    };
+    ALLOWED.iter().flat_map(set).collect()
 }
 
 /// What a client keeps for the source's host, if it does; a token counts more. Who has no session has no secrets either.

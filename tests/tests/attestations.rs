@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use base64::Engine as _;
 use serde_json::Value;
 use tests::archive::{blob, entries, target};
 use tests::{Auth, Registry, Scene, ready};
@@ -180,6 +181,26 @@ fn statements_of_several_platforms_and_packings() {
         assert!(registry.manifest("app", image["digest"].as_str().unwrap()).is_some());
     }
 
+    // Who does not say which is meant is shown this machine's; more than one statement comes one after the other.
+    let subjects = |args: &[&str]| -> Vec<String> {
+        let told = scene.run(&[&["inspect", "--provenance"], args, &[&name]].concat()).ok().stdout;
+        let digest = |said: &Value| said["subject"][0]["digest"]["sha256"].as_str().unwrap().to_owned();
+        documents(&told).iter().map(digest).collect()
+    };
+    let image = |at: usize| entries[at]["digest"].as_str().unwrap()[7..].to_owned();
+    let (mine, other) = if host() == "linux/amd64" { (0, 1) } else { (1, 0) };
+    assert_eq!(subjects(&[]), [image(mine)]);
+    let foreign = entries[other]["platform"]["architecture"].as_str().unwrap();
+    assert_eq!(subjects(&["--platform", foreign]), [image(other)]);
+    assert_eq!(subjects(&["--platform", "all"]), [image(mine), image(other)]);
+    assert_eq!(subjects(&["--platform", "amd64,arm64"]), [image(mine), image(other)]);
+    let list = scene.run(&["inspect", "--attestations", "--platform", foreign, &name]).ok().stdout;
+    assert_eq!(list.lines().count(), 2, "{list}");
+    let none = scene.run(&["inspect", "--provenance", "--platform", "s390x", &name]).fails();
+    let says =
+        "no provenance for `linux/s390x`; there is one for linux/amd64, linux/arm64 (see `--platform`)";
+    assert!(none.stderr.contains(says) || host() != "linux/amd64", "{}", none.stderr);
+
     // Of what comes from elsewhere only this machine's image is handed on, with what is said of it, even where somebody here
     // has the others.
     scene.run(&["tag", &name, "mine"]).ok();
@@ -191,6 +212,73 @@ fn statements_of_several_platforms_and_packings() {
         (&mine["manifests"][0]["digest"], &kinds[..]),
         (&entries[0]["digest"], &[SLSA.to_owned()][..])
     );
+}
+
+/// JSON documents one after the other.
+fn documents(text: &str) -> Vec<Value> {
+    serde_json::Deserializer::from_str(text).into_iter().collect::<Result<_, _>>().unwrap()
+}
+
+/// The platform of this machine.
+fn host() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" }
+}
+
+/// What somebody else signed is shown like any other statement.
+#[test]
+fn signed_statements() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let text = "FROM scratch\nCOPY Dockerfile /\n";
+    scene.dockerfile(text, &["-t", "app", "--provenance=mode=min"]).ok();
+    scene.run(&["save", "-o", "../app.tar", "app"]).ok();
+    scene.run(&["rmi", "app"]).ok();
+    let signed = sign(&scene.path("app.tar"));
+    let json = |args: &[&str]| -> Value { serde_json::from_str(&scene.run(args).ok().stdout).unwrap() };
+    scene.run(&["load", "-i", "../app.tar"]).ok();
+    assert_eq!(json(&["inspect", "--provenance", "app"]), signed);
+    let said = &json(&["inspect", "--attestations", "--format", "json", "app"])[0];
+    assert_eq!(said["MediaType"], "application/vnd.in-toto.provenance+dsse");
+    assert_eq!((&said["Platform"], &said["Statement"]), (&host().into(), &signed));
+}
+
+/// Puts the one statement in an archive into an envelope with signatures, and gives it.
+fn sign(path: &Path) -> Value {
+    let mut all = entries(path);
+    let name = |digest: &Value| format!("blobs/sha256/{}", &digest.as_str().unwrap()[7..]);
+    let mut put = |old: &mut Value, new: &Value| {
+        let bytes = serde_json::to_vec(new).unwrap();
+        all.remove(&name(&old["digest"]));
+        old["digest"] =
+            format!("sha256:{}", hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&bytes))).into();
+        old["size"] = bytes.len().into();
+        all.insert(name(&old["digest"]), bytes);
+    };
+    let first = entries(path);
+    let mut outer: Value = serde_json::from_slice(&first["index.json"]).unwrap();
+    let mut index = target(&first);
+    let mut manifest = blob(&first, &index["manifests"][1]);
+    let statement = blob(&first, &manifest["layers"][0]);
+    let payload = base64::engine::general_purpose::STANDARD.encode(statement.to_string());
+    let envelope = serde_json::json!({"payloadType": "application/vnd.in-toto+json", "payload": payload, "signatures": [{"sig": ""}]});
+    manifest["layers"][0]["mediaType"] = "application/vnd.in-toto.provenance+dsse".into();
+    put(&mut manifest["layers"][0], &envelope);
+    put(&mut index["manifests"][1], &manifest);
+    // An index need not say what its only image is for.
+    index["manifests"][0].as_object_mut().unwrap().remove("platform");
+    put(&mut outer["manifests"][0], &index);
+    all.insert("index.json".to_owned(), serde_json::to_vec(&outer).unwrap());
+    let mut tar = tar::Builder::new(fs_err::File::create(path).unwrap());
+    for (name, bytes) in &all {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, &bytes[..]).unwrap();
+    }
+    tar.finish().unwrap();
+    statement
 }
 
 /// The files of a small system, with packages of several kinds, below `root` in the context.
@@ -272,8 +360,12 @@ fn what_is_installed() {
     assert!(of("sbom-context").contains(&"pkg:golang/github.com/a/b@v1.0.0".to_owned()));
     assert_eq!(of("sbom-tools"), ["pkg:apk/musl@1.2.4-r2?arch=x86_64", "pkg:golang/github.com/a/b@v1.0.0"]);
 
-    let shown = scene.run(&["inspect", "--sbom", &name]).ok().stdout;
-    assert_eq!(&serde_json::from_str::<Value>(&shown).unwrap(), core);
+    // All of it is shown, the image's own first.
+    assert_eq!(documents(&scene.run(&["inspect", "--sbom", &name]).ok().stdout), statements);
+    let json = scene.run(&["inspect", "--sbom", "--format", "json", &name]).ok().stdout;
+    let json: Vec<Value> = serde_json::from_str(&json).unwrap();
+    assert_eq!(json.iter().map(|said| said["Statement"].clone()).collect::<Vec<_>>(), statements);
+    assert!(json.iter().all(|said| said["Image"] == *image && said["Platform"] == host()), "{json:#?}");
 
     // The same again is the same, to the digest, and stays.
     build().ok();

@@ -1,30 +1,36 @@
 //! `rbuild inspect`.
 
+mod statements;
+
 use std::process::ExitCode;
 
 use proto::rbuild::InspectImageRequest;
 use serde_json::Value;
 
 use super::Context;
-use super::history::read_content;
 use super::table::{print, row, size, stdout};
 use crate::client::{Client, ClientError};
+use statements::{Platforms, Wanted, about, read};
 
 /// Shows all that is known of images, as JSON
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Lists what is said of the images instead: provenance, SBOMs, others
-    #[arg(long)]
+    #[arg(long, group = "statements")]
     attestations: bool,
-    /// With `--attestations`: pretty, or json with the statements as a whole
-    #[arg(long, value_name = "FORMAT", default_value = "pretty", value_parser = ["pretty", "json"], requires = "attestations")]
-    format: String,
-    /// Prints the statement on how the image was made instead
-    #[arg(long, conflicts_with_all = ["attestations", "sbom"])]
+    /// Prints the statements on how the images were made instead
+    #[arg(long, group = "statements")]
     provenance: bool,
-    /// Prints the statement on what is in the image instead
-    #[arg(long, conflicts_with = "attestations")]
+    /// Prints the statements on what is in the images instead: on an image as a whole first, then on what else was scanned for it
+    #[arg(long, group = "statements")]
     sbom: bool,
+    /// pretty (a list, or one statement after the other), or json (an array of all, with what each is about)
+    #[arg(long, value_name = "FORMAT", default_value = "pretty", value_parser = ["pretty", "json"], requires = "statements")]
+    format: String,
+    /// Platforms of images for several, such as linux/arm64, or all [default: all with `--attestations`, else the one that is run
+    /// here]
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',', requires = "statements")]
+    platform: Vec<String>,
     /// Names or ids
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
@@ -32,6 +38,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) async fn run(&self, context: &Context) -> Result<ExitCode, ClientError> {
+        let wanted = self.wanted()?;
         let client = context.connect().await?;
         let mut found = Vec::new();
         for image in &self.images {
@@ -40,53 +47,60 @@ impl Args {
             // What is no JSON is still worth showing.
             found.push(serde_json::from_str(&json).unwrap_or(Value::String(json)));
         }
-        match (self.provenance, self.sbom) {
-            (true, _) => self.print_whole(&client, &found, "provenance").await?,
-            (_, true) => self.print_whole(&client, &found, "sbom").await?,
-            _ if self.attestations && self.format == "json" => {
-                let mut all = Vec::new();
-                for mut said in found.iter().flat_map(attestations).cloned() {
-                    said["Statement"] = statement(&client, &said).await?;
-                    all.push(said);
-                }
-                print_json(&all.into())?;
-            }
-            _ if self.attestations => list(&found)?,
-            _ => print_json(&found.into())?,
+        let Some(wanted) = wanted else {
+            print_json(&found.into())?;
+            return Ok(ExitCode::SUCCESS);
+        };
+        let mut said = Vec::new();
+        for (name, image) in self.images.iter().zip(&found) {
+            said.extend(wanted.of(name, image)?);
+        }
+        match (self.format == "json", self.attestations) {
+            (true, _) => print_array(&client, said).await?,
+            (_, true) => list(&said)?,
+            _ => print_whole(&client, &said).await?,
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Prints the first statement of a kind about each image.
-    async fn print_whole(&self, client: &Client, found: &[Value], kind: &str) -> Result<(), ClientError> {
-        for (name, image) in self.images.iter().zip(found) {
-            let Some(said) = attestations(image).iter().find(|said| said["Kind"] == kind) else {
-                return Err(ClientError::Usage(format!("image `{name}` has no {kind}")));
-            };
-            print_json(&statement(client, said).await?)?;
-        }
-        Ok(())
+    /// Which statements are shown; `None` where the image itself is.
+    fn wanted(&self) -> Result<Option<Wanted>, ClientError> {
+        let (kind, default) = match (self.attestations, self.provenance, self.sbom) {
+            (true, ..) => (None, Platforms::All),
+            (_, true, _) => (Some("provenance"), Platforms::Own),
+            (.., true) => (Some("sbom"), Platforms::Own),
+            _ => return Ok(None),
+        };
+        Ok(Some(Wanted { kind, platforms: Platforms::parse(&self.platform, default)? }))
     }
 }
 
-/// What is said of an image.
-fn attestations(image: &Value) -> &[Value] {
-    image["Attestations"].as_array().map_or(&[], Vec::as_slice)
+/// Prints statements as they are, one after the other.
+async fn print_whole(client: &Client, said: &[&Value]) -> Result<(), ClientError> {
+    for said in said {
+        print_json(&read(client, said).await?)?;
+    }
+    Ok(())
 }
 
-/// A statement as a whole.
-async fn statement(client: &Client, said: &Value) -> Result<Value, ClientError> {
-    let bytes = read_content(client, said["Digest"].as_str().unwrap_or_default()).await?;
-    Ok(serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into()))
+/// Prints statements together with what is known of them.
+async fn print_array(client: &Client, said: Vec<&Value>) -> Result<(), ClientError> {
+    let mut all = Vec::new();
+    for said in said {
+        let mut whole = said.clone();
+        whole["Statement"] = read(client, said).await?;
+        all.push(whole);
+    }
+    print_json(&all.into())
 }
 
-fn list(images: &[Value]) -> Result<(), ClientError> {
+fn list(said: &[&Value]) -> Result<(), ClientError> {
     let mut rows = vec![row(["KIND", "TYPE", "PLATFORM", "DIGEST", "SIZE"])];
-    rows.extend(images.iter().flat_map(attestations).map(|said| {
+    rows.extend(said.iter().map(|said| {
         // What others say is not for the terminal to obey.
         let text = |name: &str| said[name].as_str().unwrap_or_default().escape_debug().to_string();
         let size = size(said["Size"].as_i64().unwrap_or_default());
-        row([&*text("Kind"), &text("PredicateType"), &text("Platform"), &text("Digest"), &size])
+        row([&*text("Kind"), &text("PredicateType"), &about(said), &text("Digest"), &size])
     }));
     Ok(print(&rows)?)
 }

@@ -61,6 +61,17 @@ pub fn is_layer(media_type: &str) -> bool {
         || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.diff.tar")
 }
 
+/// Whether a blob of this type is a statement about an image, signed or not.
+pub fn is_statement(media_type: &str) -> bool {
+    media_type == IN_TOTO || is_signed_statement(media_type)
+}
+
+/// Whether a blob of this type is an in-toto statement in an envelope with signatures (DSSE), such as
+/// `application/vnd.in-toto.provenance+dsse`.
+pub fn is_signed_statement(media_type: &str) -> bool {
+    media_type.starts_with("application/vnd.in-toto.") && media_type.ends_with("+dsse")
+}
+
 /// Whether a layer of this type is not kept in registries but fetched from the URLs of its descriptor.
 pub fn is_foreign_layer(media_type: &str) -> bool {
     media_type.starts_with("application/vnd.docker.image.rootfs.foreign.diff.tar")
@@ -70,6 +81,16 @@ pub fn is_foreign_layer(media_type: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn statements_are_told_from_other_types() {
+        let signed = "application/vnd.in-toto.spdx+dsse";
+        assert!(is_statement(IN_TOTO) && !is_signed_statement(IN_TOTO));
+        assert!(is_statement(signed) && is_signed_statement(signed));
+        for other in [OCI_LAYER_GZIP, OCI_CONFIG, OCI_EMPTY, "application/vnd.in-toto.spdx+json"] {
+            assert!(!is_statement(other), "{other}");
+        }
+    }
 
     #[test]
     fn layers_are_told_from_other_types() {

@@ -28,6 +28,7 @@ pub(super) fn inspect(store: &Store, text: &str) -> Result<String, Status> {
         "Id": record.config.to_string(),
         "RepoTags": tags,
         "Digest": record.target.digest.to_string(),
+        "Manifest": record.manifest.to_string(),
         "Created": config.created,
         "Author": config.author.as_deref().unwrap_or_default(),
         "Architecture": config.platform.architecture,
@@ -36,20 +37,24 @@ pub(super) fn inspect(store: &Store, text: &str) -> Result<String, Status> {
         "Size": record.size,
         "Config": config.config,
         "RootFS": { "Type": "layers", "Layers": record.diff_ids },
-        "Attestations": attestations(store, &record)?,
+        "Attestations": attestations(store, &record, &config)?,
     });
     serde_json::to_string_pretty(&value).map_err(|e| Status::internal(e.to_string()))
 }
 
 /// What is said of an image, and of those of other platforms under the same name.
-fn attestations(store: &Store, record: &ImageRecord) -> Result<Vec<Value>, Status> {
-    let said = |Statement { descriptor, platform }: Statement| {
+fn attestations(store: &Store, record: &ImageRecord, config: &ImageMetadata) -> Result<Vec<Value>, Status> {
+    let said = |Statement { descriptor, image, platform }: Statement| {
+        // An index need not say which machine its only image is for.
+        let platform = platform.or_else(|| (image == record.manifest).then(|| config.platform.full()));
         let kind = descriptor.annotations.get(PREDICATE_TYPE).map_or("", String::as_str);
         json!({
             "Kind": named_kind(kind),
             "PredicateType": kind,
+            "MediaType": descriptor.media_type,
             "Digest": descriptor.digest.to_string(),
             "Size": descriptor.size,
+            "Image": image.to_string(),
             "Platform": platform,
         })
     };

@@ -12,6 +12,8 @@ use crate::daemon::control::store_status;
 pub(super) struct Statement {
     /// Which blob it is.
     pub(super) descriptor: Descriptor,
+    /// The manifest of the image.
+    pub(super) image: Digest,
     /// Which platform the image is for, where its index says so.
     pub(super) platform: Option<String>,
 }
@@ -32,8 +34,9 @@ pub(super) fn of_image(store: &Store, record: &ImageRecord) -> Result<Vec<Statem
         let platform = index.manifests.iter().find(|entry| entry.digest == image);
         let platform = platform.and_then(|entry| Some(entry.platform.as_ref()?.full()));
         // Whatever else an index calls by that name: nobody is shown an image's config or layers for it.
-        let statements = manifest.layers.into_iter().filter(|layer| layer.media_type == media_type::IN_TOTO);
-        all.extend(statements.map(|descriptor| Statement { descriptor, platform: platform.clone() }));
+        let statements =
+            manifest.layers.into_iter().filter(|layer| media_type::is_statement(&layer.media_type));
+        all.extend(statements.map(|descriptor| Statement { descriptor, image, platform: platform.clone() }));
     }
     Ok(all)
 }

@@ -79,6 +79,180 @@ fn files_of_the_context() {
     check(&scene, &[(copy, file("content", "src/a", true, true)), (run, follows(copy))]);
 }
 
+/// A file's type changes, for a COPY and for a mount of the same files; each is told by itself.
+#[test]
+fn types_of_files() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let (copy, run) = ("COPY src /src", "RUN --mount=type=bind,source=src,target=/m ls -lR /m > /out");
+    let text = format!("FROM base\n{copy}\n{run}\n");
+    scene.write("src/a", "1").write("src/b", "1").dockerfile(&text, &["-t", "x"]).ok();
+    let path = scene.context().join("src/b");
+    let builds = |expected: serde_json::Value| {
+        scene.build(&["-t", "x"]).ok();
+        check(&scene, &[(copy, expected.clone()), (run, expected)]);
+    };
+    let is = |change: &str, old: &str, new: &str| json!({"kind": "file", "path": "src/b", "change": change, "old": old, "new": new});
+    let link = |target: &str| {
+        fs_err::remove_file(&path).unwrap();
+        fs_err::os::unix::fs::symlink(target, &path).unwrap();
+    };
+    link("a");
+    builds(is("type", "…", "link to a"));
+    link("./a");
+    builds(is("content", "link to a", "link to ./a"));
+    fs_err::remove_file(&path).unwrap();
+    scene.write("src/b/c", "1");
+    let came = json!({"kind": "file", "path": "src/b/c", "change": "added", "new": "…"});
+    builds(json!([is("type", "link to ./a", "directory"), came]));
+    // What was in a directory went with it.
+    fs_err::remove_dir_all(&path).unwrap();
+    scene.write("src/b", "2");
+    builds(is("type", "directory", "…"));
+}
+
+/// Files of the context are root's, as with BuildKit, and have no extended attributes; times count nowhere. What no step sees sets
+/// none off.
+#[test]
+fn owners_attributes_and_times_of_the_context() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let run = "RUN --mount=type=bind,source=src,target=/m cat /m/* > /out";
+    let text = format!("FROM base\nCOPY src /src\n{run}\n");
+    scene.write("src/a", "1").write("src/b", "1").dockerfile(&text, &["-t", "x"]).ok();
+    let path = scene.context().join("src/a");
+    let builds = |what: &str| {
+        let built = scene.build(&["-t", "x"]).ok();
+        assert_eq!(built.ran(), Vec::<String>::new(), "{what}");
+        check(&scene, &[]);
+    };
+    std::os::unix::fs::chown(&path, Some(7), Some(8)).unwrap();
+    builds("owner");
+    match rustix::fs::setxattr(&path, "user.x", b"1", rustix::fs::XattrFlags::empty()) {
+        Err(rustix::io::Errno::OPNOTSUPP) => {
+            eprintln!("not tried: this file system has no attributes of users")
+        }
+        set => {
+            set.unwrap();
+            builds("attributes");
+        }
+    }
+    let file = fs_err::File::options().write(true).open(&path).unwrap();
+    file.file().set_modified(std::time::UNIX_EPOCH).unwrap();
+    builds("times");
+    // What is seen is still told, and nothing else.
+    scene.write("src/a", "2").build(&["-t", "x"]).ok();
+    let file = json!({"kind": "file", "path": "src/a", "change": "content", "old": "…", "new": "…"});
+    check(&scene, &[("COPY src /src", file.clone()), (run, file)]);
+}
+
+/// An archive with one file.
+fn archive(owner: u64, attribute: &str) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append_pax_extensions([("SCHILY.xattr.user.x", attribute.as_bytes())]).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_size(1);
+    header.set_mode(0o644);
+    header.set_uid(owner);
+    header.set_gid(0);
+    tar.append_data(&mut header, "f", &b"1"[..]).unwrap();
+    tar.into_inner().unwrap()
+}
+
+/// Of an archive that is unpacked the archive is what changed, also where its files have only other owners or attributes.
+#[test]
+fn owners_and_attributes_in_an_archive() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let put = |owner: u64, attribute: &str| {
+        fs_err::write(scene.context().join("f.tar"), archive(owner, attribute)).unwrap();
+        scene.build(&["-t", "x"]).ok();
+    };
+    let (add, run) = ("ADD f.tar /t", "RUN stat -c %u /t/f > /out");
+    scene.write("Dockerfile", &format!("FROM base\n{add}\n{run}\n"));
+    put(1, "1");
+    let changed = json!({"kind": "file", "path": "f.tar", "change": "content", "old": "…", "new": "…"});
+    for (owner, attribute) in [(2, "1"), (2, "2")] {
+        put(owner, attribute);
+        check(&scene, &[(add, changed.clone()), (run, follows(add))]);
+    }
+}
+
+/// Between stages owners and attributes count for those that take the file, and for no others.
+#[test]
+fn owners_and_attributes_in_a_stage() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let put = |attribute| fs_err::write(scene.context().join("f.tar"), archive(7, attribute)).unwrap();
+    put("1");
+    let make = |owner: u32| format!("RUN echo f > /f && echo g > /g && chown {owner} /f");
+    let (add, of_t) = ("ADD f.tar /t/", "COPY --from=unpacked /t/f /t");
+    let (of_g, of_f) = ("COPY --from=made /g /g", "COPY --from=made /f /f");
+    let mount = "RUN --mount=type=bind,from=made,source=/f,target=/m stat -c %u /m > /out";
+    let [t, f, m] = ["COPY --from=t /t /t", "COPY --from=f /f /f", "COPY --from=m /out /out"];
+    let build = |owner: u32| {
+        let text = format!(
+            "FROM base AS made\n{}\nFROM base AS unpacked\n{add}\nFROM base AS t\n{of_t}\nFROM base AS f\n{of_f}\n\
+             FROM base AS m\n{mount}\nFROM base\n{of_g}\n{t}\n{f}\n{m}\n",
+            make(owner)
+        );
+        scene.dockerfile(&text, &["-t", "x"]).ok();
+    };
+    build(7);
+    build(8);
+    let instruction = json!({"kind": "instruction", "old": make(7), "new": make(8)});
+    check(
+        &scene,
+        &[
+            (&make(8), instruction),
+            (of_f, follows(&make(8))),
+            (f, follows(of_f)),
+            (mount, follows(&make(8))),
+            (m, json!([follows(f), follows(mount)])),
+        ],
+    );
+    put("2");
+    build(8);
+    let changed = json!({"kind": "file", "path": "f.tar", "change": "content", "old": "…", "new": "…"});
+    check(
+        &scene,
+        &[(add, changed), (of_t, follows(add)), (t, follows(of_t)), (f, follows(t)), (m, follows(f))],
+    );
+}
+
+/// Of an image that moved the image is what changed, also where its files have only other owners, and only for steps that take one that has.
+#[test]
+fn owners_in_an_image() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let registry = scene.registry(Auth::Open);
+    let image = format!("{}/owned:1", registry.host());
+    let push = |owner: u32| {
+        let text = format!("FROM base\nRUN echo g > /g && echo f > /f && chown {owner} /f\n");
+        scene.dockerfile(&text, &["-t", &image, "--push"]).ok();
+        scene.run(&["rmi", &image]);
+    };
+    let (of_g, of_f) = (format!("COPY --from={image} /g /g"), format!("COPY --from={image} /f /f"));
+    scene.write("two.Dockerfile", &format!("FROM scratch\n{of_g}\n{of_f}\n"));
+    let build = || scene.build(&["-t", "x", "-f", "two.Dockerfile", "--pull"]).ok();
+    push(7);
+    build();
+    push(8);
+    build();
+    let moved = json!({"kind": "base_image", "name": image, "old": "…", "new": "…"});
+    check(&scene, &[(&of_f, moved)]);
+}
+
 #[test]
 fn variables() {
     if !ready() {

@@ -371,3 +371,53 @@ fn what_others_have_put_among_the_snapshots() {
     let made: u128 = newest.file_name().unwrap().to_str().unwrap()[..13].parse().unwrap();
     assert!(made <= now, "{}", newest.display());
 }
+
+/// Options that have no effect are warned of, and only those.
+#[test]
+fn what_is_asked_in_vain_is_told() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    let machine = &fleet.machines[0];
+    let host = fleet.registry.host();
+    let text = format!(
+        "FROM {}\nRUN --mount=type=cache,target=/m,id=npm --mount=type=cache,target=/root/.cache : > /m/f\n",
+        fleet.base()
+    );
+    let warnings = |args: &[String]| -> Vec<String> {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let built = machine.dockerfile(&text, &args).ok();
+        let told = built.stderr.lines().filter_map(|line| line.split_once(" WARN: "));
+        told.map(|(_, warning)| warning.to_owned()).collect()
+    };
+    let cache = format!("type=keyed,url=file://{}", machine.path("shared").display());
+    let missing = |id: &str, meant: &str| {
+        format!("no step of this build has the cache mount `{id}` that `cache-mounts=` names{meant}")
+    };
+    let vain = [missing("go", ""), missing("npmm", " (did you mean npm?)")];
+    // Steps that come from the cache have their mounts, too.
+    for _ in 0..2 {
+        assert_eq!(warnings(&through(&cache, "cache-mounts=npm;/root/.cache,mergeable=npm")), [""; 0]);
+        assert_eq!(warnings(&through(&cache, "cache-mounts=all,mergeable=npm,expire=14d")), [""; 0]);
+        assert_eq!(warnings(&through(&cache, "cache-mounts=npmm;go;npm")), vain);
+    }
+    let to = |cache: &str| ["--cache-to".to_owned(), cache.to_owned()];
+    // Once, whether it is said of what is read, of what is written, or of both; and the cache does what it does else.
+    let graph = format!("type=registry,ref={host}/graph:1,cache-mounts=npm,mode=max");
+    let alone = "`cache-mounts=` has no effect on a cache of type `registry`: cache mounts travel by those of type `keyed` only";
+    assert_eq!(warnings(&through(&graph, "")), [alone]);
+    assert!(fleet.registry.manifest("graph", "1").is_some());
+    let [from, _, _, _] = &through(&graph, "")[..] else { panic!() };
+    assert_eq!(warnings(&[from.clone(), graph]), [alone]);
+    let name = format!("registry://{host}/keyed");
+    assert_eq!(
+        warnings(&to(&format!("type=keyed,url={name},expire=14d,mergeable=npm"))),
+        [
+            format!(
+                "`expire=` has no effect on the cache {name} (scope default): a registry removes what is old by rules of its own"
+            ),
+            format!("`mergeable=` has no effect on the cache {name} (scope default) without `cache-mounts=`"),
+        ]
+    );
+    let failed =
+        machine.dockerfile("FROM scratch\nCOPY none /\n", &["--cache-to", &format!("{cache},mergeable=npm")]);
+    assert!(failed.fails().stderr.contains("`mergeable=` has no effect"));
+}

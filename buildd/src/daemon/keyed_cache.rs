@@ -27,7 +27,7 @@ use solver::{Key, LayerId, VertexContext};
 
 pub(in crate::daemon) use accounts::Left;
 pub(in crate::daemon) use home::HomeError;
-pub(super) use mounts::{MountUse, Travels};
+pub(super) use mounts::{MERGEABLE, MOUNTS, MountUse, Travels};
 pub(in crate::daemon) use place::{KEYED, KeyedSource, KeyedTarget};
 
 use super::explain::Asked;

@@ -19,7 +19,7 @@ use solver::{Elsewhere, ExecError, Kept, Key, LayerId, Made, Output, Question, R
 
 pub(super) use export::{CacheGraph, write};
 pub(super) use import::CacheHome;
-pub(super) use request::{CachePlace, exports, imports_of, told_imports};
+pub(super) use request::{CachePlace, exports, idle_attributes, imports_of, told_imports};
 pub(super) use service::{
     ActionsCache, ActionsEntries, ActionsError, Attrs, Blob, ServiceStore, WrongAttr, azure_container,
     google_bucket, s3_bucket,

@@ -213,6 +213,10 @@ async fn work(
         let mut keyed = caches.keyed.iter();
         keyed.try_for_each(|target| target.check(client.as_ref())).map_err(|e| Failure::invalid(&e))?;
     }
+    let mut idle = idle_attributes(request);
+    idle.extend(caches.keyed.iter().flat_map(KeyedTarget::idle));
+    caution(run, &idle);
+    let named_mounts = run.caches.keyed().named_mounts(&caches.keyed);
     if let Some(packing) = exports.iter().find_map(ExportRequest::layer_form) {
         run.caches.keyed().images_are(packing);
     }
@@ -244,6 +248,8 @@ async fn work(
     if request.definition.is_some() || !request.frontend.is_empty() {
         ask_for_exports(parts, run, request, &results, Vec::new(), &mut exports).await?;
     }
+    let graphs = results.built.iter().filter_map(|built| Some(&*built.made.as_ref()?.graph));
+    caution(run, &run.caches.keyed().idle_mounts(&named_mounts, graphs));
     if !exports.is_empty() {
         at_hand(parts, run, &exports, attestations.sbom.is_some(), &mut results).await?;
     }
@@ -300,6 +306,24 @@ async fn work(
         session.finalize_export(&response).await.map_err(|e| Failure::of_session(&e))?;
     }
     Ok(Done { response, told, made })
+}
+
+/// What the request says of its caches that can have no effect.
+fn idle_attributes(request: &SolveRequest) -> Vec<String> {
+    let cache = request.cache.as_ref();
+    let imports = cache.map_or(&[][..], |cache| &cache.imports);
+    let exports = cache.map_or(&[][..], |cache| &cache.exports);
+    remote_cache::idle_attributes(&request.frontend_attrs, imports, exports)
+}
+
+/// Warns of options that have no effect.
+fn caution(run: &Run, warnings: &[String]) {
+    if !warnings.is_empty() {
+        let step = run.teller.step("[internal] check cache options");
+        step.warn(warnings);
+        // It cannot fail.
+        let _ = step.end(Ok::<_, Failure>(()));
+    }
 }
 
 /// Writes what is known of all that the results stand on to keyed caches, and waits for what was begun behind the build.

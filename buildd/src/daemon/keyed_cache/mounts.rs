@@ -18,6 +18,7 @@ use super::KeyedCaches;
 use super::home::HomeError;
 use super::place::KeyedPlace;
 pub(super) use choice::MountChoice;
+pub(in crate::daemon) use choice::{MERGEABLE, MOUNTS};
 
 /// Which caches the cache mounts of running builds come from and go to.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use solver::VertexContext;
 use super::directory::Directory;
 use super::home::{FORMAT, Home, HomeError, Repository};
 use super::lend::REFRESH;
-use super::mounts::MountChoice;
+use super::mounts::{MERGEABLE, MOUNTS, MountChoice};
 use crate::daemon::parts::Parts;
 use crate::daemon::remote_cache::{
     ActionsCache, ActionsEntries, Attrs, WrongAttr, azure_container, google_bucket, s3_bucket,
@@ -228,7 +228,7 @@ impl KeyedSource {
     pub(in crate::daemon) fn read(attrs: &Attrs<'_>) -> Result<Self, WrongAttr> {
         check_names(attrs)?;
         let (place, scopes, trust) = (KeyedPlace::read(attrs)?, scopes(attrs)?, trust(attrs)?);
-        Ok(Self { place, scopes, trust, mounts: MountChoice::read(attrs, "cache-mounts")? })
+        Ok(Self { place, scopes, trust, mounts: MountChoice::read(attrs, MOUNTS)? })
     }
 
     /// What it is called.
@@ -277,8 +277,8 @@ impl KeyedTarget {
             },
             signer,
             all,
-            mounts: MountChoice::read(attrs, "cache-mounts")?,
-            mergeable: MountChoice::read(attrs, "mergeable")?,
+            mounts: MountChoice::read(attrs, MOUNTS)?,
+            mergeable: MountChoice::read(attrs, MERGEABLE)?,
             expire,
             ignore_error: ignore_error
                 .ok_or_else(|| WrongAttr(format!("ignore-error: invalid value `{ignore}`")))?,
@@ -288,6 +288,29 @@ impl KeyedTarget {
     /// What it is called.
     pub(in crate::daemon) fn name(&self) -> String {
         named(&self.place, std::slice::from_ref(&self.scope))
+    }
+
+    /// What was asked of it that has no effect.
+    pub(in crate::daemon) fn idle(&self) -> Vec<String> {
+        let (mut idle, name) = (Vec::new(), solver::redacted(&self.name()).into_owned());
+        let ruled = match self.place.kind {
+            Kind::Registry(_) => Some("a registry removes what is old by rules of its own"),
+            Kind::Actions(_) => Some("GitHub removes what is old by rules of its own"),
+            Kind::Objects(..) | Kind::Directory(_) => None,
+        };
+        if let Some(ruled) = ruled.filter(|_| self.expire.is_some()) {
+            idle.push(format!("`expire=` has no effect on the cache {name}: {ruled}"));
+        }
+        if self.mounts.is_empty() && !self.mergeable.is_empty() {
+            idle.push(format!("`{MERGEABLE}=` has no effect on the cache {name} without `{MOUNTS}=`"));
+            return idle;
+        }
+        for id in self.mergeable.beyond(&self.mounts) {
+            idle.push(format!(
+                "`{MERGEABLE}={id}` has no effect on the cache {name}: `{MOUNTS}=` does not name it"
+            ));
+        }
+        idle
     }
 
     /// Whether it is a directory of the client.
@@ -430,6 +453,32 @@ mod tests {
             ("signing_key", "x", "a keyed cache has no attribute `signing_key`"),
         ] {
             assert_eq!(read(&[at, (name, value)], KeyedTarget::read).unwrap_err(), want);
+        }
+    }
+    #[test]
+    fn what_has_no_effect() {
+        let idle = |attrs: &[(&str, &str)]| read(attrs, KeyedTarget::read).unwrap().idle();
+        let (registry, bucket) = (("url", "registry://h/r"), ("url", "s3://b"));
+        let mounts = |ids: &'static str| ("cache-mounts", ids);
+        assert_eq!(
+            idle(&[registry, ("expire", "14d"), mounts("npm"), ("mergeable", "npm;go")]),
+            [
+                "`expire=` has no effect on the cache registry://h/r (scope default): a registry removes what is old by rules of its own",
+                "`mergeable=go` has no effect on the cache registry://h/r (scope default): `cache-mounts=` does not name it",
+            ]
+        );
+        let github = [("url", "gha://"), ("token", "t"), ("url_v2", "https://b.example"), ("expire", "14d")];
+        assert!(idle(&github)[0].ends_with("GitHub removes what is old by rules of its own"));
+        let without =
+            "`mergeable=` has no effect on the cache s3://b (scope default) without `cache-mounts=`";
+        assert_eq!(idle(&[bucket, ("mergeable", "go")]), [without]);
+        assert_eq!(idle(&[bucket, ("mergeable", "all")]), [without]);
+        for more in [
+            &[mounts("all"), ("mergeable", "go")][..],
+            &[mounts("go"), ("mergeable", "all")],
+            &[("expire", "14d")],
+        ] {
+            assert_eq!(idle(&[&[bucket], more].concat()), [""; 0], "{more:?}");
         }
     }
 }

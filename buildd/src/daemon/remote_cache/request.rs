@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::service::{Attrs, CacheService, WrongAttr};
 use crate::daemon::export::{Packing, compression_of};
-use crate::daemon::keyed_cache::{KEYED, KeyedSource, KeyedTarget};
+use crate::daemon::keyed_cache::{KEYED, KeyedSource, KeyedTarget, MERGEABLE, MOUNTS};
 
 /// A cache to look into.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,6 +213,29 @@ pub(in crate::daemon) fn exports(entries: &[CacheOptionsEntry]) -> Result<CacheE
     Ok(exports)
 }
 
+/// What of the caches that a frontend's attributes and a request name can have no effect. Other attributes that a cache knows nothing of
+/// are left alone, as BuildKit leaves them.
+pub(in crate::daemon) fn idle_attributes(
+    attrs: &BTreeMap<String, String>,
+    imports: &[CacheOptionsEntry],
+    exports: &[CacheOptionsEntry],
+) -> Vec<String> {
+    let told = told_imports(attrs);
+    let mut idle: Vec<String> = Vec::new();
+    for entry in told.iter().chain(imports).chain(exports).filter(|entry| entry.r#type != KEYED) {
+        for name in [MOUNTS, MERGEABLE] {
+            let text = format!(
+                "`{name}=` has no effect on a cache of type `{}`: cache mounts travel by those of type `{KEYED}` only",
+                entry.r#type
+            );
+            if entry.attrs.get(name).is_some_and(|value| !value.is_empty()) && !idle.contains(&text) {
+                idle.push(text);
+            }
+        }
+    }
+    idle
+}
+
 /// A variable of the daemon's environment.
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
@@ -262,4 +285,34 @@ fn export(entry: &CacheOptionsEntry) -> Result<CacheExport, CacheRequestError> {
         image,
         ignore_error: flag("ignore-error")?.unwrap_or(false),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_keyed_caches_know() {
+        let entry = |kind: &str, attrs: &[(&str, &str)]| CacheOptionsEntry {
+            r#type: kind.to_owned(),
+            attrs: attrs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        };
+        let mounts = ("cache-mounts", "all");
+        let imports = r#"[{"Type":"registry","Attrs":{"ref":"h/r","cache-mounts":"all"}}]"#;
+        let attrs = BTreeMap::from([("cache-imports".to_owned(), imports.to_owned())]);
+        let told = idle_attributes(
+            &attrs,
+            &[entry("registry", &[mounts]), entry("keyed", &[mounts]), entry("gha", &[("cache-mounts", "")])],
+            &[entry("s3", &[mounts, ("mergeable", "go"), ("whatever", "else")])],
+        );
+        let says = |name: &str, kind: &str| {
+            format!(
+                "`{name}=` has no effect on a cache of type `{kind}`: cache mounts travel by those of type `keyed` only"
+            )
+        };
+        assert_eq!(
+            told,
+            [says("cache-mounts", "registry"), says("cache-mounts", "s3"), says("mergeable", "s3")]
+        );
+    }
 }

@@ -38,6 +38,10 @@ fn a_shell_in_what_a_failed_step_left() {
     assert!(stderr.contains("exit code: 7") && stderr.ends_with("oops\n"), "{stderr}");
     let (code, stdout, stderr) = run(&["--debug=ls /left/sub"], "");
     assert_eq!((code, stdout.as_str()), (Some(1), "g\n"), "{stderr}");
+    let (code, stdout, stderr) = run(&["--debug=sh -c 'cat \"$0\"; echo two  blanks' /left/f"], "");
+    assert_eq!((code, stdout.as_str()), (Some(1), "content\ntwo blanks\n"), "{stderr}");
+    let (code, _, stderr) = run(&["--debug=sh -c 'cat"], "");
+    assert!(code == Some(1) && stderr.contains("does not end") && !stderr.contains("RUN"), "{stderr}");
     let (code, _, stderr) = run(&["--debug=/bin/nosuch"], "");
     assert!(code == Some(1) && stderr.contains("/bin/nosuch"), "{stderr}");
 

@@ -23,14 +23,23 @@ const BACKLOG: usize = 16;
 /// The only process here.
 const PROCESS: &str = "shell";
 
+/// The words of the command that the flag names, as a shell takes them apart; nothing in them is expanded.
+///
+/// # Errors
+/// A quote that does not end, or no command.
+pub(super) fn words(command: &str) -> Result<Vec<String>, ClientError> {
+    let wrong = |what: &str| ClientError::Usage(format!("invalid value `{command}` for `--debug`: {what}"));
+    let words = shlex::split(command).ok_or_else(|| wrong("a quote or an escape does not end"))?;
+    if words.is_empty() { Err(wrong("it names no command")) } else { Ok(words) }
+}
+
 /// Builds; `None` when that failed, which the user knows then, and has looked into if there was something to look into.
 pub(super) async fn build(
     client: &Client,
     request: BuildRequest,
     display: (mpsc::Sender<StatusResponse>, JoinHandle<()>),
-    command: &str,
+    args: Vec<String>,
 ) -> Result<Option<BuildOutcome>, ClientError> {
-    let args: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
     let mut told = false;
     let look = async |broken: &Broken<'_>| {
         told = true;
@@ -122,6 +131,32 @@ async fn forward(mut requests: mpsc::Receiver<RunRequest>, messages: mpsc::Sende
         };
         if messages.send(message(input)).await.is_err() {
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_taken_apart_as_a_shell_does() {
+        for (text, want) in [
+            ("/bin/sh", &["/bin/sh"][..]),
+            ("  ls  -l\t/left ", &["ls", "-l", "/left"]),
+            (r#"sh -c 'echo "$V" > /x'"#, &["sh", "-c", r#"echo "$V" > /x"#]),
+            (r#"a "b c" d\ e '' f"g"'h'"#, &["a", "b c", "d e", "", "fgh"]),
+        ] {
+            assert_eq!(words(text).unwrap(), want, "{text}");
+        }
+        for (text, says) in [
+            ("sh -c 'x", "does not end"),
+            ("a \\", "does not end"),
+            ("", "names no command"),
+            (" ", "names no command"),
+        ] {
+            let error = words(text).unwrap_err().to_string();
+            assert!(error.contains(says) && error.contains("`--debug`"), "{error}");
         }
     }
 }

@@ -18,6 +18,10 @@ pub(crate) fn unescape(text: &str) -> Option<String> {
         match byte {
             b'%' => {
                 let digits = [rest.next()?, rest.next()?];
+                // A number may have a sign, this may not.
+                if !digits.iter().all(u8::is_ascii_hexdigit) {
+                    return None;
+                }
                 bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
             }
             other => bytes.push(other),

@@ -170,9 +170,11 @@ impl Graph {
         &self.vertices
     }
 
-    /// The op of a vertex, to be changed; what it says of its inputs has to stay true.
+    /// The op of a vertex, to be changed; what it says of its inputs has to stay true. It is no longer what the client wrote.
     pub fn op_mut(&mut self, id: VertexId) -> &mut Op {
-        &mut self.vertices[id.index()].op
+        let vertex = &mut self.vertices[id.index()];
+        vertex.meta.wire = None;
+        &mut vertex.op
     }
 
     /// The vertex `id`, which must come from this graph.
@@ -323,6 +325,23 @@ mod tests {
         assert_eq!(graph.standing_on(VertexId(3)), [false, false, false, true, true]);
         let used = graph.used_outputs(&[Edge { vertex: VertexId(4), output: 7 }]);
         assert_eq!(used, [[1].into(), [0].into(), [0].into(), [0].into(), BTreeSet::from([7])]);
+    }
+
+    #[test]
+    fn an_op_that_was_changed_is_not_what_the_client_wrote() {
+        let mut graph = GraphBuilder::new();
+        let id = graph
+            .add(Vertex {
+                op: Op::Merge(crate::op::MergeOp { inputs: Vec::new() }),
+                inputs: Vec::new(),
+                platform: None,
+                constraints: Vec::new(),
+                meta: VertexMeta { wire: Some([1].into()), ..VertexMeta::default() },
+            })
+            .unwrap();
+        let mut graph = graph.finish(None);
+        *graph.op_mut(id) = Op::Merge(crate::op::MergeOp { inputs: vec![None] });
+        assert_eq!(graph.vertex(id).meta.wire, None);
     }
 
     #[test]

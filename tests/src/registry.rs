@@ -110,6 +110,16 @@ impl Registry {
         answer.lines().next().is_some_and(|line| line.contains(" 200 "))
     }
 
+    /// The tags of a repository; none where there is no such repository.
+    ///
+    /// # Panics
+    /// As [`Self::manifest`].
+    pub fn tags(&self, repository: &str) -> Vec<String> {
+        let list = self.json(&format!("{repository}/tags/list")).unwrap_or_default();
+        let tags = list["tags"].as_array().cloned().unwrap_or_default();
+        tags.iter().filter_map(|tag| tag.as_str().map(str::to_owned)).collect()
+    }
+
     fn json(&self, path: &str) -> Option<Value> {
         let answer = self.get(path).expect("an answer");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head");

@@ -528,7 +528,7 @@ fn from_one_cache_to_another() {
         fs_err::write(blob, "something else").unwrap();
     }
     machines.build(1, &["--cache-from", &two, "--cache-to", &third]).ok();
-    assert_eq!(blobs(&place), 1, "what the build was keyed on");
+    assert!(!place.join("rbuild-1/blobs").exists());
     machines.forget(1);
     let built = machines.build(1, &["-t", "app", "--cache-from", &third]).ok();
     assert!(built.ran().len() > 4, "{}", built.stderr);

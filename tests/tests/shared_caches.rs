@@ -312,18 +312,36 @@ fn what_a_client_keeps_out_of_caches() {
         let found: Vec<bool> = steps.map(|r| r["layers"].is_array() || r["chains"].is_array()).collect();
         assert_eq!(found, has, "{config:#}");
     }
+    // A keyed cache has what is left of them, whether they run or were run before.
+    let fresh = Scene::new();
+    let fresh = Api::connect(&fresh.daemon);
+    for (api, repository) in [(&api, "known"), (&fresh, "ran")] {
+        let mut definition = llb.definition(&second);
+        let export_cache = Some(pb::ExportCache { value: false });
+        let metadata = pb::OpMetadata { export_cache, ..pb::OpMetadata::default() };
+        definition.metadata.insert(first.digest().to_owned(), metadata);
+        let url = format!("registry://{}/{repository}", registry.host());
+        solved(api, repository, definition, "keyed", &[("url", &url)]);
+        let records = registry.tags(repository).iter().filter(|tag| tag.starts_with("rbuild-1-")).count();
+        // Under its content where it ran, and under its definition.
+        assert_eq!(records, if repository == "ran" { 2 } else { 1 }, "{repository}");
+    }
+}
+
+/// Solves a definition that is to go to a cache.
+fn solved(api: &Api, build: &str, definition: pb::Definition, kind: &str, attrs: &[(&str, &str)]) {
+    let attrs = attrs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let exports = vec![CacheOptionsEntry { r#type: kind.to_owned(), attrs }];
+    let cache = Some(CacheOptions { exports, ..CacheOptions::default() });
+    let (r#ref, definition) = (build.to_owned(), Some(definition));
+    let request = SolveRequest { r#ref, definition, cache, ..SolveRequest::default() };
+    api.solve(request).unwrap_or_else(|error| panic!("{build}: {error}"));
 }
 
 /// Solves a definition, and gives the config of the cache that it was asked to write to a registry.
 fn exported(api: &Api, registry: &Registry, tag: &str, definition: pb::Definition) -> Value {
     let reference = format!("{}/cache:{tag}", registry.host());
-    let attrs = [("ref", reference.as_str()), ("mode", "max")];
-    let attrs = attrs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    let exports = vec![CacheOptionsEntry { r#type: "registry".to_owned(), attrs }];
-    let cache = Some(CacheOptions { exports, ..CacheOptions::default() });
-    let (build, definition) = (tag.to_owned(), Some(definition));
-    let request = SolveRequest { r#ref: build, definition, cache, ..SolveRequest::default() };
-    api.solve(request).unwrap_or_else(|error| panic!("{tag}: {error}"));
+    solved(api, tag, definition, "registry", &[("ref", &reference), ("mode", "max")]);
     let manifest = registry.manifest("cache", tag).unwrap();
     registry.blob("cache", manifest["config"]["digest"].as_str().unwrap()).unwrap()
 }

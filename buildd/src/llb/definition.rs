@@ -138,9 +138,11 @@ impl Loader<'_> {
         };
         // Sources may yet be replaced, and their names are all that counts.
         if !matches!(vertex.op, solver::Op::Source(_) | solver::Op::Build(_)) {
-            let given = pb::Op { inputs: Vec::new(), constraints: None, ..op.clone() };
-            let ours = pb::Op { constraints: None, ..wire_op(&vertex) };
-            vertex.meta.wire = (given != ours).then(|| given.encode_to_vec().into());
+            let ours = wire_op(&vertex);
+            if op.op != ours.op || op.platform != ours.platform {
+                let given = pb::Op { inputs: Vec::new(), constraints: None, ..op.clone() };
+                vertex.meta.wire = Some(given.encode_to_vec().into());
+            }
         }
         let outputs = Outputs::of(&vertex.op);
         let id = self.builder.add(vertex).map_err(|_| LlbError::Cycle(digest))?;

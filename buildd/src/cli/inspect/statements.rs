@@ -1,7 +1,7 @@
 //! Statements about an image: which of them are wanted, and their bytes.
 
 use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
 use cache::oci::{Platform, media_type};
 use serde_json::Value;
 
@@ -126,7 +126,9 @@ fn parsed(bytes: &[u8], signed: bool) -> Value {
         return value;
     }
     // The envelope of DSSE: its payload is base64.
-    let payload = value["payload"].as_str().and_then(|payload| BASE64_STANDARD.decode(payload).ok());
+    let decoded =
+        |payload: &str| BASE64_STANDARD.decode(payload).or_else(|_| BASE64_URL_SAFE.decode(payload)).ok();
+    let payload = value["payload"].as_str().and_then(decoded);
     payload.map_or(value, |payload| parsed(&payload, false))
 }
 

@@ -74,12 +74,17 @@ struct Pinned {
     found: Found,
     /// What it gave. Another checkout would have other times, so what is the same source by its key has this in common.
     fetched: Arc<OnceCell<Output>>,
+    /// What tells it from other sources.
+    identity: Digest,
 }
 
 impl Pinned {
-    /// What tells it from other sources.
-    fn identity(&self) -> Digest {
-        let Self { request: r, found, fetched: _ } = self;
+    fn new(request: Request, found: Found) -> Self {
+        let identity = Self::identity(&request, &found);
+        Self { request, found, fetched: Arc::default(), identity }
+    }
+
+    fn identity(r: &Request, found: &Found) -> Digest {
         let mut h = Hasher::new("rbuild.source.git.v1");
         h.str(&found.commit).str(&r.subdir).bool(r.keep_git_dir).bool(r.submodules);
         if r.keep_git_dir {
@@ -161,7 +166,7 @@ impl GitSource {
         cx: &VertexContext,
     ) -> Result<SourceAnswer, ExecError> {
         let pinned = self.pin(op, cx).await?;
-        let (identity, revision) = (pinned.identity(), Some(pinned.found.commit.clone()));
+        let (identity, revision) = (pinned.identity, Some(pinned.found.commit.clone()));
         Ok(SourceAnswer { identity: SourceIdentity::Digest(identity), revision, output: None })
     }
 
@@ -367,11 +372,11 @@ impl GitSource {
             found = found => found?,
             () = cx.cancel.cancelled() => return Err(ExecError::Canceled),
         };
-        let mut pinned = Pinned { request, found, fetched: Arc::default() };
+        let mut pinned = Pinned::new(request, found);
         self.verify(&pinned, cx).await?;
-        let (identity, mut all) = (pinned.identity(), self.lock());
+        let mut all = self.lock();
         let mut of_build = all.iter().filter(|((build, _), _)| *build == cx.build);
-        if let Some((_, same)) = of_build.find(|(_, other)| other.identity() == identity) {
+        if let Some((_, same)) = of_build.find(|(_, other)| other.identity == pinned.identity) {
             pinned.fetched = same.fetched.clone();
         }
         let pinned = Arc::new(pinned);

@@ -238,7 +238,8 @@ impl Pass {
                 (None, Some(record)) => {
                     let placed = below.iter().all(|edge| outputs[edge.vertex.index()].is_some());
                     let here = placed && self.is_at_hand(id, record, Need::Available).await?;
-                    if let (true, Some(&key)) = (here, self.node(id).definition.get())
+                    if let (true, Some(&key)) =
+                        (here && self.is_for_others(id), self.node(id).definition.get())
                         && let Some(stands_on) = self.stands_on(id).await?
                     {
                         made.push(Made {
@@ -262,5 +263,10 @@ impl Pass {
         }
         let sources = self.nodes.iter().map(|node| node.answer.get().cloned()).collect();
         Ok(Survey { sources, outputs, found, made })
+    }
+
+    /// Whether what a vertex gives may be told others: its client may have said that it is not to leave this daemon.
+    pub(super) fn is_for_others(&self, id: VertexId) -> bool {
+        self.graph.vertex(id).meta.export_cache != Some(false)
     }
 }

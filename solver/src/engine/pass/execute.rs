@@ -84,7 +84,7 @@ impl Pass {
         shown.end(outcome.as_ref().err().map(|failure| &failure.error));
         self.note_end(id, begun.elapsed(), outcome.as_ref().err().map(|failure| &failure.error));
         let record = outcome.map_err(|failure| Stop::from_failure(id, failure))?;
-        if let Some(elsewhere) = &self.build.elsewhere {
+        if let Some(elsewhere) = self.build.elsewhere.as_ref().filter(|_| self.is_for_others(id)) {
             let stood_on = self.stands_on(id).await?;
             let made = Made {
                 content: Some(key),

@@ -100,7 +100,6 @@ impl KeyedCaches {
         let mut named = NamedMounts::default();
         self.lock().sources.iter().for_each(|source| named.add(MOUNTS, &source.wanted.mounts));
         targets.iter().for_each(|target| named.add(MOUNTS, &target.mounts));
-        targets.iter().for_each(|target| named.add(MERGEABLE, &target.mergeable));
         named
     }
 
@@ -111,6 +110,9 @@ impl KeyedCaches {
         named: &NamedMounts,
         results: impl Iterator<Item = &'a solver::Graph>,
     ) -> Vec<String> {
+        if named.ids.is_empty() {
+            return Vec::new();
+        }
         let mut present: BTreeSet<String> =
             lock(&self.mounts.0).values().map(|used| used.id.clone()).collect();
         for vertex in results.flat_map(solver::Graph::vertices) {

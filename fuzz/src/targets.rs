@@ -1,6 +1,7 @@
 //! The targets, by name.
 
 mod archive;
+mod bundle;
 mod dockerignore;
 mod documents;
 mod grammar;
@@ -16,8 +17,9 @@ mod words;
 use crate::Target;
 
 /// Every target; its seeds lie in `seeds/NAME/`.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("archive", archive::run),
+    ("bundle", bundle::run),
     ("dockerignore", dockerignore::run),
     ("documents", documents::run),
     ("grammar", grammar::run),

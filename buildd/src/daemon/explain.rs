@@ -134,12 +134,13 @@ impl Observer {
             (observed.asked.clone(), observed.seen.worked())
         };
         let project = self.elsewhere.project(asked.as_ref()).await.clone();
-        let former = match worked || !well {
+        let leaves = self.elsewhere.caches.keyed().writes();
+        // What failed without doing anything takes what it did not reach from the one before.
+        let former = match worked || (!well && leaves) {
             true => self.elsewhere.former(&project).await,
             false => None,
         };
         let caches = self.elsewhere.caches.asked();
-        let leaves = self.elsewhere.caches.keyed().writes();
         Ended { build: build.to_owned(), well, project, caches, former, leaves }
     }
 

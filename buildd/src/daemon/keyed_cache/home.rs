@@ -1,26 +1,26 @@
 //! Where shared records and blobs are.
 
+mod sealed;
+mod upkeep;
+
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use cache::keyed::{
-    MountSnapshot, RECORD_LIMIT, Scope, SharedAccount, SharedBlob, SharedRecord, SnapshotName,
-};
+use cache::keyed::SharedBlob;
 use cache::objects::{ObjectError, ObjectStat, Objects};
 use cache::oci::{Descriptor, Document, Manifest, Reference};
 use cache::registry::{self, PushSource};
-use futures_util::stream::BoxStream;
-use futures_util::{StreamExt as _, TryStreamExt as _};
-use solver::{Digest, Key};
+use futures_util::TryStreamExt as _;
+use solver::Digest;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::OnceCell;
 use tokio_util::io::StreamReader;
 
 use super::directory::{Directory, DirectoryError};
 use crate::daemon::remote_cache::{ActionsEntries, ActionsError, Blob};
-use crate::daemon::traces::random;
-use crate::session::SessionError;
+
+pub(super) use sealed::{How, account_name, record_name, snapshot_name};
+pub(super) use upkeep::{Listed, is_old};
 
 /// Before the names of all that lies in an object store or a directory.
 pub(super) const FORMAT: &str = "rbuild-1";
@@ -154,45 +154,6 @@ impl From<cache::oci::Error> for HomeError {
     }
 }
 
-/// Something that lies in a store, by its name without what precedes all names.
-#[derive(Debug)]
-pub(super) struct Listed {
-    pub(super) name: String,
-    pub(super) stat: ObjectStat,
-}
-
-/// How something is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum How {
-    /// What is there already stays.
-    IfAbsent,
-    /// In the place of what is there, which is no good.
-    Replace,
-}
-
-/// The name of a record.
-pub(super) fn record_name(scope: &Scope, key: &Key) -> String {
-    let hex = key.0.hex();
-    format!("{FORMAT}/records/{scope}/{}/{hex}", &hex[..2])
-}
-
-/// Where the snapshots of a mount are, below what precedes all names.
-fn mount_place(scope: &Scope, mount: &Digest) -> String {
-    let hex = mount.hex();
-    format!("mounts/{scope}/{}/{hex}", &hex[..2])
-}
-
-/// The name of a snapshot.
-pub(super) fn snapshot_name(scope: &Scope, mount: &Digest, name: &SnapshotName) -> String {
-    format!("{FORMAT}/{}/{name}", mount_place(scope, mount))
-}
-
-/// The name of a project's account.
-pub(super) fn account_name(scope: &Scope, project: &Digest) -> String {
-    let hex = project.hex();
-    format!("{FORMAT}/accounts/{scope}/{}/{hex}", &hex[..2])
-}
-
 /// The name of a blob.
 pub(super) fn blob_name(digest: &Digest) -> String {
     let hex = digest.hex();
@@ -206,172 +167,6 @@ impl Home {
             Self::Objects(objects, _) => Ok(objects.prepare().await?),
             Self::Actions(entries) => Ok(entries.writable()?),
             Self::Registry(..) | Self::Directory(..) => Ok(()),
-        }
-    }
-
-    /// The bytes of a record; `None` where there is none.
-    pub(super) async fn record(&self, scope: &Scope, key: &Key) -> Result<Option<Vec<u8>>, HomeError> {
-        match self {
-            Self::Registry(repository) => repository.get(&tag(&repository.reference, scope, key)?).await,
-            _ => self.sealed(&record_name(scope, key)).await,
-        }
-    }
-
-    /// Writes a record, after the blobs that it names; whether it was written.
-    pub(super) async fn put_record(
-        &self,
-        scope: &Scope,
-        record: &SharedRecord,
-        sealed: Vec<u8>,
-        how: How,
-    ) -> Result<bool, HomeError> {
-        match self {
-            // A registry cannot be asked to keep what is there. Whoever is first or last: a record is as good as another.
-            Self::Registry(repository) => {
-                let tag = tag(&repository.reference, scope, &record.key)?;
-                repository.put(&tag, record.blobs(), sealed).await.map(|()| true)
-            }
-            _ => self.put_sealed(&record_name(scope, &record.key), sealed, how).await,
-        }
-    }
-
-    /// The names of the snapshots of a mount, in no order; at GitHub only the newest one.
-    pub(super) async fn snapshots(
-        &self,
-        scope: &Scope,
-        mount: &Digest,
-    ) -> Result<Vec<SnapshotName>, HomeError> {
-        let names: Vec<String> = match self {
-            Self::Registry(repository) => {
-                let prefix = snapshot_tag(scope, mount, "");
-                let tags = repository.client.tags(&repository.reference, &prefix).await?;
-                tags.into_iter().map(|tag| tag[prefix.len()..].to_owned()).collect()
-            }
-            // Of entries whose names begin alike the service tells the newest.
-            Self::Actions(entries) => {
-                let below = format!("{FORMAT}/{}/", mount_place(scope, mount));
-                let newest = entries.newest(&below).await?;
-                newest.and_then(|name| Some(name.strip_prefix(&below)?.to_owned())).into_iter().collect()
-            }
-            _ => {
-                let listed = self.list(&mount_place(scope, mount)).await?;
-                let name = |listed: Listed| listed.name.rsplit('/').next().map(str::to_owned);
-                listed.try_filter_map(async |listed| Ok(name(listed))).try_collect().await?
-            }
-        };
-        // What is called otherwise is somebody else's.
-        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
-    }
-
-    /// The bytes of a snapshot; `None` where there is none.
-    pub(super) async fn snapshot(
-        &self,
-        scope: &Scope,
-        mount: &Digest,
-        name: &SnapshotName,
-    ) -> Result<Option<Vec<u8>>, HomeError> {
-        match self {
-            Self::Registry(repository) => {
-                let tag = repository.reference.with_tag(&snapshot_tag(scope, mount, name.as_str()))?;
-                repository.get(&tag).await
-            }
-            Self::Actions(entries) => {
-                Ok(entries.get_new(&snapshot_name(scope, mount, name), RECORD_LIMIT).await?)
-            }
-            _ => self.sealed(&snapshot_name(scope, mount, name)).await,
-        }
-    }
-
-    /// Writes a snapshot, after the blobs that it names.
-    pub(super) async fn put_snapshot(
-        &self,
-        scope: &Scope,
-        snapshot: &MountSnapshot,
-        sealed: Vec<u8>,
-    ) -> Result<(), HomeError> {
-        let MountSnapshot { mount, name, .. } = snapshot;
-        match self {
-            Self::Registry(repository) => {
-                let tag = repository.reference.with_tag(&snapshot_tag(scope, mount, name.as_str()))?;
-                repository.put(&tag, snapshot.blobs(), sealed).await
-            }
-            // Nobody else has this name.
-            _ => self.put_sealed(&snapshot_name(scope, mount, name), sealed, How::IfAbsent).await.map(drop),
-        }
-    }
-
-    /// The bytes of a project's account; `None` where there is none.
-    pub(super) async fn account(
-        &self,
-        scope: &Scope,
-        project: &Digest,
-    ) -> Result<Option<Vec<u8>>, HomeError> {
-        let name = account_name(scope, project);
-        match self {
-            Self::Registry(repository) => {
-                repository.get(&account_tag(&repository.reference, scope, project)?).await
-            }
-            Self::Actions(entries) => match entries.newest(&format!("{name}/")).await? {
-                Some(newest) => Ok(entries.get_new(&newest, RECORD_LIMIT).await?),
-                None => Ok(None),
-            },
-            _ => self.sealed(&name).await,
-        }
-    }
-
-    /// Writes an account in the place of the one before, after the blob that it names.
-    pub(super) async fn put_account(
-        &self,
-        scope: &Scope,
-        account: &SharedAccount,
-        sealed: Vec<u8>,
-    ) -> Result<(), HomeError> {
-        let name = account_name(scope, &account.project);
-        match self {
-            Self::Registry(repository) => {
-                let tag = account_tag(&repository.reference, scope, &account.project)?;
-                repository.put(&tag, [&account.body], sealed).await
-            }
-            // Nothing there can be replaced: of entries whose names begin alike the newest counts.
-            Self::Actions(_) => {
-                let own = SnapshotName::new(account.written_ms, None, u32::from_ne_bytes(random()));
-                self.put_sealed(&format!("{name}/{own}"), sealed, How::IfAbsent).await.map(drop)
-            }
-            _ => self.put_sealed(&name, sealed, How::Replace).await.map(drop),
-        }
-    }
-
-    /// Something sealed; nothing where it is too large to be that.
-    async fn sealed(&self, name: &str) -> Result<Option<Vec<u8>>, HomeError> {
-        match self.read_whole(name, RECORD_LIMIT).await {
-            // Nobody wrote that sealed.
-            Err(HomeError::Objects(error)) if matches!(*error, ObjectError::TooLarge { .. }) => {
-                Ok(Some(Vec::new()))
-            }
-            Err(HomeError::Actions(error)) if matches!(*error, ActionsError::TooLarge { .. }) => {
-                Ok(Some(Vec::new()))
-            }
-            read => read,
-        }
-    }
-
-    async fn put_sealed(&self, name: &str, sealed: Vec<u8>, how: How) -> Result<bool, HomeError> {
-        match self {
-            Self::Objects(objects, prefix) => {
-                let name = format!("{prefix}{name}");
-                match how {
-                    How::IfAbsent => {
-                        Ok(objects.put_if_absent(&name, sealed.len() as u64, sealed.as_slice()).await?)
-                    }
-                    How::Replace => Ok(objects.put(&name, sealed).await.map(|()| true)?),
-                }
-            }
-            Self::Registry(..) => Ok(false),
-            Self::Directory(directory) => {
-                Ok(directory.put(name, how, sealed.len() as u64, sealed.as_slice()).await?)
-            }
-            // How it is written makes no difference: nothing there can be replaced.
-            Self::Actions(entries) => Ok(entries.put(name, sealed.len() as u64, sealed.as_slice()).await?),
         }
     }
 
@@ -448,142 +243,10 @@ impl Home {
         let _ = self.blob(blob).await?.read_to_end(&mut bytes).await;
         Ok(bytes)
     }
-
-    /// Makes a blob or a record young, if it is older than `limit`, so that it does not expire. Registries have rules of their own.
-    /// Whether it is there.
-    pub(super) async fn refresh(&self, name: &str, limit: Duration) -> Result<bool, HomeError> {
-        if !self.can_sweep() {
-            return Ok(true);
-        }
-        let Some(stat) = self.stat_of(name).await? else { return Ok(false) };
-        if is_old(&stat, limit) {
-            match self {
-                Self::Objects(objects, prefix) => {
-                    objects.touch(&format!("{prefix}{name}"), stat.size).await?
-                }
-                Self::Registry(..) | Self::Actions(..) => {}
-                Self::Directory(directory) => directory.touch(name).await?,
-            }
-        }
-        Ok(true)
-    }
-}
-
-/// What sweeps leave behind: registries and GitHub remove by rules of their own.
-const NOTE: &str = "sweep.json";
-
-impl Home {
-    /// Whether what lies there can be listed and removed.
-    pub(super) fn can_sweep(&self) -> bool {
-        !matches!(self, Self::Registry(..) | Self::Actions(..))
-    }
-
-    /// Whether what lies there can be written over.
-    pub(super) fn can_replace(&self) -> bool {
-        !matches!(self, Self::Actions(..))
-    }
-
-    /// What the last sweep left.
-    pub(super) async fn note(&self, limit: u64) -> Result<Option<Vec<u8>>, HomeError> {
-        if !self.can_sweep() {
-            return Ok(None);
-        }
-        self.read_whole(&format!("{FORMAT}/{NOTE}"), limit).await
-    }
-
-    /// Leaves something for the next sweep.
-    pub(super) async fn leave_note(&self, note: Vec<u8>) -> Result<(), HomeError> {
-        let name = format!("{FORMAT}/{NOTE}");
-        match self {
-            Self::Objects(objects, prefix) => objects.put(&format!("{prefix}{name}"), note).await?,
-            Self::Registry(..) | Self::Actions(..) => {}
-            Self::Directory(directory) => {
-                directory.put(&name, How::Replace, note.len() as u64, note.as_slice()).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The bytes of something small; `None` where there is no such thing.
-    pub(super) async fn read_whole(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, HomeError> {
-        match self {
-            Self::Objects(objects, prefix) => Ok(objects.get(&format!("{prefix}{name}"), limit).await?),
-            Self::Registry(..) => Ok(None),
-            Self::Directory(directory) => Ok(directory.get(name, limit).await?),
-            Self::Actions(entries) => Ok(entries.get(name, limit).await?),
-        }
-    }
-
-    /// What the store tells of something.
-    pub(super) async fn stat_of(&self, name: &str) -> Result<Option<ObjectStat>, HomeError> {
-        match self {
-            Self::Objects(objects, prefix) => Ok(objects.stat(&format!("{prefix}{name}")).await?),
-            Self::Registry(..) | Self::Actions(..) => Ok(None),
-            Self::Directory(directory) => Ok(directory.stat(name).await?),
-        }
-    }
-
-    /// All of one sort, `records`, `mounts`, `accounts` or `blobs`, or what lies below something of it.
-    pub(super) async fn list(
-        &self,
-        sort: &str,
-    ) -> Result<BoxStream<'static, Result<Listed, HomeError>>, HomeError> {
-        let below = format!("{FORMAT}/{sort}/");
-        Ok(match self {
-            Self::Objects(objects, prefix) => {
-                let listed = objects.list(&format!("{prefix}{below}")).await?;
-                let prefix = prefix.clone();
-                listed
-                    .map_ok(move |(name, stat)| Listed {
-                        name: name.strip_prefix(&prefix).unwrap_or(&name).to_owned(),
-                        stat,
-                    })
-                    .map_err(HomeError::from)
-                    .boxed()
-            }
-            Self::Registry(..) | Self::Actions(..) => futures_util::stream::empty().boxed(),
-            Self::Directory(directory) => {
-                let listed = directory.list(&below).await?;
-                let listed = listed.map_ok(|(name, stat)| Listed { name, stat });
-                listed.map_err(|e| DirectoryError::from(SessionError::from(e)).into()).boxed()
-            }
-        })
-    }
-
-    /// Removes something.
-    pub(super) async fn remove(&self, name: &str) -> Result<(), HomeError> {
-        match self {
-            Self::Objects(objects, prefix) => objects.remove(&format!("{prefix}{name}")).await?,
-            Self::Registry(..) | Self::Actions(..) => {}
-            Self::Directory(directory) => directory.remove(name).await?,
-        }
-        Ok(())
-    }
-}
-
-/// Whether something was last written longer than `limit` ago.
-pub(super) fn is_old(stat: &ObjectStat, limit: Duration) -> bool {
-    let age = stat.modified.and_then(|at| SystemTime::now().duration_since(at).ok());
-    age.is_some_and(|age| age > limit)
 }
 
 fn descriptor(blob: &SharedBlob) -> Descriptor {
     Descriptor::new(blob.media_type.clone(), blob.digest, blob.size)
-}
-
-/// The tag of a record.
-fn tag(repository: &Reference, scope: &Scope, key: &Key) -> Result<Reference, HomeError> {
-    Ok(repository.with_tag(&format!("{FORMAT}-{scope}-{}", key.0.hex()))?)
-}
-
-/// The tag of an account. A tag has room for half a digest beside a long scope.
-fn account_tag(repository: &Reference, scope: &Scope, project: &Digest) -> Result<Reference, HomeError> {
-    Ok(repository.with_tag(&format!("{FORMAT}a-{scope}-{}", &project.hex()[..32]))?)
-}
-
-/// The tag of a snapshot, or what precedes its name. A tag has room for half a digest.
-fn snapshot_tag(scope: &Scope, mount: &Digest, name: &str) -> String {
-    format!("{FORMAT}m-{scope}-{}-{name}", &mount.hex()[..32])
 }
 
 /// What a source gives; its failure to open comes with the first read.

@@ -20,6 +20,9 @@ pub struct Explanation {
     /// The ref of the build of the same project that it is compared with, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub against: Option<String>,
+    /// That one was of another machine, which wrote a cache that this build reads.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub elsewhere: bool,
     /// What it was made of, inputs first.
     pub steps: Vec<Step>,
     /// What set off work, and what that cost.

@@ -51,7 +51,12 @@ fn changes(fleet: &Fleet, text: &str, cache: &str) {
     third.write("src/b", "2").dockerfile(text, &[&both[..], &["--explain"]].concat()).ok();
     check(third, &[(COPY, content("src/b")), (RUN, follows(COPY)), ("RUN true", follows(RUN))]);
     let told_third = told(third);
-    assert_eq!(told_third["against"], build, "{told_third:#}");
+    assert_eq!((&told_third["against"], &told_third["elsewhere"]), (&build, &json!(true)), "{told_third:#}");
+    let words = third.run(&["explain"]).ok().stdout;
+    assert!(
+        words.contains(&format!("compared with {} of another machine:", build.as_str().unwrap())),
+        "{words}"
+    );
 
     // The latest counts: what changed since the third machine's, and by name what changed for the step.
     fourth.write("src/b", "2").write("src/c", "3");
@@ -72,6 +77,7 @@ fn changes(fleet: &Fleet, text: &str, cache: &str) {
     // And with its own, where that is the latest.
     second.write("src/d", "5").build(&["--build-arg", "SUFFIX=x"]).ok();
     check(second, &[(COPY, content("src/d")), (run, follows(COPY)), ("RUN true", follows(run))]);
+    assert_eq!(told(second).get("elsewhere"), None);
 }
 
 #[test]

@@ -221,6 +221,7 @@ impl Explainer {
                 why.iter_mut().flatten().for_each(|cause| before.settle(cause, &project.platforms));
             }
             explanation.against = before.account().map(|before| before.build.clone());
+            explanation.elsewhere = before.former.is_some();
             let mut kept = match before.account() {
                 Some(account) => causes::carry(account, now, &courses),
                 None => now,

@@ -22,7 +22,8 @@ fn write(out: &mut String, explanation: &Explanation) -> std::fmt::Result {
     match &explanation.against {
         Some(against) => {
             let against = printable(against.as_bytes());
-            writeln!(out, "Build {}, compared with {against}:", explanation.build)?;
+            let whose = if explanation.elsewhere { " of another machine" } else { "" };
+            writeln!(out, "Build {}, compared with {against}{whose}:", explanation.build)?;
         }
         None => writeln!(out, "Build {}:", explanation.build)?,
     }

@@ -34,8 +34,12 @@ fn a_tree() {
         step("stage-1", "[stage-1 1/2] FROM base", &[], Outcome::Source, &[]),
         step("stage-1", "[stage-1 2/2] COPY --from=build /out /", &[4, 3], Outcome::Cached, &[]),
     ];
-    let mut explanation =
-        Explanation { build: "new".to_owned(), against: Some("old".to_owned()), steps, changes: Vec::new() };
+    let mut explanation = Explanation {
+        build: "new".to_owned(),
+        against: Some("old".to_owned()),
+        steps,
+        ..Explanation::default()
+    };
     explanation.count();
     assert_eq!(
         render(&explanation),
@@ -54,6 +58,11 @@ Build new, compared with old:
 Digests of files are BLAKE3, shortened; --format json has them whole.
 "
     );
+    // What another machine calls its build is not for the terminal to obey.
+    let against = Some("o\u{1b}[2Jld".to_owned());
+    let other = render(&Explanation { against, elsewhere: true, ..explanation });
+    let first = other.lines().next().unwrap();
+    assert!(first.ends_with(" of another machine:") && !first.contains('\u{1b}'), "{first}");
 }
 
 #[test]

@@ -173,7 +173,7 @@ impl Explainer {
         now: &Account,
     ) -> Result<Before, StoreError> {
         // Of two projects that are called alike one would be compared with the other.
-        let former = former.filter(|former| 2 * former.has(now) > now.steps.len());
+        let former = former.filter(|former| 2 * former.account.has(now) > now.steps.len());
         let read = |key: &Digest| -> Result<Option<Account>, StoreError> {
             let known = self.store.accounts().latest(key)?;
             Ok(known.and_then(|known| serde_json::from_str(&known.body).ok()))
@@ -182,7 +182,8 @@ impl Explainer {
             return Ok(Before { former, ..Before::default() });
         }
         let own = read(&project.own)?;
-        let is_nearer = |former: &Arc<Former>| own.as_ref().is_none_or(|own| own.has(now) <= former.has(now));
+        let is_nearer =
+            |former: &Arc<Former>| own.as_ref().is_none_or(|own| own.has(now) <= former.account.has(now));
         let former = former.filter(is_nearer);
         let others = match own.is_some() || former.is_some() {
             true => None,

@@ -176,13 +176,6 @@ fn unpack(bytes: &[u8], here: &Trees) -> Option<Former> {
     Some(Former { account, trees })
 }
 
-impl Former {
-    /// How many of the steps of a build this one had.
-    pub(super) fn has(&self, now: &Account) -> usize {
-        self.account.has(now)
-    }
-}
-
 impl Explainer {
     /// The trees here, and those of a build elsewhere.
     pub(super) fn trees_of<'a>(&'a self, former: Option<&'a Former>) -> &'a Trees {

@@ -35,6 +35,15 @@ impl Default for UnpackLimits {
     }
 }
 
+/// What AUFS kept for itself at the root, in layers of old images.
+const AUFS: &[u8] = b".wh..wh.";
+
+/// Where AUFS kept the files of several names, which other entries are hard links to.
+const AUFS_LINKS: &[u8] = b".wh..wh.plnk";
+
+/// The mark that hides all that a directory had.
+const OPAQUE: &[u8] = b".wh..wh..opq";
+
 /// An unpacked layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unpacked {
@@ -121,6 +130,7 @@ impl Unpacking {
             }
             self.entry(entry, reader)?;
         }
+        self.builder.leave_out(&TreePath::root().child(AUFS_LINKS))?;
         Ok(reader.drain()?)
     }
 
@@ -130,7 +140,12 @@ impl Unpacking {
             return Ok(());
         }
         let path = self.builder.resolve_in_layer(&path)?;
-        if let Some(hidden) = path.name().strip_prefix(b".wh.") {
+        let top = path.components().next().unwrap_or_default();
+        if top.starts_with(AUFS) && path.as_bytes() != OPAQUE {
+            if top != AUFS_LINKS || !matches!(entry.kind, TarKind::Dir | TarKind::File) {
+                return Ok(());
+            }
+        } else if let Some(hidden) = path.name().strip_prefix(b".wh.") {
             return self.whiteout(&path, hidden);
         }
         let TarEntry { kind, size, mode, uid, gid, mtime, xattrs, .. } = entry;
@@ -185,7 +200,6 @@ impl Unpacking {
         self.builder.ensure_parent_of(marker)?;
         match hidden {
             b".wh..opq" => self.builder.hide_contents(&dir),
-            // Book-keeping of AUFS, which some old images hold.
             _ if hidden.starts_with(b".wh.") => Ok(()),
             _ => match dir.join(hidden) {
                 Ok(path) => self.builder.hide(&path),

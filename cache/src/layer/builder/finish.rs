@@ -61,6 +61,11 @@ impl LayerBuilder {
         Ok(())
     }
 
+    /// Takes out of the layer what it has itself at and below `path`; what the base has there stays in sight.
+    pub(in crate::layer) fn leave_out(&self, path: &TreePath) -> Result<(), LayerError> {
+        self.discard(&mut self.state(), path)
+    }
+
     /// Completes directory and description.
     pub(super) fn settle(self, window: RunWindow) -> Result<CommittedLayer, LayerError> {
         let thin = self.settle_thin()?;

@@ -262,6 +262,37 @@ fn overlay_marks_do_not_come_in() {
 }
 
 #[test]
+fn book_keeping_of_aufs_is_left_out() {
+    let arena = Arena::new();
+    let dir = |name| entry(name, b'5', "", b"");
+    let file = |name| entry(name, b'0', "", b"x");
+    let linked = arena.unpack(&[
+        file(".wh..wh.aufs"),
+        dir(".wh..wh.orph"),
+        file(".wh..wh.orph/left"),
+        dir(".wh..wh.plnk"),
+        file(".wh..wh.plnk/5.6"),
+        entry(".wh..wh.plnk/link", b'2', "/etc/passwd", b""),
+        entry("a", b'1', ".wh..wh.plnk/5.6", b""),
+        entry("b", b'1', ".wh..wh.plnk/5.6", b""),
+        file("c"),
+    ]);
+    let linked = linked.unwrap();
+    assert_eq!(names(&linked.layer.entries), ["a", "b", "c"]);
+    assert!(!linked.depends_on_parent);
+    assert_eq!(arena.dir.path().join("in/a").metadata().unwrap().nlink(), 2);
+    assert!(!arena.dir.path().join("in/.wh..wh.plnk").exists());
+}
+
+#[test]
+fn names_below_whiteouts() {
+    // No file system that a layer can describe has such names; containerd takes them all the same.
+    let arena = Arena::new();
+    let parts = [entry("d", b'5', "", b""), entry("d/.wh.a/b", b'0', "", b"x")];
+    assert_eq!(arena.names(&parts), ["d/", "d/.wh.a/", "d/.wh.a/b"]);
+}
+
+#[test]
 fn whiteouts_of_archives() {
     let mut arena = Arena::new();
     arena.chain.build(|b| {

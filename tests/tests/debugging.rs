@@ -116,3 +116,37 @@ fn files_out_of_a_failed_step() {
     client.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
     assert!(rest.contains(&format!("rbuild debug cp {build}:/PATH")), "{rest}");
 }
+
+#[test]
+fn files_out_of_a_failed_step_without_a_shell() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.write("Dockerfile", FAILING);
+    fs_err::create_dir(scene.path("reports")).unwrap();
+    let to = |name: &str| scene.path(name).to_str().unwrap().to_owned();
+    let copies = [
+        "--debug-cp=/nosuch".to_owned(),
+        format!("--debug-cp=/left/sub:{}", to("reports")),
+        format!("--debug-cp=/left/f:{}", to("renamed")),
+    ];
+    let flags: Vec<&str> = copies.iter().map(String::as_str).collect();
+    let failed = scene.run(&[&["build", "--progress=plain"], &flags[..], &["."]].concat()).fails();
+    assert!(failed.stderr.contains("exit code: 7"), "{}", failed.stderr);
+    assert_eq!(failed.stderr.matches("ERROR: failed to solve").count(), 1, "{}", failed.stderr);
+    assert!(failed.stderr.contains("WARNING: cannot copy `/nosuch`"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("copied `/left/f`"), "{}", failed.stderr);
+    assert_eq!(fs_err::read_to_string(scene.path("reports/sub/g")).unwrap(), "deep\n");
+    assert_eq!(fs_err::read_to_string(scene.path("renamed")).unwrap(), "content\n");
+    // With a command both happen, the copies first.
+    let copy = format!("--debug-cp=/left/sub/g:{}", to("both"));
+    let both = scene.run(&["build", "--progress=plain", "--debug=rm -r /left", &copy, "."]).fails();
+    assert!(both.stderr.contains("copied `/left/sub/g`"), "{}", both.stderr);
+    assert_eq!(fs_err::read_to_string(scene.path("both")).unwrap(), "deep\n");
+    let bad = scene.run(&["build", "--debug-cp=left", "."]).fails();
+    assert!(bad.stderr.contains("`--debug-cp`") && !bad.stderr.contains("RUN"), "{}", bad.stderr);
+    scene.write("Dockerfile", "FROM base\nRUN echo well\n");
+    let well = scene.run(&["build", "--progress=plain", &copy, "."]).ok();
+    assert!(!well.stderr.contains("copied"), "{}", well.stderr);
+}

@@ -138,10 +138,8 @@ pub(super) struct Args {
     /// Tells something of the image, beside it: type=provenance[,mode=min|max] or type=sbom[,generator=IMAGE]
     #[arg(long, value_name = "type=TYPE")]
     attest: Vec<String>,
-    /// Opens a shell, or COMMAND, in what a failed RUN left, before the build ends; quotes in it are a shell's, as in
-    /// `--debug='sh -c "cat /log | tail"'`
-    #[arg(long, value_name = "COMMAND", num_args = 0..=1, require_equals = true, default_missing_value = "/bin/sh")]
-    debug: Option<String>,
+    #[command(flatten)]
+    debug: debug::Flags,
     /// The directory to build from, a URL, or `-` for an archive or Dockerfile on stdin
     #[arg(value_name = "CONTEXT")]
     context: String,
@@ -157,10 +155,7 @@ impl Args {
                 "neither a name (-t) nor an output (-o) was given: the result stays in the build cache only",
             );
         }
-        if self.debug.is_some() && self.reads_stdin() {
-            return Err(ClientError::Usage("`--debug` needs stdin, which the build reads".to_owned()));
-        }
-        let debug = self.debug.as_deref().map(debug::words).transpose()?;
+        let debug = self.debug.plan(self.reads_stdin())?;
         let mut sources = self.sources(std::io::stdin())?;
         // Lives until the build is over.
         let _stdin = sources.stdin.take();
@@ -183,7 +178,7 @@ impl Args {
         let reference = random_id()?;
         request.reference.clone_from(&reference);
         let built = match debug {
-            Some(command) => debug::build(&client, request, (progress, shown), command).await,
+            Some(plan) => debug::build(&client, request, (progress, shown), plan).await,
             None => {
                 let built = build(&client, request, progress).await;
                 // Errors come after all progress.

@@ -1,9 +1,11 @@
 //! `rbuild debug`.
 
+mod copy;
 mod cp;
 
 use std::process::ExitCode;
 
+pub(super) use self::copy::copy;
 use proto::rbuild::VerifyRequest;
 use proto::rbuild::verify_event::Event;
 

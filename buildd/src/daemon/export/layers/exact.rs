@@ -3,7 +3,8 @@
 use cache::oci::{Compression, DEFAULT_ZSTD_LEVEL, media_type};
 use solver::{Digest, ExecError, LayerId, VertexContext};
 
-use super::{LayerBlob, LayerBlobs, TURNS, is_plain, not_packed, packed_blob};
+use super::pack::{is_plain, not_packed, packed_blob};
+use super::{LayerBlob, LayerBlobs, TURNS};
 use crate::daemon::blocking::blocking;
 
 /// A layer's blob is gone, and packing the layer again gives other bytes.

@@ -24,6 +24,7 @@ use cache::keyed::{Scope, SharedBlob, SharedLayer};
 use cache::oci::Reference;
 use cache::tree::NodeId;
 use solver::{Key, LayerId, VertexContext};
+use tokio::sync::OnceCell;
 
 pub(in crate::daemon) use accounts::Left;
 pub(in crate::daemon) use home::HomeError;
@@ -45,7 +46,7 @@ pub(super) struct KeyedCaches {
     teller: Teller,
     known: Mutex<Known>,
     /// Stores that are talked to.
-    homes: tokio::sync::Mutex<HashMap<String, (KeyedPlace, Arc<Home>)>>,
+    homes: Mutex<Vec<(KeyedPlace, Arc<OnceCell<Arc<Home>>>)>>,
     uploads: Uploads,
     /// How the build's images store their layers, where it exports any.
     image_form: OnceLock<Packing>,
@@ -57,8 +58,8 @@ pub(super) struct KeyedCaches {
 #[derive(Default)]
 struct Known {
     sources: Vec<Arc<Source>>,
-    /// Where layers are that were lent.
-    layers: HashMap<LayerId, Located>,
+    /// Where layers are that were lent: the places, the best first.
+    layers: HashMap<LayerId, Vec<Located>>,
     /// Those that cannot be had, and why.
     refused: HashMap<LayerId, String>,
     /// What chains of layers were found to contain.
@@ -74,6 +75,8 @@ struct Source {
     wanted: KeyedSource,
     /// It was told that it is looked into.
     told: AtomicBool,
+    /// Something could be read of it.
+    works: AtomicBool,
     /// Why it is not asked any more.
     failed: OnceLock<String>,
     /// What is wrong with the records under these keys.
@@ -82,8 +85,8 @@ struct Source {
 
 impl Source {
     fn new(wanted: KeyedSource) -> Self {
-        let (told, failed, unacceptable) = Default::default();
-        Self { wanted, told, failed, unacceptable }
+        let (told, works, failed, unacceptable) = Default::default();
+        Self { wanted, told, works, failed, unacceptable }
     }
 
     fn unacceptable(&self) -> MutexGuard<'_, HashMap<Key, &'static str>> {
@@ -94,12 +97,52 @@ impl Source {
 /// Where a layer is.
 #[derive(Clone)]
 struct Located {
+    /// Less is better.
+    rank: Rank,
     home: Arc<Home>,
     /// What the store is called.
     store: String,
     /// What tells it from others.
     id: String,
     layer: SharedLayer,
+    /// It could not be had from there.
+    spent: bool,
+}
+
+/// How good a place for layers is: whose records have to be signed, then in the order that the client named them.
+type Rank = (bool, usize, usize);
+
+impl Known {
+    /// The rank of what a scope of a source says.
+    fn rank(&self, wanted: &KeyedSource, scope: &Scope) -> Rank {
+        let source = self.sources.iter().position(|source| source.wanted == *wanted);
+        let scope = wanted.scopes.iter().position(|known| known == scope);
+        (wanted.trust.is_anybody(), source.unwrap_or(usize::MAX), scope.unwrap_or(usize::MAX))
+    }
+
+    /// Adds a place to those that a layer has.
+    fn locate(&mut self, located: Located) {
+        let places = self.layers.entry(located.layer.id).or_default();
+        if !places.iter().any(|known| known.id == located.id && known.layer == located.layer) {
+            let at = places.partition_point(|known| known.rank <= located.rank);
+            places.insert(at, located);
+        }
+    }
+
+    /// The best place of a layer that is left.
+    fn located(&self, id: &LayerId) -> Option<&Located> {
+        let places = self.layers.get(id).filter(|_| !self.refused.contains_key(id))?;
+        places.iter().find(|located| !located.spent)
+    }
+
+    /// Does without a place from now on; whether there is another one.
+    fn pass_over(&mut self, spent: &Located) -> bool {
+        let Some(places) = self.layers.get_mut(&spent.layer.id) else { return false };
+        for known in places.iter_mut().filter(|known| known.id == spent.id && known.layer == spent.layer) {
+            known.spent = true;
+        }
+        places.iter().any(|located| !located.spent)
+    }
 }
 
 impl std::fmt::Debug for KeyedCaches {
@@ -115,7 +158,7 @@ impl KeyedCaches {
             parts: parts.clone(),
             teller,
             known: Mutex::default(),
-            homes: tokio::sync::Mutex::default(),
+            homes: Mutex::default(),
             uploads: Uploads::default(),
             image_form: OnceLock::new(),
             mounts: UsedMounts::default(),
@@ -145,7 +188,9 @@ impl KeyedCaches {
         let known = self.lock();
         let one = |source: &Arc<Source>| {
             let id = source.wanted.place.id();
-            let from = |layer: &LayerId| known.layers.get(layer).is_some_and(|located| located.id == id);
+            let from = |layer: &LayerId| {
+                known.layers.get(layer).is_some_and(|places| places.iter().any(|located| located.id == id))
+            };
             let lost = known.refused.iter().filter(|(layer, _)| from(layer));
             Asked {
                 name: source.wanted.name(),
@@ -166,13 +211,19 @@ impl KeyedCaches {
     }
 
     async fn home(&self, place: &KeyedPlace, cx: &VertexContext) -> Result<Arc<Home>, HomeError> {
-        let mut homes = self.homes.lock().await;
-        if let Some((_, home)) = homes.get(&place.url).filter(|(known, _)| known == place) {
-            return Ok(home.clone());
-        }
-        let home = Arc::new(place.open(&self.parts, cx).await?);
-        homes.insert(place.url.clone(), (place.clone(), home.clone()));
-        Ok(home)
+        let opened = {
+            let mut homes = self.homes.lock().unwrap_or_else(PoisonError::into_inner);
+            match homes.iter().find(|(known, _)| known == place) {
+                Some((_, home)) => home.clone(),
+                None => {
+                    let home = Arc::new(OnceCell::new());
+                    homes.push((place.clone(), home.clone()));
+                    home
+                }
+            }
+        };
+        let open = || async { place.open(&self.parts, cx).await.map(Arc::new) };
+        opened.get_or_try_init(open).await.cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

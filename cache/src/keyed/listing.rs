@@ -11,8 +11,8 @@ const LEVEL: i32 = 6;
 /// How large it may be, in bytes: some two million entries.
 const LIMIT: u64 = 128 << 20;
 
-/// How long all its paths may be together, in bytes: what they have in common is not written again.
-const PATHS_LIMIT: usize = 1 << 30;
+/// What it may take in memory, in bytes.
+const MEMORY_LIMIT: usize = 1 << 30;
 
 /// Compresses a list.
 ///
@@ -30,7 +30,7 @@ pub fn unpack(bytes: &[u8], id: &LayerId) -> Result<Entries, LayerError> {
     let mut plain = Vec::new();
     let decoder = zstd::Decoder::with_buffer(bytes).map_err(|_| LayerError::DamagedEntries)?;
     decoder.take(LIMIT).read_to_end(&mut plain).map_err(|_| LayerError::DamagedEntries)?;
-    let entries = Entries::decode_within(&plain, PATHS_LIMIT)?;
+    let entries = Entries::decode_within(&plain, MEMORY_LIMIT)?;
     if entries.layer_id() == *id { Ok(entries) } else { Err(LayerError::DamagedEntries) }
 }
 

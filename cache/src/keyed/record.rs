@@ -98,6 +98,12 @@ impl SharedRecord {
         let shared = |id: &LayerId| self.layers.iter().any(|layer| layer.id == *id);
         self.record.outputs.values().filter_map(|output| output.layer.as_ref()).all(shared)
     }
+
+    /// Its layers that are shared, without what it only says is one.
+    pub fn own_layers(&self) -> impl Iterator<Item = &SharedLayer> {
+        let own = |id: &LayerId| self.record.outputs.values().any(|output| output.layer.as_ref() == Some(id));
+        self.layers.iter().filter(move |layer| own(&layer.id))
+    }
 }
 
 #[cfg(test)]

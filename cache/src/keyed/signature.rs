@@ -99,6 +99,11 @@ impl Trust {
         Ok(Self(Some(keys)))
     }
 
+    /// Whether nothing has to be signed.
+    pub fn is_anybody(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Also what `signer` signs.
     #[must_use]
     pub fn and(mut self, signer: Option<&Signer>) -> Self {

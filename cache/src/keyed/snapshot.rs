@@ -118,10 +118,17 @@ pub struct Told {
 }
 
 impl Told {
-    /// What is told by a snapshot called `name`, made at `now_ms`, for which all of `read` were read.
-    pub fn by(name: &SnapshotName, now_ms: u64, read: impl IntoIterator<Item = SnapshotName>) -> Self {
+    /// What is told by a snapshot called `name`, made at `now_ms`, for which all of `read` were read, and of what was there `unread` and
+    /// what is younger were not.
+    pub fn by(
+        name: &SnapshotName,
+        now_ms: u64,
+        read: impl IntoIterator<Item = SnapshotName>,
+        unread: Option<&SnapshotName>,
+    ) -> Self {
         // Of a name that is ahead of its time, because of what was read, the time counts.
         let floor = SnapshotName::at(name.made_ms().min(now_ms).saturating_sub(ON_ITS_WAY_MS), 0);
+        let floor = unread.map_or(floor.clone(), |unread| floor.min(unread.clone()));
         let names = read.into_iter().filter(|read| *read >= floor).collect();
         Self { floor: Some(floor), names }
     }
@@ -198,7 +205,7 @@ mod tests {
             mount: Digest::of(b"mount"),
             name: name(2_000_000_000_000),
             mergeable: true,
-            told: Told::by(&name(2_000_000_000_000), 2_000_000_000_000, [name(1_999_999_999_999)]),
+            told: Told::by(&name(2_000_000_000_000), 2_000_000_000_000, [name(1_999_999_999_999)], None),
             list: blob(b"list"),
             packs: vec![blob(b"one"), blob(b"two")],
         }
@@ -222,13 +229,19 @@ mod tests {
     fn what_was_read_is_told_by_name_for_a_day_and_by_age_then() {
         let day = 86_400_000;
         let read = [name(1), name(day + 1), name(3 * day - 1)];
-        let told = Told::by(&name(3 * day), 3 * day, read.clone());
+        let told = Told::by(&name(3 * day), 3 * day, read.clone(), None);
         assert!(told.has(&read[0]) && told.has(&read[1]) && told.has(&read[2]));
         assert_eq!(told.names.len(), 1);
         assert!(!told.has(&name(3 * day - 2)) && !told.has(&name(3 * day)));
         assert!(!Told::default().has(&name(1)));
-        let ahead = Told::by(&name(9 * day), 3 * day, []);
+        let ahead = Told::by(&name(9 * day), 3 * day, [], None);
         assert!(ahead.has(&name(2 * day - 1)) && !ahead.has(&name(2 * day)));
+        // What was left for others is not told by its age.
+        let some = Told::by(&name(3 * day), 3 * day, read.clone(), Some(&name(5)));
+        assert!(read.iter().all(|read| some.has(read)) && some.has(&name(4)));
+        assert!(!some.has(&name(5)) && !some.has(&name(day)));
+        let young = Told::by(&name(3 * day), 3 * day, read, Some(&name(3 * day - 1)));
+        assert!(young.has(&name(5)) && young.has(&name(day)));
     }
 
     #[test]

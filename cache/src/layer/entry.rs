@@ -128,13 +128,23 @@ impl Entries {
         Self::decode_within(bytes, usize::MAX)
     }
 
-    /// As [`Self::decode`], for a list of somebody else: its paths are not to be longer than `limit` bytes together.
+    /// What the list takes in memory, about, in bytes.
+    pub fn memory(&self) -> usize {
+        self.0.iter().map(|entry| memory(entry.path.as_bytes())).sum()
+    }
+
+    /// As [`Self::decode`], for a list of somebody else, which is not to take more than `limit` bytes of memory.
     ///
     /// # Errors
     /// As [`Self::decode`].
     pub fn decode_within(bytes: &[u8], limit: usize) -> Result<Self, LayerError> {
         decode(&mut Reader(bytes), limit).map(Self).ok_or(LayerError::DamagedEntries)
     }
+}
+
+/// What an entry takes in memory, about, in bytes.
+fn memory(path: &[u8]) -> usize {
+    size_of::<LayerEntry>() + path.len()
 }
 
 fn decode(input: &mut Reader<'_>, mut left: usize) -> Option<Vec<LayerEntry>> {
@@ -152,7 +162,7 @@ fn decode(input: &mut Reader<'_>, mut left: usize) -> Option<Vec<LayerEntry>> {
         }
         path.truncate(shared);
         path.extend_from_slice(input.bytes()?);
-        left = left.checked_sub(path.len())?;
+        left = left.checked_sub(memory(&path))?;
         let path = TreePath::parse(&path).ok().filter(|p| !p.is_root())?;
         let change = match input.byte()? {
             0 => Change::Whiteout,

@@ -20,8 +20,8 @@ pub const LIST_TYPE: &str = "application/vnd.rbuild.mount.v1+zstd";
 pub const LIST_LIMIT: u64 = 64 << 20;
 /// How large it may be before compression.
 const PLAIN_LIMIT: u64 = 128 << 20;
-/// How long all its paths may be together, in bytes.
-const PATHS_LIMIT: usize = 1 << 30;
+/// What all its entries may take in memory, in bytes.
+const ENTRIES_LIMIT: usize = 1 << 30;
 /// How hard it is compressed, on zstd's scale.
 const LEVEL: i32 = 3;
 /// How many bytes all its files may have together: no honest mount is near.
@@ -79,7 +79,6 @@ impl MountList {
         put_node(&mut out, &self.top.0);
         out.extend_from_slice(&self.top.1.to_le_bytes());
         put_bytes(&mut out, &self.entries.encode());
-        let paths: usize = self.entries.iter().map(|entry| entry.path.as_bytes().len()).sum();
         put_varint(&mut out, self.packs.len() as u64);
         for pack in &self.packs {
             put_bytes(&mut out, pack.digest.as_bytes());
@@ -102,8 +101,9 @@ impl MountList {
             put_varint(&mut out, numbers.len() as u64);
             numbers.iter().for_each(|number| put_varint(&mut out, (*number).into()));
         }
-        let fits =
-            out.len() as u64 <= PLAIN_LIMIT && paths <= PATHS_LIMIT && self.packs.len() as u64 <= PACKS_LIMIT;
+        let fits = out.len() as u64 <= PLAIN_LIMIT
+            && self.entries.memory() <= ENTRIES_LIMIT
+            && self.packs.len() as u64 <= PACKS_LIMIT;
         let encoded = zstd::encode_all(out.as_slice(), LEVEL).map_err(MountError::Compress)?;
         if fits && encoded.len() as u64 <= LIST_LIMIT { Ok(encoded) } else { Err(MountError::TooLarge) }
     }
@@ -236,7 +236,7 @@ fn decode(input: &mut Reader<'_>) -> Option<MountList> {
         return None;
     }
     let top = (input.node()?, input.i64()?);
-    let entries = Entries::decode_within(input.bytes()?, PATHS_LIMIT).ok()?;
+    let entries = Entries::decode_within(input.bytes()?, ENTRIES_LIMIT).ok()?;
     let (mut packs, mut known) = (Vec::new(), HashSet::new());
     for _ in 0..input.varint().filter(|count| *count <= PACKS_LIMIT)? {
         let digest = Digest::from_bytes(input.bytes()?.try_into().ok()?);

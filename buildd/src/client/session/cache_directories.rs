@@ -66,9 +66,7 @@ impl CacheDirectories {
 
     /// Where an object is. No name leads out of the directory, but for links that its owner has put there.
     fn path(&self, object: &CacheObject) -> Result<PathBuf, Status> {
-        let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
-        let sound = |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain);
-        if object.name.split('/').all(sound) && object.name.split('/').next() != Some(TEMPORARY) {
+        if object.name.split('/').all(is_plain) && object.name.split('/').next() != Some(TEMPORARY) {
             return Ok(self.dir(object)?.join(&object.name));
         }
         Err(Status::invalid_argument(format!("`{}` cannot be an object's name", object.name)))
@@ -89,6 +87,12 @@ impl CacheDirectories {
         })
         .await
     }
+}
+
+/// Whether a part of a name may be one.
+fn is_plain(part: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+    !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain)
 }
 
 /// Removes what has been half done for long. What cannot be removed is somebody else's to remove.
@@ -187,7 +191,11 @@ impl CacheDirectory for CacheDirectories {
         let (root, top) = (self.dir(&object)?.to_owned(), self.path(&object)?);
         let (tx, rx) = tokio::sync::mpsc::channel(BACKLOG);
         tokio::task::spawn_blocking(move || {
-            for entry in walkdir::WalkDir::new(top) {
+            // What is called otherwise is somebody else's, such as what NFS leaves of files in use.
+            let plain = |entry: &walkdir::DirEntry| {
+                entry.depth() == 0 || entry.file_name().to_str().is_some_and(is_plain)
+            };
+            for entry in walkdir::WalkDir::new(top).into_iter().filter_entry(plain) {
                 let listed = match entry {
                     // It went while the directory was read, or there is none at all.
                     Err(e) if e.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound) => continue,

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use cache::Hashing;
-use cache::layer::{LayerError, restore};
+use cache::layer::{Entries, LayerError, restore};
 use cache::oci::{Decompressor, Descriptor};
 use cache::store::{BlobRef, BlobWriter, LayerAbout, Lease, StoreError, UsageKind};
 use cache::tree::Trees;
@@ -19,7 +19,7 @@ use tokio_util::io::SyncIoBridge;
 use super::home::HomeError;
 use super::{KeyedCaches, Located, SharedBlob, SharedLayer};
 use crate::daemon::blocking::blocking;
-use crate::daemon::chains::from_store;
+use crate::daemon::chains::{Chains, from_store};
 use crate::daemon::export::{LayerBlob, layer_purpose};
 use crate::daemon::turns::Turns;
 
@@ -128,11 +128,8 @@ impl KeyedCaches {
 
     /// The blob of a layer that others lend to this build and that is not here.
     pub(in crate::daemon) fn lent(&self, id: &LayerId, build: &str) -> Option<LayerBlob> {
-        let located = {
-            let known = self.lock();
-            known.layers.get(id).filter(|_| !known.refused.contains_key(id)).cloned()
-        };
-        let SharedLayer { id, tar, diff_id, created_ms, .. } = located?.layer;
+        let located = self.lock().located(id).cloned()?;
+        let SharedLayer { id, tar, diff_id, created_ms, .. } = located.layer;
         let lease = self.parts.leases.of(build);
         let here = self.parts.chains.store.layers().hold_present(&lease, &id).unwrap_or(false);
         let descriptor = Descriptor::new(tar.media_type, tar.digest, tar.size);
@@ -147,38 +144,33 @@ impl KeyedCaches {
         if here {
             return Ok(());
         }
-        let located = {
-            let known = self.lock();
-            known.layers.get(&id).filter(|_| !known.refused.contains_key(&id)).cloned()
-        };
-        let Some(located) = located else {
-            return Err(BringError::Here(ExecError::Changed { path: id.to_string() }));
-        };
-        let fetch = async {
-            let _turn = AT_WORK.acquire().await;
-            self.fetch(id, name, &located, cx).await
-        };
-        let fetched = tokio::select! {
-            fetched = fetch => fetched,
-            () = cx.cancel.cancelled() => Err(BringError::Here(ExecError::Canceled)),
-        };
-        if let Err(error) = &fetched
-            && is_lost(error, &located).await
-        {
-            // The other one was not looked at, or not to its end.
-            let blobs = [&located.layer.entries, &located.layer.tar];
-            self.lock().damaged.extend(blobs.map(|blob| (located.id.clone(), blob.clone())));
+        loop {
+            let located = self.lock().located(&id).cloned();
+            let Some(located) = located else {
+                return Err(BringError::Here(ExecError::Changed { path: id.to_string() }));
+            };
+            let fetch = async {
+                let _turn = AT_WORK.acquire().await;
+                self.fetch(name, &located, cx).await
+            };
+            let fetched = tokio::select! {
+                fetched = fetch => fetched,
+                () = cx.cancel.cancelled() => Err(BringError::Here(ExecError::Canceled)),
+            };
+            let Err(error) = fetched else { return Ok(()) };
+            if is_lost(&error, &located).await {
+                // The other one was not looked at, or not to its end.
+                let blobs = [&located.layer.entries, &located.layer.tar];
+                self.lock().damaged.extend(blobs.map(|blob| (located.id.clone(), blob.clone())));
+            }
+            if matches!(error, BringError::Here(_)) || !self.lock().pass_over(&located) {
+                return Err(error);
+            }
+            tracing::warn!(build = cx.build, "a layer is looked for in another cache: {}", told(&error));
         }
-        fetched
     }
 
-    async fn fetch(
-        &self,
-        id: LayerId,
-        name: &str,
-        located: &Located,
-        cx: &VertexContext,
-    ) -> Result<(), BringError> {
+    async fn fetch(&self, name: &str, located: &Located, cx: &VertexContext) -> Result<(), BringError> {
         let Located { home, store, layer, .. } = located;
         let mut status = Status {
             id: format!("{store} {}", layer.tar.digest),
@@ -188,71 +180,18 @@ impl KeyedCaches {
             completed: None,
         };
         cx.progress.status(status.clone());
-        let damaged = |blob: &SharedBlob, why: &dyn std::fmt::Display| BringError::Damaged {
-            blob: blob.digest,
-            store: store.clone(),
-            why: why.to_string(),
-        };
-        if layer.entries.size > ENTRIES_LIMIT {
-            return Err(damaged(&layer.entries, &"it is too large"));
-        }
-        let mut packed = Vec::new();
-        let mut reader = home.blob(&layer.entries).await?;
-        reader.read_to_end(&mut packed).await.map_err(BringError::Broken)?;
-        let wanted = layer.entries.digest;
-        let entries = blocking(move || match Digest::of(&packed) == wanted {
-            true => cache::keyed::unpack(&packed, &id).map_err(|e| e.to_string()),
-            false => Err("its digest is another one".to_owned()),
-        });
-        let entries = entries.await.map_err(|why| damaged(&layer.entries, &why))?;
+        let entries = entries(located).await?;
         let from = SyncIoBridge::new(home.blob(&layer.tar).await?);
-        // An image of the layer would be stored as these very bytes.
-        let keep = self.image_form.get().is_some_and(|packing| packing.makes(&layer.tar.media_type));
-        let (chains, lease) = (self.parts.chains.clone(), self.parts.leases.of(&cx.build));
-        let (wanted, name) = (layer.clone(), name.to_owned());
-        let restored = blocking(move || {
-            let here = |error| BringError::Here(from_store(error));
-            let staging = chains.store.layers().staging().map_err(here)?;
-            let dir = staging.path().join("layer");
-            let mut from = match keep {
-                true => Incoming::Kept { from, to: chains.store.blobs().writer().map_err(here)?, full: None },
-                false => Incoming::Read(Hashing::new(from)),
-            };
-            let restored = match Decompressor::new(&mut from) {
-                Ok(mut plain) => restore(&entries, &mut plain, &dir, &chains.trees),
-                Err(source) => Err(LayerError::Stream { action: "read", source }),
-            };
-            let rest = std::io::copy(&mut from, &mut std::io::sink());
-            if let Incoming::Kept { full: Some(error), .. } = from {
-                return Err(BringError::Here(ExecError::failed(error)));
-            }
-            rest.map_err(BringError::Broken)?;
-            if let Some(size) = from.end(&wanted.tar.digest, &lease).map_err(here)? {
-                // A store may also break off without a word.
-                let cut = size < wanted.tar.size;
-                let broken = || BringError::Broken(std::io::ErrorKind::UnexpectedEof.into());
-                return if cut { Err(broken()) } else { Ok(Some("its digest is another one".to_owned())) };
-            }
-            let restored = match restored {
-                Ok(restored) if restored.diff_id == wanted.diff_id => restored,
-                Ok(_) => return Ok(Some("its diff ID is another one".to_owned())),
-                Err(e @ (LayerError::Other(_) | LayerError::Tar(_))) => return Ok(Some(e.to_string())),
-                Err(error) => return Err(BringError::Here(ExecError::failed(error))),
-            };
-            let SharedBlob { digest, size, media_type } = wanted.tar;
-            let about = LayerAbout {
-                diff_id: Some(wanted.diff_id),
-                blobs: keep.then_some(BlobRef { digest, size, media_type }).into_iter().collect(),
-                kind: UsageKind::Regular,
-                description: name,
-                created_ms: Some(wanted.created_ms),
-                ..LayerAbout::default()
-            };
-            chains.store.layers().insert(&lease, &restored.layer, about, &dir).map_err(here)?;
-            Ok(None)
-        });
-        if let Some(why) = restored.await? {
-            return Err(damaged(&layer.tar, &why));
+        let incoming = Coming {
+            chains: self.parts.chains.clone(),
+            lease: self.parts.leases.of(&cx.build),
+            layer: layer.clone(),
+            name: name.to_owned(),
+            // An image of the layer would be stored as these very bytes.
+            keep: self.image_form.get().is_some_and(|packing| packing.makes(&layer.tar.media_type)),
+        };
+        if let Some(why) = blocking(move || incoming.take_in(&entries, from)).await? {
+            return Err(damaged(located, &layer.tar, why));
         }
         status.current = status.total;
         status.completed = Some(SystemTime::now());
@@ -290,6 +229,89 @@ impl KeyedCaches {
             found if found == told => Ok(()),
             found => Err(BringError::OtherContent { found, told }),
         }
+    }
+}
+
+/// The list of what a layer holds, which is the layer that its id says.
+async fn entries(located: &Located) -> Result<Entries, BringError> {
+    let Located { home, layer, .. } = located;
+    if layer.entries.size > ENTRIES_LIMIT {
+        return Err(damaged(located, &layer.entries, "it is too large".to_owned()));
+    }
+    let mut packed = Vec::new();
+    let mut reader = home.blob(&layer.entries).await?;
+    reader.read_to_end(&mut packed).await.map_err(BringError::Broken)?;
+    let (wanted, id) = (layer.entries.digest, layer.id);
+    let entries = blocking(move || match Digest::of(&packed) == wanted {
+        true => cache::keyed::unpack(&packed, &id).map_err(|e| e.to_string()),
+        false => Err("its digest is another one".to_owned()),
+    });
+    entries.await.map_err(|why| damaged(located, &layer.entries, why))
+}
+
+fn damaged(located: &Located, blob: &SharedBlob, why: String) -> BringError {
+    BringError::Damaged { blob: blob.digest, store: located.store.clone(), why }
+}
+
+/// A layer on its way in.
+struct Coming {
+    chains: Chains,
+    lease: Lease,
+    layer: SharedLayer,
+    /// What it is of.
+    name: String,
+    /// Its blob stays here, too.
+    keep: bool,
+}
+
+impl Coming {
+    /// Unpacks a layer and adds it to the store; what is wrong with its blob where that is not what it should be. Blocking.
+    fn take_in(self, entries: &Entries, from: impl Read) -> Result<Option<String>, BringError> {
+        let here = |error| BringError::Here(from_store(error));
+        let Self { chains, lease, layer, name, keep } = self;
+        let staging = chains.store.layers().staging().map_err(here)?;
+        let dir = staging.path().join("layer");
+        let mut from = match keep {
+            true => Incoming::Kept { from, to: chains.store.blobs().writer().map_err(here)?, full: None },
+            false => Incoming::Read(Hashing::new(from)),
+        };
+        let restored = match Decompressor::new(&mut from) {
+            Ok(mut plain) => restore(entries, &mut plain, &dir, &chains.trees),
+            Err(source) => Err(LayerError::Stream { action: "read", source }),
+        };
+        let rest = std::io::copy(&mut from, &mut std::io::sink());
+        if let Incoming::Kept { full: Some(error), .. } = from {
+            return Err(BringError::Here(ExecError::failed(error)));
+        }
+        rest.map_err(BringError::Broken)?;
+        if let Some(size) = from.end(&layer.tar.digest, &lease).map_err(here)? {
+            // A store may also break off without a word.
+            let cut = size < layer.tar.size;
+            let broken = || BringError::Broken(std::io::ErrorKind::UnexpectedEof.into());
+            return if cut { Err(broken()) } else { Ok(Some("its digest is another one".to_owned())) };
+        }
+        let restored = match restored {
+            Ok(restored) if restored.diff_id == layer.diff_id => restored,
+            Ok(_) => return Ok(Some("its diff ID is another one".to_owned())),
+            // All of it came: that it cannot be read is how it was written.
+            Err(
+                e @ (LayerError::Other(_) | LayerError::Tar(_) | LayerError::Stream { action: "read", .. }),
+            ) => {
+                return Ok(Some(crate::causes::causes(&e)));
+            }
+            Err(error) => return Err(BringError::Here(ExecError::failed(error))),
+        };
+        let SharedBlob { digest, size, media_type } = layer.tar;
+        let about = LayerAbout {
+            diff_id: Some(layer.diff_id),
+            blobs: keep.then_some(BlobRef { digest, size, media_type }).into_iter().collect(),
+            kind: UsageKind::Regular,
+            description: name,
+            created_ms: Some(layer.created_ms),
+            ..LayerAbout::default()
+        };
+        chains.store.layers().insert(&lease, &restored.layer, about, &dir).map_err(here)?;
+        Ok(None)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use cache::objects::ObjectStat;
-use futures_util::{Stream, TryStreamExt};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use proto::rbuild::{CacheObjectStat, WriteCacheObject};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio_util::io::StreamReader;
@@ -14,6 +14,8 @@ use crate::session::{Session, SessionError};
 
 /// Bytes sent in one message.
 const CHUNK: u64 = 256 << 10;
+/// How long a client may send nothing of an object that it has begun to send.
+const STALL: Duration = Duration::from_secs(120);
 /// Messages that are made before the transport takes them.
 const BACKLOG: usize = 4;
 
@@ -35,6 +37,26 @@ pub(in crate::daemon) enum DirectoryError {
     /// A file here could not be read.
     #[error("cannot read what is to be written")]
     Source(#[source] std::io::Error),
+    /// An object could not be read to its end.
+    #[error("cannot read `{object}`")]
+    Object {
+        /// Which.
+        object: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl DirectoryError {
+    /// Whether it may be one object that cannot be had, and not the directory.
+    pub(super) fn is_of_one(&self) -> bool {
+        let denied = |code| matches!(code, Code::PermissionDenied | Code::InvalidArgument | Code::DataLoss);
+        match self {
+            Self::Client(SessionError::Client(status)) => denied(status.code()),
+            Self::Client(_) | Self::Source(_) | Self::Object { .. } => false,
+        }
+    }
 }
 
 impl Directory {
@@ -48,8 +70,9 @@ impl Directory {
             return Ok(None);
         };
         let mut bytes = Vec::new();
-        let mut reader = StreamReader::new(stream.map_err(std::io::Error::other)).take(limit + 1);
-        reader.read_to_end(&mut bytes).await.map_err(DirectoryError::Source)?;
+        let mut reader = StreamReader::new(unstalled(stream)).take(limit + 1);
+        let unread = |source| DirectoryError::Object { object: name.to_owned(), source };
+        reader.read_to_end(&mut bytes).await.map_err(unread)?;
         if bytes.len() as u64 > limit {
             bytes.clear();
         }
@@ -58,7 +81,7 @@ impl Directory {
 
     pub(super) async fn read(&self, name: &str) -> Result<impl AsyncRead + Send + use<>, DirectoryError> {
         let stream = self.session.read_cache_object(&self.store, name).await?;
-        Ok(StreamReader::new(stream.map_err(std::io::Error::other)))
+        Ok(StreamReader::new(unstalled(stream)))
     }
 
     pub(super) async fn put(
@@ -110,6 +133,20 @@ impl Directory {
     pub(super) async fn remove(&self, name: &str) -> Result<(), DirectoryError> {
         Ok(self.session.remove_cache_object(&self.store, name).await?)
     }
+}
+
+/// What comes, until nothing comes for too long: the disk may be at the other end of a network.
+fn unstalled<T: Send + 'static>(
+    stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
+) -> impl Stream<Item = std::io::Result<T>> + Send {
+    futures_util::stream::unfold(Some(Box::pin(stream)), |stream| async {
+        let mut stream = stream?;
+        match tokio::time::timeout(STALL, stream.next()).await {
+            Ok(next) => next.map(|next| (next.map_err(std::io::Error::other), Some(stream))),
+            Err(_) => Some((Err(std::io::ErrorKind::TimedOut.into()), None)),
+        }
+    })
+    .boxed()
 }
 
 fn told(stat: &CacheObjectStat) -> ObjectStat {

@@ -20,7 +20,7 @@ use super::directory::{Directory, DirectoryError};
 use crate::daemon::remote_cache::{ActionsEntries, ActionsError, Blob};
 
 pub(super) use sealed::{How, account_name, record_name, snapshot_name};
-pub(super) use upkeep::{Listed, is_old};
+pub(super) use upkeep::{Listed, NOTE, is_old, limit_name};
 
 /// Before the names of all that lies in an object store or a directory.
 pub(super) const FORMAT: &str = "rbuild-1";
@@ -122,6 +122,24 @@ pub(in crate::daemon) enum HomeError {
     /// The client is another program.
     #[error("a directory (file://) is a cache for rbuild's own client only: this one does not offer it")]
     ForeignClient,
+}
+
+impl HomeError {
+    /// Whether it may be one thing in the store that cannot be had, and not the store.
+    pub(super) fn is_of_one(&self) -> bool {
+        match self {
+            Self::Objects(error) => matches!(**error, ObjectError::Denied { .. }),
+            Self::Registry(error) => matches!(
+                **error,
+                registry::Error::Document { .. }
+                    | registry::Error::Protocol { .. }
+                    | registry::Error::DigestMismatch { .. }
+                    | registry::Error::TooLarge { .. }
+            ),
+            Self::Directory(error) => error.is_of_one(),
+            Self::Actions(_) | Self::Name(_) | Self::NoClient | Self::ForeignClient => false,
+        }
+    }
 }
 
 impl From<ObjectError> for HomeError {

@@ -24,6 +24,8 @@ struct Looked {
     damaged: usize,
     /// So many were signed by nobody who is trusted.
     untrusted: usize,
+    /// So many could not be read, and why the first could not.
+    unread: (usize, Option<HomeError>),
 }
 
 impl Looked {
@@ -35,7 +37,11 @@ impl Looked {
             _ => Some(format!("{count} records are {what}: doing without them")),
         };
         let untrusted = told(self.untrusted, "not signed by anybody who is trusted");
-        told(self.damaged, "damaged").into_iter().chain(untrusted).collect()
+        let why = |error: &HomeError| solver::redacted(&crate::causes::causes(error)).into_owned();
+        let unread = self.unread.1.as_ref().and_then(|error| {
+            told(self.unread.0, "not to be read").map(|told| format!("{told} ({})", why(error)))
+        });
+        told(self.damaged, "damaged").into_iter().chain(untrusted).chain(unread).collect()
     }
 }
 
@@ -101,17 +107,42 @@ impl KeyedCaches {
 
     async fn look(&self, source: &Source, keys: &[Key], cx: &VertexContext) -> Result<Looked, HomeError> {
         let home = self.home(&source.wanted.place, cx).await?;
-        let (mut damaged, mut untrusted) = (0, 0);
+        let (mut damaged, mut untrusted, mut unread) = (0, 0, (0, None));
         let mut found: Vec<Option<Kept>> = vec![None; keys.len()];
         for scope in &source.wanted.scopes {
             let missing: Vec<usize> = (0..keys.len()).filter(|at| found[*at].is_none()).collect();
             let one = |at: usize| {
                 let home = &home;
-                async move { Ok::<_, HomeError>((at, home.record(scope, &keys[at]).await?)) }
+                async move {
+                    match home.record(scope, &keys[at]).await {
+                        Err(error) if error.is_of_one() => Ok((at, Err(error))),
+                        read => read.map(|read| (at, Ok(read))),
+                    }
+                }
             };
             let read = futures_util::stream::iter(missing.into_iter().map(one)).buffer_unordered(AT_ONCE);
-            let read: Vec<(usize, Option<Vec<u8>>)> = read.try_collect().await?;
-            for (at, bytes) in read {
+            let read: Vec<(usize, Result<Option<Vec<u8>>, HomeError>)> = read.try_collect().await?;
+            let worked = read.iter().any(|(_, read)| read.is_ok());
+            if worked {
+                source.works.store(true, Ordering::Relaxed);
+            }
+            for (at, read) in read {
+                let bytes = match read {
+                    Ok(bytes) => bytes,
+                    // As long as nothing could be read, it is the store.
+                    Err(error) if !source.works.load(Ordering::Relaxed) => return Err(error),
+                    Err(error) => {
+                        let level = record_name(scope, &keys[at]);
+                        let why = crate::causes::causes(&error);
+                        tracing::warn!(
+                            build = cx.build,
+                            "record `{level}` cannot be read; doing without it: {why}"
+                        );
+                        source.unacceptable().insert(keys[at], "its record cannot be read");
+                        unread = (unread.0 + 1, unread.1.or(Some(error)));
+                        continue;
+                    }
+                };
                 let Some(bytes) = bytes else { continue };
                 match SharedRecord::open(&bytes, &keys[at], scope, &source.wanted.trust) {
                     Ok(record) => found[at] = Some(self.take(source, scope, &home, record)),
@@ -135,7 +166,7 @@ impl KeyedCaches {
                 }
             }
         }
-        Ok(Looked { found, damaged, untrusted })
+        Ok(Looked { found, damaged, untrusted, unread })
     }
 
     /// Notes what a record says, and keeps it from expiring.
@@ -146,10 +177,11 @@ impl KeyedCaches {
         {
             let mut known = self.lock();
             known.there.insert((id.clone(), scope.clone(), record.key));
-            for layer in &record.layers {
+            let rank = known.rank(&source.wanted, scope);
+            for layer in record.own_layers() {
                 let (home, store, id) = (home.clone(), source.wanted.place.url.clone(), id.clone());
-                let located = Located { home, store, id, layer: layer.clone() };
-                known.layers.entry(layer.id).or_insert(located);
+                let spent = false;
+                known.locate(Located { rank, home, store, id, layer: layer.clone(), spent });
             }
         }
         let names = record.blobs().into_iter().map(|blob| blob_name(&blob.digest));

@@ -19,7 +19,7 @@ use crate::daemon::remote_cache::{
 use crate::session::Session;
 
 /// The shortest time after which something may expire: what is in use is made young less often than that.
-const MIN_EXPIRE: Duration = REFRESH.saturating_mul(2);
+pub(super) const MIN_EXPIRE: Duration = REFRESH.saturating_mul(2);
 
 /// A store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -246,6 +246,7 @@ impl KeyedTarget {
         let [scope] = scopes.as_slice() else {
             return Err(WrongAttr("only one scope can be written".to_owned()));
         };
+        not_empty(attrs, "signing-key")?;
         let signer = attrs.get("signing-key").map(|pem| Signer::from_pem(&pem)).transpose();
         let signer = signer.map_err(|e| WrongAttr(format!("signing-key: {e}")))?;
         let expire = match attrs.get("expire") {
@@ -344,7 +345,16 @@ fn scopes(attrs: &Attrs<'_>) -> Result<Vec<Scope>, WrongAttr> {
     }
 }
 
+/// What decides whom to trust must not mean nothing because a variable is not set.
+fn not_empty(attrs: &Attrs<'_>, name: &str) -> Result<(), WrongAttr> {
+    match attrs.attrs.get(name) {
+        Some(value) if value.trim().is_empty() => Err(WrongAttr(format!("{name} is empty"))),
+        _ => Ok(()),
+    }
+}
+
 fn trust(attrs: &Attrs<'_>) -> Result<Trust, WrongAttr> {
+    not_empty(attrs, "trust")?;
     match attrs.get("trust") {
         None => Ok(Trust::default()),
         Some(keys) => Trust::only([keys.as_str()]).map_err(|e| WrongAttr(format!("trust: {e}"))),

@@ -191,8 +191,11 @@ impl KeyedCaches {
                 step.part(&told, async { Ok::<_, ExecError>(()) }).await?;
                 if let Err(error) = self.expire(&target.wanted, &step, cx).await {
                     // What was written is there; somebody who may will remove what is old.
-                    let error = crate::causes::causes(&error);
+                    let error = solver::redacted(&crate::causes::causes(&error)).into_owned();
                     tracing::warn!(build = cx.build, "cannot remove what has expired: {error}");
+                    if target.wanted.expire.is_some() {
+                        step.warn(&[format!("cannot remove what has expired: {error}")]);
+                    }
                 }
             }
             match step.end(ended) {
@@ -281,8 +284,14 @@ impl KeyedCaches {
         (key, stands_on): &Wanted,
     ) -> Result<Option<How>, HomeError> {
         let scope: &Scope = &target.wanted.scope;
-        let Some(bytes) = home.record(scope, key).await? else { return Ok(Some(How::IfAbsent)) };
         let replace = home.can_replace().then_some(How::Replace);
+        let bytes = match home.record(scope, key).await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(Some(How::IfAbsent)),
+            // One that can be read takes its place.
+            Err(error) if error.is_of_one() => return Ok(replace),
+            Err(error) => return Err(error),
+        };
         let Ok(there) = SharedRecord::open(&bytes, key, scope, &target.wanted.trust) else {
             return Ok(replace);
         };
@@ -290,7 +299,7 @@ impl KeyedCaches {
         // What was made just now on something else than what is there is what fits the records of what is below it. What this machine
         // has from before may fit nothing there.
         let fits = there.stands_on == *stands_on || made.content.is_none();
-        if made.forced || !fits || !whole || self.is_damaged(target, &there) {
+        if made.forced || !fits || !whole || self.is_no_good(target, &there) {
             return Ok(replace);
         }
         let blobs = there.blobs().into_iter().map(|blob| blob_name(&blob.digest));
@@ -299,10 +308,13 @@ impl KeyedCaches {
         Ok(None)
     }
 
-    /// Whether a blob of a record was found to be damaged.
-    fn is_damaged(&self, target: &Target, record: &SharedRecord) -> bool {
+    /// Whether a blob of a record was found to be damaged, or its layers not to be what it says.
+    fn is_no_good(&self, target: &Target, record: &SharedRecord) -> bool {
         let known = self.lock();
         let store = target.wanted.place.id();
+        if record.own_layers().any(|layer| known.refused.contains_key(&layer.id)) {
+            return true;
+        }
         record.blobs().into_iter().any(|blob| known.damaged.contains(&(store.clone(), blob.clone())))
     }
 

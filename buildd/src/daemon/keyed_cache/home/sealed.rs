@@ -203,7 +203,14 @@ impl Home {
                 let name = format!("{prefix}{name}");
                 match how {
                     How::IfAbsent => {
-                        Ok(objects.put_if_absent(&name, sealed.len() as u64, sealed.as_slice()).await?)
+                        let put = objects.put_if_absent(&name, sealed.len() as u64, sealed.as_slice()).await;
+                        match put {
+                            // Not all that speak S3 know conditions. A record is as good as another.
+                            Err(ObjectError::Failed { .. }) if objects.stat(&name).await?.is_none() => {
+                                Ok(objects.put(&name, sealed).await.map(|()| true)?)
+                            }
+                            put => Ok(put?),
+                        }
                     }
                     How::Replace => Ok(objects.put(&name, sealed).await.map(|()| true)?),
                 }

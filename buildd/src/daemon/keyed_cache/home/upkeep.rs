@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use cache::keyed::Scope;
 use cache::objects::ObjectStat;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -18,7 +19,12 @@ pub(in crate::daemon::keyed_cache) struct Listed {
 }
 
 /// What sweeps leave behind: registries and GitHub remove by rules of their own.
-const NOTE: &str = "sweep.json";
+pub(in crate::daemon::keyed_cache) const NOTE: &str = "rbuild-1/sweep.json";
+
+/// The name of what a scope's writers say of it.
+pub(in crate::daemon::keyed_cache) fn limit_name(scope: &Scope) -> String {
+    format!("{FORMAT}/limits/{scope}")
+}
 
 impl Home {
     /// Makes a blob or a record young, if it is older than `limit`, so that it does not expire. Registries have rules of their own.
@@ -54,25 +60,17 @@ impl Home {
         !matches!(self, Self::Actions(..))
     }
 
-    /// What the last sweep left.
-    pub(in crate::daemon::keyed_cache) async fn note(
+    /// Writes something small that is for sweeps, in the place of what is there.
+    pub(in crate::daemon::keyed_cache) async fn put_whole(
         &self,
-        limit: u64,
-    ) -> Result<Option<Vec<u8>>, HomeError> {
-        if !self.can_sweep() {
-            return Ok(None);
-        }
-        self.read_whole(&format!("{FORMAT}/{NOTE}"), limit).await
-    }
-
-    /// Leaves something for the next sweep.
-    pub(in crate::daemon::keyed_cache) async fn leave_note(&self, note: Vec<u8>) -> Result<(), HomeError> {
-        let name = format!("{FORMAT}/{NOTE}");
+        name: &str,
+        bytes: Vec<u8>,
+    ) -> Result<(), HomeError> {
         match self {
-            Self::Objects(objects, prefix) => objects.put(&format!("{prefix}{name}"), note).await?,
+            Self::Objects(objects, prefix) => objects.put(&format!("{prefix}{name}"), bytes).await?,
             Self::Registry(..) | Self::Actions(..) => {}
             Self::Directory(directory) => {
-                directory.put(&name, How::Replace, note.len() as u64, note.as_slice()).await?;
+                directory.put(name, How::Replace, bytes.len() as u64, bytes.as_slice()).await?;
             }
         }
         Ok(())
@@ -104,7 +102,7 @@ impl Home {
         }
     }
 
-    /// All of one sort, `records`, `mounts`, `accounts` or `blobs`, or what lies below something of it.
+    /// All of one sort, `records`, `mounts`, `accounts`, `limits` or `blobs`, or what lies below something of it.
     pub(in crate::daemon::keyed_cache) async fn list(
         &self,
         sort: &str,

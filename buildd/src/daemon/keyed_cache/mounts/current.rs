@@ -19,9 +19,9 @@ use crate::daemon::timestamp::now_ms;
 /// How often the names are asked for anew when one of them has gone meanwhile, and the first pause before that.
 const TRIES: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(20);
-/// How many snapshots are united at most, and how many bytes their lists have. More are left for whoever comes next.
+/// How many snapshots are united at most, and how many bytes of memory their lists take. More are left for whoever comes next.
 const MOST: usize = 256;
-const MOST_BYTES: u64 = 128 << 20;
+const MOST_MEMORY: usize = 1 << 30;
 /// How many snapshots are looked at, the newest first, and how many at a time.
 const LOOKED_AT: usize = 4096;
 const AT_ONCE: usize = 16;
@@ -32,9 +32,13 @@ const AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
 #[derive(Debug, Default)]
 pub(super) struct Current {
     /// The snapshots that count, the newest first.
-    pub(super) lists: Vec<(MountSnapshot, MountList)>,
+    pub(super) snapshots: Vec<MountSnapshot>,
+    /// What each of them says.
+    pub(super) lists: Vec<MountList>,
     /// Those that another one takes the place of: they count, are in one that does, or are damaged.
     pub(super) replaceable: Vec<SnapshotName>,
+    /// The oldest that was left for others: no snapshot may tell what is younger by its age only.
+    pub(super) unread: Option<SnapshotName>,
 }
 
 /// The snapshots of a listing that count, before their lists are read.
@@ -43,12 +47,14 @@ struct Found {
     counted: Vec<MountSnapshot>,
     damaged: Vec<SnapshotName>,
     missing: HashSet<SnapshotName>,
+    /// Not all were looked at: those from here on, which are older.
+    from: Option<usize>,
 }
 
 impl Current {
     /// The names of those that count.
     pub(super) fn counted(&self) -> Vec<String> {
-        self.lists.iter().map(|(snapshot, _)| snapshot.name.to_string()).collect()
+        self.snapshots.iter().map(|snapshot| snapshot.name.to_string()).collect()
     }
 }
 
@@ -71,7 +77,6 @@ impl KeyedCaches {
             // What is listed twice and never there is a name without a thing.
             names.retain(|name| !name.is_after(horizon) && !missing.contains(name));
             names.sort_unstable_by(|a, b| b.cmp(a));
-            names.truncate(LOOKED_AT);
             let found = find(home, (scope, trust), mount, &names, cx).await?;
             if found.missing.is_empty() {
                 return self.read_lists((place, home), found, names, cx).await;
@@ -89,25 +94,32 @@ impl KeyedCaches {
         names: Vec<SnapshotName>,
         cx: &VertexContext,
     ) -> Result<Current, TravelError> {
-        let mut current = Current { lists: Vec::new(), replaceable: found.damaged };
-        let mut bytes = 0;
+        let mut current = Current { replaceable: found.damaged, ..Current::default() };
+        let (mut memory, mut left) = (0, Vec::new());
         for snapshot in found.counted {
-            bytes += snapshot.list.size;
-            if bytes > MOST_BYTES && !current.lists.is_empty() {
-                break;
+            if memory > MOST_MEMORY {
+                left.push(snapshot.name);
+                continue;
             }
             current.replaceable.push(snapshot.name.clone());
             current.replaceable.extend(names.iter().filter(|name| snapshot.told.has(name)).cloned());
             match self.list(place, home, &snapshot.list).await {
-                Ok(list) => current.lists.push((snapshot, list)),
+                Ok(list) => {
+                    memory += list.entries.memory();
+                    current.snapshots.push(snapshot);
+                    current.lists.push(list);
+                }
                 Err(error @ TravelError::Damaged { .. }) => {
                     tracing::warn!(build = cx.build, "{}; doing without it", crate::causes::causes(&error));
                 }
                 Err(error) => return Err(error),
             }
         }
+        left.extend(names.into_iter().skip(found.from.unwrap_or(usize::MAX)));
         current.replaceable.sort_unstable();
         current.replaceable.dedup();
+        current.unread =
+            left.into_iter().filter(|name| current.replaceable.binary_search(name).is_err()).min();
         Ok(current)
     }
 
@@ -194,20 +206,21 @@ async fn find(
     cx: &VertexContext,
 ) -> Result<Found, TravelError> {
     let mut found = Found::default();
-    let mut rest = names.iter();
+    let mut rest = names.iter().enumerate().take(LOOKED_AT);
     loop {
-        let told = |name: &&SnapshotName| found.counted.iter().any(|newer| newer.told.has(name));
-        let next = rest.by_ref().filter(|name| !told(name)).take(AT_ONCE);
-        let next: Vec<SnapshotName> = next.cloned().collect();
+        let told = |name: &SnapshotName| found.counted.iter().any(|newer| newer.told.has(name));
+        let next = rest.by_ref().filter(|(_, name)| !told(name)).take(AT_ONCE);
+        let next: Vec<(usize, SnapshotName)> = next.map(|(at, name)| (at, name.clone())).collect();
         if next.is_empty() {
+            found.from = (names.len() > LOOKED_AT).then_some(LOOKED_AT);
             return Ok(found);
         }
-        let read = next.into_iter().map(|name| async move {
+        let read = next.into_iter().map(|(at, name)| async move {
             let bytes = home.snapshot(scope, mount, &name).await?;
-            Ok::<_, TravelError>((name, bytes))
+            Ok::<_, TravelError>((at, name, bytes))
         });
         let read = futures_util::stream::iter(read).buffered(AT_ONCE);
-        for (name, bytes) in read.try_collect::<Vec<_>>().await? {
+        for (at, name, bytes) in read.try_collect::<Vec<_>>().await? {
             if found.counted.iter().any(|newer| newer.told.has(&name)) {
                 continue;
             }
@@ -233,6 +246,7 @@ async fn find(
                 }
             }
             if found.counted.len() >= MOST {
+                found.from = Some(at + 1);
                 return Ok(found);
             }
         }

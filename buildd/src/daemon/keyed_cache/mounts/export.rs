@@ -101,7 +101,7 @@ impl KeyedCaches {
     async fn write_mount(&self, export: &Export<'_>, cx: &VertexContext) -> Result<(), TravelError> {
         let Export { target, home, mount, instance, mergeable, step } = export;
         let KeyedTarget { place, scope, trust, .. } = target;
-        let current = self.current((place, home), (scope, trust), mount, cx).await?;
+        let mut current = self.current((place, home), (scope, trust), mount, cx).await?;
         let store = &self.parts.chains.store;
         let mounts = store.cache_mounts();
         let reading = tokio::time::timeout(PATIENCE, mounts.read(instance)).await;
@@ -114,13 +114,17 @@ impl KeyedCaches {
         let scanned = blocking(move || scan(&dir, &cache, &stop));
         let scanned = Arc::new(step.part("reading", scanned).await?);
         let based_on = reading.based_on(&place_name(place, scope))?;
-        let lists: Vec<(SnapshotName, MountList)> =
-            current.lists.iter().map(|(snapshot, list)| (snapshot.name.clone(), list.clone())).collect();
+        // The only one there is may say the same.
+        let only = match (current.snapshots.as_slice(), current.lists.as_slice()) {
+            ([snapshot], [list]) if snapshot.mergeable == *mergeable => Some((snapshot, list.clone())),
+            _ => None,
+        };
+        let names = current.snapshots.iter().map(|snapshot| snapshot.name.clone());
+        let lists = names.zip(std::mem::take(&mut current.lists)).collect();
         let (own, united) = (*mergeable, scanned.clone());
         let wanted = blocking(move || wanted(&united, lists, own, &based_on)).await;
         let mine = wanted.entries == scanned.entries;
-        if let [(snapshot, list)] = current.lists.as_slice()
-            && snapshot.mergeable == *mergeable
+        if let Some((snapshot, list)) = only
             && list.is_like(&wanted)
             && list.is_complete()
         {
@@ -208,10 +212,10 @@ impl KeyedCaches {
         };
         let bytes = bytes + list.size;
         home.put(&list, Arc::new(Bytes::from(encoded))).await?;
-        let newest = current.lists.iter().map(|(snapshot, _)| &snapshot.name).max();
+        let newest = current.snapshots.iter().map(|snapshot| &snapshot.name).max();
         let now = now_ms();
         let name = SnapshotName::new(now, newest, u32::from_ne_bytes(random()));
-        let told = Told::by(&name, now, current.replaceable.iter().cloned());
+        let told = Told::by(&name, now, current.replaceable.iter().cloned(), current.unread.as_ref());
         let (mount, mergeable, packs) = (*mount, *mergeable, packs);
         let snapshot = MountSnapshot { mount, name, mergeable, told, list, packs };
         let sealed = snapshot.seal(&target.scope, target.signer.as_ref());

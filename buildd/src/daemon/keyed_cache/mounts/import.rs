@@ -125,9 +125,8 @@ impl KeyedCaches {
             let current = self.current((place, &home), trusted, &mount, cx).await?;
             self.keep_mount_young(&home, scope, &current);
             let came = Came::All(place_name(place, scope), current.counted());
-            let lists: Vec<SharedBlob> = current.lists.iter().map(|(s, _)| s.list.clone()).collect();
-            let all = current.lists.into_iter().map(|(_, list)| list).collect();
-            let Some(list) = blocking(move || unite(all)).await else { continue };
+            let lists: Vec<SharedBlob> = current.snapshots.iter().map(|s| s.list.clone()).collect();
+            let Some(list) = blocking(move || unite(current.lists)).await else { continue };
             let told = format!("{} files, {}", list.entries.len(), shown_bytes(list.bytes()));
             let packs = step.part(&told, self.spool((place, &home), &list, dir)).await?;
             return Ok(Some(Brought { list, packs, came, lists }));
@@ -138,7 +137,7 @@ impl KeyedCaches {
 
     /// Keeps what was used from expiring.
     pub(super) fn keep_mount_young(&self, home: &Arc<Home>, scope: &Scope, current: &Current) {
-        for (snapshot, _) in &current.lists {
+        for snapshot in &current.snapshots {
             let own = snapshot_name(scope, &snapshot.mount, &snapshot.name);
             let blobs = snapshot.blobs().map(|blob| blob_name(&blob.digest));
             self.uploads.keep_young(home.clone(), std::iter::once(own).chain(blobs).collect());

@@ -16,6 +16,7 @@ mod explain;
 mod history;
 mod images;
 mod inspect;
+mod json;
 mod load;
 mod prune;
 mod pull;

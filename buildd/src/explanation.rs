@@ -1,6 +1,7 @@
 //! Why the steps of a build ran instead of coming from the cache: what the daemon keeps of each build and tells, as JSON, and what
 //! the client shows of it. Field and kind names are what scripts rely on.
 
+mod change;
 mod words;
 
 use cache::fileop::difference::DifferentBy;
@@ -23,6 +24,9 @@ pub struct Explanation {
     /// That one was of another machine, which wrote a cache that this build reads.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub elsewhere: bool,
+    /// Why it failed, if it did, or that it was given up: the first line of its error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// What it was made of, inputs first.
     pub steps: Vec<Step>,
     /// What set off work, and what that cost.
@@ -43,7 +47,10 @@ pub struct Step {
     /// How long the build waited for it to be executed, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// What it stands on gave it no reason to run.
+    /// The first line of the error that it failed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// It ran, and what it stands on gave it no reason to.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub first: bool,
     /// Why it ran.
@@ -51,28 +58,35 @@ pub struct Step {
     pub causes: Vec<Cause>,
 }
 
+impl Step {
+    /// Whether it was executed.
+    pub fn ran(&self) -> bool {
+        self.outcome.is_execution() && self.seconds.is_some()
+    }
+}
+
 /// How a step came to its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It comes from outside: an image, a repository, a file at a URL.
+    /// It comes from outside: an image, a repository, a file at a URL, a document in the Dockerfile.
     Source,
-    /// From this daemon's cache.
+    /// From this daemon's cache, or not needed as what stands on it came from a cache.
     Cached,
     /// From a cache that `--cache-from` names.
     Imported,
     /// It ran.
     Ran,
-    /// It ran, and failed.
+    /// It failed, having run if it has a time: what it needs may have been missing.
     Failed,
     /// It ran, and was given up.
     Canceled,
-    /// Nobody needed it, or the build ended before it.
+    /// The build failed or was given up before it.
     NotReached,
 }
 
 impl Outcome {
-    /// Whether it was executed.
+    /// Whether it was executed, or was to be.
     pub fn is_execution(self) -> bool {
         matches!(self, Self::Ran | Self::Failed | Self::Canceled)
     }
@@ -104,8 +118,12 @@ pub enum Cause {
     },
     /// The build before had no such step.
     NewStep,
-    /// It was asked to run again, by `--no-cache` or `--no-cache-filter`.
-    NoCache,
+    /// It was asked to run again.
+    NoCache {
+        /// The flag as it was given, if the frontend was given any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        flag: Option<String>,
+    },
     /// The build before did not finish it.
     Unfinished,
     /// Its instruction is another one.
@@ -114,6 +132,11 @@ pub enum Cause {
         old: String,
         /// What it is.
         new: String,
+    },
+    /// A document in the Dockerfile (`<<EOF`) that it takes as a file says something else.
+    Document {
+        /// Its name, such as `EOF`.
+        name: String,
     },
     /// An ARG has another value.
     Arg {
@@ -212,7 +235,7 @@ pub enum Cause {
 impl Explanation {
     /// Finds out what came first and what it cost, from the steps.
     pub fn count(&mut self) {
-        let ran = |steps: &[Step], i: usize| steps[i].outcome.is_execution();
+        let ran = |steps: &[Step], i: usize| steps[i].ran();
         for i in 0..self.steps.len() {
             let follows = self.steps[i].causes.iter().any(|cause| matches!(cause, Cause::Follows { .. }));
             self.steps[i].first = ran(&self.steps, i) && !follows && !self.stands_on_work(i);
@@ -234,7 +257,7 @@ impl Explanation {
     fn stands_on_work(&self, step: usize) -> bool {
         let (mut todo, mut seen) = (self.steps[step].inputs.clone(), vec![false; self.steps.len()]);
         while let Some(i) = todo.pop() {
-            if self.steps[i].outcome.is_execution() {
+            if self.steps[i].ran() {
                 return true;
             }
             if !std::mem::replace(&mut seen[i], true) {

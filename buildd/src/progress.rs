@@ -15,4 +15,4 @@ mod vertex;
 pub(crate) use bytes::bytes;
 pub use display::{Display, Mode, show_on, spawn};
 pub use trace::Trace;
-pub(crate) use tty::printable;
+pub(crate) use tty::{cut, printable, size};

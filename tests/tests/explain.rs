@@ -26,6 +26,11 @@ fn the_first_build() {
     scene.build(&["-t", "x"]).ok();
     check(&scene, &[]);
     assert!(scene.run(&["explain"]).ok().stdout.contains("Nothing ran."));
+    // What the last step did not need was made before as well.
+    let told = told(&scene);
+    let outcomes: Vec<&str> =
+        told["steps"].as_array().unwrap().iter().map(|step| step["outcome"].as_str().unwrap()).collect();
+    assert!(outcomes.iter().all(|outcome| ["source", "cached"].contains(outcome)), "{told:#}");
 }
 
 #[test]
@@ -371,7 +376,8 @@ fn asked_to_run_again() {
     scene.dockerfile(text, &["-t", "x"]).ok();
     scene.build(&["-t", "x", "--no-cache-filter", "one"]).ok();
     let uuid = "RUN cat /proc/sys/kernel/random/uuid > /u";
-    check(&scene, &[(uuid, json!({"kind": "no_cache"})), ("COPY --from=one /u /u", follows(uuid))]);
+    let filter = json!({"kind": "no_cache", "flag": "--no-cache-filter=one"});
+    check(&scene, &[(uuid, filter), ("COPY --from=one /u /u", follows(uuid))]);
     let text = scene.run(&["explain"]).ok().stdout;
     assert!(text.contains("> ") && text.contains("in 2 steps"), "{text}");
 }
@@ -390,6 +396,26 @@ fn removed_from_the_cache() {
         let evicted = json!({"kind": "evicted", "at_ms": "…", "rule": rule});
         check(&scene, &[("COPY src /src", evicted.clone()), ("RUN cat /src/* > /out", evicted)]);
     }
+}
+
+/// What is gone explains one build that made it again, or that could not.
+#[test]
+fn removed_before_the_last_build() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let grep = "RUN --mount=type=secret,id=s grep good /run/secrets/s";
+    let secret = format!("id=s,src={}", scene.path("secret").display());
+    let args = ["-o", "type=oci,dest=../out", "--secret", &secret];
+    fs_err::write(scene.path("secret"), "good").unwrap();
+    scene.dockerfile(&format!("FROM base\n{grep}\n"), &args).ok();
+    scene.run(&["prune", "--all", "--force"]).ok();
+    fs_err::write(scene.path("secret"), "bad").unwrap();
+    scene.build(&args).fails();
+    check(&scene, &[(grep, json!({"kind": "evicted", "at_ms": "…", "rule": "prune (all)"}))]);
+    scene.build(&args).fails();
+    check(&scene, &[(grep, json!({"kind": "unfinished"}))]);
 }
 
 /// Garbage is collected some seconds after a build, at most once a minute: a daemon that has just started does it after its first one.
@@ -621,4 +647,74 @@ fn stages_and_failures() {
     scene.dockerfile(text, &["-t", "x"]).fails();
     scene.build(&["-t", "x"]).fails();
     check(&scene, &[("RUN test -e /none", json!({"kind": "unfinished"}))]);
+}
+
+/// A step that cannot run for what it needs, and builds that fail before any step.
+#[test]
+fn failures_before_anything_ran() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let step = |told: &serde_json::Value, end: &str| -> serde_json::Value {
+        let steps = told["steps"].as_array().unwrap().iter();
+        let mut found = steps.filter(|step| step["name"].as_str().unwrap().ends_with(end));
+        found.next_back().unwrap_or_else(|| panic!("{told:#}")).clone()
+    };
+    scene.dockerfile("FROM base\nCOPY nosuch /f\nRUN true\n", &["-t", "x"]).fails();
+    let missing = told(&scene);
+    let copy = step(&missing, "COPY nosuch /f");
+    assert_eq!((copy["outcome"].as_str(), &copy["causes"]), (Some("failed"), &serde_json::Value::Null));
+    assert!(copy["error"].as_str().unwrap().contains("nosuch"), "{copy:#}");
+    assert_eq!(step(&missing, "RUN true")["outcome"], "not_reached");
+    let text = scene.run(&["explain"]).ok().stdout;
+    assert!(
+        text.contains("FAILED   [2/3] COPY nosuch /f\n") && text.contains("             error: "),
+        "{text}"
+    );
+    assert!(text.ends_with("The build failed.\n") && !text.contains("Nothing ran"), "{text}");
+
+    let dir = scene.path("www");
+    fs_err::create_dir(&dir).unwrap();
+    let web = Web::start(&dir, "geheim");
+    let text = format!("FROM base\nADD {} /x/\n", web.url("user:geheim", "none"));
+    scene.dockerfile(&text, &["-t", "x"]).fails();
+    let gone = told(&scene);
+    let failed = gone["steps"].as_array().unwrap().iter().find(|step| step["outcome"] == "failed");
+    let failed = failed.unwrap_or_else(|| panic!("{gone:#}"));
+    assert!(failed["name"].as_str().unwrap().contains("ADD http://"), "{failed:#}");
+    assert!(failed["error"].is_string() && !gone.to_string().contains("geheim"), "{gone:#}");
+
+    scene.dockerfile("FROM base\nNOSUCH x\n", &["-t", "x"]).fails();
+    let wrong = told(&scene);
+    assert!(wrong["error"].as_str().unwrap().contains("NOSUCH"), "{wrong:#}");
+    let text = scene.run(&["explain"]).ok().stdout;
+    assert!(text.contains("The build failed: ") && text.contains("NOSUCH"), "{text}");
+}
+
+#[test]
+fn documents_in_the_dockerfile() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let text = |copied: &str, run: &str| {
+        format!("FROM base\nARG WHO=me\nCOPY <<EOF /x\n{copied}\nEOF\nRUN <<EOF\necho a\n{run}\nEOF\n")
+    };
+    scene.dockerfile(&text("a", "echo 1"), &["-t", "x"]).ok();
+    scene.dockerfile(&text("b", "echo 1"), &["-t", "x"]).ok();
+    let copy = "COPY <<EOF /x";
+    let run = "RUN <<EOF (echo a...)";
+    let document = json!({"kind": "document", "name": "EOF"});
+    check(&scene, &[(copy, document), (run, follows(copy))]);
+    let shown = scene.run(&["explain"]).ok().stdout;
+    assert!(shown.contains("document EOF changed") && !shown.contains("internal"), "{shown}");
+    scene.dockerfile(&text("b", "echo 2"), &["-t", "x"]).ok();
+    let shown = scene.run(&["explain"]).ok().stdout;
+    assert!(shown.contains("instruction changed: `echo 1` → `echo 2`\n"), "{shown}");
+    // A variable alone is told as that.
+    scene.dockerfile(&text("$WHO", "echo 2"), &["-t", "x"]).ok();
+    scene.build(&["-t", "x", "--build-arg", "WHO=you"]).ok();
+    let told = told(&scene);
+    assert_eq!(causes(&told)[0], (copy.to_owned(), vec![json!({"kind": "arg", "name": "WHO"})]), "{told:#}");
 }

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use proto::rbuild::ExplainRequest;
 use tonic::Code;
 
-use super::Context;
 use super::history::named;
 use super::table::stdout;
+use super::{Context, json};
 use crate::client::{Client, ClientError};
 use crate::explanation::Explanation;
+use crate::progress::size;
 
 /// Tells why each step of a build ran instead of coming from the cache
 #[derive(Debug, clap::Args)]
@@ -42,11 +43,8 @@ impl Args {
         };
         let explanation = ask(&client, &reference).await?;
         match self.format {
-            Format::Text => stdout(&text::render(&explanation))?,
-            Format::Json => {
-                let json = serde_json::to_string_pretty(&explanation).map_err(std::io::Error::from)?;
-                stdout(&format!("{json}\n"))?;
-            }
+            Format::Text => stdout(&text::render(&explanation, width(&std::io::stdout())))?,
+            Format::Json => json::print(&explanation)?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -56,11 +54,16 @@ impl Args {
 pub(super) async fn after_build(client: &Client, reference: &str) {
     use std::io::Write as _;
     let told = match ask(client, reference).await {
-        Ok(explanation) => text::render(&explanation),
+        Ok(explanation) => text::render(&explanation, width(&std::io::stderr())),
         // The build's own outcome is what counts.
         Err(error) => format!("WARNING: cannot explain the build: {error}\n"),
     };
     let _ = std::io::stderr().write_all(told.as_bytes());
+}
+
+/// The columns of a terminal; `None` of what is none.
+fn width(stream: &impl std::io::IsTerminal) -> Option<usize> {
+    stream.is_terminal().then(|| usize::from(size().0))
 }
 
 async fn ask(client: &Client, reference: &str) -> Result<Explanation, ClientError> {

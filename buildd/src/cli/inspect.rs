@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use proto::rbuild::InspectImageRequest;
 use serde_json::Value;
 
-use super::Context;
-use super::table::{print, row, size, stdout};
+use super::table::{print, row, size};
+use super::{Context, json};
 use crate::client::{Client, ClientError};
 use statements::{Platforms, Wanted, about, read};
 
@@ -105,19 +105,6 @@ fn list(said: &[&Value]) -> Result<(), ClientError> {
     Ok(print(&rows)?)
 }
 
-/// The same JSON with what a terminal may obey, or what turns a line around, as escapes: what others say is in it.
-fn harmless(json: &str) -> String {
-    let obeyed = |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let mut text = String::with_capacity(json.len());
-    for c in json.chars() {
-        match obeyed(c) {
-            true => text.push_str(&format!("\\u{:04x}", u32::from(c))),
-            false => text.push(c),
-        }
-    }
-    text
-}
-
 fn print_json(value: &Value) -> Result<(), ClientError> {
-    Ok(stdout(&format!("{}\n", harmless(&format!("{value:#}"))))?)
+    Ok(json::print(value)?)
 }

@@ -5,6 +5,7 @@
 mod account;
 mod alignment;
 mod causes;
+mod ending;
 mod former;
 mod live;
 mod project;
@@ -17,11 +18,13 @@ use cache::store::{Eviction, Store, StoreError};
 use cache::tree::{NodeId, Trees};
 use solver::{Digest, Event, EventSink, Finding, Graph, Selection, VertexId};
 
+use super::failure::Failure;
 use super::timestamp::now_ms;
 use crate::explanation::{Cause, Explanation, Step};
 use account::{Account, Course, Input, Seen, What};
 pub(super) use causes::Asked;
-use causes::Memory;
+use causes::{Comparison, Memory};
+use ending::{Errors, Failed};
 pub(super) use former::Elsewhere;
 use former::{Former, Leaving};
 use live::{Live, Now};
@@ -53,6 +56,7 @@ struct Observed {
     seen: Seen,
     /// What the build's frontend was asked for.
     asked: Option<BTreeMap<String, String>>,
+    errors: Errors,
 }
 
 impl Observer {
@@ -92,6 +96,9 @@ struct Listener {
 
 impl EventSink for Listener {
     fn event(&self, vertex: VertexId, event: Event) {
+        if let Event::Completed(_, Some(error)) = &event {
+            self.observer.lock().errors.add(self.digests[vertex.index()], error);
+        }
         self.events.event(vertex, event);
     }
 
@@ -116,7 +123,7 @@ impl EventSink for Listener {
 pub(super) struct Ended {
     /// Its ref.
     build: String,
-    well: bool,
+    failed: Option<Failed>,
     project: Project,
     /// Shared caches that it was to look into.
     caches: Vec<Asked>,
@@ -127,8 +134,8 @@ pub(super) struct Ended {
 }
 
 impl Observer {
-    /// The build has ended, well or not: finds out what it can be compared with.
-    pub(super) async fn ended(&self, build: &str, well: bool) -> Ended {
+    /// The build has ended, well or with a failure: finds out what it can be compared with.
+    pub(super) async fn ended(&self, build: &str, failure: Option<&Failure>) -> Ended {
         let (asked, worked) = {
             let observed = self.lock();
             (observed.asked.clone(), observed.seen.worked())
@@ -136,12 +143,13 @@ impl Observer {
         let project = self.elsewhere.project(asked.as_ref()).await.clone();
         let leaves = self.elsewhere.caches.keyed().writes();
         // What failed without doing anything takes what it did not reach from the one before.
-        let former = match worked || (!well && leaves) {
+        let failed = failure.map(Failed::of);
+        let former = match worked || (failed.is_some() && leaves) {
             true => self.elsewhere.former(&project).await,
             false => None,
         };
         let caches = self.elsewhere.caches.asked();
-        Ended { build: build.to_owned(), well, project, caches, former, leaves }
+        Ended { build: build.to_owned(), failed, project, caches, former, leaves }
     }
 
     /// Leaves what the build was keyed on in the caches that it writes. What fails is only logged.
@@ -181,6 +189,7 @@ impl Explainer {
         if !project.is_told {
             return Ok(Before { former, ..Before::default() });
         }
+        let since = self.ended_ms(project);
         let own = read(&project.own)?;
         let is_nearer =
             |former: &Arc<Former>| own.as_ref().is_none_or(|own| own.has(now) <= former.account.has(now));
@@ -190,7 +199,7 @@ impl Explainer {
             false => read(&project.others)?,
         };
         let others = others.filter(|others| others.platforms != project.platforms);
-        Ok(Before { own, former, others })
+        Ok(Before { own, since, former, others })
     }
 
     /// When the latest build of a project ended here, in milliseconds since 1970. What cannot be read is as good as none. Blocking.
@@ -205,11 +214,13 @@ impl Explainer {
     }
 
     fn explain(&self, observed: &Observed, ended: &Ended) -> Result<Option<Leaving>, StoreError> {
-        let Ended { build, well, project, caches, former, leaves } = ended;
-        let courses = observed.seen.courses();
+        let Ended { build, failed, project, caches, former, leaves } = ended;
+        let well = failed.is_none();
+        let mut courses = observed.seen.courses();
         let definitions = observed.seen.definitions();
         let worked = courses.iter().any(|course| course.outcome.is_execution());
-        let mut explanation = Explanation { build: build.clone(), ..Explanation::default() };
+        let error = failed.as_ref().map(|failed| failed.error.clone());
+        let mut explanation = Explanation { build: build.clone(), error, ..Explanation::default() };
         let mut why = vec![Vec::new(); courses.len()];
         let mut leaving = None;
         let written_ms = now_ms();
@@ -218,8 +229,11 @@ impl Explainer {
             let before = self.before(project, former.clone(), &now)?;
             if worked {
                 let looking = Looking { store: &self.store, trees: self.trees_of(before.former.as_deref()) };
-                why = causes::causes(before.account(), &now, &courses, caches, &looking);
-                why.iter_mut().flatten().for_each(|cause| before.settle(cause, &project.platforms));
+                why = causes::causes(&Comparison::new(before.compared(), &now, &courses, caches, &looking));
+                for cause in why.iter_mut().flatten() {
+                    before.settle(cause, &project.platforms);
+                    settle(cause, observed.asked.as_ref());
+                }
             }
             explanation.against = before.account().map(|before| before.build.clone());
             explanation.elsewhere = before.former.is_some();
@@ -233,14 +247,15 @@ impl Explainer {
                     self.latest().insert(project.own, (definitions, written_ms));
                 }
                 // Of a build that ended well there is nothing left to do: what it did not reach somebody had done before.
-                kept.steps.iter_mut().for_each(|step| step.finished |= *well);
+                kept.steps.iter_mut().for_each(|step| step.finished |= well);
                 // One that failed takes the place only of what it was compared with.
-                let is_whole = *well || before.account().is_some();
+                let is_whole = well || before.account().is_some();
                 let shared = project.shared.filter(|_| *leaves && is_whole);
                 let former = before.former;
                 leaving = shared.map(|project| Leaving { project, account: kept, former, written_ms });
             }
         }
+        observed.errors.settle(&mut courses, failed.as_ref());
         explanation.steps = steps(&courses, why);
         explanation.count();
         let text = serde_json::to_string(&explanation).unwrap_or_default();
@@ -324,12 +339,13 @@ impl Memory for Looking<'_> {
         Some(told)
     }
 
-    fn evicted(&self, course: &Course) -> Option<Cause> {
+    fn evicted(&self, course: &Course, since: Option<u64>) -> Option<Cause> {
         let evictions = self.store.evictions();
         let layers = course.lost.iter().filter_map(|layer| evictions.of_layer(layer).ok()?);
         let keys = [course.key, course.definition].into_iter().flatten();
         let records = keys.filter_map(|key| evictions.of_record(&key).ok()?);
         let newest = layers.chain(records).max_by_key(|eviction| eviction.at_ms);
+        let newest = newest.filter(|eviction| since.is_none_or(|since| eviction.at_ms > since));
         newest.map(|Eviction { at_ms, rule }| Cause::Evicted { at_ms, rule })
     }
 }
@@ -349,6 +365,8 @@ fn directories(account: &Account) -> Vec<Digest> {
 struct Before {
     /// The latest build here.
     own: Option<Account>,
+    /// When that ended, in milliseconds since 1970.
+    since: Option<u64>,
     /// A later one elsewhere.
     former: Option<Arc<Former>>,
     /// Without steps: the latest build for other platforms, where there was none for these.
@@ -361,11 +379,27 @@ impl Before {
         self.former.as_ref().map(|former| &former.account).or(self.own.as_ref())
     }
 
+    /// That, and when the latest one here ended.
+    fn compared(&self) -> (Option<&Account>, Option<u64>) {
+        (self.account(), self.since)
+    }
+
     /// Tells of a first build for `platforms` what it is the first of.
     fn settle(&self, cause: &mut Cause, platforms: &str) {
         if let (Cause::FirstBuild, Some(others)) = (&cause, &self.others) {
             *cause = Cause::Platform { old: others.platforms.clone(), new: platforms.to_owned() };
         }
+    }
+}
+
+/// Tells of what was asked to run again by which flag.
+fn settle(cause: &mut Cause, asked: Option<&BTreeMap<String, String>>) {
+    if let Cause::NoCache { flag } = cause {
+        let stages = asked.and_then(|attrs| attrs.get("no-cache"));
+        *flag = stages.map(|stages| match stages.as_str() {
+            "" => "--no-cache".to_owned(),
+            stages => format!("--no-cache-filter={stages}"),
+        });
     }
 }
 
@@ -376,6 +410,7 @@ fn steps(courses: &[Course], why: Vec<Vec<Cause>>) -> Vec<Step> {
         inputs: course.inputs.clone(),
         outcome: course.outcome,
         seconds: course.seconds,
+        error: course.error.clone(),
         first: false,
         causes,
     };

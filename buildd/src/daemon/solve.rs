@@ -136,7 +136,7 @@ pub(super) async fn solve(
         None => result,
         Some(recording) => {
             let (journal, lease) = (listed.journal.clone(), parts.leases.of(&request.r#ref));
-            let ended = run.observer.ended(&run.reference, result.is_ok()).await;
+            let ended = run.observer.ended(&run.reference, result.as_ref().err()).await;
             let (explainer, observer) = (parts.explainer.clone(), run.observer.clone());
             let ending = blocking(move || {
                 recording.end(&journal, &lease, &result);

@@ -4,6 +4,7 @@ use cache::fileop::difference::DifferentBy;
 use jiff::Timestamp;
 
 use super::Cause;
+use super::change::Changed;
 use crate::progress::printable;
 
 impl Cause {
@@ -13,18 +14,19 @@ impl Cause {
     }
 
     fn text<'a>(&self, name: &dyn Fn(usize) -> &'a str) -> String {
-        let lines = |text: &str| text.lines().next().unwrap_or_default().to_owned();
         match self {
             Self::FirstBuild => "first build of this directory, file and target".to_owned(),
             Self::Platform { old, new } => {
                 format!("first build for {new}; the build before was for {old}")
             }
             Self::NewStep => "new step".to_owned(),
-            Self::NoCache => "asked to run again (--no-cache, --no-cache-filter)".to_owned(),
+            Self::NoCache { flag: Some(flag) } => format!("asked to run again ({flag})"),
+            Self::NoCache { flag: None } => "asked to run again".to_owned(),
             Self::Unfinished => "the build before did not finish it".to_owned(),
             Self::Instruction { old, new } => {
-                format!("instruction changed: `{}` → `{}`", lines(old), lines(new))
+                format!("instruction changed: {}", Changed::between(old, new))
             }
+            Self::Document { name } => format!("document {name} changed"),
             Self::Arg { name } => format!("ARG {name} changed"),
             Self::Env { name } => format!("ENV {name} changed"),
             Self::Flag { name } => format!("{name} changed"),

@@ -153,7 +153,8 @@ impl Screen {
     }
 }
 
-fn size() -> (u16, u16) {
+/// The columns and rows of the terminal.
+pub(crate) fn size() -> (u16, u16) {
     match crossterm::terminal::size() {
         Ok((width, height)) if width > 0 && height > 0 => (width, height),
         _ => DEFAULT_SIZE,
@@ -219,7 +220,7 @@ fn seconds(nanos: Nanos) -> String {
 }
 
 /// As much of the text as fits into so many columns.
-fn cut(text: &str, width: usize) -> String {
+pub(crate) fn cut(text: &str, width: usize) -> String {
     let mut used = 0;
     let fits = |ch: &char| {
         used += ch.width().unwrap_or(0);

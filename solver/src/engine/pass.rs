@@ -25,7 +25,7 @@ use crate::record::{Key, OutputRecord, Put, Record, StandsOn};
 use crate::redact::redacted;
 use crate::session::SessionGroup;
 use crate::traits::{
-    Event, EventSink, ExecError, ExecFailure, Execution, Output, Progress, SourceAnswer, VertexContext,
+    Event, EventSink, ExecError, ExecFailure, Output, Progress, SourceAnswer, VertexContext,
 };
 
 /// The outputs of a vertex by index.
@@ -87,7 +87,7 @@ pub(super) struct Node {
     /// It stands on what is executed in any case: its definition tells nothing.
     pub(super) above_forced: OnceLock<()>,
     /// How it was executed, if it was.
-    executed: Mutex<Option<Execution>>,
+    executed: Mutex<Option<findings::Noted>>,
     answers: [OnceLock<Answer>; 3],
     /// How much was told of it; see `tell`.
     told: AtomicU8,

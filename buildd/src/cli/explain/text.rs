@@ -4,28 +4,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::explanation::{Cause, Explanation, Outcome, Step};
-use crate::progress::printable;
+use crate::progress::{cut, printable};
 
 /// Spaces for each stage that a stage stands on.
 const INDENT: usize = 2;
 
-/// All of it.
-pub(super) fn render(explanation: &Explanation) -> String {
+/// All of it, for a terminal of so many columns; as long as the lines are for what is none.
+pub(super) fn render(explanation: &Explanation, width: Option<usize>) -> String {
     let mut text = String::new();
     // A string takes whatever is written to it.
-    let _ = write(&mut text, explanation);
+    let _ = write(&mut text, explanation, width.unwrap_or(usize::MAX));
     text
 }
 
-fn write(out: &mut String, explanation: &Explanation) -> std::fmt::Result {
+fn write(out: &mut String, explanation: &Explanation, width: usize) -> std::fmt::Result {
+    let build = plain(&explanation.build);
     let shown = shown(explanation);
     match &explanation.against {
         Some(against) => {
             let against = printable(against.as_bytes());
             let whose = if explanation.elsewhere { " of another machine" } else { "" };
-            writeln!(out, "Build {}, compared with {against}{whose}:", explanation.build)?;
+            writeln!(out, "Build {build}, compared with {against}{whose}:")?;
         }
-        None => writeln!(out, "Build {}:", explanation.build)?,
+        None => writeln!(out, "Build {build}:")?,
     }
     let depths = depths(explanation);
     let mut stages: Vec<&str> = Vec::new();
@@ -38,14 +39,22 @@ fn write(out: &mut String, explanation: &Explanation) -> std::fmt::Result {
     for stage in stages {
         let depth = depths.get(stage).copied().unwrap_or_default() * INDENT;
         if !stage.is_empty() {
-            writeln!(out, "{:depth$}  {stage}", "")?;
+            writeln!(out, "{}", cut(&format!("{:depth$}  {}", "", plain(stage)), width))?;
         }
         for &i in shown.iter().filter(|&&i| explanation.steps[i].stage == stage) {
-            step(out, explanation, &explanation.steps[i], depth)?;
+            step(out, explanation, &explanation.steps[i], (depth, width))?;
         }
     }
-    if shown.iter().all(|&i| !explanation.steps[i].outcome.is_execution()) {
-        writeln!(out, "Nothing ran.")?;
+    match &explanation.error {
+        Some(error) if *error == solver::ExecError::Canceled.to_string() => {
+            writeln!(out, "The build was canceled.")?;
+        }
+        Some(error) if explanation.steps.iter().all(|step| step.error.as_ref() != Some(error)) => {
+            writeln!(out, "The build failed: {}", plain(error))?;
+        }
+        Some(_) => writeln!(out, "The build failed.")?,
+        None if shown.iter().all(|&i| !explanation.steps[i].ran()) => writeln!(out, "Nothing ran.")?,
+        None => {}
     }
     for change in &explanation.changes {
         let name = plain(&explanation.steps[change.step].name);
@@ -53,7 +62,8 @@ fn write(out: &mut String, explanation: &Explanation) -> std::fmt::Result {
             1 => "1 step".to_owned(),
             count => format!("{count} steps"),
         };
-        writeln!(out, "{name}: what set it off cost {:.1}s in {count}", change.seconds)?;
+        let cost = format!(": what set it off cost {:.1}s in {count}", change.seconds);
+        writeln!(out, "{}{cost}", cut(&name, width.saturating_sub(cost.len())))?;
     }
     let digest = |cause: &Cause| match cause {
         Cause::File { old, new, .. } => {
@@ -90,7 +100,13 @@ fn depths(explanation: &Explanation) -> BTreeMap<&str, usize> {
     depths
 }
 
-fn step(out: &mut String, explanation: &Explanation, step: &Step, depth: usize) -> std::fmt::Result {
+/// A step of a stage that is indented so far, on a terminal of so many columns.
+fn step(
+    out: &mut String,
+    explanation: &Explanation,
+    step: &Step,
+    (depth, width): (usize, usize),
+) -> std::fmt::Result {
     let mark = if step.first { '>' } else { ' ' };
     let time = step.seconds.map_or(String::new(), |seconds| format!("{seconds:.1}s"));
     let outcome = match step.outcome {
@@ -98,17 +114,44 @@ fn step(out: &mut String, explanation: &Explanation, step: &Step, depth: usize) 
         Outcome::Cached => "CACHED".to_owned(),
         Outcome::Imported => "IMPORTED".to_owned(),
         Outcome::Ran => time,
-        Outcome::Failed => format!("{time} FAILED"),
+        Outcome::Failed => format!("{time} FAILED").trim_start().to_owned(),
         Outcome::Canceled => format!("{time} CANCELED"),
         Outcome::NotReached => "-".to_owned(),
     };
-    writeln!(out, "{:depth$}{mark} {outcome:<8} {}", "", plain(&step.name))?;
+    let line = format!("{:depth$}{mark} {outcome:<8} {}", "", plain(&step.name));
+    writeln!(out, "{}", cut(&line, width))?;
     let mut told = BTreeSet::new();
     for cause in &step.causes {
         let line = cause.words(&|step| explanation.steps.get(step).map_or("", |step| &step.name));
-        if told.insert(line.clone()) {
-            writeln!(out, "{:depth$}             {line}", "")?;
+        if !told.insert(line.clone()) {
+            continue;
         }
+        match cause {
+            // The whole name is with its own step.
+            Cause::Follows { .. } => {
+                writeln!(out, "{}", cut(&format!("{:1$}{line}", "", depth + BELOW), width))?
+            }
+            _ => below(out, &line, depth + BELOW, width)?,
+        }
+    }
+    match &step.error {
+        Some(error) => below(out, &format!("error: {}", plain(error)), depth + BELOW, width),
+        None => Ok(()),
+    }
+}
+
+/// Columns before what is told of a step, besides those of its stage.
+const BELOW: usize = 13;
+/// So many columns at least are left for that.
+const NARROWEST: usize = 20;
+
+/// A line that is indented, in as many as it takes.
+fn below(out: &mut String, line: &str, indent: usize, width: usize) -> std::fmt::Result {
+    let (mut rest, room) = (line, width.saturating_sub(indent).max(NARROWEST));
+    while !rest.is_empty() {
+        let part = cut(rest, room);
+        writeln!(out, "{:indent$}{part}", "")?;
+        rest = &rest[part.len()..];
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use solver::graph::SourceLocation;
-use solver::op::{ActionInput, FileActionKind};
+use solver::op::{ActionInput, FileAction, FileActionKind};
 use solver::{
     Digest, Ended, Finding, Found, Graph, Key, LayerId, Op, Reason, Selection, SourceIdentity, Use, Vertex,
     key, redacted,
@@ -112,6 +112,15 @@ pub(super) enum What {
     Step(Option<Key>),
     /// A directory of the client, by its name.
     Directory(String),
+    /// A document in the Dockerfile.
+    Document {
+        /// Its name, such as `EOF`.
+        name: String,
+        /// Of what it says, and of how it is written as a file.
+        data: Digest,
+        /// The variables that it was expanded with.
+        variables: BTreeMap<String, Noted>,
+    },
     /// Something else from outside.
     Source {
         /// Scheme and reference, without credentials.
@@ -141,6 +150,8 @@ pub(super) struct Course {
     pub inputs: Vec<usize>,
     pub outcome: Outcome,
     pub seconds: Option<f64>,
+    /// The first line of what it failed with.
+    pub error: Option<String>,
     /// It was itself asked to run again.
     pub forced: bool,
     /// What it was looked up by when it ran.
@@ -226,7 +237,7 @@ impl Seen {
         met.iter()
             .map(|met| {
                 let name = redacted(&crate::llb::vertex_name(met.vertex)).into_owned();
-                let step = if matches!(met.vertex.op, Op::Source(_)) { None } else { steps.next() };
+                let step = if is_outside(met.vertex) { None } else { steps.next() };
                 met.course(name, step)
             })
             .collect()
@@ -235,7 +246,7 @@ impl Seen {
     /// What all of it was keyed on, in a build for `platforms`.
     pub(super) fn account(&self, build: &str, platforms: &str) -> Account {
         let met = self.vertices();
-        let steps = met.iter().filter(|one| !matches!(one.vertex.op, Op::Source(_)));
+        let steps = met.iter().filter(|one| !is_outside(one.vertex));
         Account {
             build: build.to_owned(),
             platforms: platforms.to_owned(),
@@ -302,6 +313,7 @@ impl Met<'_> {
             inputs: self.inputs.iter().flatten().map(|(at, _)| *at).collect(),
             outcome: Outcome::Source,
             seconds: None,
+            error: None,
             forced: self.vertex.meta.ignore_cache,
             key: None,
             definition: finding.and_then(|finding| finding.definition),
@@ -377,7 +389,14 @@ impl Met<'_> {
                 raw: Digest::of(self.raw().unwrap_or_default().as_bytes()),
                 variables: noted(self.vertex),
             },
-            _ => What::Step(finding.and_then(|finding| finding.definition)),
+            _ => match document(self.vertex) {
+                Some(name) => What::Document {
+                    name: name.to_owned(),
+                    data: key::op_digest(self.vertex, &key::input_uses(self.vertex)),
+                    variables: noted(self.vertex),
+                },
+                None => What::Step(finding.and_then(|finding| finding.definition)),
+            },
         };
         let content = finding.and_then(|finding| finding.contents.get(&output).copied());
         let content = content.or_else(|| source.and_then(|source| source.output.as_ref()?.content));
@@ -401,6 +420,25 @@ impl Met<'_> {
         let text = ranges.iter().map(part).collect::<Vec<_>>().join("\n");
         (!text.is_empty()).then_some(text)
     }
+}
+
+/// What frontends call a vertex that is a document in the Dockerfile.
+const DOCUMENT: &str = "internal] preparing inline document";
+
+/// The name of the document in the Dockerfile that a vertex is, if it is one.
+fn document(vertex: &Vertex) -> Option<&str> {
+    let Op::File(op) = &vertex.op else { return None };
+    let [FileAction { input: ActionInput::Scratch, kind: FileActionKind::MkFile(file), .. }] =
+        &op.actions[..]
+    else {
+        return None;
+    };
+    crate::llb::vertex_name(vertex).ends_with(DOCUMENT).then(|| file.path.trim_start_matches('/'))
+}
+
+/// Whether a vertex is no step: something from outside, or a document in the Dockerfile.
+fn is_outside(vertex: &Vertex) -> bool {
+    matches!(vertex.op, Op::Source(_)) || document(vertex).is_some()
 }
 
 fn noted(vertex: &Vertex) -> BTreeMap<String, Noted> {

@@ -13,8 +13,8 @@ pub(super) trait Memory {
     /// How what `selections` take of a tree differs from what they took of another; `None` when one of the trees is gone.
     fn differences(&self, old: &Digest, new: &Digest, selections: &[Selection]) -> Option<Vec<Cause>>;
 
-    /// Whether and how the result of what ran was removed.
-    fn evicted(&self, course: &Course) -> Option<Cause>;
+    /// Whether and how the result of what ran was removed, later than `since`, in milliseconds since 1970.
+    fn evicted(&self, course: &Course, since: Option<u64>) -> Option<Cause>;
 }
 
 /// A shared cache that was to be looked into.
@@ -32,21 +32,17 @@ pub(in crate::daemon) struct Asked {
     pub lost: HashMap<LayerId, String>,
 }
 
-/// Why each of `courses` ran, `now` being what the build was keyed on and `before` what the one before was. Nothing for what did not.
-pub(super) fn causes(
-    before: Option<&Account>,
-    now: &Account,
-    courses: &[Course],
-    asked: &[Asked],
-    memory: &dyn Memory,
-) -> Vec<Vec<Cause>> {
-    let comparison = Comparison::new(before, now, courses, asked, memory);
+/// Why each of the courses ran. Nothing for what did not.
+pub(super) fn causes(comparison: &Comparison<'_>) -> Vec<Vec<Cause>> {
+    let courses = comparison.courses;
     courses.iter().map(|course| comparison.of(course)).collect()
 }
 
 /// A build beside the one before.
 pub(super) struct Comparison<'a> {
     before: Option<&'a Account>,
+    /// When the project was last built here, in milliseconds since 1970.
+    since: Option<u64>,
     now: &'a Account,
     /// By step: which of those before it was.
     was: Vec<Option<usize>>,
@@ -56,16 +52,16 @@ pub(super) struct Comparison<'a> {
 }
 
 impl<'a> Comparison<'a> {
-    /// As for [`causes`].
+    /// `now` is what the build was keyed on, `before` what the one before was, and `since` when the latest one here ended.
     pub(super) fn new(
-        before: Option<&'a Account>,
+        (before, since): (Option<&'a Account>, Option<u64>),
         now: &'a Account,
         courses: &'a [Course],
         asked: &'a [Asked],
         memory: &'a dyn Memory,
     ) -> Self {
         let was = align(before.map_or(&[], |before| &before.steps), &now.steps);
-        Self { before, now, was, courses, asked, memory }
+        Self { before, since, now, was, courses, asked, memory }
     }
 
     /// Why one of the courses ran; nothing where it did not.
@@ -78,17 +74,18 @@ impl<'a> Comparison<'a> {
 
     fn of_step(&self, course: &Course, old: Option<&Step>, new: &Step) -> Vec<Cause> {
         if course.forced {
-            return vec![Cause::NoCache];
-        }
-        if let Some(evicted) = self.memory.evicted(course) {
-            return vec![evicted];
+            return vec![Cause::NoCache { flag: None }];
         }
         let refused = self.refused(course);
         if !refused.is_empty() {
             return refused;
         }
+        // What went before the build that this one is compared with may have been made again since.
+        if let Some(evicted) = self.memory.evicted(course, self.since) {
+            return vec![evicted];
+        }
         if !course.lost.is_empty() {
-            return vec![Cause::Lost];
+            return self.gone(course);
         }
         let Some(old) = old else {
             return match (self.asked.is_empty(), self.before.is_some()) {
@@ -121,8 +118,13 @@ impl<'a> Comparison<'a> {
             (false, _) => vec![Cause::Unfinished],
             (true, false) => self.absent(course),
             (true, true) if old.imported => vec![Cause::NotAsked],
-            (true, true) => vec![Cause::Lost],
+            (true, true) => self.gone(course),
         }
+    }
+
+    /// Why a result is gone that was here: nothing else is known to have changed.
+    fn gone(&self, course: &Course) -> Vec<Cause> {
+        vec![self.memory.evicted(course, None).unwrap_or(Cause::Lost)]
     }
 
     fn absent(&self, course: &Course) -> Vec<Cause> {
@@ -165,6 +167,7 @@ impl<'a> Comparison<'a> {
                 }
                 What::Directory(name) => own.extend(self.of_directory(name, old_input, input)),
                 What::Source { .. } => own.extend(of_source(old_input, input, !old.is_written_as(new))),
+                What::Document { .. } => own.extend(of_document(old_input, input, !old.is_written_as(new))),
             }
         }
         follows.dedup();
@@ -209,6 +212,23 @@ impl<'a> Comparison<'a> {
         let selections = new.selections.as_deref().unwrap_or(&whole);
         self.memory.differences(&before, &now, selections).unwrap_or_else(unknown)
     }
+}
+
+/// What is different about a document in the Dockerfile; of one that changed by variables alone, which unless the instruction is `rewritten`.
+fn of_document(old: Option<&Input>, new: &Input, rewritten: bool) -> Vec<Cause> {
+    let What::Document { name, data, variables } = &new.what else { return Vec::new() };
+    // An instruction that had none is another one.
+    let Some(What::Document { data: was, variables: had, .. }) = old.map(|old| &old.what) else {
+        return Vec::new();
+    };
+    if was == data {
+        return Vec::new();
+    }
+    let mut found = changed_variables(had, variables);
+    if found.is_empty() || rewritten {
+        found.push(Cause::Document { name: name.clone() });
+    }
+    found
 }
 
 /// What is different about a source; nothing where the `line` that names it is.

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use super::account::{Account, Course};
 use super::causes::Comparison;
 use super::project::platforms;
-use super::{Before, Elsewhere, Explainer, Looking, Observed, Project};
+use super::{Before, Elsewhere, Explainer, Looking, Observed, Project, settle};
 use crate::daemon::blocking::blocking;
 use crate::explanation::BECAUSE;
 
@@ -35,7 +35,7 @@ pub(super) struct Now {
 impl Now {
     /// `step` is what clients know the step by.
     pub(super) fn of(observed: &Observed, step: Digest) -> Self {
-        let Observed { seen, asked } = observed;
+        let Observed { seen, asked, .. } = observed;
         let account = seen.account("", &platforms(asked.as_ref()));
         Self { asked: asked.clone(), account, courses: seen.courses(), step }
     }
@@ -64,14 +64,17 @@ impl Live {
         };
         let (explainer, caches) = (self.explainer.clone(), self.elsewhere.caches.asked());
         let words = blocking(move || {
-            let Now { account, courses, step, .. } = &now;
+            let Now { asked, account, courses, step } = &now;
             let (project, before) = &*before;
             let trees = explainer.trees_of(before.former.as_deref());
             let looking = Looking { store: &explainer.store, trees };
-            let comparison = Comparison::new(before.account(), account, courses, &caches, &looking);
+            let comparison = Comparison::new(before.compared(), account, courses, &caches, &looking);
             let course = courses.iter().find(|course| course.digest == *step);
             let mut causes = course.map(|course| comparison.of(course)).unwrap_or_default();
-            causes.iter_mut().for_each(|cause| before.settle(cause, &project.platforms));
+            for cause in &mut causes {
+                before.settle(cause, &project.platforms);
+                settle(cause, asked.as_ref());
+            }
             let name = |step: usize| courses.get(step).map_or("", |course| &course.name);
             causes.iter().map(|cause| cause.words(&name)).collect::<Vec<String>>()
         });

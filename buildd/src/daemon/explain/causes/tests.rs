@@ -19,10 +19,22 @@ impl Memory for Known {
         Some(other.map(cause).collect())
     }
 
-    fn evicted(&self, course: &Course) -> Option<Cause> {
-        let known = course.key.is_some_and(|key| self.evicted.contains(&key));
+    fn evicted(&self, course: &Course, since: Option<u64>) -> Option<Cause> {
+        let known =
+            course.key.is_some_and(|key| self.evicted.contains(&key)) && since.is_none_or(|at| at < 1);
         known.then(|| Cause::Evicted { at_ms: 1, rule: "r".to_owned() })
     }
+}
+
+/// Why the courses ran, in a build of a project that was last built here long ago.
+fn causes(
+    before: Option<&Account>,
+    now: &Account,
+    courses: &[Course],
+    asked: &[Asked],
+    known: &Known,
+) -> Vec<Vec<Cause>> {
+    super::causes(&Comparison::new((before, before.map(|_| 0)), now, courses, asked, known))
 }
 
 fn digest(text: &str) -> Digest {
@@ -77,6 +89,7 @@ fn ran(step: usize, inputs: &[usize]) -> Course {
         inputs: inputs.to_vec(),
         outcome: Outcome::Ran,
         seconds: Some(1.0),
+        error: None,
         forced: false,
         key: key("looked up"),
         definition: None,
@@ -251,7 +264,7 @@ fn nothing_to_compare_with() {
     let lost = chain_courses().map(|course| Course { lost: vec![LayerId(digest("l"))], ..course });
     assert_eq!(causes(Some(&new), &new, &lost, &[], &known), all(Cause::Lost));
     let forced = chain_courses().map(|course| Course { forced: true, ..course });
-    assert_eq!(causes(Some(&new), &new, &forced, &asked, &evicted), all(Cause::NoCache));
+    assert_eq!(causes(Some(&new), &new, &forced, &asked, &evicted), all(Cause::NoCache { flag: None }));
     let cached = chain_courses().map(|course| Course { outcome: Outcome::Cached, ..course });
     assert_eq!(causes(None, &new, &cached, &[], &known), [const { Vec::new() }; 4]);
 }
@@ -288,4 +301,50 @@ fn what_was_not_reached_keeps_what_was_known() {
     let kept = carry(&old, new.clone(), &courses);
     assert_eq!(kept.steps[..2], new.steps[..2]);
     assert_eq!(kept.steps[2], old.steps[2]);
+}
+
+#[test]
+fn what_was_removed_before_the_last_build() {
+    let evicted = Known { evicted: key("looked up").into_iter().collect(), ..Known::default() };
+    let check = |old: Step, since, asked: &[Asked], expected: Cause| {
+        let (old, new) = (account(&[old]), account(&[step("RUN x", &[])]));
+        let comparison = (Some(&old), Some(since));
+        let courses = [ran(0, &[])];
+        let found = super::causes(&Comparison::new(comparison, &new, &courses, asked, &evicted));
+        assert_eq!(found, [[expected]]);
+    };
+    let cause = || Cause::Evicted { at_ms: 1, rule: "r".to_owned() };
+    let failed = || Step { finished: false, ..step("RUN x", &[]) };
+    check(failed(), 0, &[], cause());
+    check(failed(), 1, &[], Cause::Unfinished);
+    // Nothing else can be why: nobody needed it since.
+    check(step("RUN x", &[]), 1, &[], cause());
+    check(
+        step("RUN y", &[("a", "b")]),
+        1,
+        &[],
+        Cause::Instruction { old: "RUN y".into(), new: "RUN x".into() },
+    );
+    let refused = key("looked up").map(|key| (key, "damaged".to_owned())).into_iter().collect();
+    let asked = Asked { name: "c".to_owned(), refused, ..Asked::default() };
+    let of_no_use = Cause::Refused { cache: "c".to_owned(), reason: "damaged".to_owned() };
+    check(failed(), 0, &[asked], of_no_use);
+}
+
+#[test]
+fn documents_in_the_dockerfile() {
+    let copy = |body: &str, who: &str, data: &str| {
+        let what = What::Document {
+            name: "EOF".to_owned(),
+            data: digest(data),
+            variables: [("WHO".to_owned(), variable(true, who, &[]))].into(),
+        };
+        let text = format!("COPY <<EOF /x\n{body}\nEOF");
+        with(step(&text, &[("0.source", "/EOF")]), &[], &[("from", what, data)])
+    };
+    let document = || Cause::Document { name: "EOF".to_owned() };
+    check(copy("a", "1", "a"), copy("b", "1", "b"), &[document()]);
+    check(copy("$WHO", "1", "1"), copy("$WHO", "2", "2"), &[arg("WHO")]);
+    check(copy("$WHO", "1", "1"), copy("a $WHO", "2", "a 2"), &[arg("WHO"), document()]);
+    check(copy("a", "1", "a"), copy("a", "2", "a"), &[Cause::Lost]);
 }

@@ -35,6 +35,9 @@ pub(super) async fn at_hand(
     let own = results.multi_platform || parts.images.trusts_blindly(&cx.build);
     let kept = own && exports.iter().any(|export| export.store);
     let pushed = if files || kept { None } else { only_pushed(exports) };
+    // An image under a name is whole, as docker keeps it, unless it lies at a registry under that name.
+    let whole = |export: &ExportRequest| export.store && !export.push && !export.store_incomplete;
+    let complete = exports.iter().any(|export| whole(export) && !export.names.is_empty());
     for built in &mut results.built {
         let Some(made) = built.made.clone() else { continue };
         if let Some((names, packing)) = &pushed {
@@ -47,7 +50,7 @@ pub(super) async fn at_hand(
         let rest: Vec<LayerId> = chain.filter(|id| !known.layers.contains_key(*id)).copied().collect();
         let brought = async {
             keyed.bring_chain(&rest, &cx).await?;
-            blobs.bring_from_caches(&rest, &cx).await
+            blobs.bring_from_caches(&rest, complete, &cx).await
         };
         match brought.await {
             Ok(()) => {}

@@ -8,12 +8,14 @@
 mod accounts;
 mod bring;
 mod directory;
+mod faults;
 mod home;
 mod lend;
 mod mounts;
 mod place;
 mod share;
 mod sweep;
+mod traffic;
 mod upload;
 
 use std::collections::{HashMap, HashSet};
@@ -35,6 +37,7 @@ use super::explain::Asked;
 use super::export::Packing;
 use super::parts::Parts;
 use super::progress::Teller;
+use faults::Faults;
 use home::Home;
 use mounts::UsedMounts;
 use place::KeyedPlace;
@@ -81,16 +84,21 @@ struct Source {
     failed: OnceLock<String>,
     /// What is wrong with the records under these keys.
     unacceptable: Mutex<HashMap<Key, &'static str>>,
+    faults: Mutex<Faults>,
 }
 
 impl Source {
     fn new(wanted: KeyedSource) -> Self {
-        let (told, works, failed, unacceptable) = Default::default();
-        Self { wanted, told, works, failed, unacceptable }
+        let (told, works, failed, unacceptable, faults) = Default::default();
+        Self { wanted, told, works, failed, unacceptable, faults }
     }
 
     fn unacceptable(&self) -> MutexGuard<'_, HashMap<Key, &'static str>> {
         self.unacceptable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

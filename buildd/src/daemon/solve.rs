@@ -123,10 +123,11 @@ pub(super) async fn solve(
     let recording = (!request.internal).then(|| parts.histories.begin(&request));
     let listening = (trace.sampled && recording.is_some()).then(|| parts.traces.listen(trace.trace));
     let result = work(parts, &run, &request, recording.is_some()).await;
+    run.caches.keyed().tell_faults();
     if result.is_err() && run.caches.keyed().writes() && !run.cancel.is_cancelled() {
         // What did succeed need not run again elsewhere. That it cannot be written is not what is told.
         let cx = run.context(solver::Progress::new(|_| {}));
-        let _ = run.cancel.run_until_cancelled(run.caches.keyed().finish(&[], &cx)).await;
+        let _ = run.cancel.run_until_cancelled(run.caches.keyed().finish(&[], 0, &cx)).await;
     }
     if listening.is_some() || trace.sampled && parts.traces.are_sent_on() {
         tell(parts, &run, &trace, result.as_ref().err().map(|failure| failure.message.clone())).await;
@@ -332,15 +333,17 @@ async fn share(run: &Run, results: &Results) -> Result<(), Failure> {
     if !keyed.writes() {
         return Ok(());
     }
-    let mut known = Vec::new();
+    let (mut known, mut foreign) = (Vec::new(), 0);
     for made in results.built.iter().filter_map(|built| built.made.as_ref()) {
         let Some(head) = made.graph.head else { continue };
-        let survey = run.build.survey(&made.graph, &[head]).await;
-        known.extend(survey.map_err(|e| Failure::of_export(&e.error))?.made);
+        let survey =
+            run.build.survey(&made.graph, &[head]).await.map_err(|e| Failure::of_export(&e.error))?;
+        known.extend(survey.made);
+        foreign += survey.found.iter().filter(|found| **found).count();
     }
     let cx = run.context(solver::Progress::new(|_| {}));
     tokio::select! {
-        written = keyed.finish(&known, &cx) => written.map_err(|e| Failure::of_export(&e)),
+        written = keyed.finish(&known, foreign, &cx) => written.map_err(|e| Failure::of_export(&e)),
         () = run.cancel.cancelled() => Err(Failure::of_export(&solver::ExecError::Canceled)),
     }
 }

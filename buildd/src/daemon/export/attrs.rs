@@ -53,6 +53,8 @@ pub(crate) struct ExportRequest {
     pub push: bool,
     /// Keep the image under its names; where nothing is said, if it is not pushed (as with BuildKit's own worker).
     pub store: bool,
+    /// It may be kept without the layers that registries have.
+    pub store_incomplete: bool,
     /// Under no tag: only its digest names it, there and here.
     pub push_by_digest: bool,
     /// How layers are stored.
@@ -200,6 +202,7 @@ impl ExportRequest {
             metadata: Metadata::of_attrs(attrs),
             push,
             store: flag("store", !push)?,
+            store_incomplete: flag("store-allow-incomplete", false)?,
             push_by_digest: flag("push-by-digest", false)?,
             compression,
             force_compression: flag("force-compression", false)?,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write as _};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 use cache::Hashing;
@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_util::io::SyncIoBridge;
 
 use super::home::HomeError;
-use super::{KeyedCaches, Located, SharedBlob, SharedLayer};
+use super::{KeyedCaches, Located, SharedBlob, SharedLayer, Source};
 use crate::daemon::blocking::blocking;
 use crate::daemon::chains::{Chains, from_store};
 use crate::daemon::export::{LayerBlob, layer_purpose};
@@ -121,9 +121,16 @@ impl KeyedCaches {
 
     /// Does without a layer from now on; why it was first refused is what people are told.
     fn refuse(&self, layer: Option<LayerId>, why: String) {
-        if let Some(layer) = layer {
-            self.lock().refused.entry(layer).or_insert(why);
+        let Some(layer) = layer else { return };
+        let mut known = self.lock();
+        let places = known.layers.get(&layer).map_or(&[][..], Vec::as_slice);
+        for source in known.sources.iter() {
+            let id = source.wanted.place.id();
+            if !known.refused.contains_key(&layer) && places.iter().any(|located| located.id == id) {
+                source.faults().lost(&why);
+            }
         }
+        known.refused.entry(layer).or_insert(why);
     }
 
     /// The blob of a layer that others lend to this build and that is not here.
@@ -166,7 +173,11 @@ impl KeyedCaches {
             if matches!(error, BringError::Here(_)) || !self.lock().pass_over(&located) {
                 return Err(error);
             }
-            tracing::warn!(build = cx.build, "a layer is looked for in another cache: {}", told(&error));
+            let why = told(&error);
+            tracing::warn!(build = cx.build, "a layer is looked for in another cache: {why}");
+            let sources = self.lock().sources.clone();
+            let from = |source: &&Arc<Source>| source.wanted.place.id() == located.id;
+            sources.iter().filter(from).for_each(|source| source.faults().lost(&why));
         }
     }
 

@@ -4,6 +4,7 @@ mod sealed;
 mod upkeep;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cache::keyed::SharedBlob;
@@ -116,6 +117,9 @@ pub(in crate::daemon) enum HomeError {
     /// A name that cannot be.
     #[error(transparent)]
     Name(Arc<cache::oci::Error>),
+    /// It did not answer.
+    #[error("no answer for {} s", .0.as_secs())]
+    Silent(Duration),
     /// The client whose directory it is has gone.
     #[error("the client that has the directory is gone")]
     NoClient,
@@ -137,7 +141,9 @@ impl HomeError {
                     | registry::Error::TooLarge { .. }
             ),
             Self::Directory(error) => error.is_of_one(),
-            Self::Actions(_) | Self::Name(_) | Self::NoClient | Self::ForeignClient => false,
+            Self::Actions(_) | Self::Name(_) | Self::Silent(_) | Self::NoClient | Self::ForeignClient => {
+                false
+            }
         }
     }
 }

@@ -10,40 +10,15 @@ use solver::{Kept, Key, VertexContext};
 
 use super::home::{Home, HomeError, blob_name, record_name};
 use super::{KeyedCaches, Located, Source};
+use crate::daemon::progress::Step;
 
 /// How many records are asked for at a time.
 const AT_ONCE: usize = 64;
 /// What is used again is made young after so long, so that it does not expire.
 pub(super) const REFRESH: Duration = Duration::from_hours(12);
 
-/// What a look into a cache gave.
-struct Looked {
-    /// The records that count, in the order asked for.
-    found: Vec<Option<Kept>>,
-    /// So many were not as they were written.
-    damaged: usize,
-    /// So many were signed by nobody who is trusted.
-    untrusted: usize,
-    /// So many could not be read, and why the first could not.
-    unread: (usize, Option<HomeError>),
-}
-
-impl Looked {
-    /// What is wrong with the cache, for people.
-    fn wrong(&self) -> Vec<String> {
-        let told = |count: usize, what: &str| match count {
-            0 => None,
-            1 => Some(format!("1 record is {what}: doing without it")),
-            _ => Some(format!("{count} records are {what}: doing without them")),
-        };
-        let untrusted = told(self.untrusted, "not signed by anybody who is trusted");
-        let why = |error: &HomeError| solver::redacted(&crate::causes::causes(error)).into_owned();
-        let unread = self.unread.1.as_ref().and_then(|error| {
-            told(self.unread.0, "not to be read").map(|told| format!("{told} ({})", why(error)))
-        });
-        told(self.damaged, "damaged").into_iter().chain(untrusted).chain(unread).collect()
-    }
-}
+/// How long a record may be on its way: a step takes hardly longer, and there are many records.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Source {
     /// Notes that a record is none to go by, for who asks why the step ran.
@@ -88,33 +63,54 @@ impl KeyedCaches {
         found
     }
 
-    /// Shows that a source is looked into, the first time, and what is wrong with it, each time.
+    /// Shows that a source is looked into, the first time.
     async fn told(
         &self,
         source: &Source,
-        look: impl Future<Output = Result<Looked, HomeError>>,
+        look: impl Future<Output = Result<Vec<Option<Kept>>, HomeError>>,
     ) -> Result<Vec<Option<Kept>>, HomeError> {
-        let begin = || self.teller.step(&format!("importing cache from {}", source.wanted.name()));
-        let step = (!source.told.swap(true, Ordering::Relaxed)).then(begin);
+        let step = (!source.told.swap(true, Ordering::Relaxed)).then(|| self.importing(source));
         let looked = look.await;
-        let wrong = looked.as_ref().map_or_else(|_| Vec::new(), Looked::wrong);
-        if let Some(step) = step.or_else(|| (!wrong.is_empty()).then(begin)) {
-            step.warn(&wrong);
+        if let Some(step) = step {
+            step.warn(&source.faults().take());
             let _ = step.end(looked.as_ref().map(drop).map_err(|e| crate::causes::causes(e)));
         }
-        Ok(looked?.found)
+        looked
     }
 
-    async fn look(&self, source: &Source, keys: &[Key], cx: &VertexContext) -> Result<Looked, HomeError> {
+    fn importing(&self, source: &Source) -> Step {
+        self.teller.step(&format!("importing cache from {}", source.wanted.name()))
+    }
+
+    /// Tells what turned out to be wrong with the caches since they were first looked into.
+    pub(in crate::daemon) fn tell_faults(&self) {
+        let sources = self.lock().sources.clone();
+        for source in sources {
+            let faults = source.faults().take();
+            if !faults.is_empty() {
+                let step = self.importing(&source);
+                step.warn(&faults);
+                // It cannot fail.
+                let _ = step.end(Ok::<_, HomeError>(()));
+            }
+        }
+    }
+
+    async fn look(
+        &self,
+        source: &Source,
+        keys: &[Key],
+        cx: &VertexContext,
+    ) -> Result<Vec<Option<Kept>>, HomeError> {
         let home = self.home(&source.wanted.place, cx).await?;
-        let (mut damaged, mut untrusted, mut unread) = (0, 0, (0, None));
         let mut found: Vec<Option<Kept>> = vec![None; keys.len()];
         for scope in &source.wanted.scopes {
             let missing: Vec<usize> = (0..keys.len()).filter(|at| found[*at].is_none()).collect();
             let one = |at: usize| {
                 let home = &home;
                 async move {
-                    match home.record(scope, &keys[at]).await {
+                    let record = tokio::time::timeout(PATIENCE, home.record(scope, &keys[at])).await;
+                    match record.unwrap_or(Err(HomeError::Silent(PATIENCE))) {
                         Err(error) if error.is_of_one() => Ok((at, Err(error))),
                         read => read.map(|read| (at, Ok(read))),
                     }
@@ -139,7 +135,7 @@ impl KeyedCaches {
                             "record `{level}` cannot be read; doing without it: {why}"
                         );
                         source.unacceptable().insert(keys[at], "its record cannot be read");
-                        unread = (unread.0 + 1, unread.1.or(Some(error)));
+                        source.faults().unread(&why);
                         continue;
                     }
                 };
@@ -151,14 +147,14 @@ impl KeyedCaches {
                         source.note_unacceptable(keys[at], why);
                         match why {
                             Unacceptable::Damaged => {
-                                damaged += 1;
+                                source.faults().damaged += 1;
                                 tracing::warn!(
                                     build = cx.build,
                                     "record `{level}` is damaged; doing without it"
                                 )
                             }
                             Unacceptable::Untrusted => {
-                                untrusted += 1;
+                                source.faults().untrusted += 1;
                                 tracing::debug!(build = cx.build, "record `{level}`: {why}; doing without it")
                             }
                         }
@@ -166,7 +162,7 @@ impl KeyedCaches {
                 }
             }
         }
-        Ok(Looked { found, damaged, untrusted, unread })
+        Ok(found)
     }
 
     /// Notes what a record says, and keeps it from expiring.

@@ -1,24 +1,28 @@
 //! Writing caches: behind the build, and what is left at its end.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use cache::keyed::{RECORD_LIMIT, Scope, SharedBlob, SharedLayer, SharedRecord};
 use cache::oci::Reference;
-use solver::{ExecError, Key, LayerId, Made, StandsOn, VertexContext};
+use solver::{ExecError, Key, LayerId, Made, StandsOn, Status, VertexContext};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
 
 use super::home::{Home, HomeError, How, blob_name, record_name};
 use super::lend::REFRESH;
+use super::traffic::Traffic;
 use super::{KeyedCaches, KeyedTarget};
 use crate::daemon::export::StoredBlob;
+use crate::daemon::progress::Step;
 use crate::progress::bytes as readable;
 
 /// How many results are written at a time.
 const AT_ONCE: usize = 8;
+/// How often it is shown how much has left.
+const SHOWN_EVERY: Duration = Duration::from_millis(500);
 /// How long the end of a build waits for what was read to be made young.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -31,12 +35,14 @@ pub(super) struct Uploads {
     young: Mutex<JoinSet<()>>,
     /// So many of those are at it.
     turns: Arc<Semaphore>,
+    /// The end of the build has been waited for.
+    finished: AtomicBool,
 }
 
 impl Default for Uploads {
     fn default() -> Self {
-        let (targets, writes, young) = Default::default();
-        Self { targets, writes, young, turns: Arc::new(Semaphore::new(AT_ONCE)) }
+        let (targets, writes, young, finished) = Default::default();
+        Self { targets, writes, young, turns: Arc::new(Semaphore::new(AT_ONCE)), finished }
     }
 }
 
@@ -52,6 +58,7 @@ struct Target {
     /// The keys of what was begun.
     begun: Mutex<HashSet<Key>>,
     tally: Tally,
+    traffic: Arc<Traffic>,
 }
 
 /// How much was written.
@@ -108,6 +115,7 @@ impl KeyedCaches {
             layers: Mutex::default(),
             begun: Mutex::default(),
             tally: Tally::default(),
+            traffic: Arc::default(),
         };
         lock(&self.uploads.targets).push(Arc::new(target));
     }
@@ -141,16 +149,20 @@ impl KeyedCaches {
         }
     }
 
-    /// Writes `rest`, what else is known of the build, and waits for all that is under way. A failure counts where it is not to be
-    /// ignored.
+    /// Writes `rest`, what else is known of the build, and waits for all that is under way, the first time that it is called. A failure
+    /// counts where it is not to be ignored. So many results are of `foreign` caches, whose layers keyed caches have no names for.
     ///
     /// # Errors
     /// A store that does not take it.
     pub(in crate::daemon) async fn finish(
         self: &Arc<Self>,
         rest: &[Made],
+        foreign: usize,
         cx: &VertexContext,
     ) -> Result<(), ExecError> {
+        if self.uploads.finished.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
         let store = |target: &Target| (target.wanted.place.id(), target.wanted.scope.clone());
         let unknown = |target: &Target, key: &Key| {
             let (store, scope) = store(target);
@@ -163,7 +175,17 @@ impl KeyedCaches {
             |target: &Arc<Target>| self.teller.step(&format!("exporting cache to {}", target.wanted.name()));
         let steps: Vec<_> = targets.iter().map(step).collect();
         let mut failed: Vec<Option<UploadError>> = targets.iter().map(|_| None).collect();
-        while let Some(ended) = writes.join_next().await {
+        let began = SystemTime::now();
+        let mut clock = tokio::time::interval(SHOWN_EVERY);
+        loop {
+            let ended = tokio::select! {
+                ended = writes.join_next() => ended,
+                _ = clock.tick() => {
+                    targets.iter().zip(&steps).for_each(|(target, step)| target.show(step, began, false));
+                    continue;
+                }
+            };
+            let Some(ended) = ended else { break };
             match ended {
                 Ok((_, Ok(()))) => {}
                 Ok((at, Err(error))) => drop(failed[at].get_or_insert(error)),
@@ -172,6 +194,7 @@ impl KeyedCaches {
                 }),
             }
         }
+        targets.iter().zip(&steps).for_each(|(target, step)| target.show(step, began, true));
         let wanted: Vec<&KeyedTarget> = targets.iter().map(|target| &target.wanted).collect();
         let mounts = self.write_mounts(&wanted, cx).await;
         for (slot, mounts) in failed.iter_mut().zip(mounts) {
@@ -187,6 +210,9 @@ impl KeyedCaches {
                 None => Ok(()),
             };
             if ended.is_ok() {
+                if foreign > 0 {
+                    step.warn(&[foreign_told(foreign)]);
+                }
                 let told = target.tally.told();
                 step.part(&told, async { Ok::<_, ExecError>(()) }).await?;
                 if let Err(error) = self.expire(&target.wanted, &step, cx).await {
@@ -349,10 +375,36 @@ impl KeyedCaches {
             }
         }
         let store = self.parts.chains.store.clone();
-        home.put(blob, Arc::new(StoredBlob { store, digest: blob.digest })).await?;
+        let source = target.traffic.of(Arc::new(StoredBlob { store, digest: blob.digest }), blob.size);
+        home.put(blob, source).await?;
         target.tally.bytes.fetch_add(blob.size, Ordering::Relaxed);
         Ok(())
     }
+}
+
+impl Target {
+    /// Shows how much has left.
+    fn show(&self, step: &Step, started: SystemTime, ended: bool) {
+        let (current, total) = self.traffic.told();
+        if total > 0 {
+            let completed = ended.then(SystemTime::now);
+            step.progress().status(Status { id: "uploading".to_owned(), current, total, started, completed });
+        }
+    }
+}
+
+/// What is told of results that other caches had.
+fn foreign_told(count: usize) -> String {
+    let results = plural(count as u64, "result");
+    format!(
+        "{results} of caches of other types cannot be written here: without those caches the steps run, and are written then"
+    )
+}
+
+/// A number of things, as people write it.
+pub(super) fn plural(count: u64, what: &str) -> String {
+    let end = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{end}")
 }
 
 impl Tally {
@@ -362,7 +414,9 @@ impl Tally {
         match records {
             0 => "nothing new to write".to_owned(),
             _ => format!(
-                "wrote {records} records, {layers} layers, {}",
+                "wrote {}, {}, {}",
+                plural(records, "record"),
+                plural(layers, "layer"),
                 readable(i64::try_from(bytes).unwrap_or(i64::MAX))
             ),
         }

@@ -40,22 +40,24 @@ impl Source {
 }
 
 impl LayerBlobs {
-    /// Brings in the blobs of those layers that only a cache of this build has: later builds could not ask for them.
+    /// Brings in the blobs of those layers that only a cache of this build has: later builds could not ask for them. If the result is to
+    /// be `complete`, also of those that registries have.
     ///
     /// # Errors
     /// A service that does not give one.
     pub(crate) async fn bring_from_caches(
         &self,
         chain: &[LayerId],
+        complete: bool,
         cx: &VertexContext,
     ) -> Result<(), ExecError> {
         let one = |id: LayerId| async move {
             let _turn = TURNS.turn(id).await;
-            let Some((store, blob)) = self.images.in_cache(&id, cx) else { return Ok(()) };
             let info = self.store.layers().hold(&self.lease, &id).map_err(from_store)?;
-            if info.is_some_and(|info| info.present || info.origin.is_some()) {
-                return Ok(());
+            if let Some(info) = info.as_ref().filter(|info| info.present || info.origin.is_some()) {
+                return if complete && !info.present { self.whole(id, info, cx).await } else { Ok(()) };
             }
+            let Some((store, blob)) = self.images.in_cache(&id, cx) else { return Ok(()) };
             let blob = BlobRef { media_type: blob.media_type, digest: blob.digest, size: blob.size };
             match self.store.blobs().hold(&self.lease, &blob.digest).map_err(from_store)? {
                 Some(_) => self.store.layers().add_blob(&id, blob).map_err(from_store),
@@ -64,6 +66,25 @@ impl LayerBlobs {
         };
         let all = futures_util::stream::iter(chain.iter().copied().map(one));
         all.buffer_unordered(FROM_CACHES_AT_ONCE).try_collect().await
+    }
+
+    /// Sees to it that a layer can be unpacked without anybody else. Where its registry is away it stays as it is known.
+    async fn whole(&self, id: LayerId, info: &LayerInfo, cx: &VertexContext) -> Result<(), ExecError> {
+        for blob in &info.blobs {
+            if self.store.blobs().hold(&self.lease, &blob.digest).map_err(from_store)?.is_some() {
+                return Ok(());
+            }
+        }
+        match self.source(id, info, cx) {
+            Some(source) => match self.bring_in(id, source, cx).await {
+                Err(error) if !matches!(error, ExecError::Canceled) => {
+                    tracing::warn!(build = cx.build, "a layer of the image stays at its registry: {error}");
+                    Ok(())
+                }
+                brought => brought.map(drop),
+            },
+            None => Ok(()),
+        }
     }
 
     /// Brings in the blob of a layer that others have.

@@ -19,7 +19,7 @@ mod tests;
 
 pub use cachekey::{InputKey, OpKey, content_key, go_json, image_key, op_key, output_key, source_key};
 pub use decode::platform as from_platform;
-pub use definition::{from_definition, loaded_by, to_definition, to_op};
+pub use definition::{from_definition, loaded_by, to_definition, to_op, without_empty_locations};
 pub use digests::vertex_digests;
 pub use encode::platform as to_platform;
 pub use error::{Invalid, LlbError};

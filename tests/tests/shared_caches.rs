@@ -354,6 +354,22 @@ fn section<'a>(text: &'a str, name: &str) -> BTreeSet<&'a str> {
 }
 
 #[test]
+fn an_image_under_a_name_is_whole() {
+    if !ready() {
+        return;
+    }
+    let (one, two) = (Scene::new(), Scene::new());
+    let (registry, base) = with_base(&one);
+    let (text, cache) = (dockerfile(&base), format!("type=registry,ref={}/cache:1", registry.host()));
+    one.write("f", "1").dockerfile(&text, &["--cache-to", &format!("{cache},mode=max")]).ok();
+    two.write("f", "1").dockerfile(&text, &["-t", "app", "--cache-from", &cache]).ok();
+    two.dockerfile(&format!("FROM {base}\nENV A=b\n"), &["-t", "renamed"]).ok();
+    drop(registry);
+    assert!(!unique(&two).is_empty());
+    two.run(&["run", "--rm", "renamed", "true"]).ok();
+}
+
+#[test]
 fn a_cache_at_a_registry() {
     if !ready() {
         return;

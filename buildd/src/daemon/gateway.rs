@@ -90,7 +90,10 @@ impl LlbBridge for GatewayService {
 
     async fn inputs(&self, request: Request<InputsRequest>) -> Reply<InputsResponse> {
         let (bridge, _) = self.bridge(request).await?;
-        Ok(Response::new(InputsResponse { definitions: bridge.inputs.clone() }))
+        let definitions = bridge.inputs.iter().map(|(name, definition)| {
+            (name.clone(), crate::llb::without_empty_locations(definition.clone()))
+        });
+        Ok(Response::new(InputsResponse { definitions: definitions.collect() }))
     }
 
     async fn resolve_image_config(

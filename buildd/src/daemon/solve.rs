@@ -80,6 +80,11 @@ pub(super) async fn solve(
     if request.r#ref.is_empty() {
         return Err(Failure::new(Code::InvalidArgument, "the request has no ref"));
     }
+    if request.proxy_network {
+        let what =
+            "the proxy network is not supported: steps have a network of their own, the host's, or none";
+        return Err(Failure::new(Code::InvalidArgument, what));
+    }
     builds.admit().map_err(|refused| Failure::new(refused.code(), refused.message()))?;
     let listed = builds.begin_for(&request.r#ref, &caller).ok_or_else(|| {
         Failure::new(Code::AlreadyExists, format!("a build with the ref `{}` runs already", request.r#ref))
@@ -152,7 +157,7 @@ pub(super) async fn solve(
     };
     let _ = run.cancel.run_until_cancelled(run.caches.keyed().rest()).await;
     if let Some(pending) = pending {
-        pending.keep(parts.leases.of(&request.r#ref), trace.parent.is_some());
+        pending.keep(trace.parent.is_some());
     }
     parts.checkpoint_soon();
     Ok(result?.response)

@@ -20,7 +20,8 @@ pub(super) fn stat(view: &MergedView, found: &Located, path: &[u8]) -> Result<St
         mode: file_mode(type_bits(s.file_type) | (s.mode & 0o7777)),
         uid: s.uid,
         gid: s.gid,
-        size: s.size as i64,
+        // What a directory takes up is its file system's business.
+        size: if s.file_type == FileType::Dir { 0 } else { s.size as i64 },
         mod_time: s.mtime,
         linkname,
         devmajor: s.rdev.0.into(),

@@ -45,6 +45,21 @@ pub fn to_definition(graph: &Graph) -> pb::Definition {
     pb::Definition { def, metadata, source: Some(pb::Source { locations, infos }) }
 }
 
+/// A client's definition without what says nothing of where vertices come from: on their way to another client those entries lose their
+/// (empty) value, which Go reads as no value at all, and BuildKit's client does not expect.
+pub fn without_empty_locations(mut definition: pb::Definition) -> pb::Definition {
+    drop_empty_locations(&mut definition, 0);
+    definition
+}
+
+fn drop_empty_locations(definition: &mut pb::Definition, depth: usize) {
+    let Some(source) = definition.source.as_mut().filter(|_| depth <= MAX_DEPTH) else { return };
+    source.locations.retain(|_, locations| !locations.locations.is_empty());
+    for nested in source.infos.iter_mut().filter_map(|info| info.definition.as_mut()) {
+        drop_empty_locations(nested, depth + 1);
+    }
+}
+
 pub(super) fn from_nested(definition: &pb::Definition, depth: usize) -> Result<Graph, LlbError> {
     if depth > MAX_DEPTH {
         return Err(LlbError::TooDeep(MAX_DEPTH));

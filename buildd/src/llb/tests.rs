@@ -272,6 +272,23 @@ fn the_samples_below_are_well_formed() {
 }
 
 #[test]
+fn locations_that_say_nothing() {
+    let full = || pb::Locations { locations: vec![pb::Location::default()] };
+    let source = |infos| pb::Source {
+        locations: [("full".to_owned(), full()), ("empty".to_owned(), pb::Locations::default())].into(),
+        infos,
+    };
+    let nested = pb::Definition { source: Some(source(vec![])), ..Default::default() };
+    let info = pb::SourceInfo { definition: Some(nested), ..Default::default() };
+    let cleaned =
+        without_empty_locations(pb::Definition { source: Some(source(vec![info])), ..Default::default() });
+    let names = |source: &pb::Source| source.locations.keys().cloned().collect::<Vec<_>>();
+    let source = cleaned.source.unwrap();
+    assert_eq!(names(&source), ["full"]);
+    assert_eq!(names(source.infos[0].definition.as_ref().unwrap().source.as_ref().unwrap()), ["full"]);
+}
+
+#[test]
 fn malformed_definitions() {
     let garbage = pb::Definition { def: vec![Bytes::from_static(b"\xff\xff\xff")], ..Default::default() };
     let no_result = definition(vec![pb::Op::default()]);

@@ -104,9 +104,7 @@ fn reason(error: &opendal::Error) -> String {
     match (said, cause) {
         (said, Some(cause)) => plain(&format!("{said}: {cause}")),
         // An answer without a body: to HEAD, or from something in between.
-        (said, None) if said.is_empty() || said.contains("code: \"\"") => {
-            format!("{} without any words", error.kind())
-        }
+        (said, None) if said.is_empty() || said.contains("code: \"\"") => "it does not say why".to_owned(),
         (said, None) => plain(said),
     }
 }
@@ -151,7 +149,7 @@ mod tests {
             (
                 ErrorKind::Unexpected,
                 r#"S3Error { code: "", message: "" }"#,
-                "S3 bucket `b` failed at `k`: Unexpected without any words",
+                "S3 bucket `b` failed at `k`: it does not say why",
             ),
             (
                 ErrorKind::PermissionDenied,

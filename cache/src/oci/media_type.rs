@@ -78,9 +78,28 @@ pub fn is_foreign_layer(media_type: &str) -> bool {
         || media_type.starts_with("application/vnd.oci.image.layer.nondistributable.v1.tar")
 }
 
+/// The type of a layer of this type that is kept in registries as others are.
+pub fn distributable(media_type: &str) -> String {
+    media_type
+        .replace("rootfs.foreign.diff.tar", "rootfs.diff.tar")
+        .replace(".layer.nondistributable.", ".layer.")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn layers_from_elsewhere_become_ordinary_ones() {
+        for (foreign, own) in [
+            ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", DOCKER_LAYER_GZIP),
+            ("application/vnd.oci.image.layer.nondistributable.v1.tar+zstd", OCI_LAYER_ZSTD),
+            (OCI_LAYER_GZIP, OCI_LAYER_GZIP),
+        ] {
+            assert_eq!(distributable(foreign), own);
+            assert!(is_layer(foreign));
+        }
+    }
 
     #[test]
     fn statements_are_told_from_other_types() {

@@ -45,14 +45,17 @@ impl Args {
             if entry.r#type == "local" && !caches.read_from(&mut entry)? {
                 continue;
             }
-            caches.keyed(&mut entry, &environment)?;
-            caches.from.push(entry);
+            // That a cache cannot be read is no reason not to build.
+            match caches.keyed("--cache-from", &mut entry, &environment) {
+                Ok(()) => caches.from.push(entry),
+                Err(error) => warn(&format!("{error}: doing without that cache")),
+            }
         }
         for mut entry in active("--cache-to", &self.cache_to)? {
             if entry.r#type == "local" {
                 caches.write_to(&mut entry)?;
             }
-            caches.keyed(&mut entry, &environment)?;
+            caches.keyed("--cache-to", &mut entry, &environment)?;
             caches.to.push(entry);
         }
         let inline =
@@ -109,6 +112,7 @@ impl Caches {
     /// Makes ready what only the client has of a keyed cache: its directory, and the keys in files.
     fn keyed(
         &mut self,
+        flag: &str,
         entry: &mut CacheOptionsEntry,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<(), ClientError> {
@@ -131,12 +135,19 @@ impl Caches {
             entry.attrs.insert("url".to_owned(), format!("file://{name}"));
             self.keyed.insert(name, dir);
         }
+        if flag == "--cache-from" {
+            // One text may serve for both, and what is read is not signed.
+            entry.attrs.remove("signing-key");
+        }
         for name in ["signing-key", "trust"] {
             let Some(files) = entry.attrs.get(name).filter(|value| !value.starts_with(PEM)) else { continue };
+            let wrong = |why: &str| ClientError::Usage(format!("{flag}: `{name}` of a keyed cache: {why}"));
+            if files.trim().is_empty() {
+                return Err(wrong("it is empty"));
+            }
             let mut text = String::new();
             for file in files.split(';') {
-                let file = Path::new(file);
-                text += &fs_err::read_to_string(file).map_err(|e| ClientError::io(file, e))?;
+                text += &fs_err::read_to_string(file).map_err(|e| wrong(&e.to_string()))?;
                 text.push('\n');
             }
             entry.attrs.insert(name.to_owned(), text);
@@ -196,6 +207,9 @@ fn active(flag: &str, texts: &[String]) -> Result<Vec<CacheOptionsEntry>, Client
     let mut active = Vec::new();
     for text in texts {
         active.extend(entries(flag, text)?);
+    }
+    for entry in active.iter().filter(|entry| entry.r#type == "registry") {
+        required(entry, flag, "ref")?;
     }
     active.iter_mut().for_each(|entry| complete(entry, &environment));
     active.retain(|entry| {
@@ -258,7 +272,8 @@ fn of_github(entry: &CacheOptionsEntry, environment: &dyn Fn(&str) -> Option<Str
 
 fn required(entry: &CacheOptionsEntry, flag: &str, name: &str) -> Result<String, ClientError> {
     let given = entry.attrs.get(name).filter(|value| !value.is_empty()).cloned();
-    given.ok_or_else(|| ClientError::Usage(format!("`{flag} type=local` needs `{name}=DIR`")))
+    let what = if name == "ref" { "NAME" } else { "DIR" };
+    given.ok_or_else(|| ClientError::Usage(format!("`{flag} type={}` needs `{name}={what}`", entry.r#type)))
 }
 
 #[cfg(test)]
@@ -333,7 +348,7 @@ mod tests {
         let told = |text: &str, known: Option<&str>| {
             let mut entry = entries("--cache-to", text).unwrap().remove(0);
             let environment = |name: &str| known.filter(|_| name.starts_with("GOOGLE")).map(str::to_owned);
-            Caches::default().keyed(&mut entry, &environment).map_err(|e| e.to_string())?;
+            Caches::default().keyed("--cache-to", &mut entry, &environment).map_err(|e| e.to_string())?;
             entry.attrs.remove("url");
             Ok::<_, String>(entry.attrs.into_iter().collect::<Vec<_>>())
         };
@@ -347,6 +362,27 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_are_not_there() {
+        let caches = |from: &str, to: &str| {
+            let args = Args {
+                cache_from: (!from.is_empty()).then(|| from.to_owned()).into_iter().collect(),
+                cache_to: (!to.is_empty()).then(|| to.to_owned()).into_iter().collect(),
+                ..Args::default()
+            };
+            args.caches().map(|caches| caches.from.len()).map_err(|e| e.to_string())
+        };
+        // What cannot be read is done without, what cannot be written as it should be is not.
+        for keys in ["trust=", "trust=/nowhere"] {
+            let text = format!("type=keyed,url=s3://b,{keys}");
+            assert_eq!(caches(&text, ""), Ok(0), "{keys}");
+            let error = caches("", &text).unwrap_err();
+            assert!(error.starts_with("--cache-to: `trust` of a keyed cache: "), "{error}");
+        }
+        assert_eq!(caches("type=keyed,url=s3://b,signing-key=/nowhere", ""), Ok(1));
+        assert!(caches("", "type=keyed,url=s3://b,signing-key=/nowhere").unwrap_err().contains("/nowhere"));
+    }
+
+    #[test]
     fn flags() {
         let args = Args { cache_from: vec!["host/a:1".into()], ..Args::default() };
         let caches = args.caches().unwrap();
@@ -354,6 +390,7 @@ mod tests {
         for (text, want) in [
             ("type=local", "needs `src=DIR`"),
             ("ref=x", "no type"),
+            ("type=registry,reff=x", "`--cache-from type=registry` needs `ref=NAME`"),
             ("type=registry,x", "`x` is no KEY=VALUE"),
         ] {
             let error = Args { cache_from: vec![text.into()], ..Args::default() }.caches().unwrap_err();

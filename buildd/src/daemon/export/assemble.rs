@@ -307,7 +307,9 @@ pub(in crate::daemon) fn with_types(d: &Descriptor, oci: bool) -> Descriptor {
         (media_type::OCI_LAYER_GZIP, media_type::DOCKER_LAYER_GZIP),
         (media_type::OCI_LAYER_ZSTD, media_type::DOCKER_LAYER_ZSTD),
     ];
-    let pair = PAIRS.iter().find(|(a, b)| d.media_type == *a || d.media_type == *b);
-    let media_type = pair.map_or(&d.media_type[..], |(a, b)| if oci { a } else { b });
+    // What is written has the layer itself, wherever others get theirs.
+    let own = media_type::distributable(&d.media_type);
+    let pair = PAIRS.iter().find(|(a, b)| own == *a || own == *b);
+    let media_type = pair.map_or(&own[..], |(a, b)| if oci { a } else { b });
     Descriptor { media_type: media_type.to_owned(), ..d.clone() }
 }

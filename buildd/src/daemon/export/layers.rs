@@ -229,7 +229,11 @@ impl LayerBlobs {
     ) -> Result<Option<LayerBlob>, ExecError> {
         let Packing { force, .. } = packing;
         let wanted = |b: &&BlobRef| !force && !is_plain(&b.media_type) || packing.makes(&b.media_type);
-        for blob in info.blobs.iter().filter(wanted) {
+        // Of two blobs of one layer, the one of the image that this build stands on.
+        let own = self.images.looked_up(&id, cx).map(|origin| origin.blob.digest);
+        let mut blobs: Vec<&BlobRef> = info.blobs.iter().filter(wanted).collect();
+        blobs.sort_by_key(|blob| Some(blob.digest) != own);
+        for blob in blobs {
             let there = self.store.blobs().hold(&self.lease, &blob.digest).map_err(from_store)?;
             if let (Some(_), Some(diff_id)) = (there, info.diff_id) {
                 return Ok(Some(blob_of(id, diff_id, blob, info)));

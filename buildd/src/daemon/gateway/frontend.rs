@@ -104,6 +104,10 @@ pub(in crate::daemon) async fn ask(
     .await?;
     let meta = command(parts, run, &config, attrs).await?;
     let origin = Origin::asked(NAME, attrs.clone(), parts.requests.of(inputs), root.cloned());
+    // What it makes depends on it.
+    if let Ok(graph) = crate::llb::from_definition(&definition) {
+        origin.looks_at(Arc::new(graph));
+    }
     let origin = Arc::new(origin);
     let root = root.unwrap_or(&origin).clone();
     let asked = Arc::new(Bridge::new(parts, run, inputs.clone(), origin, root));

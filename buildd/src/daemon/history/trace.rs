@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache::store::{BlobPurpose, BuildBlob, Lease, StoreError};
+use cache::store::{BlobPurpose, BuildBlob, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use super::{Histories, event};
@@ -53,9 +53,11 @@ impl Histories {
     }
 
     /// Writes the spans into a blob that goes with the build. Blocking.
-    fn add_trace(&self, reference: &str, text: &str, lease: &Lease) -> Result<(), StoreError> {
+    fn add_trace(&self, reference: &str, text: &str) -> Result<(), StoreError> {
         let purpose = BlobPurpose { description: event::TRACE.to_owned(), ..BlobPurpose::default() };
-        let blob = self.store.blobs().put(lease, text.as_bytes(), purpose)?;
+        // The build's own would keep all that it made until now.
+        let lease = self.store.lease();
+        let blob = self.store.blobs().put(&lease, text.as_bytes(), purpose)?;
         let _alone = self.lock();
         let Some(mut record) = self.store.history().get(reference)? else { return Ok(()) };
         record.trace = Some(BuildBlob { blob, size: text.len() as u64 });
@@ -65,7 +67,7 @@ impl Histories {
 
 impl Pending {
     /// Keeps the trace in the background: soon, or after its client has had time to send spans of its own.
-    pub(in crate::daemon) fn keep(self, lease: Lease, client_sends: bool) {
+    pub(in crate::daemon) fn keep(self, client_sends: bool) {
         tokio::spawn(async move {
             if client_sends {
                 tokio::select! {
@@ -75,7 +77,7 @@ impl Pending {
             }
             let Some(text) = self.listening.text() else { return };
             let (histories, reference) = (self.histories.clone(), self.reference.clone());
-            let kept = blocking(move || histories.add_trace(&reference, &text, &lease)).await;
+            let kept = blocking(move || histories.add_trace(&reference, &text)).await;
             if let Err(e) = kept {
                 tracing::warn!(build = self.reference, "cannot keep the trace of a build: {e}");
             }

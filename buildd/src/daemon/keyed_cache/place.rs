@@ -252,8 +252,8 @@ impl KeyedTarget {
         let expire = match attrs.get("expire") {
             None => None,
             Some(text) => {
-                let expire =
-                    span(&text).ok_or_else(|| WrongAttr(format!("expire: `{text}` is no span of time")))?;
+                let none = || format!("expire: `{text}` is no span of time such as `14d`, `2w` or `36h`");
+                let expire = span(&text).ok_or_else(|| WrongAttr(none()))?;
                 if expire < MIN_EXPIRE {
                     return Err(WrongAttr(
                         "expire: less than a day is too short to tell what is in use".to_owned(),
@@ -361,13 +361,19 @@ fn trust(attrs: &Attrs<'_>) -> Result<Trust, WrongAttr> {
     }
 }
 
-/// A span of time as Go writes it, or a number of days: `14d`.
+/// A span of time as Go writes it, after weeks and days if there are any: `14d`, `2w`, `1d12h`.
 fn span(text: &str) -> Option<Duration> {
-    match text.strip_suffix('d') {
-        Some(days) => {
-            days.parse().ok().and_then(|days: u64| Some(Duration::from_secs(days.checked_mul(86_400)?)))
+    let (mut rest, mut seconds) = (text, 0u64);
+    for (unit, length) in [("w", 604_800), ("d", 86_400)] {
+        if let Some((count, after)) = rest.split_once(unit) {
+            seconds = seconds.checked_add(count.parse::<u64>().ok()?.checked_mul(length)?)?;
+            rest = after;
         }
-        None => duration(text),
+    }
+    let span = Duration::from_secs(seconds);
+    match rest {
+        "" => (rest.len() < text.len()).then_some(span),
+        rest => span.checked_add(duration(rest)?),
     }
 }
 

@@ -100,6 +100,7 @@ impl KeyedCaches {
         let mut named = NamedMounts::default();
         self.lock().sources.iter().for_each(|source| named.add(MOUNTS, &source.wanted.mounts));
         targets.iter().for_each(|target| named.add(MOUNTS, &target.mounts));
+        targets.iter().for_each(|target| named.add(MERGEABLE, &target.mergeable));
         named
     }
 

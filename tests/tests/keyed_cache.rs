@@ -328,8 +328,11 @@ fn a_store_that_fails() {
         assert!(failed.stderr.contains(why), "{}", failed.stderr);
         assert!(failed.stderr.contains("failed to configure keyed cache exporter"), "{}", failed.stderr);
     }
-    let missing = machines.build(1, &["--cache-from", "type=keyed,url=s3://b,trust=/nowhere"]).fails();
-    assert!(missing.stderr.contains("/nowhere"), "{}", missing.stderr);
+    let missing = "type=keyed,url=s3://b,trust=/nowhere";
+    let told = machines.build(1, &["--cache-from", missing]).ok().stderr;
+    assert!(told.contains("/nowhere") && told.contains("doing without that cache"), "{told}");
+    let failed = machines.build(1, &["--cache-to", missing]).fails();
+    assert!(failed.stderr.contains("`trust` of a keyed cache"), "{}", failed.stderr);
 }
 
 #[test]

@@ -49,13 +49,16 @@ pub(super) struct KeyedCaches {
     teller: Teller,
     known: Mutex<Known>,
     /// Stores that are talked to.
-    homes: Mutex<Vec<(KeyedPlace, Arc<OnceCell<Arc<Home>>>)>>,
+    homes: Mutex<Vec<(KeyedPlace, Opened)>>,
     uploads: Uploads,
     /// How the build's images store their layers, where it exports any.
     image_form: OnceLock<Packing>,
     /// The cache mounts that the build's steps use.
     mounts: UsedMounts,
 }
+
+/// A store that is talked to, once somebody has opened it.
+type Opened = Arc<OnceCell<Arc<Home>>>;
 
 /// What a build knows of its caches.
 #[derive(Default)]

@@ -20,6 +20,9 @@ pub(super) const REFRESH: Duration = Duration::from_hours(12);
 /// How long a record may be on its way: a step takes hardly longer, and there are many records.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The bytes of a record, if there is one.
+type Read = Result<Option<Vec<u8>>, HomeError>;
+
 impl Source {
     /// Notes that a record is none to go by, for who asks why the step ran.
     fn note_unacceptable(&self, key: Key, why: Unacceptable) {
@@ -117,9 +120,8 @@ impl KeyedCaches {
                 }
             };
             let read = futures_util::stream::iter(missing.into_iter().map(one)).buffer_unordered(AT_ONCE);
-            let read: Vec<(usize, Result<Option<Vec<u8>>, HomeError>)> = read.try_collect().await?;
-            let worked = read.iter().any(|(_, read)| read.is_ok());
-            if worked {
+            let read: Vec<(usize, Read)> = read.try_collect().await?;
+            if read.iter().any(|(_, read)| read.is_ok()) {
                 source.works.store(true, Ordering::Relaxed);
             }
             for (at, read) in read {

@@ -16,6 +16,7 @@ use solver::{ExecError, VertexContext};
 
 use super::home::{Home, HomeError, Listed, NOTE, blob_name, limit_name};
 use super::place::MIN_EXPIRE;
+use super::upload::plural;
 use super::{KeyedCaches, KeyedTarget};
 use crate::daemon::progress::Step;
 
@@ -84,7 +85,8 @@ impl KeyedCaches {
             let why = crate::causes::causes(&error);
             step.warn(&[format!("no blobs are removed: {count} records and others cannot be read ({why})")]);
         }
-        let told = format!("removed {records} records and {blobs} blobs");
+        let (records, blobs) = (plural(records as u64, "record"), plural(blobs as u64, "blob"));
+        let told = format!("removed {records} and {blobs}");
         step.part(&told, async { Ok::<_, ExecError>(()) }).await
     }
 }

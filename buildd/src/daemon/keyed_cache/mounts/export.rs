@@ -20,6 +20,7 @@ use super::import::shown_bytes;
 use super::{TravelError, lock, place_name, shown};
 use crate::daemon::blocking::blocking;
 use crate::daemon::keyed_cache::home::{Home, blob_name, snapshot_name};
+use crate::daemon::keyed_cache::upload::plural;
 use crate::daemon::keyed_cache::{KeyedCaches, KeyedTarget};
 use crate::daemon::progress::Step;
 use crate::daemon::timestamp::now_ms;
@@ -187,7 +188,10 @@ impl KeyedCaches {
         let both = async { tokio::try_join!(uploads, packing) };
         let (bytes, packed) = step.part("writing what is new", both).await?;
         if packed.lost > 0 {
-            step.warn(&[format!("{} files of others cannot be had any more and were left out", packed.lost)]);
+            step.warn(&[format!(
+                "left out what cannot be had any more: {} of others",
+                plural(packed.lost as u64, "file")
+            )]);
         }
         // Those that were there before are in use again.
         let names = packed.list.blobs().map(|blob| blob_name(&blob.digest)).collect();
@@ -229,7 +233,7 @@ impl KeyedCaches {
                 tracing::debug!("cannot remove a snapshot that was replaced: {error}");
             }
         }
-        let told = format!("wrote {} for {files} files", shown_bytes(bytes));
+        let told = format!("wrote {} for {}", shown_bytes(bytes), plural(files as u64, "file"));
         step.part(&told, async { Ok(snapshot.name) }).await
     }
 }

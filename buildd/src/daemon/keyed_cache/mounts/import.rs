@@ -16,6 +16,7 @@ use super::{Came, TravelError, place_name, shown};
 use crate::daemon::blocking::blocking;
 use crate::daemon::keyed_cache::home::{Home, blob_name, snapshot_name};
 use crate::daemon::keyed_cache::place::KeyedPlace;
+use crate::daemon::keyed_cache::upload::plural;
 use crate::daemon::keyed_cache::{KeyedCaches, Source};
 use crate::daemon::progress::Step;
 use crate::progress::bytes as readable;
@@ -127,7 +128,8 @@ impl KeyedCaches {
             let came = Came::All(place_name(place, scope), current.counted());
             let lists: Vec<SharedBlob> = current.snapshots.iter().map(|s| s.list.clone()).collect();
             let Some(list) = blocking(move || unite(current.lists)).await else { continue };
-            let told = format!("{} files, {}", list.entries.len(), shown_bytes(list.bytes()));
+            let told =
+                format!("{}, {}", plural(list.entries.len() as u64, "file"), shown_bytes(list.bytes()));
             let packs = step.part(&told, self.spool((place, &home), &list, dir)).await?;
             return Ok(Some(Brought { list, packs, came, lists }));
         }

@@ -36,6 +36,13 @@ pub struct CacheResult {
     pub layers: Vec<Descriptor>,
 }
 
+impl CacheResult {
+    /// When it was made; texts of times are written in several ways, whose order is none of time.
+    pub fn made(&self) -> Option<jiff::Timestamp> {
+        self.created_at.parse().ok()
+    }
+}
+
 #[derive(Debug)]
 struct Item {
     digest: Digest,
@@ -46,7 +53,7 @@ struct Item {
 
 impl Item {
     fn newest(&self) -> Option<&CacheResult> {
-        self.results.iter().max_by(|a, b| a.created_at.cmp(&b.created_at))
+        self.results.iter().max_by_key(|result| result.made())
     }
 }
 
@@ -201,7 +208,7 @@ impl Chains {
         let result = CacheResult { created_at: created_at.to_owned(), layers };
         let item = &mut self.items[id.0];
         // Only the newest is ever asked for.
-        if item.results.first().is_none_or(|known| known.created_at < result.created_at) {
+        if item.results.first().is_none_or(|known| known.made() < result.made()) {
             item.results = vec![result];
         }
     }
@@ -407,6 +414,21 @@ mod tests {
         let copy = read.following(content, &link("copy", 1)).next().unwrap();
         assert_eq!(read.following(run, &link("copy", 0)).next(), Some(copy));
         assert_eq!(read.result(copy).unwrap().layers.len(), 3);
+    }
+
+    #[test]
+    fn times_are_compared_as_times() {
+        let made = |text: &str| CacheResult { created_at: text.to_owned(), layers: Vec::new() }.made();
+        let order = [
+            "no time",
+            "0001-01-01T00:00:00Z",
+            "2026-01-02T03:04:05.12Z",
+            "2026-01-02T03:04:05.123Z",
+            "2026-01-02T04:04:06+01:00",
+            "2026-01-02T03:04:07Z",
+        ];
+        assert!(order.is_sorted_by_key(|text| made(text)), "{:?}", order.map(made));
+        assert_eq!(made(order[4]), made("2026-01-02T03:04:06Z"));
     }
 
     #[test]

@@ -81,6 +81,38 @@ impl Trees {
         Ok(Some(Bundle(nodes)))
     }
 
+    /// Whether the trees of `roots` have no more than `most` paths together, as far as they are stored. Equal directories are one node, so
+    /// a few nodes may be more paths than anybody could go through.
+    ///
+    /// # Errors
+    /// When the storage fails, or a node is none.
+    pub fn have_paths_within(&self, roots: &[NodeId], most: u64) -> Result<bool, TreeError> {
+        let mut known: HashMap<NodeId, u64> = HashMap::from([(Self::empty(), 0)]);
+        let mut todo: Vec<NodeId> = roots.to_vec();
+        while let Some(id) = todo.last().copied() {
+            if known.contains_key(&id) || self.encoding(&id)?.is_none() {
+                known.entry(id).or_insert(0);
+                todo.pop();
+                continue;
+            }
+            let below = self.subtrees(&id)?;
+            let unknown: Vec<NodeId> = below.iter().filter(|id| !known.contains_key(*id)).copied().collect();
+            if !unknown.is_empty() {
+                todo.extend(unknown);
+                continue;
+            }
+            let own = self.load(&id)?.children.len() as u64;
+            let all = below.iter().fold(own, |sum, id| sum.saturating_add(known[id]));
+            if all > most {
+                return Ok(false);
+            }
+            known.insert(id, all);
+            todo.pop();
+        }
+        let all = roots.iter().fold(0u64, |sum, root| sum.saturating_add(known[root]));
+        Ok(all <= most)
+    }
+
     /// These trees and those of `bundle`, which nothing is stored of.
     #[must_use]
     pub fn with(&self, bundle: &Bundle) -> Self {

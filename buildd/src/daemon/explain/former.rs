@@ -23,6 +23,8 @@ use crate::daemon::remote_cache::RemoteCaches;
 /// thirty times as much once it is read.
 const HEAD_LIMIT: usize = 4 << 20;
 const TREES_LIMIT: usize = 32 << 20;
+/// How many paths its trees may have.
+const MOST_PATHS: u64 = 4 << 20;
 /// How hard it is compressed, on zstd's scale.
 const LEVEL: i32 = 3;
 
@@ -173,7 +175,9 @@ fn unpack(bytes: &[u8], here: &Trees) -> Option<Former> {
     let (head, _) = rest.split_at_checked(length)?;
     let account: Account = serde_json::from_slice(head).ok()?;
     let trees = here.with(&Bundle::decode(&Bytes::from(plain).slice(8 + length..))?);
-    Some(Former { account, trees })
+    let roots: Vec<NodeId> = directories(&account).into_iter().map(NodeId::new).collect();
+    let fits = trees.have_paths_within(&roots, MOST_PATHS).unwrap_or(false);
+    fits.then_some(Former { account, trees })
 }
 
 impl Explainer {

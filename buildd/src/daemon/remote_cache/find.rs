@@ -99,7 +99,7 @@ impl Looked {
                 let import = &imports[*import];
                 Some((import.clone(), import.chains().get(*chains)?.result(*item)?.clone()))
             });
-            let newest = results.max_by(|(_, a), (_, b)| a.created_at.cmp(&b.created_at))?;
+            let newest = results.max_by_key(|(_, result)| result.made())?;
             Some((*output, newest))
         };
         outputs.iter().map(result).collect()

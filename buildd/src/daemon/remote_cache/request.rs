@@ -179,7 +179,7 @@ pub(in crate::daemon) fn told_imports(attrs: &BTreeMap<String, String>) -> Vec<C
     let json = attrs.get("cache-imports").map_or("", String::as_str);
     let told: Vec<Entry> = serde_json::from_str(json).unwrap_or_default();
     let told = told.into_iter().map(|e| CacheOptionsEntry { r#type: e.r#type, attrs: e.attrs });
-    let old = attrs.get("cache-from").filter(|_| json.is_empty()).map_or("", String::as_str);
+    let old = attrs.get("cache-from").map_or("", String::as_str);
     let old = old.split(',').filter(|name| !name.is_empty()).map(|name| CacheOptionsEntry {
         r#type: "registry".to_owned(),
         attrs: BTreeMap::from([("ref".to_owned(), name.to_owned())]),

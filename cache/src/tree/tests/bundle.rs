@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use crate::layer::{Change, Entries, LayerEntry};
-use crate::tree::{Bundle, FileDigest, Kind, MemoryNodes, Node, TreePath, Trees};
+use crate::tree::{Bundle, FileDigest, Kind, MemoryNodes, Node, NodeId, TreePath, Trees};
 
 fn here() -> Trees {
     Trees::new(Arc::new(MemoryNodes::default()))
@@ -36,6 +36,24 @@ fn what_was_bundled_can_be_compared_elsewhere() {
     assert_eq!(there.bundle(&[old], bundle.encode().len() / 2).unwrap(), None);
     // What is not there is left out.
     assert_eq!(there.bundle(&[new], 1 << 20).unwrap(), Some(Bundle::default()));
+}
+
+#[test]
+fn equal_directories_count_each_time() {
+    let trees = here();
+    let names = |n: usize| (0..n).map(|i| format!("d{i}")).collect::<Vec<_>>();
+    let mut entries = Vec::new();
+    for (one, two) in names(3).iter().flat_map(|one| names(4).into_iter().map(move |two| (one.clone(), two)))
+    {
+        entries.push(file(&format!("{one}/{two}/f"), "1"));
+    }
+    let root = trees.apply(Trees::empty(), &Entries::new(entries)).unwrap();
+    // Three, twelve in them, and a file in each of those.
+    assert!(trees.have_paths_within(&[root], 27).unwrap());
+    assert!(!trees.have_paths_within(&[root], 26).unwrap());
+    assert!(!trees.have_paths_within(&[root, root], 53).unwrap());
+    let elsewhere = NodeId::new(solver::Digest::of(b"elsewhere"));
+    assert!(trees.have_paths_within(&[Trees::empty(), elsewhere, root], 27).unwrap());
 }
 
 proptest! {

@@ -8,6 +8,7 @@
 mod accounts;
 mod bring;
 mod directory;
+mod ending;
 mod faults;
 mod home;
 mod lend;

@@ -1,13 +1,13 @@
-//! Writing caches: behind the build, and what is left at its end.
+//! Writing caches, behind the build.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use cache::keyed::{RECORD_LIMIT, Scope, SharedBlob, SharedLayer, SharedRecord};
 use cache::oci::Reference;
-use solver::{ExecError, Key, LayerId, Made, StandsOn, Status, VertexContext};
+use solver::{ExecError, Key, LayerId, Made, StandsOn, VertexContext};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
 
@@ -16,27 +16,24 @@ use super::lend::REFRESH;
 use super::traffic::Traffic;
 use super::{KeyedCaches, KeyedTarget};
 use crate::daemon::export::StoredBlob;
-use crate::daemon::progress::Step;
 use crate::progress::bytes as readable;
 
 /// How many results are written at a time.
 const AT_ONCE: usize = 8;
-/// How often it is shown how much has left.
-const SHOWN_EVERY: Duration = Duration::from_millis(500);
 /// How long the end of a build waits for what was read to be made young.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a build writes.
 pub(super) struct Uploads {
-    targets: Mutex<Vec<Arc<Target>>>,
+    pub(super) targets: Mutex<Vec<Arc<Target>>>,
     /// What is under way for whoever is waited for, by target.
-    writes: Mutex<JoinSet<(usize, Result<(), UploadError>)>>,
+    pub(super) writes: Mutex<JoinSet<(usize, Result<(), UploadError>)>>,
     /// What is made young.
     young: Mutex<JoinSet<()>>,
     /// So many of those are at it.
     turns: Arc<Semaphore>,
     /// The end of the build has been waited for.
-    finished: AtomicBool,
+    pub(super) finished: AtomicBool,
 }
 
 impl Default for Uploads {
@@ -50,20 +47,20 @@ impl Default for Uploads {
 type Wanted = (Key, Option<StandsOn>);
 
 /// A cache to write.
-struct Target {
-    wanted: KeyedTarget,
+pub(super) struct Target {
+    pub(super) wanted: KeyedTarget,
     turns: Semaphore,
     /// By layer: it was written, once.
     layers: Mutex<HashMap<LayerId, Arc<OnceCell<SharedLayer>>>>,
     /// The keys of what was begun.
     begun: Mutex<HashSet<Key>>,
-    tally: Tally,
-    traffic: Arc<Traffic>,
+    pub(super) tally: Tally,
+    pub(super) traffic: Arc<Traffic>,
 }
 
 /// How much was written.
 #[derive(Debug, Default)]
-struct Tally {
+pub(super) struct Tally {
     records: AtomicU64,
     layers: AtomicU64,
     bytes: AtomicU64,
@@ -125,7 +122,12 @@ impl KeyedCaches {
         self.begin(made, |_, _| true, cx);
     }
 
-    fn begin(self: &Arc<Self>, made: &Made, wanted: impl Fn(&Target, &Key) -> bool, cx: &VertexContext) {
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        made: &Made,
+        wanted: impl Fn(&Target, &Key) -> bool,
+        cx: &VertexContext,
+    ) {
         let targets = lock(&self.uploads.targets).clone();
         for (at, target) in targets.into_iter().enumerate() {
             let (me, made, cx) = (self.clone(), made.clone(), cx.clone());
@@ -147,91 +149,6 @@ impl KeyedCaches {
                 }
             });
         }
-    }
-
-    /// Writes `rest`, what else is known of the build, and waits for all that is under way, the first time that it is called. A failure
-    /// counts where it is not to be ignored. So many results are of `foreign` caches, whose layers keyed caches have no names for.
-    ///
-    /// # Errors
-    /// A store that does not take it.
-    pub(in crate::daemon) async fn finish(
-        self: &Arc<Self>,
-        rest: &[Made],
-        foreign: usize,
-        cx: &VertexContext,
-    ) -> Result<(), ExecError> {
-        if self.uploads.finished.swap(true, Ordering::Relaxed) {
-            return Ok(());
-        }
-        let store = |target: &Target| (target.wanted.place.id(), target.wanted.scope.clone());
-        let unknown = |target: &Target, key: &Key| {
-            let (store, scope) = store(target);
-            !self.lock().there.contains(&(store, scope, *key))
-        };
-        rest.iter().for_each(|made| self.begin(made, unknown, cx));
-        let targets = lock(&self.uploads.targets).clone();
-        let mut writes = std::mem::take(&mut *lock(&self.uploads.writes));
-        let step =
-            |target: &Arc<Target>| self.teller.step(&format!("exporting cache to {}", target.wanted.name()));
-        let steps: Vec<_> = targets.iter().map(step).collect();
-        let mut failed: Vec<Option<UploadError>> = targets.iter().map(|_| None).collect();
-        let began = SystemTime::now();
-        let mut clock = tokio::time::interval(SHOWN_EVERY);
-        loop {
-            let ended = tokio::select! {
-                ended = writes.join_next() => ended,
-                _ = clock.tick() => {
-                    targets.iter().zip(&steps).for_each(|(target, step)| target.show(step, began, false));
-                    continue;
-                }
-            };
-            let Some(ended) = ended else { break };
-            match ended {
-                Ok((_, Ok(()))) => {}
-                Ok((at, Err(error))) => drop(failed[at].get_or_insert(error)),
-                Err(error) => failed.iter_mut().for_each(|slot| {
-                    slot.get_or_insert_with(|| UploadError::Here(ExecError::failed(Lost(error.to_string()))));
-                }),
-            }
-        }
-        targets.iter().zip(&steps).for_each(|(target, step)| target.show(step, began, true));
-        let wanted: Vec<&KeyedTarget> = targets.iter().map(|target| &target.wanted).collect();
-        let mounts = self.write_mounts(&wanted, cx).await;
-        for (slot, mounts) in failed.iter_mut().zip(mounts) {
-            if let Err(error) = mounts {
-                slot.get_or_insert(UploadError::Here(error));
-            }
-        }
-        let mut result = Ok(());
-        for ((target, step), failed) in targets.iter().zip(steps).zip(failed) {
-            let ended = match failed {
-                Some(UploadError::Here(error)) => Err(error),
-                Some(error) => Err(ExecError::failed(error)),
-                None => Ok(()),
-            };
-            if ended.is_ok() {
-                if foreign > 0 {
-                    step.warn(&[foreign_told(foreign)]);
-                }
-                let told = target.tally.told();
-                step.part(&told, async { Ok::<_, ExecError>(()) }).await?;
-                if let Err(error) = self.expire(&target.wanted, &step, cx).await {
-                    // What was written is there; somebody who may will remove what is old.
-                    let error = solver::redacted(&crate::causes::causes(&error)).into_owned();
-                    tracing::warn!(build = cx.build, "cannot remove what has expired: {error}");
-                    if target.wanted.expire.is_some() {
-                        step.warn(&[format!("cannot remove what has expired: {error}")]);
-                    }
-                }
-            }
-            match step.end(ended) {
-                Err(error) if target.wanted.ignore_error && !cx.cancel.is_cancelled() => {
-                    tracing::warn!(build = cx.build, "cannot write a cache: {error}");
-                }
-                ended => result = result.and(ended),
-            }
-        }
-        result
     }
 
     /// Waits, for a while, until what was used has been made young.
@@ -382,25 +299,6 @@ impl KeyedCaches {
     }
 }
 
-impl Target {
-    /// Shows how much has left.
-    fn show(&self, step: &Step, started: SystemTime, ended: bool) {
-        let (current, total) = self.traffic.told();
-        if total > 0 {
-            let completed = ended.then(SystemTime::now);
-            step.progress().status(Status { id: "uploading".to_owned(), current, total, started, completed });
-        }
-    }
-}
-
-/// What is told of results that other caches had.
-fn foreign_told(count: usize) -> String {
-    let results = plural(count as u64, "result");
-    format!(
-        "{results} of caches of other types cannot be written here: without those caches the steps run, and are written then"
-    )
-}
-
 /// A number of things, as people write it.
 pub(super) fn plural(count: u64, what: &str) -> String {
     let end = if count == 1 { "" } else { "s" };
@@ -408,7 +306,8 @@ pub(super) fn plural(count: u64, what: &str) -> String {
 }
 
 impl Tally {
-    fn told(&self) -> String {
+    /// For people.
+    pub(super) fn told(&self) -> String {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let (records, layers, bytes) = (get(&self.records), get(&self.layers), get(&self.bytes));
         match records {
@@ -423,11 +322,6 @@ impl Tally {
     }
 }
 
-/// A task came to an unexpected end.
-#[derive(Debug, thiserror::Error)]
-#[error("internal error: {0}")]
-struct Lost(String);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

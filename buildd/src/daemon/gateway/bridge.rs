@@ -341,7 +341,7 @@ impl Bridge {
     }
 
     /// Notes what the client looked into besides what it returned: it may have made this of it.
-    fn look_back(&self, returned: &Returned) {
+    pub(super) fn look_back(&self, returned: &Returned) {
         let is_result = |reference: &Arc<Reference>| {
             returned
                 .parts

@@ -118,7 +118,10 @@ pub(in crate::daemon) async fn ask(
     match (asked.returned(), ended) {
         (Some(Err(returned)), _) => Err(returned),
         (_, Err(failure)) => Err(failure),
-        (Some(Ok(returned)), Ok(())) => outcome(returned),
+        (Some(Ok(returned)), Ok(())) => {
+            asked.look_back(&returned);
+            outcome(returned)
+        }
         (None, Ok(())) => Err(Failure::new(Code::Unknown, "frontend did not return a result")),
     }
 }

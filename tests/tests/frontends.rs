@@ -62,6 +62,12 @@ fn a_frontend_of_an_image_builds() {
     }
     assert!(seen.contains("BUILDKIT_WORKERS=[{\"id\":\"") && seen.contains("\"architecture\":"), "{seen}");
     assert!(!seen.contains("BUILDKIT_SESSION_ID=\n"), "{seen}");
+    // What it made depends on its image.
+    scene.dockerfile("# syntax=frontend\n", &["-t", "told", "--provenance=mode=max"]).ok();
+    let told = scene.run(&["inspect", "--provenance", "told"]).ok().stdout;
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let materials = told["predicate"]["buildDefinition"]["resolvedDependencies"].to_string();
+    assert!(materials.contains("pkg:docker/frontend@"), "{materials}");
     // The argument comes before the directive; what another frontend built is handed on, config and all.
     let forward =
         ["--build-arg", "MODE=forward", "--build-arg", "BUILDKIT_SYNTAX=frontend", "-t", "forwarded"];
@@ -131,6 +137,12 @@ fn through_the_api() {
         (Code::Unimplemented, "unsupported frontend capability flying")
     );
     assert!(String::from_utf8_lossy(missing.details()).contains("errdefs.FrontendCap+json"));
+    // A protection that is not there is not left out without a word.
+    let proxied =
+        SolveRequest { r#ref: "proxied".to_owned(), proxy_network: true, ..SolveRequest::default() };
+    let refused = api.solve(proxied).unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("proxy network"), "{refused}");
     let none = solve("none", &[], &[]).unwrap_err();
     assert_eq!((none.code(), none.message()), (Code::InvalidArgument, "no source specified for gateway"));
     let bad = solve("bad", &[("source", "A B")], &[]).unwrap_err();

@@ -309,7 +309,7 @@ fn a_cgroup_that_somebody_else_limits() {
     plain.dockerfile("FROM base\nRUN echo fine\n", &["-t", "x"]).ok();
     // In each hierarchy that steps are limited in.
     for base in ["", "memory", "cpu", "pids", "cpuset", "cpu,cpuacct", "unified"] {
-        for dir in ["made/here", "made", ""] {
+        for dir in ["made/here", "made", "pids.max", ""] {
             let _elsewhere = fs_err::remove_dir(Path::new("/sys/fs/cgroup").join(base).join(&name).join(dir));
         }
     }

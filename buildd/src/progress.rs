@@ -7,6 +7,7 @@ mod bytes;
 mod display;
 mod interval;
 mod plain;
+mod plural;
 mod rawjson;
 mod trace;
 mod tty;
@@ -14,5 +15,6 @@ mod vertex;
 
 pub(crate) use bytes::bytes;
 pub use display::{Display, Mode, show_on, spawn};
+pub(crate) use plural::plural;
 pub use trace::Trace;
 pub(crate) use tty::{cut, printable, size};

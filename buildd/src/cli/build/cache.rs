@@ -45,6 +45,10 @@ impl Args {
             if entry.r#type == "local" && !caches.read_from(&mut entry)? {
                 continue;
             }
+            if entry.r#type == KEYED {
+                // One text may serve for both, and what is read is not signed.
+                entry.attrs.remove("signing-key");
+            }
             // That a cache cannot be read is no reason not to build.
             match caches.keyed("--cache-from", &mut entry, &environment) {
                 Ok(()) => caches.from.push(entry),
@@ -134,10 +138,6 @@ impl Caches {
             let name = dir.display().to_string();
             entry.attrs.insert("url".to_owned(), format!("file://{name}"));
             self.keyed.insert(name, dir);
-        }
-        if flag == "--cache-from" {
-            // One text may serve for both, and what is read is not signed.
-            entry.attrs.remove("signing-key");
         }
         for name in ["signing-key", "trust"] {
             let Some(files) = entry.attrs.get(name).filter(|value| !value.starts_with(PEM)) else { continue };

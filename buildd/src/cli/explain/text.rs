@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::explanation::{Cause, Explanation, Outcome, Step};
-use crate::progress::{cut, printable};
+use crate::progress::{cut, plural, printable};
 
 /// Spaces for each stage that a stage stands on.
 const INDENT: usize = 2;
@@ -58,10 +58,7 @@ fn write(out: &mut String, explanation: &Explanation, width: usize) -> std::fmt:
     }
     for change in &explanation.changes {
         let name = plain(&explanation.steps[change.step].name);
-        let count = match change.steps.len() {
-            1 => "1 step".to_owned(),
-            count => format!("{count} steps"),
-        };
+        let count = plural(change.steps.len() as u64, "step");
         let cost = format!(": what set it off cost {:.1}s in {count}", change.seconds);
         writeln!(out, "{}{cost}", cut(&name, width.saturating_sub(cost.len())))?;
     }

@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use solver::{ExecError, Key, Made, Status, VertexContext};
 
-use super::upload::{Target, UploadError, lock, plural};
+use super::upload::{Target, UploadError, lock};
 use super::{KeyedCaches, KeyedTarget};
 use crate::daemon::progress::Step;
+use crate::progress::plural;
 
 /// How often it is shown how much has left.
 const SHOWN_EVERY: Duration = Duration::from_millis(500);

@@ -16,12 +16,12 @@ use solver::{ExecError, VertexContext};
 
 use super::home::{Home, HomeError, Listed, NOTE, blob_name, limit_name};
 use super::place::MIN_EXPIRE;
-use super::upload::plural;
 use super::{KeyedCaches, KeyedTarget};
 use crate::daemon::progress::Step;
+use crate::progress::plural;
 
 /// How long after the one another sweep begins, and how long a blob without a record stays.
-pub(super) const INTERVAL: Duration = Duration::from_hours(24);
+const INTERVAL: Duration = Duration::from_hours(24);
 /// How large the list of blobs that are to go may be, in bytes.
 const LIST_LIMIT: u64 = 256 << 20;
 /// How large what a scope's writers say may be, in bytes.

@@ -16,7 +16,7 @@ use super::lend::REFRESH;
 use super::traffic::Traffic;
 use super::{KeyedCaches, KeyedTarget};
 use crate::daemon::export::StoredBlob;
-use crate::progress::bytes as readable;
+use crate::progress::{bytes as readable, plural};
 
 /// How many results are written at a time.
 const AT_ONCE: usize = 8;
@@ -297,12 +297,6 @@ impl KeyedCaches {
         target.tally.bytes.fetch_add(blob.size, Ordering::Relaxed);
         Ok(())
     }
-}
-
-/// A number of things, as people write it.
-pub(super) fn plural(count: u64, what: &str) -> String {
-    let end = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{end}")
 }
 
 impl Tally {

@@ -20,12 +20,12 @@ use super::import::shown_bytes;
 use super::{TravelError, lock, place_name, shown};
 use crate::daemon::blocking::blocking;
 use crate::daemon::keyed_cache::home::{Home, blob_name, snapshot_name};
-use crate::daemon::keyed_cache::upload::plural;
 use crate::daemon::keyed_cache::{KeyedCaches, KeyedTarget};
 use crate::daemon::progress::Step;
 use crate::daemon::timestamp::now_ms;
 use crate::daemon::traces::random;
 use crate::daemon::worker::SetOnDrop;
+use crate::progress::plural;
 
 /// How long the end of a build waits for others that use a mount.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -16,10 +16,9 @@ use super::{Came, TravelError, place_name, shown};
 use crate::daemon::blocking::blocking;
 use crate::daemon::keyed_cache::home::{Home, blob_name, snapshot_name};
 use crate::daemon::keyed_cache::place::KeyedPlace;
-use crate::daemon::keyed_cache::upload::plural;
 use crate::daemon::keyed_cache::{KeyedCaches, Source};
 use crate::daemon::progress::Step;
-use crate::progress::bytes as readable;
+use crate::progress::{bytes as readable, plural};
 
 /// How many packs come in at a time.
 const AT_ONCE: usize = 4;
